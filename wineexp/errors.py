@@ -20,7 +20,8 @@ class UserError(Exception):
     def __str__(self) -> str:
         if len(self.faults) == 1:
             return self.faults[0]
-        return "\n".join([f"{len(self.faults)} faults:", *(f"  - {fault}" for fault in self.faults)])
+        listed = [f"  - {fault}".replace("\n", "\n    ") for fault in self.faults]
+        return "\n".join([f"{len(self.faults)} faults:", *listed])
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

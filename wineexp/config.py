@@ -1,0 +1,160 @@
+"""Typed frames of the primary configs, and the check that holds every `_target_` against its callable."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from wineexp.errors import UserError, did_you_mean
+
+
+@dataclass
+class Holdout:
+    """Rows set aside: their share, and the seed that picks them."""
+
+    size: float = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Tracking:
+    """Where runs are recorded; no URI records nothing."""
+
+    uri: str | None = MISSING
+
+
+@dataclass
+class Train:
+    """Frame of conf/train.yaml. The groups are open: their keys are their callables' arguments."""
+
+    data: Any = MISSING
+    target: Any = MISSING
+    feature: Any = MISSING
+    split: Any = MISSING
+    model: Any = MISSING
+    tracking: Tracking = field(default_factory=Tracking)
+    seed: int = MISSING
+    n_jobs: int = MISSING
+    holdout: Holdout = field(default_factory=Holdout)
+
+
+@dataclass
+class Explore:
+    """Frame of conf/explore.yaml."""
+
+    data: Any = MISSING
+    target: Any = MISSING
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+def build(cfg: DictConfig) -> dict[str, Any]:
+    """Instantiate every group of a config that has a `_target_`, after checking all of them.
+
+    Returns
+    -------
+    dict of str to object
+        By group; `data` is a callable without arguments, since loading takes its time.
+
+    Raises
+    ------
+    UserError
+        With every argument that is unknown, missing or of the wrong type.
+    """
+    nodes = {str(name): node for name, node in cfg.items() if isinstance(node, DictConfig) and "_target_" in node}
+    if faults := [fault for name, node in nodes.items() for fault in check(name, node)]:
+        raise UserError(*faults)
+    built, faults = {}, []
+    for name, node in nodes.items():
+        try:
+            built[name] = instantiate(node, _convert_="all", _partial_=name == "data")
+        except InstantiationException as error:
+            cause = error.__cause__ or error
+            faults += cause.faults if isinstance(cause, UserError) else [f"{name}: {' '.join(str(cause).split())}"]
+    if faults:
+        raise UserError(*faults)
+    return built
+
+
+def check(name: str, node: DictConfig) -> list[str]:
+    """The faults of one node with a `_target_`, and of those nested in it, as sentences."""
+    return list(_faults(name, OmegaConf.to_container(node, resolve=True)))
+
+
+def _faults(name: str, node: Any) -> Iterator[str]:
+    path = node["_target_"]
+    try:
+        # Partial, so that nothing is called, yet Hydra's own refusals of dangerous targets hold.
+        target = instantiate({"_target_": path, "_partial_": True}).func
+    except Exception as error:
+        yield f"{name}._target_={path}: {error.__cause__ or error}"
+        return
+    parameters = _parameters(target)
+    given = {key: value for key, value in node.items() if not key.startswith("_")}
+    for key, value in given.items():
+        if key not in parameters:
+            yield f"{name}.{key}={value}: {path} has no such argument; {did_you_mean(key, parameters)}"
+        elif isinstance(value, dict) and "_target_" in value:
+            yield from _faults(f"{name}.{key}", value)
+        elif fault := _misfit(target, key, value):
+            yield f"{name}.{key}={value}: {fault}"
+    for key, parameter in parameters.items():
+        if parameter.default is parameter.empty and key not in given and not node.get("_partial_"):
+            yield f"{name}.{key} is missing: {path} needs it"
+
+
+def _parameters(target: Any) -> dict[str, inspect.Parameter]:
+    """Named parameters of a callable; a class that hands `**kwargs` on has its bases' too."""
+    if not inspect.isclass(target):
+        signatures = [inspect.signature(target)]
+    else:
+        signatures = []
+        for base in target.__mro__:
+            if "__init__" in vars(base):
+                signatures.append(inspect.signature(vars(base)["__init__"]))
+                if not any(p.kind is p.VAR_KEYWORD for p in signatures[-1].parameters.values()):
+                    break
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found: dict[str, inspect.Parameter] = {}
+    for signature in signatures:
+        found = {k: p for k, p in signature.parameters.items() if p.kind in named and k != "self"} | found
+    return found
+
+
+def _misfit(target: Any, key: str, value: Any) -> str | None:
+    """Why a value cannot be an argument: by scikit-learn's own constraints, else by the annotation."""
+    constraints = getattr(target, "_parameter_constraints", {})
+    if key in constraints:
+        from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
+
+        try:
+            validate_parameter_constraints({key: constraints[key]}, {key: value}, caller_name=target.__name__)
+        except InvalidParameterError as error:
+            return str(error)
+        return None
+    import typeguard
+
+    try:
+        annotation = _hints(target).get(key, Any)
+        typeguard.check_type(value, annotation)
+    except typeguard.TypeCheckError:
+        wanted = inspect.formatannotation(annotation).replace("typing.", "")
+        return f"{wanted} is wanted, but got {type(value).__name__}"
+    return None
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    hints: dict[str, Any] = {}
+    constructors = [
+        vars(base)["__init__"] for base in reversed(getattr(target, "__mro__", ())) if "__init__" in vars(base)
+    ]
+    for source in constructors or [target]:
+        try:
+            hints |= get_type_hints(source)
+        except NameError:
+            # Annotations that exist for type checkers only say nothing at run time.
+            continue
+    return hints

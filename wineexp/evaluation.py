@@ -1,0 +1,231 @@
+"""Evaluation: metrics, and cross-validation that fits everything inside the fold."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn import metrics
+from sklearn.base import ClassifierMixin, clone
+from threadpoolctl import threadpool_limits
+
+from wineexp.errors import UserError, did_you_mean
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's answers on rows that it was not trained on.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n_samples,)
+        True classes as positions in the list of classes.
+    predicted : ndarray of shape (n_samples,)
+        Predicted classes, likewise.
+    probabilities : ndarray of shape (n_samples, n_classes)
+    """
+
+    y: npt.NDArray[np.intp]
+    predicted: npt.NDArray[np.intp]
+    probabilities: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure computed from answers, and which way it is better."""
+
+    score: Callable[[Answers], float]
+    direction: str = "maximize"
+    # On which targets it means something: all, those of two classes, those whose classes are ordered.
+    applies_to: str = "all"
+
+
+def _log_loss(answers: Answers) -> float:
+    labels = range(answers.probabilities.shape[1])
+    return float(metrics.log_loss(answers.y, answers.probabilities, labels=list(labels)))
+
+
+def _balanced_accuracy(answers: Answers) -> float:
+    # Recall over the classes that occur, as scikit-learn has it, without its warning about those that do not.
+    present = np.unique(answers.y)
+    recalls = metrics.recall_score(answers.y, answers.predicted, labels=present, average=None, zero_division=0)
+    return float(np.mean(recalls))
+
+
+# Names are scikit-learn's where it has one.
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(lambda a: metrics.accuracy_score(a.y, a.predicted)),
+    "balanced_accuracy": Metric(_balanced_accuracy),
+    "matthews_corrcoef": Metric(lambda a: metrics.matthews_corrcoef(a.y, a.predicted)),
+    "f1_macro": Metric(lambda a: metrics.f1_score(a.y, a.predicted, average="macro", zero_division=0)),
+    "log_loss": Metric(_log_loss, "minimize"),
+    "roc_auc": Metric(lambda a: metrics.roc_auc_score(a.y, a.probabilities[:, 1]), applies_to="binary"),
+    "quadratic_weighted_kappa": Metric(
+        lambda a: metrics.cohen_kappa_score(
+            a.y, a.predicted, weights="quadratic", labels=list(range(a.probabilities.shape[1]))
+        ),
+        applies_to="ordinal",
+    ),
+    "mean_absolute_error": Metric(
+        lambda a: metrics.mean_absolute_error(a.y, a.predicted), "minimize", applies_to="ordinal"
+    ),
+    "accuracy_within_1": Metric(lambda a: np.mean(np.abs(a.y - a.predicted) <= 1), applies_to="ordinal"),
+}
+
+
+def metrics_for(n_classes: int, *, ordinal: bool) -> list[str]:
+    """Names of the metrics that mean something for a target."""
+    kinds = {"all"} | ({"binary"} if n_classes == 2 else set()) | ({"ordinal"} if ordinal else set())
+    return [name for name, metric in METRICS.items() if metric.applies_to in kinds]
+
+
+def check_metric(name: str, direction: str, n_classes: int, *, ordinal: bool) -> None:
+    """Hold a target's deciding metric against the metrics that exist for it.
+
+    Raises
+    ------
+    UserError
+        The metric is unknown, does not apply to the target, or is better the other way.
+    """
+    names = metrics_for(n_classes, ordinal=ordinal)
+    if name not in names:
+        raise UserError(f"target.metric={name}: not a metric of this target; {did_you_mean(name, names)}")
+    if direction != METRICS[name].direction:
+        raise UserError(f"target.direction={direction}: {name} is to {METRICS[name].direction}")
+
+
+def score(answers: Answers, names: list[str]) -> Scores:
+    """The named metrics of some answers; ROC-AUC is NaN where only one class occurs."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Only one class is present in y_true")
+        return {name: float(METRICS[name].score(answers)) for name in names}
+
+
+def majority(y_train: npt.NDArray[np.intp], y_test: npt.NDArray[np.intp]) -> float:
+    """Accuracy on the test rows of always answering the training rows' most frequent class."""
+    return float(np.mean(y_test == np.bincount(y_train).argmax()))
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one fold gave.
+
+    Attributes
+    ----------
+    number : int
+        From 0, in the splitter's order.
+    test : ndarray of int
+        Positions of the rows that were scored.
+    answers : Answers
+    scores : dict of str to float
+        `majority_accuracy` among them.
+    fit_seconds, predict_seconds : float
+        Wall time of fitting, and of predicting classes and probabilities of all test rows.
+    """
+
+    number: int
+    test: npt.NDArray[np.intp]
+    answers: Answers
+    scores: Scores
+    fit_seconds: float
+    predict_seconds: float
+
+
+def ask(estimator: ClassifierMixin, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> Answers:
+    """A fitted estimator's answers for X (n_samples, n_features); y holds positions in its classes."""
+    predicted = pd.Index(estimator.classes_).get_indexer(estimator.predict(X))
+    return Answers(y, predicted, estimator.predict_proba(X))
+
+
+def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
+    """A clone of the estimator, fitted with one native thread, so that figures do not depend on how many there are.
+
+    Raises
+    ------
+    UserError
+        The estimator refuses the data or one of its own parameters.
+    """
+    with threadpool_limits(1, user_api="openmp"):
+        try:
+            return clone(estimator).fit(X, y)
+        except ValueError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"fitting failed: {reason} (HYDRA_FULL_ERROR=1 shows where)") from error
+
+
+def cross_validate(
+    estimator: ClassifierMixin,
+    X: pd.DataFrame,
+    y: pd.Series,
+    folds: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]],
+    names: list[str],
+    *,
+    n_jobs: int,
+) -> Iterator[Fold]:
+    """Fit and score a clone of the estimator on each fold, in the folds' order, as they are ready.
+
+    Parameters
+    ----------
+    estimator : classifier with `classes`
+        Not fitted; whatever it fits, it fits on the fold's training rows alone.
+    X : DataFrame of shape (n_samples, n_features)
+    y : Series of shape (n_samples,)
+    folds : list of (training, test) positions
+    names : list of str
+        Keys of `METRICS`.
+    n_jobs : int
+        Folds at a time, in threads: the libraries let go of Python's lock while they work.
+
+    Raises
+    ------
+    UserError
+        The estimator refuses the data or one of its own parameters.
+    """
+
+    def run(number: int, train: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> Fold:
+        started = time.perf_counter()
+        fitted = fit(estimator, X.iloc[train], y.iloc[train])
+        fitted_at = time.perf_counter()
+        codes = pd.Index(fitted.classes_).get_indexer(y)
+        answers = ask(fitted, X.iloc[test], codes[test])
+        answered_at = time.perf_counter()
+        scores = score(answers, names) | {"majority_accuracy": majority(codes[train], codes[test])}
+        return Fold(number, test, answers, scores, fitted_at - started, answered_at - fitted_at)
+
+    # Linear algebra libraries keep one limit for the whole process; OpenMP's is each thread's own, see `fit`.
+    with threadpool_limits(1):
+        parallel = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
+        yield from parallel(delayed(run)(number, train, test) for number, (train, test) in enumerate(folds))
+
+
+def summarise(folds: list[Fold]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation (n - 1) over the folds of each score, NaN of a fold left out."""
+    table = pd.DataFrame([fold.scores for fold in folds])
+    return {str(name): (float(column.mean()), float(column.std())) for name, column in table.items()}
+
+
+def permutation_drops(
+    model: ClassifierMixin, X: pd.DataFrame, y: npt.NDArray[np.intp], metric: str, *, seed: int
+) -> npt.NDArray[np.float64]:
+    """By how much a metric gets worse when one column of X is shuffled: (n_features, 5 repeats).
+
+    Breiman 2001, "Random Forests", section 10; on at most 500 rows of X, shape (n_samples, n_features).
+    """
+    from sklearn.inspection import permutation_importance
+
+    sign = 1 if METRICS[metric].direction == "maximize" else -1
+
+    def scoring(model: ClassifierMixin, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> float:
+        return sign * METRICS[metric].score(ask(model, X, y))
+
+    with threadpool_limits(1):
+        drops = permutation_importance(
+            model, X, y, scoring=scoring, n_repeats=5, random_state=seed, max_samples=min(500, len(X))
+        )
+    return np.asarray(drops.importances)

@@ -1,0 +1,207 @@
+"""Feature pipelines: scikit-learn transformers, every one of them fitted inside the fold.
+
+Each pipeline imputes missing values first and turns text columns into indicator columns last.
+"""
+
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+
+def raw(strategy: str) -> ColumnTransformer:
+    """The measurements as they are.
+
+    Parameters
+    ----------
+    strategy : str
+        How a missing value is imputed: `median`, `mean`, `most_frequent`.
+    """
+    return _columns(strategy)
+
+
+def scaled(strategy: str) -> ColumnTransformer:
+    """Each measurement with mean 0 and standard deviation 1."""
+    return _columns(strategy, ("scale", StandardScaler()))
+
+
+def poly(strategy: str, degree: int, interaction_only: bool) -> ColumnTransformer:
+    """Scaled measurements and their products up to a degree.
+
+    Parameters
+    ----------
+    strategy : str
+        How a missing value is imputed.
+    degree : int
+        The most factors in a product.
+    interaction_only : bool
+        Whether products of a measurement with itself are left out.
+    """
+    products = PolynomialFeatures(degree=degree, interaction_only=interaction_only, include_bias=False)
+    return _columns(strategy, ("scale", StandardScaler()), ("products", products), ("rescale", StandardScaler()))
+
+
+def domain(strategy: str, clip: float, ratios: dict[str, list[str]], skewness: float) -> ColumnTransformer:
+    """What an oenologist would add: outliers clipped, ratios, logarithms of skewed columns, then scaled.
+
+    Parameters
+    ----------
+    strategy : str
+        How a missing value is imputed.
+    clip : float
+        Quantile below and above which values are clipped, in [0, 0.5).
+    ratios : dict of str to [numerator, denominator]
+        Columns to add; a ratio of which the data has neither column is left out.
+    skewness : float
+        Columns of at least this sample skewness and no negative value are replaced by log(1 + x).
+    """
+    return _columns(
+        strategy,
+        ("clip", QuantileClipper(clip)),
+        ("ratios", Ratios(ratios)),
+        ("log", SkewedLog(skewness)),
+        ("scale", StandardScaler()),
+    )
+
+
+def _columns(strategy: str, *steps: tuple[str, TransformerMixin]) -> ColumnTransformer:
+    impute = ("impute", SimpleImputer(strategy=strategy, keep_empty_features=True))
+    numbers = Pipeline([impute, *steps]).set_output(transform="pandas")
+    text = Pipeline(
+        [
+            ("impute", SimpleImputer(strategy="most_frequent")),
+            ("indicate", OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False)),
+        ]
+    )
+    return ColumnTransformer(
+        [
+            ("number", numbers, make_column_selector(dtype_include="number")),
+            ("text", text, make_column_selector(dtype_exclude="number")),
+        ],
+        verbose_feature_names_out=False,
+    )
+
+
+class QuantileClipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Clip each column at two of its quantiles in the training rows.
+
+    Parameters
+    ----------
+    quantile : float
+        The lower one, in [0, 0.5); the upper is 1 - quantile.
+
+    Attributes
+    ----------
+    low_, high_ : ndarray of shape (n_features,)
+    """
+
+    def __init__(self, quantile: float) -> None:
+        self.quantile = quantile
+
+    def fit(self, X: npt.ArrayLike, y: None = None) -> Self:
+        """Learn the quantiles of X, of shape (n_samples, n_features)."""
+        if not 0 <= self.quantile < 0.5:
+            raise ValueError(f"0 <= quantile < 0.5 must hold, but got quantile={self.quantile}")
+        values = validate_data(self, X)
+        self.low_, self.high_ = np.quantile(values, [self.quantile, 1 - self.quantile], axis=0)
+        return self
+
+    def transform(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Clip X, of shape (n_samples, n_features)."""
+        check_is_fitted(self)
+        clipped: npt.NDArray[np.float64] = np.clip(validate_data(self, X, reset=False), self.low_, self.high_)
+        return clipped
+
+
+class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Append ratios of columns; 0 where the denominator is 0.
+
+    Parameters
+    ----------
+    ratios : dict of str to [numerator, denominator]
+        A ratio is left out when X has neither column.
+
+    Attributes
+    ----------
+    pairs_ : dict of str to (int, int)
+        The ratios that X has columns for, with their positions.
+    """
+
+    def __init__(self, ratios: dict[str, list[str]]) -> None:
+        self.ratios = ratios
+
+    def fit(self, X: pd.DataFrame, y: None = None) -> Self:
+        """Find the columns in X, a frame of shape (n_samples, n_features).
+
+        Raises
+        ------
+        ValueError
+            X has one column of a ratio but not the other.
+        """
+        validate_data(self, X)
+        names = list(X.columns)
+        self.pairs_ = {}
+        for name, pair in self.ratios.items():
+            missing = [column for column in pair if column not in names]
+            if len(missing) == 1:
+                raise ValueError(f"ratio {name} wants column {missing[0]!r}, which is not one of {', '.join(names)}")
+            if not missing:
+                self.pairs_[name] = tuple(names.index(column) for column in pair)
+        return self
+
+    def transform(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:
+        """X with a column for each ratio: shape (n_samples, n_features + n_ratios)."""
+        check_is_fitted(self)
+        values = validate_data(self, X, reset=False)
+        added = [
+            np.divide(values[:, [a]], values[:, [b]], out=np.zeros((len(values), 1)), where=values[:, [b]] != 0)
+            for a, b in self.pairs_.values()
+        ]
+        return np.hstack([values, *added])
+
+    def get_feature_names_out(self, input_features: None = None) -> npt.NDArray[np.object_]:
+        """Names of X's columns, then of the ratios."""
+        check_is_fitted(self)
+        return np.array([*self.feature_names_in_, *self.pairs_], dtype=object)
+
+
+class SkewedLog(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Replace right-skewed columns without negative values by log(1 + x).
+
+    Parameters
+    ----------
+    skewness : float
+        The least sample skewness (third standardized moment) of a column that is replaced.
+
+    Attributes
+    ----------
+    skewed_ : ndarray of bool of shape (n_features,)
+    """
+
+    def __init__(self, skewness: float) -> None:
+        self.skewness = skewness
+
+    def fit(self, X: npt.ArrayLike, y: None = None) -> Self:
+        """Find the skewed columns of X, of shape (n_samples, n_features)."""
+        values = validate_data(self, X)
+        centred = values - values.mean(axis=0)
+        variance = (centred**2).mean(axis=0)
+        third = (centred**3).mean(axis=0)
+        skewness = np.divide(third, variance**1.5, out=np.zeros_like(third), where=variance > 0)
+        self.skewed_ = (skewness >= self.skewness) & (values.min(axis=0) >= 0)
+        return self
+
+    def transform(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """X with its skewed columns on a logarithmic scale: shape (n_samples, n_features)."""
+        check_is_fitted(self)
+        values = validate_data(self, X, reset=False)
+        # A later row may be negative where no training row was.
+        logged: npt.NDArray[np.float64] = np.where(self.skewed_, np.log1p(np.maximum(values, 0)), values)
+        return logged

@@ -1,0 +1,118 @@
+"""What makes a function a wineexp program: Hydra's command line, and errors that are told in one line."""
+
+import functools
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+import hydra
+import yaml
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from wineexp.errors import UserError, did_you_mean
+
+Task = Callable[[DictConfig], Any]
+
+
+class StdoutHandler(logging.StreamHandler[TextIO]):
+    """Logs to whatever `sys.stdout` is at the moment, so that a progress bar can keep its line below the log's."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+
+    @property
+    def stream(self) -> TextIO:
+        """The current standard output."""
+        return sys.stdout
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Standard output is looked up at every use."""
+
+
+class _TaskFailed(BaseException):
+    """Carries a task's exception past Hydra, which would announce it with a line of its own."""
+
+
+def program(frame: type) -> Callable[[Task], Callable[[], None]]:
+    """Turn a task into a program whose config, `conf/<name>.yaml`, fits the frame of that name.
+
+    The program exits with 0, with 1 and one message for a mistake of the user's, with 130 after Ctrl-C and 143 after
+    SIGTERM. `HYDRA_FULL_ERROR=1` shows the traceback.
+    """
+    name = frame.__name__.lower()
+    ConfigStore.instance().store(f"{name}_frame", frame)
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @functools.wraps(task)
+        def guarded(cfg: DictConfig) -> Any:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return task(cfg)
+            try:
+                return task(cfg)
+            except Exception as error:
+                raise _TaskFailed from error
+
+        run = hydra.main(version_base="1.3", config_path="../conf", config_name=name)(guarded)
+
+        @functools.wraps(task)
+        def main() -> None:
+            signal.signal(signal.SIGTERM, _terminate)
+            logging.captureWarnings(True)
+            warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}"
+            full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+            # Hydra then hands exceptions on instead of printing them itself.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            try:
+                run()
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                sys.exit(130)
+            except (_TaskFailed, Exception) as error:
+                cause = error.__cause__ if isinstance(error, _TaskFailed) else error
+                message = _explain(cause)
+                if full or message is None:
+                    raise cause from None  # type: ignore[misc]
+                print(f"error: {message}", file=sys.stderr)
+                sys.exit(1)
+
+        return main
+
+    return decorate
+
+
+def _terminate(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def _explain(error: BaseException | None) -> str | None:
+    """What to tell the user, or None where the fault is the program's own."""
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__
+    for link in chain:
+        if isinstance(link, UserError):
+            return str(link)
+    for link in chain:
+        if isinstance(link, MissingConfigException) and link.options is not None:
+            group, _, choice = str(link.missing_cfg_file).rpartition("/")
+            return f"{group}={choice}: no such choice; {did_you_mean(choice, link.options)}"
+        if isinstance(link, ConfigKeyError) and isinstance(link.parent_node, DictConfig):
+            keys = [str(key) for key in link.parent_node]
+            return f"{link.full_key}: no such key; {did_you_mean(str(link.key), keys)}"
+        if isinstance(link, OmegaConfBaseException) and link.full_key:
+            return f"{link.full_key}: {str(link.msg).splitlines()[0]}"
+    if isinstance(chain[0], HydraException | OmegaConfBaseException | yaml.YAMLError):
+        return " ".join(str(chain[-1]).split())
+    return None

@@ -1,0 +1,127 @@
+"""Train, score and record one model: `python -m wineexp.train model=xgb`."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from wineexp.config import Train, build
+from wineexp.program import program
+
+if TYPE_CHECKING:
+    from wineexp.evaluation import Fold, Scores
+    from wineexp.problem import Problem
+    from wineexp.tracking import Run
+
+log = logging.getLogger(__name__)
+
+
+@program(Train)
+def main(cfg: DictConfig) -> float:
+    """Compose, load, split, cross-validate, refit, score the holdout, record; return the deciding metric."""
+    from wineexp import console, evaluation, model, provenance, tracking
+    from wineexp.problem import pose
+
+    parts = build(cfg)
+    problem = pose(parts["data"](), parts["target"], parts["split"], cfg.holdout)
+    estimator = model.pipeline(parts["feature"], parts["model"], problem.classes)
+    choices = HydraConfig.get().runtime.choices
+    run = tracking.Run(
+        cfg.tracking.uri,
+        experiment=f"{choices['data']}-{choices['target']}",
+        name=f"{choices['model']} {choices['feature']} {choices['split']}",
+        tags=provenance.code() | problem.facts(),
+        folder=Path(HydraConfig.get().runtime.output_dir),
+    )
+    with run:
+        groups = {name: choices[name] for name in parts}
+        run.log(params=groups | tracking.leaves(cfg))
+        run.log_dataset(
+            problem.frame,
+            name=choices["data"],
+            md5=problem.dataset.md5,
+            source=problem.dataset.pins[0].source_url or problem.dataset.pins[0].name,
+            target=problem.target.column,
+        )
+        scored = evaluation.cross_validate(
+            estimator, problem.X, problem.y, problem.folds, problem.metrics, n_jobs=cfg.n_jobs
+        )
+        folds = list(console.follow(scored, total=len(problem.folds), metric=problem.target.metric))
+        fitted = evaluation.fit(estimator, problem.X, problem.y)
+        holdout = problem.score_holdout(fitted)
+        record(run, problem, folds, fitted, holdout, seed=cfg.seed)
+    summary = evaluation.summarise(folds)
+    show(" · ".join(groups.values()), problem, summary, holdout, run)
+    return summary[problem.target.metric][0]
+
+
+def record(run: "Run", problem: "Problem", folds: "list[Fold]", fitted: Any, holdout: "Scores", *, seed: int) -> None:
+    """Log the figures of a run, in numbers and in pictures, and its model."""
+    import numpy as np
+
+    from wineexp import evaluation, report
+
+    summary = evaluation.summarise(folds)
+    run.log(
+        metrics={f"fold/{name}": [fold.scores[name] for fold in folds] for name in summary}
+        | {f"cv/{name}": mean for name, (mean, _) in summary.items()}
+        | {f"cv/{name}_std": deviation for name, (_, deviation) in summary.items()}
+        | {f"holdout/{name}": value for name, value in holdout.items()}
+        | {
+            "cv/fit_seconds": float(np.mean([fold.fit_seconds for fold in folds])),
+            "cv/predict_seconds": float(np.mean([fold.predict_seconds for fold in folds])),
+        }
+    )
+    if run.id is None:
+        return
+    y = np.concatenate([fold.answers.y for fold in folds])
+    predicted = np.concatenate([fold.answers.predicted for fold in folds])
+    probabilities = np.concatenate([fold.answers.probabilities for fold in folds])
+    labels = [str(label) for label in problem.classes]
+    run.log_figure("confusion", report.confusion(y, predicted, labels))
+    run.log_figure("probabilities", report.probabilities(y, probabilities, labels))
+    if problem.target.ordinal:
+        run.log_figure("grades", report.grades(y, probabilities, labels))
+    if len(problem.y_holdout):
+        drops = evaluation.permutation_drops(
+            fitted, problem.X_holdout, problem.codes(problem.y_holdout), problem.target.metric, seed=seed
+        )
+        run.log_figure("importance", report.importance([str(name) for name in problem.X], drops, problem.target.metric))
+    run.log_model(fitted, problem.X)
+
+
+def show(
+    title: str, problem: "Problem", summary: dict[str, tuple[float, float]], holdout: "Scores", run: "Run"
+) -> None:
+    """Print the figures, in plain words where they mean little, and where to look next."""
+    from wineexp import console
+
+    names = [problem.target.metric, *(name for name in summary if name != problem.target.metric)]
+    console.scores(
+        title,
+        [
+            (
+                name,
+                f"{summary[name][0]:.4f} ± {summary[name][1]:.4f}",
+                f"{holdout[name]:.4f}" if holdout else "",
+            )
+            for name in names
+        ],
+    )
+    log.info(problem.describe())
+    accuracy, majority = summary["accuracy"][0], summary["majority_accuracy"][0]
+    if accuracy <= majority:
+        log.warning(
+            "This run does not beat the majority class: always answering the most frequent class is %.1f %% accurate, "
+            "this model %.1f %%.",
+            *(100 * majority, 100 * accuracy),
+        )
+    if run.id is not None:
+        log.info("Recorded as run %s in %s.", run.id, run.uri)
+        log.info("Look at it: mlflow ui")
+
+
+if __name__ == "__main__":
+    main()
