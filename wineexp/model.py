@@ -26,7 +26,8 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
     """A classifier that knows all classes, whichever of them its training rows hold.
 
     Rare classes are missing from some folds. Libraries then return fewer columns of probabilities, and XGBoost
-    Rare classes are missing from some folds. Libraries then return fewer columns of probabilities, and XGBoost
+    refuses labels that are not 0 to n - 1. So labels are numbered for each fold, and a class that it lacks gets
+    probability 0.
 
     Parameters
     ----------
