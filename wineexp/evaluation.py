@@ -139,8 +139,8 @@ class Fold:
 
 def ask(estimator: ClassifierMixin, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> Answers:
     """A fitted estimator's answers for X (n_samples, n_features); y holds positions in its classes."""
-    predicted = pd.Index(estimator.classes_).get_indexer(estimator.predict(X))
-    return Answers(y, predicted, estimator.predict_proba(X))
+    probabilities = estimator.predict_proba(X)
+    return Answers(y, probabilities.argmax(axis=1), probabilities)
 
 
 def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:

@@ -1,6 +1,6 @@
 """Feature pipelines: scikit-learn transformers, every one of them fitted inside the fold.
 
-Each pipeline imputes missing values first and turns text columns into indicator columns last.
+Each imputes missing values, and turns text columns into indicator columns.
 """
 
 from typing import Self
@@ -24,12 +24,12 @@ def raw(strategy: str) -> ColumnTransformer:
     strategy : str
         How a missing value is imputed: `median`, `mean`, `most_frequent`.
     """
-    return _columns(strategy)
+    return _columns(_impute(strategy))
 
 
 def scaled(strategy: str) -> ColumnTransformer:
     """Each measurement with mean 0 and standard deviation 1."""
-    return _columns(strategy, ("scale", StandardScaler()))
+    return _columns(_impute(strategy), ("scale", StandardScaler()))
 
 
 def poly(strategy: str, degree: int, interaction_only: bool) -> ColumnTransformer:
@@ -45,11 +45,12 @@ def poly(strategy: str, degree: int, interaction_only: bool) -> ColumnTransforme
         Whether products of a measurement with itself are left out.
     """
     products = PolynomialFeatures(degree=degree, interaction_only=interaction_only, include_bias=False)
-    return _columns(strategy, ("scale", StandardScaler()), ("products", products), ("rescale", StandardScaler()))
+    scale, rescale = StandardScaler(), StandardScaler()
+    return _columns(_impute(strategy), ("scale", scale), ("products", products), ("rescale", rescale))
 
 
 def domain(strategy: str, clip: float, ratios: dict[str, list[str]], skewness: float) -> ColumnTransformer:
-    """What an oenologist would add: outliers clipped, ratios, logarithms of skewed columns, then scaled.
+    """What an oenologist would add: ratios, outliers clipped, logarithms of skewed columns, then scaled.
 
     Parameters
     ----------
@@ -63,17 +64,20 @@ def domain(strategy: str, clip: float, ratios: dict[str, list[str]], skewness: f
         Columns of at least this sample skewness and no negative value are replaced by log(1 + x).
     """
     return _columns(
-        strategy,
-        ("clip", QuantileClipper(clip)),
+        # First, while the columns still have their names.
         ("ratios", Ratios(ratios)),
+        _impute(strategy),
+        ("clip", QuantileClipper(clip)),
         ("log", SkewedLog(skewness)),
         ("scale", StandardScaler()),
     )
 
 
-def _columns(strategy: str, *steps: tuple[str, TransformerMixin]) -> ColumnTransformer:
-    impute = ("impute", SimpleImputer(strategy=strategy, keep_empty_features=True))
-    numbers = Pipeline([impute, *steps]).set_output(transform="pandas")
+def _impute(strategy: str) -> tuple[str, SimpleImputer]:
+    return "impute", SimpleImputer(strategy=strategy, keep_empty_features=True)
+
+
+def _columns(*steps: tuple[str, TransformerMixin]) -> ColumnTransformer:
     text = Pipeline(
         [
             ("impute", SimpleImputer(strategy="most_frequent")),
@@ -82,7 +86,7 @@ def _columns(strategy: str, *steps: tuple[str, TransformerMixin]) -> ColumnTrans
     )
     return ColumnTransformer(
         [
-            ("number", numbers, make_column_selector(dtype_include="number")),
+            ("number", Pipeline(list(steps)), make_column_selector(dtype_include="number")),
             ("text", text, make_column_selector(dtype_exclude="number")),
         ],
         verbose_feature_names_out=False,
@@ -121,7 +125,7 @@ class QuantileClipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
 
 
 class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Append ratios of columns; 0 where the denominator is 0.
+    """Append ratios of columns; 0 where the denominator is 0, missing where either is.
 
     Parameters
     ----------
@@ -145,7 +149,7 @@ class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             X has one column of a ratio but not the other.
         """
-        validate_data(self, X)
+        validate_data(self, X, ensure_all_finite="allow-nan")
         names = list(X.columns)
         self.pairs_ = {}
         for name, pair in self.ratios.items():
@@ -159,7 +163,7 @@ class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:
         """X with a column for each ratio: shape (n_samples, n_features + n_ratios)."""
         check_is_fitted(self)
-        values = validate_data(self, X, reset=False)
+        values = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
         added = [
             np.divide(values[:, [a]], values[:, [b]], out=np.zeros((len(values), 1)), where=values[:, [b]] != 0)
             for a, b in self.pairs_.values()

@@ -66,10 +66,8 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:
-        """Labels of shape (n_samples,)."""
-        check_is_fitted(self)
-        codes = np.asarray(self.estimator_.predict(X), dtype=np.intp)
-        return np.asarray(self.classes_[self.present_[codes]])
+        """The likeliest label of each row, the first of equals: shape (n_samples,)."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Probabilities of shape (n_samples, n_classes), in the order of `classes_`."""
