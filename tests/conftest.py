@@ -35,7 +35,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     }
 
 
-def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, timeout: float = 280, **more: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m wineexp.<arguments>` in a folder and wait for it."""
     program, *overrides = arguments
     return subprocess.run(
@@ -44,7 +44,7 @@ def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProce
         env=environment(folder, **more),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=timeout,
         check=False,
     )
 

@@ -90,7 +90,7 @@ def _faults(name: str, node: Any) -> Iterator[str]:
         # Partial, so that nothing is called, yet Hydra's own refusals of dangerous targets hold.
         target = instantiate({"_target_": path, "_partial_": True}).func
     except Exception as error:
-        yield f"{name}._target_={path}: {error.__cause__ or error}"
+        yield f"{name}._target_={path}: {' '.join(str(error.__cause__ or error).split())}"
         return
     parameters = _parameters(target)
     given = {key: value for key, value in node.items() if not key.startswith("_")}

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -17,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from wineexp.errors import UserError, did_you_mean
 
@@ -68,6 +69,9 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def main() -> None:
             signal.signal(signal.SIGTERM, _terminate)
+            if "COMP_LINE" in os.environ:
+                # Hydra's tab completion knows `python file.py` and `app`, but not `python -m app`.
+                os.environ["COMP_LINE"] = re.sub(r"^\s*\S*python\S*\s+-m\s+", "", os.environ["COMP_LINE"])
             logging.captureWarnings(True)
             warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}"
             full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
@@ -108,7 +112,7 @@ def _explain(error: BaseException | None) -> str | None:
         if isinstance(link, MissingConfigException) and link.options is not None:
             group, _, choice = str(link.missing_cfg_file).rpartition("/")
             return f"{group}={choice}: no such choice; {did_you_mean(choice, link.options)}"
-        if isinstance(link, ConfigKeyError) and isinstance(link.parent_node, DictConfig):
+        if isinstance(link, ConfigKeyError | ConfigAttributeError) and isinstance(link.parent_node, DictConfig):
             keys = [str(key) for key in link.parent_node]
             return f"{link.full_key}: no such key; {did_you_mean(str(link.key), keys)}"
         if isinstance(link, OmegaConfBaseException) and link.full_key:

@@ -70,7 +70,7 @@ def importance(features: list[str], drops: npt.NDArray[np.float64], metric: str)
         xerr=drops.std(axis=1)[order],
         color=WINE,
     )
-    axis.set(xlabel=f"what {metric} loses when the feature is shuffled")
+    axis.set(xlabel=f"loss of {metric}\nwhen the feature is shuffled")
     return figure
 
 
