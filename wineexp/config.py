@@ -49,6 +49,7 @@ class Explore:
     data: Any = MISSING
     target: Any = MISSING
     tracking: Tracking = field(default_factory=Tracking)
+    holdout: Holdout = field(default_factory=Holdout)
 
 
 def build(cfg: DictConfig) -> dict[str, Any]:

@@ -82,14 +82,15 @@ class Problem:
         )
 
 
-def pose(dataset: Dataset, target: Target, splitter: BaseCrossValidator, holdout: Mapping[str, Any]) -> Problem:
+def pose(dataset: Dataset, target: Target, splitter: BaseCrossValidator | None, holdout: Mapping[str, Any]) -> Problem:
     """Read the target off the data, set the holdout aside, split the rest into folds.
 
     Parameters
     ----------
     dataset : Dataset
     target : Target
-    splitter : cross-validator
+    splitter : cross-validator, or None
+        None makes no folds, for a program that looks at the rows and trains nothing.
     holdout : mapping with `size` and `seed`
 
     Raises
@@ -109,5 +110,5 @@ def pose(dataset: Dataset, target: Target, splitter: BaseCrossValidator, holdout
         y=y.iloc[training].reset_index(drop=True),
         X_holdout=X.iloc[held_out].reset_index(drop=True),
         y_holdout=y.iloc[held_out].reset_index(drop=True),
-        folds=split.folds(splitter, X.iloc[training], y.iloc[training], groups[training]),
+        folds=split.folds(splitter, X.iloc[training], y.iloc[training], groups[training]) if splitter else [],
     )
