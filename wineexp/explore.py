@@ -1,0 +1,52 @@
+"""Look at a data set before training on it: `python -m wineexp.explore data=red`."""
+
+import logging
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from wineexp.config import Explore, build
+from wineexp.program import program
+
+log = logging.getLogger(__name__)
+
+
+@program(Explore)
+def main(cfg: DictConfig) -> None:
+    """Compose, load, set the holdout aside, draw the page, record it; say what it shows and where it is."""
+    from wineexp import page, provenance, tracking
+    from wineexp.problem import pose
+
+    parts = build(cfg)
+    problem = pose(parts["data"](), parts["target"], None, cfg.holdout)
+    choices = HydraConfig.get().runtime.choices
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    run = tracking.Run(
+        cfg.tracking.uri,
+        experiment=f"{choices['data']}-{choices['target']}",
+        name="explore",
+        tags=provenance.code() | problem.facts(),
+        # The page is written there, and so becomes an artifact.
+        folder=folder,
+    )
+    with run:
+        run.log(params={name: choices[name] for name in parts} | tracking.leaves(cfg))
+        run.log_dataset(
+            problem.frame,
+            name=choices["data"],
+            md5=problem.dataset.md5,
+            source=problem.dataset.pins[0].source_url or problem.dataset.pins[0].name,
+            target=problem.target.column,
+        )
+        path = folder / "explore.html"
+        path.write_text(page.render(problem, data=choices["data"], target=choices["target"]), encoding="utf-8")
+    log.info(page.paragraph(problem))
+    log.info("Open the page: %s", path)
+    if run.id is not None:
+        log.info("Recorded as run %s in %s.", run.id, run.uri)
+        log.info("Look at it: mlflow ui")
+
+
+if __name__ == "__main__":
+    main()
