@@ -10,10 +10,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "wineexp"
 
 FLOORS = [
     ["errors", "config", "pin", "program"],
-    ["data", "target", "feature", "split", "model", "evaluation", "report"],
+    ["data", "target", "feature", "split", "model", "evaluation", "report", "findings", "chart"],
     ["problem", "console"],
-    ["tracking", "provenance"],
-    ["train"],
+    ["tracking", "provenance", "page"],
+    ["train", "explore"],
 ]
 PROGRAMS = FLOORS[-1]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
