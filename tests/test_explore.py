@@ -80,6 +80,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     folder = tmp_path_factory.mktemp("explore")
     done = run(folder, "explore", f"hydra.run.dir={folder}/out")
     assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
     return folder, done.stdout, (folder / "out" / "explore.html").read_text()
 
 
