@@ -32,13 +32,7 @@ def main(cfg: DictConfig) -> None:
     )
     with run:
         run.log(params={name: choices[name] for name in parts} | tracking.leaves(cfg))
-        run.log_dataset(
-            problem.frame,
-            name=choices["data"],
-            md5=problem.dataset.md5,
-            source=problem.dataset.pins[0].source_url or problem.dataset.pins[0].name,
-            target=problem.target.column,
-        )
+        run.log_dataset(problem, name=choices["data"])
         path = folder / "explore.html"
         path.write_text(page.render(problem, data=choices["data"], target=choices["target"]), encoding="utf-8")
     log.info(page.paragraph(problem))

@@ -101,7 +101,9 @@ def pose(dataset: Dataset, target: Target, splitter: BaseCrossValidator | None, 
     X, y, classes = target.read(dataset.frame, dataset.features)
     evaluation.check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal)
     groups = split.identical_rows(X)
-    training, held_out = split.hold_out(y, groups, size=holdout["size"], seed=holdout["seed"])
+    # By the column itself, so that all targets read from it share one holdout.
+    strata = dataset.frame[target.column]
+    training, held_out = split.hold_out(strata, groups, size=holdout["size"], seed=holdout["seed"])
     return Problem(
         dataset=dataset,
         target=target,

@@ -34,6 +34,7 @@ from sklearn.pipeline import Pipeline
 
 from wineexp.errors import UserError
 from wineexp.pin import ROOT
+from wineexp.problem import Problem
 
 # What a model may be made of besides scikit-learn's and numpy's public types. A type that is not listed is neither
 # written nor loaded.
@@ -209,18 +210,19 @@ class Run:
             some = slice(start, start + BATCH)
             client.log_batch(self.id, metrics=figures[some], params=parameters[some], tags=labels[some])
 
-    def log_dataset(self, frame: pd.DataFrame, *, name: str, md5: str, source: str, target: str) -> None:
-        """Record the rows that were used, under the md5 of the files that they come from."""
+    def log_dataset(self, problem: Problem, *, name: str) -> None:
+        """Record the training rows, under the md5 of the files that they come from."""
         if self.id is None:
             return
+        pins = problem.dataset.pins
+        # MLflow's field for the digest holds 36 characters: one md5 whole, or the beginnings of several.
+        digest = pins[0].md5 if len(pins) == 1 else "+".join(pin.md5[: 36 // len(pins) - 1] for pin in pins)
+        source = pins[0].source_url or pins[0].name
         with warnings.catch_warnings():
             # MLflow warns that a whole-number column cannot hold missing values; the schema forbids them.
             warnings.filterwarnings("ignore", ".*integer column.*")
-            # MLflow's field for the digest holds 36 characters: of several files the first md5s of each.
-            parts = md5.split("+")
-            digest = "+".join(part[: 36 // len(parts) - 1] for part in parts) if len(parts) > 1 else md5
-            dataset = from_pandas(frame, source=source, targets=target, name=name, digest=digest)
-            mlflow.log_input(dataset, context="training", tags={"md5": md5})
+            dataset = from_pandas(problem.frame, source=source, targets=problem.target.column, name=name, digest=digest)
+            mlflow.log_input(dataset, context="training", tags={"md5": problem.dataset.md5})
 
     def log_figure(self, name: str, figure: Figure) -> None:
         """Record a figure as `figures/<name>.png`."""

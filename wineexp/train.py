@@ -38,13 +38,7 @@ def main(cfg: DictConfig) -> float:
     with run:
         groups = {name: choices[name] for name in parts}
         run.log(params=groups | tracking.leaves(cfg))
-        run.log_dataset(
-            problem.frame,
-            name=choices["data"],
-            md5=problem.dataset.md5,
-            source=problem.dataset.pins[0].source_url or problem.dataset.pins[0].name,
-            target=problem.target.column,
-        )
+        run.log_dataset(problem, name=choices["data"])
         scored = evaluation.cross_validate(
             estimator, problem.X, problem.y, problem.folds, problem.metrics, n_jobs=cfg.n_jobs
         )
