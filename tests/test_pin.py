@@ -43,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.send_error(404)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815  http.server's spelling
 
     def answer(self, content: bytes) -> None:
         self.send_response(200)
@@ -285,7 +285,8 @@ def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing_behind(project
     assert files(project) == set()
 
 
-def test_wine_data_is_rebuilt_from_scikit_learn_as_the_pinned_bytes(project: Path, server: str) -> None:
+@pytest.mark.usefixtures("project")
+def test_wine_data_is_rebuilt_from_scikit_learn_as_the_pinned_bytes() -> None:
     path = "data/raw/wine.data"
     real = pin.read(f"{path}.dvc")
     rebuilt = data.cultivar(f"{path}.dvc")
