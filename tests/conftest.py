@@ -1,13 +1,17 @@
 """Fixtures: the commands as a user gives them, each in a folder and a tracking store of its own."""
 
+import functools
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hydra
 import pytest
+from omegaconf import DictConfig
 
+import wineexp.train  # noqa: F401  registers the frame of conf/train.yaml
 from wineexp import pin
 from wineexp.errors import UserError
 
@@ -57,3 +61,17 @@ def command(tmp_path: Path) -> Command:
         return run(tmp_path, *arguments, **more)
 
     return call
+
+
+@functools.cache
+def composed(*overrides: str) -> DictConfig:
+    """The config of `python -m wineexp.train <overrides>`, composed once: to be read only."""
+    with hydra.initialize_config_dir(str(pin.ROOT / "conf"), version_base="1.3"):
+        return hydra.compose("train", list(overrides))
+
+
+def choices(group: str) -> list[str]:
+    """The files of a config group, so that a new one is tested without anyone remembering."""
+    found = sorted(path.stem for path in (pin.ROOT / "conf" / group).glob("*.yaml"))
+    assert found, f"conf/{group} holds no file"
+    return found

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from wineexp import pin
@@ -97,9 +98,9 @@ def cultivar(pin_file: str) -> Dataset:
         The file cannot be had, has other bytes than its pin says, or breaks the schema.
     """
     pinned = pin.read(pin_file)
+    content = pin.load(pinned, rebuild=_uci_wine)
     columns = ["cultivar", *CULTIVARS]
-    raw = _parse(pin.load(pinned, rebuild=_uci_wine), pinned.name, separator=",", columns=columns)
-    frame = _validated(raw, _schema(CULTIVARS, "cultivar"), pinned.name, first_line=1)
+    frame = _table(content, pinned.name, CULTIVARS, columns=columns, separator=",", header=False)
     return Dataset(frame, tuple(CULTIVARS), {name: unit for name, (_, _, unit) in CULTIVARS.items()}, (pinned,))
 
 
@@ -120,8 +121,8 @@ def wine_quality(pin_files: dict[str, str]) -> Dataset:
     def load(pin_file: str) -> tuple[pin.Pin, pd.DataFrame] | UserError:
         try:
             pinned = pin.read(pin_file)
-            raw = _parse(pin.load(pinned), pinned.name, separator=";", columns=[*VINHO_VERDE, "quality"], header=True)
-            return pinned, _validated(raw, _schema(VINHO_VERDE, "quality"), pinned.name, first_line=2)
+            content, columns = pin.load(pinned), [*VINHO_VERDE, "quality"]
+            return pinned, _table(content, pinned.name, VINHO_VERDE, columns=columns, separator=";", header=True)
         except UserError as error:
             return error
 
@@ -160,61 +161,78 @@ def _uci_wine() -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _parse(content: bytes, name: str, *, separator: str, columns: list[str], header: bool = False) -> pd.DataFrame:
-    """All cells as text (n_samples, n_columns), so that the schema can name each one that is no number."""
+def _table(
+    content: bytes,
+    name: str,
+    measurements: Mapping[str, tuple[float, float, str]],
+    *,
+    columns: list[str],
+    separator: str,
+    header: bool,
+) -> pd.DataFrame:
+    """The file's table in the schema's types, or one error with every violation: line, column, value, rule."""
     try:
-        rows = list(csv.reader(io.StringIO(content.decode()), delimiter=separator))
+        reader = csv.reader(io.StringIO(content.decode()), delimiter=separator)
+        lines = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{name} is not CSV text: {error}") from error
-    faults = []
-    if header:
-        found = rows.pop(0) if rows else []
-        if found != columns:
-            faults.append(f"{name}, line 1: columns are {found}, the schema wants {columns} separated by {separator!r}")
-    first_line = 2 if header else 1
-    faults += [
-        f"{name}, line {line}: {len(row)} values, the schema wants {len(columns)} separated by {separator!r}"
-        for line, row in enumerate(rows, first_line)
-        if len(row) != len(columns)
+        raise UserError(f"{name} is not CSV text in UTF-8: {error}") from error
+    rule = f"the schema wants {len(columns)} separated by {separator!r}"
+    found = lines.pop(0)[1] if header and lines else columns
+    faults = [
+        (line, f"{name}, line {line}: {len(row)} values ({separator.join(row)!r}), {rule}")
+        for line, row in lines
+        # A line is as long as the header says; where that is wrong, it is said once.
+        if len(row) != len(found)
     ]
+    if found != columns:
+        faults.insert(
+            0, (1, f"{name}, line 1: columns are {found}, the schema wants {columns} separated by {separator!r}")
+        )
+    else:
+        cells = {line: row for line, row in lines if len(row) == len(columns)}
+        raw = pd.DataFrame.from_dict(cells, orient="index", columns=columns, dtype=object)
+        numbers = raw.apply(pd.to_numeric, errors="coerce").astype(float)
+        faults += [
+            (line, f"{name}, line {line}, {column}: {raw.at[line, column]!r} is {fault}")
+            for (line, column), fault in _violations(raw, numbers, _schema(measurements, columns)).items()
+        ]
+    if not lines:
+        faults.append((1, f"{name} holds no rows"))
     if faults:
-        raise UserError(*faults)
-    return pd.DataFrame(rows, columns=columns, dtype=object)
+        raise UserError(*(fault for _, fault in sorted(faults, key=lambda numbered: numbered[0])))
+    classes = [column for column in columns if column in TARGETS]
+    table: pd.DataFrame = numbers.astype(dict.fromkeys(classes, int)).reset_index(drop=True)
+    return table
 
 
-def _schema(measurements: Mapping[str, tuple[float, float, str]], target: str) -> "pa.DataFrameSchema":
+def _schema(measurements: Mapping[str, tuple[float, float, str]], columns: list[str]) -> "pa.DataFrameSchema":
     import pandera.pandas as pa
 
-    allowed = list(TARGETS[target])
-    classes = pa.Column(float, pa.Check.isin(allowed, error=f"one of {', '.join(map(str, allowed))}"))
-    features = {
-        name: pa.Column(float, pa.Check.in_range(low, high, error=f"from {low} to {high} {unit}".rstrip()))
+    rules = {
+        name: pa.Check.in_range(low, high, error=f"from {low} to {high} {unit}".rstrip())
         for name, (low, high, unit) in measurements.items()
+    } | {
+        name: pa.Check.isin(list(allowed), error=f"one of {', '.join(map(str, allowed))}")
+        for name, allowed in TARGETS.items()
     }
-    return pa.DataFrameSchema({target: classes} | features)
+    return pa.DataFrameSchema({name: pa.Column(float, rules[name]) for name in columns})
 
 
-def _validated(raw: pd.DataFrame, schema: "pa.DataFrameSchema", name: str, *, first_line: int) -> pd.DataFrame:
-    """The table in the schema's types, or one error with every violation: row, column, value, rule."""
+def _violations(raw: pd.DataFrame, numbers: pd.DataFrame, schema: "pa.DataFrameSchema") -> dict[tuple[int, str], str]:
+    """What is wrong with each broken cell, by line and column, in the columns' order; NaN stands for no number."""
     import pandera.errors
 
-    numbers = raw.apply(pd.to_numeric, errors="coerce").astype(float)
     broken = {
-        (row, column): "missing, and no value may be" if raw.at[row, column] == "" else "no number"
-        for row, column in numbers.isna().stack().loc[lambda cells: cells].index
+        (raw.index[row], raw.columns[column]): "no number"
+        if str(raw.iat[row, column]).strip()
+        else "missing, and no value may be"
+        for row, column in np.argwhere(numbers.isna())
     }
     try:
         # A cell that is no number would make pandera stop at the column; a number stands in for it.
-        valid: pd.DataFrame = schema.validate(numbers.fillna(0), lazy=True)
+        schema.validate(numbers.fillna(0), lazy=True)
     except pandera.errors.SchemaErrors as error:
-        for case in error.failure_cases.dropna(subset="index").itertuples():
+        for case in error.failure_cases.itertuples():
             broken.setdefault((int(case.index), case.column), f"not {case.check}")
-    if broken:
-        raise UserError(
-            *(
-                f"{name}, line {first_line + row}, {column}: {raw.at[row, column]!r} is {rule}"
-                for (row, column), rule in sorted(broken.items(), key=lambda cell: cell[0][0])
-            )
-        )
-    classes = [column for column in raw.columns if column in TARGETS]
-    return valid.astype(dict.fromkeys(classes, int))
+    columns = list(raw.columns)
+    return dict(sorted(broken.items(), key=lambda cell: columns.index(cell[0][1])))

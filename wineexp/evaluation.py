@@ -104,6 +104,7 @@ def score(answers: Answers, names: list[str]) -> Scores:
     """The named metrics of some answers; ROC-AUC is NaN where only one class occurs."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Only one class is present in y_true")
+        warnings.filterwarnings("ignore", "A single label was found")
         return {name: float(METRICS[name].score(answers)) for name in names}
 
 

@@ -59,7 +59,7 @@ def domain(strategy: str, clip: float, ratios: dict[str, list[str]], skewness: f
     clip : float
         Quantile below and above which values are clipped, in [0, 0.5).
     ratios : dict of str to [numerator, denominator]
-        Columns to add; a ratio of which the data has neither column is left out.
+        Columns to add; a ratio of which the data lacks a column is left out, so that one list serves all data.
     skewness : float
         Columns of at least this sample skewness and no negative value are replaced by log(1 + x).
     """
@@ -130,7 +130,7 @@ class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     ratios : dict of str to [numerator, denominator]
-        A ratio is left out when X has neither column.
+        A ratio is left out when X lacks one of its columns.
 
     Attributes
     ----------
@@ -142,22 +142,12 @@ class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.ratios = ratios
 
     def fit(self, X: pd.DataFrame, y: None = None) -> Self:
-        """Find the columns in X, a frame of shape (n_samples, n_features).
-
-        Raises
-        ------
-        ValueError
-            X has one column of a ratio but not the other.
-        """
+        """Find the columns in X, a frame of shape (n_samples, n_features)."""
         validate_data(self, X, ensure_all_finite="allow-nan")
         names = list(X.columns)
-        self.pairs_ = {}
-        for name, pair in self.ratios.items():
-            missing = [column for column in pair if column not in names]
-            if len(missing) == 1:
-                raise ValueError(f"ratio {name} wants column {missing[0]!r}, which is not one of {', '.join(names)}")
-            if not missing:
-                self.pairs_[name] = tuple(names.index(column) for column in pair)
+        self.pairs_ = {
+            name: (names.index(a), names.index(b)) for name, (a, b) in self.ratios.items() if {a, b} <= set(names)
+        }
         return self
 
     def transform(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:

@@ -3,8 +3,10 @@
 import hashlib
 import logging
 import queue
+import re
 import tempfile
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,10 +20,10 @@ from wineexp.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Seconds without a byte after which a source counts as unreachable. Together with the start of Python they stay
-# under 15 s, so that a machine without a network says so while its user still looks at the screen.
-DVC_STALL = 5.0
-URL_STALL = 7.0
+# Seconds for all of a file's sources together, in which they may stay below SLOWEST bytes a second. With the start of
+# Python they stay under 15 s, so that a machine without a network says so while its user still looks at the screen.
+PATIENCE = 9.0
+SLOWEST = 1024
 
 log = logging.getLogger(__name__)
 
@@ -58,29 +60,28 @@ def read(dvc_file: str | Path) -> Pin:
     path = ROOT / dvc_file
     try:
         content = yaml.safe_load(path.read_text())
-        (out,) = content["outs"]
-        return Pin(
-            dvc_file=path,
-            path=path.parent / out["path"],
-            md5=out["md5"],
-            size=int(out["size"]),
-            source_url=(content.get("meta") or {}).get("source_url"),
-        )
     except FileNotFoundError:
         known = ", ".join(sorted(_short(found) for found in (ROOT / "data").rglob("*.dvc")))
         raise UserError(f"{dvc_file}: there is no such pin; pins under data/: {known or '(none)'}") from None
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{dvc_file}: not a pin of one file ({error!r}); it needs outs: with one md5, size and path, "
-            "as `dvc add` writes it"
-        ) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{dvc_file}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    match content:
+        case {"outs": [{"md5": str(md5), "size": int(size), "path": str(name)}]} if re.fullmatch("[0-9a-f]{32}", md5):
+            match content.get("meta"):
+                case {"source_url": str(source_url)}:
+                    return Pin(path, path.parent / name, md5, size, source_url)
+            return Pin(path, path.parent / name, md5, size, source_url=None)
+    raise UserError(
+        f"{dvc_file}: not a pin of one file: it holds {content!r}, but must hold outs: with one md5 of 32 hexadecimal "
+        "digits, one size in bytes and one path, as `dvc add` writes it"
+    )
 
 
 def load(pin: Pin, rebuild: Callable[[], bytes] | None = None) -> bytes:
     """The pinned file's bytes, verified; a missing file is first fetched or rebuilt and put in place.
 
-    A file is looked for in its place, then rebuilt where that is possible, then asked of the DVC remote that is
-    configured, then of the pin's source URL.
+    A file is looked for in its place, then rebuilt where that is possible, since that needs no network, then asked of
+    the DVC remote that is configured, then of the pin's source URL.
 
     Parameters
     ----------
@@ -91,7 +92,8 @@ def load(pin: Pin, rebuild: Callable[[], bytes] | None = None) -> bytes:
     Raises
     ------
     UserError
-        The file in place has other bytes than the pin says, or no source could give the pinned ones.
+        The file in place has other bytes than the pin says, or no source could give the pinned ones, or they cannot be
+        written.
     """
     if pin.path.exists():
         try:
@@ -104,27 +106,34 @@ def load(pin: Pin, rebuild: Callable[[], bytes] | None = None) -> bytes:
                 f"`dvc add {pin.name}`"
             )
         return content
-    sources: list[tuple[str, Callable[[], Iterator[bytes]], float]] = []
-    if rebuild:
-        sources.append(("rebuilding it", lambda: iter([rebuild()]), float("inf")))
-    else:
-        sources.append(("DVC", partial(_from_dvc, pin), DVC_STALL))
-        if pin.source_url:
-            sources.append((pin.source_url, partial(_from_url, pin), URL_STALL))
     failures = []
-    for name, source, stall in sources:
+    for source, offer in _offers(pin, rebuild):
+        if isinstance(offer, Exception):
+            failures.append(f"{source}: {' '.join(str(offer).split()) or type(offer).__name__}")
+        elif fault := _mismatch(pin, offer):
+            failures.append(f"{source}: refused, it {fault}")
+        else:
+            _put(pin.path, offer)
+            return offer
+    raise UserError(_unavailable(pin, failures))
+
+
+def _offers(pin: Pin, rebuild: Callable[[], bytes] | None) -> Iterator[tuple[str, bytes | Exception]]:
+    """What each source gives, one after the other: bytes that nobody has verified yet, or why there are none."""
+    if rebuild:
+        yield "rebuilding it", rebuild()
+    sources = [("DVC", _from_dvc), *([(pin.source_url, _from_url)] if pin.source_url else [])]
+    patience = PATIENCE
+    for waiting, (name, source) in zip(range(len(sources), 0, -1), sources, strict=True):
+        share = patience / waiting
         try:
-            content = b"".join(_until_stall(source, stall))
+            yield name, _until_stall(partial(source, pin), share)
+        except TimeoutError as error:
+            patience -= share
+            yield name, error
         # DVC, its plugins and urllib share no base class for "could not be had".
         except Exception as error:
-            failures.append(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
-            continue
-        if fault := _mismatch(pin, content):
-            failures.append(f"{name}: refused, it {fault}")
-            continue
-        _put(pin.path, content)
-        return content
-    raise UserError(_unavailable(pin, failures))
+            yield name, error
 
 
 def _unavailable(pin: Pin, failures: list[str]) -> str:
@@ -152,8 +161,15 @@ def _from_dvc(pin: Pin) -> Iterator[bytes]:
     from dvc.api import DVCFileSystem
 
     filesystem = DVCFileSystem(str(ROOT))
-    with filesystem.open(pin.path.relative_to(ROOT).as_posix(), "rb") as file:
-        yield from iter(partial(file.read, 1 << 16), b"")
+    # DVC adds one of its own making, the project's cache.
+    remotes = ", ".join(name for name in filesystem.repo.config["remote"] if name != "auto-generated-upstream")
+    try:
+        with filesystem.open(pin.path.relative_to(ROOT).as_posix(), "rb") as file:
+            yield from iter(partial(file.read, 1 << 16), b"")
+    except FileNotFoundError as error:
+        # DVC says the same whether there is nowhere to look or nothing to find.
+        missing = f"md5 {pin.md5} is not in its remote ({remotes})" if remotes else "no remote is configured"
+        raise FileNotFoundError(missing) from error
 
 
 def _from_url(pin: Pin) -> Iterator[bytes]:
@@ -168,7 +184,7 @@ def _from_url(pin: Pin) -> Iterator[bytes]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with (
         Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
-        urllib.request.urlopen(url, timeout=URL_STALL) as response,  # noqa: S310  the scheme was checked
+        urllib.request.urlopen(url, timeout=2 * PATIENCE) as response,  # noqa: S310  the scheme was checked
     ):
         task = progress.add_task(pin.path.name, total=pin.size)
         while chunk := response.read1(1 << 16):
@@ -176,8 +192,8 @@ def _from_url(pin: Pin) -> Iterator[bytes]:
             yield chunk
 
 
-def _until_stall(source: Callable[[], Iterator[bytes]], seconds: float) -> Iterator[bytes]:
-    """Chunks of a source, read in a thread of its own: name look-ups and DVC's remotes know no time limit."""
+def _until_stall(source: Callable[[], Iterator[bytes]], seconds: float) -> bytes:
+    """All bytes of a source, read in a thread of its own: name look-ups and DVC's remotes know no time limit."""
     chunks: queue.Queue[bytes | Exception | None] = queue.Queue()
 
     def read_all() -> None:
@@ -189,25 +205,41 @@ def _until_stall(source: Callable[[], Iterator[bytes]], seconds: float) -> Itera
             chunks.put(error)
 
     threading.Thread(target=read_all, daemon=True).start()
+    content = b""
+    counted, deadline = 0, time.monotonic() + seconds
     while True:
         try:
-            chunk = chunks.get(timeout=None if seconds == float("inf") else seconds)
+            chunk = chunks.get(timeout=max(0, deadline - time.monotonic()))
         except queue.Empty:
-            raise TimeoutError(f"no answer within {seconds:g} s") from None
+            raise TimeoutError(
+                f"gave up after {len(content) - counted} bytes in {seconds:g} s, {SLOWEST} a second are the least"
+                if content
+                else f"no answer within {seconds:g} s"
+            ) from None
         if isinstance(chunk, Exception):
             raise chunk
         if chunk is None:
-            return
-        yield chunk
+            return content
+        content += chunk
+        if len(content) - counted >= SLOWEST * seconds:
+            counted, deadline = len(content), time.monotonic() + seconds
 
 
 def _put(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(content)
-    part = Path(file.name)
-    part.chmod(0o644)
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            part = Path(file.name)
+            try:
+                file.write(content)
+                file.flush()
+                part.chmod(0o644)
+                part.replace(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise UserError(f"{_short(path)} cannot be written: {error.strerror}; make room or give the rights") from error
 
 
 def _short(path: Path) -> str:

@@ -38,14 +38,17 @@ def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int) -> tuple[
     Raises
     ------
     UserError
-        The size is out of its range.
+        The size is out of its range, or too small for the rows there are.
     """
     if not 0 <= size <= 0.5:
         raise UserError(f"holdout.size={size}: 0 <= size <= 0.5 must hold")
     if size == 0:
         return np.arange(len(y)), np.array([], dtype=np.intp)
     splitter = StratifiedGroupKFold(n_splits=round(1 / size), shuffle=True, random_state=seed)
-    return folds(splitter, y.to_frame(), y, groups)[0]
+    try:
+        return folds(splitter, y.to_frame(), y, groups)[0]
+    except UserError as error:
+        raise UserError(f"holdout.size={size}: too small a share of {len(y)} rows ({error})") from error
 
 
 def folds(
@@ -61,6 +64,8 @@ def folds(
     with warnings.catch_warnings():
         # Grade 9 has five rows in all: it is missing from some fold, which the scores allow for.
         warnings.filterwarnings("ignore", "The least populated class")
+        # The plain split is there to be compared with those that heed groups.
+        warnings.filterwarnings("ignore", "The groups parameter is ignored")
         try:
             return list(splitter.split(X, y, groups))
         except ValueError as error:
@@ -75,6 +80,7 @@ class RepeatedStratifiedGroupKFold(BaseEstimator):  # type: ignore[misc]
     n_splits : int
         Folds a repeat.
     n_repeats : int
+        At least 1.
     random_state : int
         Seed of the first repeat; each further one adds 1.
     """
@@ -90,6 +96,8 @@ class RepeatedStratifiedGroupKFold(BaseEstimator):  # type: ignore[misc]
 
     def split(self, X: npt.ArrayLike, y: npt.ArrayLike, groups: npt.ArrayLike) -> Iterator[tuple[Indices, Indices]]:
         """Positions of the training and of the test rows of each fold."""
+        if self.n_repeats < 1:
+            raise ValueError(f"n_repeats >= 1 must hold, but got n_repeats={self.n_repeats}")
         for repeat in range(self.n_repeats):
             seed = self.random_state + repeat
             yield from StratifiedGroupKFold(self.n_splits, shuffle=True, random_state=seed).split(X, y, groups)

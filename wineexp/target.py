@@ -54,7 +54,7 @@ class Target:
         Raises
         ------
         UserError
-            The data set lacks the column, or bins and labels do not fit each other.
+            The data set lacks the column, bins and labels do not fit each other, or all rows are of one class.
         """
         if self.column not in frame:
             readable = [str(column) for column in frame if column not in features]
@@ -64,12 +64,24 @@ class Target:
             )
         X = frame[[name for name in features if name != self.column]]
         y = frame[self.column]
-        if self.bins is None:
-            return X, y, np.unique(y)
-        if self.labels is None or len(self.labels) != len(self.bins) + 1 or sorted(self.bins) != list(self.bins):
+        bins, labels = self.bins or [], self.labels or []
+        if (
+            len(labels) != (len(bins) + 1 if bins else 0)
+            or bins != sorted(set(bins))
+            or len(labels) != len(set(labels))
+        ):
             raise UserError(
-                f"target.bins={list(self.bins)}, target.labels={self.labels and list(self.labels)}: n ascending bins "
-                "need n + 1 labels"
+                f"target.bins={self.bins}, target.labels={self.labels}: n ascending bins need n + 1 different labels, "
+                "no bins need none"
             )
-        y = pd.Series(np.asarray(self.labels, dtype=object)[np.searchsorted(self.bins, y)], y.index, name=y.name)
-        return X, y, np.array([label for label in self.labels if (y == label).any()], dtype=object)
+        classes = np.unique(y)
+        if bins:
+            names = np.asarray(labels, dtype=object)
+            y = pd.Series(names[np.searchsorted(bins, y)], y.index, name=y.name)
+            classes = np.array([label for label in labels if (y == label).any()], dtype=object)
+        if len(classes) < 2:
+            raise UserError(
+                f"target.column={self.column}, target.bins={self.bins}: all {len(y)} rows are of class {classes[0]}, "
+                "there is nothing to tell apart; choose other bins"
+            )
+        return X, y, classes

@@ -1,0 +1,225 @@
+"""Evaluation: metrics worked out by hand, nothing of the test rows in a fit, the same figures with more threads."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import choices, composed
+from sklearn import metrics as reference
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+
+from wineexp import evaluation, model
+from wineexp.config import build
+from wineexp.errors import UserError
+from wineexp.evaluation import METRICS, Answers, Fold
+from wineexp.problem import Problem, pose
+
+
+def posed(*overrides: str) -> tuple[Problem, Pipeline]:
+    cfg = composed(*overrides)
+    parts = build(cfg)
+    problem = pose(parts["data"](), parts["target"], parts["split"], cfg.holdout)
+    return problem, model.pipeline(parts["feature"], parts["model"], problem.classes)
+
+
+def cross_validated(problem: Problem, estimator: Pipeline, n_jobs: int = 1) -> list[Fold]:
+    args = (estimator, problem.X, problem.y, problem.folds, problem.metrics)
+    return list(evaluation.cross_validate(*args, n_jobs=n_jobs))
+
+
+# Ordinal classes 0, 1, 2; a sixth row is taken for the opposite end.
+ORDINAL = Answers(
+    y=np.array([0, 0, 1, 1, 2, 2]),
+    predicted=np.array([0, 1, 1, 1, 2, 0]),
+    probabilities=np.array(
+        [
+            [0.5, 0.25, 0.25],
+            [0.25, 0.5, 0.25],
+            [0.25, 0.5, 0.25],
+            [0.25, 0.5, 0.25],
+            [0.25, 0.25, 0.5],
+            [0.5, 0.25, 0.25],
+        ]
+    ),
+)
+BINARY = Answers(
+    y=np.array([0, 0, 1, 1]),
+    predicted=np.array([0, 1, 0, 1]),
+    probabilities=np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.2, 0.8]]),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "answers", "value"),
+    [
+        ("accuracy", ORDINAL, 4 / 6),
+        ("balanced_accuracy", ORDINAL, (1 / 2 + 1 + 1 / 2) / 3),
+        # Per class 2tp / (2tp + fp + fn): 2/4, 4/5, 2/3.
+        ("f1_macro", ORDINAL, (1 / 2 + 4 / 5 + 2 / 3) / 3),
+        # (c n - sum t p) / sqrt((n² - sum p²)(n² - sum t²)) with t = (2, 2, 2), p = (2, 3, 1).
+        ("matthews_corrcoef", ORDINAL, (4 * 6 - 12) / math.sqrt((36 - 14) * (36 - 12))),
+        ("log_loss", ORDINAL, -(4 * math.log(0.5) + 2 * math.log(0.25)) / 6),
+        ("mean_absolute_error", ORDINAL, (1 + 2) / 6),
+        ("accuracy_within_1", ORDINAL, 5 / 6),
+        # Observed squared distances 1 + 4; expected over all pairs of true and predicted: 42 / 6.
+        ("quadratic_weighted_kappa", ORDINAL, 1 - 5 / 7),
+        # Of the four pairs only (0.6, 0.3) is in the wrong order.
+        ("roc_auc", BINARY, 3 / 4),
+    ],
+)
+def test_metrics_by_hand(name: str, answers: Answers, value: float) -> None:
+    assert evaluation.score(answers, [name]) == {name: pytest.approx(value)}
+
+
+def test_every_metric_is_worked_out_by_hand_above() -> None:
+    (mark,) = [mark for mark in test_metrics_by_hand.pytestmark if mark.name == "parametrize"]
+    assert {case[0] for case in mark.args[1]} == set(METRICS)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_metrics_agree_with_scikit_learn_on_random_answers(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.ones(5), 200)
+    y, predicted = rng.integers(0, 5, 200), probabilities.argmax(axis=1)
+    scores = evaluation.score(Answers(y, predicted, probabilities), evaluation.metrics_for(5, ordinal=True))
+    assert scores["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(y, predicted))
+    assert scores["log_loss"] == pytest.approx(-np.log(probabilities[range(200), y]).mean())
+    assert scores["mean_absolute_error"] == pytest.approx(np.abs(y - predicted).mean())
+    assert scores["f1_macro"] == pytest.approx(reference.f1_score(y, predicted, average="macro"))
+
+
+def test_a_class_that_no_row_has_changes_no_recall() -> None:
+    answers = Answers(np.array([0, 0, 2]), np.array([0, 1, 2]), np.full((3, 3), 1 / 3))
+    scores = evaluation.score(answers, evaluation.metrics_for(3, ordinal=True))
+    assert scores["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
+    assert scores["log_loss"] == pytest.approx(math.log(3))
+    assert scores["quadratic_weighted_kappa"] == pytest.approx(1 - 1 / 5)
+
+
+def test_roc_auc_of_one_class_is_no_number() -> None:
+    answers = Answers(np.array([0, 0]), np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]]))
+    scores = evaluation.score(answers, evaluation.metrics_for(2, ordinal=False))
+    assert [name for name, value in scores.items() if math.isnan(value)] == ["roc_auc"]
+
+
+def test_which_metrics_a_target_has() -> None:
+    assert "roc_auc" in evaluation.metrics_for(2, ordinal=False)
+    assert "roc_auc" not in evaluation.metrics_for(3, ordinal=False)
+    ordinal = {"quadratic_weighted_kappa", "mean_absolute_error", "accuracy_within_1"}
+    assert ordinal <= set(evaluation.metrics_for(3, ordinal=True))
+    assert ordinal.isdisjoint(evaluation.metrics_for(3, ordinal=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "direction", "said"),
+    [
+        ("acuracy", "maximize", "target.metric=acuracy: not a metric of this target; did you mean accuracy?"),
+        ("roc_auc", "maximize", "target.metric=roc_auc: not a metric of this target;"),
+        ("log_loss", "maximize", "target.direction=maximize: log_loss is to minimize"),
+    ],
+)
+def test_a_wrong_deciding_metric_is_told(name: str, direction: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        evaluation.check_metric(name, direction, 3, ordinal=False)
+    assert str(caught.value).startswith(said)
+    evaluation.check_metric("log_loss", "minimize", 3, ordinal=False)
+
+
+def test_majority_answers_the_training_rows_most_frequent_class() -> None:
+    assert evaluation.majority(np.array([0, 1, 1]), np.array([0, 0, 1, 2])) == 1 / 4
+    # The first of equals.
+    assert evaluation.majority(np.array([0, 1]), np.array([0, 0, 1])) == 2 / 3
+
+
+def test_the_majority_model_scores_the_majority() -> None:
+    for fold in cross_validated(*posed("model=majority")):
+        assert fold.scores["accuracy"] == fold.scores["majority_accuracy"]
+        assert fold.scores["balanced_accuracy"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("name", choices("feature"))
+def test_nothing_of_a_folds_test_rows_reaches_its_fit(name: str) -> None:
+    problem, estimator = posed(f"feature={name}", "model=logreg")
+    train, test = problem.folds[0]
+    probe, spoilt = test[0], test[1:]
+    X, y = problem.X.copy(), problem.y.copy()
+    X.iloc[spoilt] = X.iloc[spoilt] * 1000
+    y.iloc[spoilt] = np.roll(y.iloc[spoilt], 1)
+    args = (problem.folds[:1], problem.metrics)
+    (clean,) = evaluation.cross_validate(estimator, problem.X, problem.y, *args, n_jobs=1)
+    (other,) = evaluation.cross_validate(estimator, X, y, *args, n_jobs=1)
+    assert clean.test[0] == probe
+    np.testing.assert_array_equal(clean.answers.probabilities[0], other.answers.probabilities[0])
+    assert not np.array_equal(clean.answers.probabilities[1:], other.answers.probabilities[1:])
+    # The probe does tell: a training row's change reaches it.
+    X.iloc[train[0]] = X.iloc[train[0]] * 2
+    (moved,) = evaluation.cross_validate(estimator, X, y, *args, n_jobs=1)
+    assert not np.array_equal(clean.answers.probabilities[0], moved.answers.probabilities[0])
+
+
+def test_the_estimator_itself_stays_unfitted() -> None:
+    problem, estimator = posed("model=logreg")
+    cross_validated(problem, estimator)
+    assert not hasattr(estimator.named_steps["model"], "classes_")
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_figures_are_the_same_with_one_thread_and_with_two(name: str) -> None:
+    problem, estimator = posed(f"model={name}", "split.n_splits=3")
+    one, two = (cross_validated(problem, estimator, n_jobs=n_jobs) for n_jobs in (1, 2))
+    for first, second in zip(one, two, strict=True):
+        assert first.number == second.number
+        assert first.scores == second.scores
+        np.testing.assert_array_equal(first.answers.probabilities, second.answers.probabilities)
+    if name != "majority":
+        assert all(fold.scores["accuracy"] > fold.scores["majority_accuracy"] for fold in one)
+
+
+def test_folds_come_in_order_with_the_rows_they_scored() -> None:
+    problem, estimator = posed("model=logreg")
+    folds = cross_validated(problem, estimator, n_jobs=2)
+    assert [fold.number for fold in folds] == [0, 1, 2, 3, 4]
+    for fold, (_, test) in zip(folds, problem.folds, strict=True):
+        np.testing.assert_array_equal(fold.test, test)
+        np.testing.assert_array_equal(fold.answers.y, problem.codes(problem.y.iloc[test]))
+        assert fold.scores["accuracy"] == np.mean(fold.answers.y == fold.answers.predicted)
+        assert fold.fit_seconds > 0
+        assert fold.predict_seconds > 0
+
+
+def test_the_holdout_is_scored_by_the_training_rows_majority() -> None:
+    problem, estimator = posed("model=majority")
+    scores = problem.score_holdout(evaluation.fit(estimator, problem.X, problem.y))
+    assert scores["accuracy"] == scores["majority_accuracy"] == pytest.approx((problem.y_holdout == 2).mean())
+    empty, _ = posed("holdout.size=0")
+    assert empty.score_holdout(estimator) == {}
+
+
+def test_a_parameter_that_the_model_refuses_is_told() -> None:
+    with pytest.raises(UserError, match=r"fitting failed: .*'C' parameter .* Got -1.0 instead"):
+        evaluation.fit(LogisticRegression(C=-1.0), pd.DataFrame({"a": [0.0, 1.0]}), pd.Series([0, 1]))
+
+
+def test_summary_by_hand() -> None:
+    answers = Answers(np.array([0]), np.array([0]), np.array([[1.0]]))
+    folds = [
+        Fold(number, np.array([0]), answers, {"accuracy": value, "roc_auc": auc}, 0.0, 0.0)
+        for number, (value, auc) in enumerate([(0.5, 0.7), (0.7, math.nan), (0.9, 0.9)])
+    ]
+    summary = evaluation.summarise(folds)
+    assert summary["accuracy"] == pytest.approx((0.7, 0.2))
+    assert summary["roc_auc"] == pytest.approx((0.8, math.sqrt(0.02)))
+
+
+def test_only_a_column_that_the_model_uses_drops_the_metric_when_shuffled() -> None:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"tells": np.repeat([0.0, 1.0], 50), "noise": rng.normal(size=100)})
+    y = X["tells"].astype(int)
+    fitted = model.FixedClassesClassifier(LogisticRegression(C=100), [0, 1]).fit(X, y)
+    for metric in ("accuracy", "log_loss"):
+        drops = evaluation.permutation_drops(fitted, X, y.to_numpy(), metric, seed=0)
+        assert drops.shape == (2, 5)
+        assert drops[0].min() > 0.2, f"{metric} gets worse"
+        assert np.abs(drops[1]).max() < 0.1

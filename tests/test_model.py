@@ -1,0 +1,104 @@
+"""Models: every one answers for all classes, whichever of them its training rows hold."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import choices, composed
+from hydra.utils import instantiate
+from sklearn.base import ClassifierMixin, clone
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+
+from wineexp import model
+from wineexp.model import FixedClassesClassifier
+
+GRADES = [3, 4, 5, 6, 7]
+# Small enough to be quick; the rest is as in conf/model.
+SMALL = {"n_estimators": 10, "max_iter": 40}
+
+
+def classifier(name: str) -> ClassifierMixin:
+    node = composed(f"model={name}").model
+    built = instantiate(node, _convert_="all")
+    return built.set_params(**{key: value for key, value in SMALL.items() if key in node and name != "mlp"})
+
+
+@pytest.fixture
+def rows() -> tuple[pd.DataFrame, pd.Series]:
+    """90 rows of grades 3, 5 and 7 that are easy to tell apart: grades 4 and 6 are missing."""
+    rng = np.random.default_rng(0)
+    y = pd.Series(np.repeat([3, 5, 7], 30))
+    return pd.DataFrame({"a": y + rng.normal(0, 0.2, 90), "b": rng.normal(0, 1, 90)}), y
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_a_class_missing_from_the_training_rows_has_probability_0(
+    name: str, rows: tuple[pd.DataFrame, pd.Series]
+) -> None:
+    X, y = rows
+    fitted = FixedClassesClassifier(classifier(name), GRADES).fit(X, y)
+    probabilities = fitted.predict_proba(X)
+    assert fitted.classes_.tolist() == GRADES
+    assert fitted.present_.tolist() == [0, 2, 4]
+    assert probabilities.shape == (90, 5)
+    assert (probabilities[:, [1, 3]] == 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-12)
+    predicted = fitted.predict(X)
+    assert set(predicted) <= {3, 5, 7}
+    if name != "majority":
+        # Columns in another order would confuse the grades.
+        assert np.mean(predicted == y) > 0.9
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_labels_may_be_words_in_an_order_of_their_own(name: str, rows: tuple[pd.DataFrame, pd.Series]) -> None:
+    X, y = rows
+    words = ["low", "middle", "high"]
+    named = y.map(dict(zip([3, 5, 7], words, strict=True)))
+    by_word = FixedClassesClassifier(classifier(name), words).fit(X, named)
+    by_grade = FixedClassesClassifier(classifier(name), [3, 5, 7]).fit(X, y)
+    np.testing.assert_array_equal(by_word.predict_proba(X), by_grade.predict_proba(X))
+    assert by_word.predict(X).tolist() == [words[(grade - 3) // 2] for grade in by_grade.predict(X)]
+
+
+def test_probabilities_are_the_estimators_own(rows: tuple[pd.DataFrame, pd.Series]) -> None:
+    X, y = rows
+    ours = FixedClassesClassifier(LogisticRegression(), GRADES).fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(ours[:, [0, 2, 4]], LogisticRegression().fit(X, y).predict_proba(X))
+
+
+def test_the_first_of_equally_likely_classes_is_predicted(rows: tuple[pd.DataFrame, pd.Series]) -> None:
+    X, y = rows
+    fitted = FixedClassesClassifier(DummyClassifier(strategy="prior"), GRADES).fit(X, y)
+    assert set(fitted.predict(X)) == {3}
+
+
+def test_an_unknown_label_is_refused(rows: tuple[pd.DataFrame, pd.Series]) -> None:
+    X, y = rows
+    with pytest.raises(ValueError, match=r"labels must be among classes=\[3, 5\], but got \[7\]"):
+        FixedClassesClassifier(LogisticRegression(), [3, 5]).fit(X, y)
+
+
+def test_scikit_learns_contract(rows: tuple[pd.DataFrame, pd.Series]) -> None:
+    X, y = rows
+    estimator = FixedClassesClassifier(inner := LogisticRegression(C=2.0), GRADES)
+    with pytest.raises(NotFittedError):
+        estimator.predict_proba(X)
+    fitted = estimator.fit(X, y)
+    assert fitted is estimator
+    assert not hasattr(inner, "coef_"), "the estimator that was given stays unfitted"
+    copy = clone(fitted).set_params(estimator__C=3.0)
+    assert not hasattr(copy, "estimator_")
+    assert copy.classes == GRADES
+    assert (copy.estimator.C, inner.C) == (3.0, 2.0)
+
+
+def test_a_pipeline_fits_features_and_model_together(rows: tuple[pd.DataFrame, pd.Series]) -> None:
+    X, y = rows
+    feature = instantiate(composed("feature=scaled").feature)
+    fitted = model.pipeline(feature, classifier("logreg"), np.array(GRADES)).fit(X, y)
+    assert fitted.classes_.tolist() == GRADES
+    assert fitted.named_steps["model"].classes == GRADES
+    assert fitted.named_steps["feature"].get_feature_names_out().tolist() == ["a", "b"]
+    assert fitted.score(X, y) > 0.9
