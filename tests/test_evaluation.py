@@ -167,7 +167,9 @@ def test_the_estimator_itself_stays_unfitted() -> None:
 
 @pytest.mark.parametrize("name", choices("model"))
 def test_figures_are_the_same_with_one_thread_and_with_two(name: str) -> None:
-    problem, estimator = posed(f"model={name}", "split.n_splits=3")
+    # Fewer trees, to be quick; the rest is as in conf/model.
+    trees = ["model.n_estimators=60"] if "n_estimators" in composed(f"model={name}").model else []
+    problem, estimator = posed(f"model={name}", "split.n_splits=3", *trees)
     one, two = (cross_validated(problem, estimator, n_jobs=n_jobs) for n_jobs in (1, 2))
     for first, second in zip(one, two, strict=True):
         assert first.number == second.number
