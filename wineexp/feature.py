@@ -81,7 +81,7 @@ def _columns(*steps: tuple[str, TransformerMixin]) -> ColumnTransformer:
     text = Pipeline(
         [
             ("impute", SimpleImputer(strategy="most_frequent")),
-            ("indicate", OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False)),
+            ("indicate", OneHotEncoder(drop="if_binary", sparse_output=False)),
         ]
     )
     return ColumnTransformer(
