@@ -1,0 +1,248 @@
+"""A sweep from its command line to its last file: read the plan, find the study, start the workers, write the best."""
+
+import logging
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from wineexp.errors import UserError
+from wineexp.sweep.callbacks import Callbacks, Sweep
+from wineexp.sweep.compose import Composer
+from wineexp.sweep.ledger import Ledger
+from wineexp.sweep.live import live_line
+from wineexp.sweep.plan import Plan, Reader
+from wineexp.sweep.report import summary, write_best
+from wineexp.sweep.samplers import SamplerMaker, make_pruner, reject_unfit
+from wineexp.sweep.space import Point, Space
+from wineexp.sweep.storage import open_storage
+from wineexp.sweep.study import TRIALS, Setup, check_directions, found, open_ledger, study_name
+from wineexp.sweep.worker import Worker
+
+log = logging.getLogger(__name__)
+
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+
+def sweep(
+    settings: Mapping[str, Any],
+    context: HydraContext,
+    task: TaskFunction,
+    config: DictConfig,
+    arguments: Sequence[str],
+) -> list[float] | None:
+    """Run a study to the end of its budget.
+
+    Returns the best trial's values, one for each direction; None for several objectives, or if none is complete.
+
+    Raises
+    ------
+    UserError
+        Before any trial: for every fault of the space, the sampler, the storage, the study. After: where more than
+        `max_failures` trials failed, or all of them did.
+    KeyboardInterrupt
+        At Ctrl-C or SIGTERM, once the trials are closed and the best is written.
+
+    """
+    plan = Reader(settings, context.config_loader, config).read(arguments)
+    setup = prepare(settings, context, config, plan)
+    storage = open_storage(settings["storage"], setup.folder)
+    found(setup, storage, plan)
+    ledger = open_ledger(setup, plan, storage)
+    callbacks = Callbacks(settings["callbacks"])
+    told = Sweep(ledger.study, setup.folder, config, settings["seed"])
+    OmegaConf.save(config, setup.folder / "multirun.yaml")
+    started = time.time()
+    deadline = started + settings["timeout"] if settings["timeout"] is not None else None
+    kept = storage if in_memory(settings) else None
+    worker = Worker(setup, context, task, plan, deadline, kept)
+    log.info("study %s in %s: %s", setup.name, setup.folder, _closing_line(ledger, started, None))
+    _reap(ledger, callbacks, told)
+    callbacks.tell("study_start", told)
+    status = "interrupted"
+    try:
+        with _terminable(), live_line(ledger, started):
+            _launch(worker, ledger, callbacks, told)
+        status = "finished" if _allowed(ledger) else "stopped"
+    finally:
+        _reap(ledger, callbacks, told, wait=5.0 if status == "interrupted" else 0.0)
+        best_file = write_best(ledger, setup, plan)
+        callbacks.tell("study_end", told, status, [best_file] if best_file else [])
+        log.info("study %s %s: %s", setup.name, status, _closing_line(ledger, started, best_file))
+    return _verdict(ledger, status)
+
+
+def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConfig, plan: Plan) -> Setup:
+    """Decide the study's name, folder, budget and first trials; raises UserError with every fault."""
+    maker = SamplerMaker(settings["sampler"], settings["seed"], plan.space)
+    make_pruner(settings["pruner"])
+    directions = list(settings["directions"] or [settings["direction"]])
+    points = plan.space.grid()
+    faults = [*check_directions(directions)]
+    faults += reject_unfit(maker, plan.space, points is not None, len(directions))
+    if in_memory(settings) and config.hydra.launcher._target_ != BASIC_LAUNCHER:
+        faults.append("a study in memory cannot be shared by processes: use hydra/sweeper/storage=journal")
+    if settings["n_workers"] < 1:
+        faults.append(f"n_workers must be 1 or more, but got {settings['n_workers']}")
+    if not plan.space.parameters and plan.function is None:
+        faults.append(
+            "nothing varies: give a parameter several values, say model.max_depth=3,5,7 or a search file"
+        )
+    if faults:
+        raise UserError(*faults)
+    name = study_name(settings, config, plan)
+    folder = _folder(settings, config, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_dict(config):
+        config.hydra.sweep.dir = str(folder)
+    placed = [f"hydra.sweep.dir={QuotedString(str(folder), Quote.single).with_quotes()}"]
+    defaults = _defaults(plan.space, context, config, plan.fixed) if _enqueues(settings, maker) else []
+    n_trials = settings["n_trials"]
+    if maker.exhaustive and points is not None and plan.function is None:
+        size = sum(1 for _ in points)
+        n_trials = size if n_trials is None else min(n_trials, size)
+    elif n_trials is None and settings["timeout"] is None and not maker.exhaustive:
+        n_trials = TRIALS
+    return Setup(settings, config, name, folder, n_trials, placed, defaults)
+
+
+def in_memory(settings: Mapping[str, Any]) -> bool:
+    """Whether the study is gone with the process."""
+    return bool(settings["storage"].get("_target_") == "wineexp.sweep.storage.memory")
+
+
+def _enqueues(settings: Mapping[str, Any], maker: SamplerMaker) -> bool:
+    return bool(settings["enqueue_defaults"]) and not maker.exhaustive
+
+
+def _folder(settings: Mapping[str, Any], config: DictConfig, name: str) -> Path:
+    stated = any(line.startswith("hydra.sweep.dir=") for line in config.hydra.overrides.hydra)
+    if settings["folder"]:
+        return Path(settings["folder"])
+    return Path(config.hydra.sweep.dir) if stated or in_memory(settings) else Path("multirun") / name
+
+
+def _defaults(space: Space, context: HydraContext, config: DictConfig, fixed: Sequence[str]) -> list[Point]:
+    """What the config says where nothing varies, once for each choice that has parameters of its own."""
+    composer = Composer(context.config_loader, config, fixed)
+    groups = [parameter for parameter in space.parameters if parameter.group]
+    start: Point = {}
+    for group in groups:
+        chosen = config.hydra.runtime.choices.get(group.key)
+        start[group.name] = chosen if chosen in group.values else group.values[0]
+    owners = {parameter.when[0] for parameter in space.parameters if parameter.when is not None}
+    points = [start]
+    for group in groups:
+        if group.name in owners:
+            points += [{**start, group.name: value} for value in group.values if value != start[group.name]]
+    for point in points:
+        composed = composer.compose(space.groups(point), [])
+        for parameter in space.active(dict(point)):
+            if parameter.group:
+                continue
+            try:
+                point[parameter.name] = parameter.encode(OmegaConf.select(composed, parameter.key))
+            except ValueError:
+                continue
+    return [point for point in points if point]
+
+
+def _launch(worker: Worker, ledger: Ledger, callbacks: Callbacks, told: Sweep) -> None:
+    """Start the workers; again, as long as a launch was broken by dead workers and there is work to take up."""
+    setup = worker.setup
+    while True:
+        jobs = _jobs(worker, ledger)
+        if not jobs:
+            return
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=worker.context, task_function=worker, config=setup.config
+        )
+        try:
+            for job in launcher.launch(jobs, initial_job_idx=0):
+                job.return_value  # noqa: B018 - raises what the worker raised
+        except Exception:
+            dead = _reap(ledger, callbacks, told, wait=5.0)
+            if not dead:
+                raise
+            log.warning(
+                "%d workers died; their trials are tried again where they may", len(dead), exc_info=True
+            )
+            continue
+        finally:
+            configure_log(setup.config.hydra.hydra_logging, setup.config.hydra.verbose)
+        if not _reap(ledger, callbacks, told):
+            return
+
+
+def _jobs(worker: Worker, ledger: Ledger) -> list[list[str]]:
+    """One job's overrides for each worker that has something to do: its own folder, and no record of its config."""
+    setup = worker.setup
+    left = ledger.left()
+    count = setup.settings["n_workers"] if left is None else min(setup.settings["n_workers"], left)
+    start = next(iter(setup.defaults), {})
+    groups = worker.plan.space.groups(start) if start else []
+    fixed = [*worker.plan.fixed, *(str(group.input_line) for group in groups), *setup.placed]
+    return [
+        [*fixed, f"hydra.sweep.subdir=.workers/{index}", "hydra.output_subdir=null"] for index in range(count)
+    ]
+
+
+def _reap(ledger: Ledger, callbacks: Callbacks, told: Sweep, wait: float = 0.0) -> list[Any]:
+    """Close what dead workers left; `wait` seconds at most for workers that are dying."""
+    until = time.time() + wait
+    dead: list[Any] = []
+    while True:
+        for trial in ledger.reap():
+            log.warning("trial %d's worker is dead; the trial is closed as failed", trial.number)
+            callbacks.tell("trial_dead", told, trial)
+            dead.append(trial)
+        if time.time() >= until or not ledger.running_here():
+            return dead
+        time.sleep(0.1)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the sweep as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _allowed(ledger: Ledger) -> bool:
+    limit = ledger.budget.max_failures
+    return limit is None or ledger.failures(ledger.trials()) <= limit
+
+
+def _closing_line(ledger: Ledger, started: float, best_file: Path | None) -> str:
+    trials = ledger.trials()
+    line = summary(ledger, trials, len(ledger.finished(trials)), started)
+    return f"{line}; {best_file}" if best_file else line
+
+
+def _verdict(ledger: Ledger, status: str) -> list[float] | None:
+    best = ledger.best()
+    failed = [trial for trial in ledger.trials() if trial.user_attrs.get("ended") == "error"]
+    reasons = sorted({str(trial.user_attrs.get("error")) for trial in failed})
+    if status == "stopped":
+        raise UserError(
+            f"{len(failed)} trials failed, more than hydra.sweeper.max_failures={ledger.budget.max_failures}: "
+            + "; ".join(reasons)
+        )
+    if failed and not best:
+        raise UserError(f"no trial is complete, {len(failed)} failed: " + "; ".join(reasons))
+    return list(best[0].values) if best and len(ledger.study.directions) == 1 else None
