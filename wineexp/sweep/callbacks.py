@@ -74,9 +74,9 @@ class Callback:
 class Callbacks:
     """Tells each of a study's callbacks, and goes on where one fails: a recorder's fault costs no trial."""
 
-    def __init__(self, conf: Mapping[str, Any] | None) -> None:
+    def __init__(self, conf: Mapping[str, Any]) -> None:
         self._all: list[Any] = []
-        for name, node in (conf or {}).items():
+        for name, node in conf.items():
             try:
                 self._all.append(instantiate(node, _convert_="all"))
             except Exception as error:

@@ -79,7 +79,7 @@ class Reader:
             With every fault of the space: nothing has run by then.
 
         """
-        written = [f"{key}={_text(value)}" for key, value in (self.settings["params"] or {}).items()]
+        written = [f"{key}={_text(value)}" for key, value in self.settings["params"].items()]
         stated = {_key(item): item for item in self._parse([*written, *arguments])}
         fixed = {key: item for key, item in stated.items() if not item.is_sweep_override()}
         parameters = [self._parameter(item) for key, item in stated.items() if key not in fixed]
@@ -146,10 +146,11 @@ class Reader:
     ) -> Iterator[tuple[str, Parameter]]:
         if choice not in self.choices(space_group):
             return
+        node = space_group.replace("/", ".")
         config = self.loader.load_configuration(
             f"{space_group}/{choice}", [*self._searchpath(), *self._primary_searchpath()], RunMode.RUN
         )
-        lines = [f"{key!s}={_text(value)}" for key, value in config.items() if key != "hydra"]
+        lines = [f"{key!s}={_text(value)}" for key, value in OmegaConf.select(config, node).items()]
         for override in self._parse(lines):
             key = _key(override)
             if key in stated:

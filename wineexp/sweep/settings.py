@@ -30,7 +30,7 @@ class Settings:
     seed: int = 0
 
     # The space: override key -> Hydra's sweep syntax; a group -> the group that holds the space of each of its choices.
-    params: dict[str, Any] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
     search: dict[str, str] | None = field(default_factory=lambda: {"model": "search"})
     # A callable(trial) that suggests what the syntax cannot say, and may return more overrides as a mapping.
     space: str | None = None
@@ -50,8 +50,8 @@ class Settings:
     dedupe: bool = True
     enqueue_defaults: bool = True
     # Upper bounds on attributes that the task sets on its trial: a trial above one is infeasible.
-    constraints: dict[str, float] | None = None
+    constraints: dict[str, float] = field(default_factory=dict)
 
     # The key of the task's random seed: at the end the winner runs once more under a seed no trial had.
     refit_seed: str | None = None
-    callbacks: dict[str, Any] | None = None
+    callbacks: dict[str, Any] = field(default_factory=dict)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf.errors import MissingMandatoryValue
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
@@ -90,6 +89,12 @@ def rdb(folder: Path, url: str) -> BaseStorage:  # noqa: ARG001
     return RDBStorage(url, engine_kwargs=options)
 
 
+def check_storage(conf: Mapping[str, Any]) -> None:
+    """Raise UserError for a storage that is not told where it is."""
+    if conf.get("url", "") == "???":
+        raise UserError("the storage's url is missing: add hydra.sweeper.storage.url=sqlite:///study.db, say")
+
+
 def open_storage(conf: Mapping[str, Any], folder: Path) -> BaseStorage:
     """The storage that a config of the group `hydra/sweeper/storage` describes.
 
@@ -99,12 +104,8 @@ def open_storage(conf: Mapping[str, Any], folder: Path) -> BaseStorage:
         Where its URL or driver is missing, or it cannot be reached.
 
     """
-    if conf.get("url", "") == "???":
-        raise UserError("the storage's url is missing: add hydra.sweeper.storage.url=sqlite:///study.db, say")
     try:
         storage: BaseStorage = instantiate(conf, folder=folder, _convert_="all")
-    except MissingMandatoryValue as error:
-        raise UserError(f"the storage is not told everything it needs: {error}") from error
     except Exception as error:
         reason = str(error.__cause__ or error)
         missing = re.search(r"No module named '(\w+)'", reason)

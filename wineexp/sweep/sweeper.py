@@ -23,7 +23,7 @@ from wineexp.sweep.plan import Plan, Reader
 from wineexp.sweep.report import summary, write_best
 from wineexp.sweep.samplers import SamplerMaker, make_pruner, reject_unfit
 from wineexp.sweep.space import Point, Space
-from wineexp.sweep.storage import open_storage
+from wineexp.sweep.storage import check_storage, open_storage
 from wineexp.sweep.study import TRIALS, Setup, check_directions, found, open_ledger, study_name
 from wineexp.sweep.worker import Worker
 
@@ -52,7 +52,7 @@ def sweep(
         At Ctrl-C or SIGTERM, once the trials are closed and the best is written.
 
     """
-    plan = Reader(settings, context.config_loader, config).read(arguments)
+    plan = read(settings, context, config, arguments)
     setup = prepare(settings, context, config, plan)
     storage = open_storage(settings["storage"], setup.folder)
     found(setup, storage, plan)
@@ -65,7 +65,7 @@ def sweep(
     kept = storage if in_memory(settings) else None
     worker = Worker(setup, context, task, plan, deadline, kept)
     log.info("study %s in %s: %s", setup.name, setup.folder, _closing_line(ledger, started, None))
-    _reap(ledger, callbacks, told)
+    _reap(ledger, callbacks, told, take_over=settings["take_over"])
     callbacks.tell("study_start", told)
     status = "interrupted"
     try:
@@ -80,22 +80,53 @@ def sweep(
     return _verdict(ledger, status)
 
 
-def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConfig, plan: Plan) -> Setup:
-    """Decide the study's name, folder, budget and first trials; raises UserError with every fault."""
-    maker = SamplerMaker(settings["sampler"], settings["seed"], plan.space)
-    make_pruner(settings["pruner"])
-    directions = list(settings["directions"] or [settings["direction"]])
-    points = plan.space.grid()
-    faults = [*check_directions(directions)]
-    faults += reject_unfit(maker, plan.space, points is not None, len(directions))
+def check(settings: Mapping[str, Any], config: DictConfig) -> None:
+    """Raise UserError with every fault that shows in the settings alone."""
+    faults = check_directions(list(settings["directions"] or [settings["direction"]]))
+    for make in (
+        lambda: SamplerMaker(settings["sampler"], settings["seed"], Space(())),
+        lambda: make_pruner(settings["pruner"]),
+        lambda: Callbacks(settings["callbacks"]),
+        lambda: check_storage(settings["storage"]),
+    ):
+        try:
+            make()
+        except UserError as error:
+            faults += error.faults
     if in_memory(settings) and config.hydra.launcher._target_ != BASIC_LAUNCHER:
         faults.append("a study in memory cannot be shared by processes: use hydra/sweeper/storage=journal")
     if settings["n_workers"] < 1:
         faults.append(f"n_workers must be 1 or more, but got {settings['n_workers']}")
+    if faults:
+        raise UserError(*faults)
+
+
+def read(
+    settings: Mapping[str, Any], context: HydraContext, config: DictConfig, arguments: Sequence[str]
+) -> Plan:
+    """The sweep's plan; raises UserError with the faults of the settings and of the space together."""
+    faults: list[str] = []
+    plan = None
+    try:
+        check(settings, config)
+    except UserError as error:
+        faults += error.faults
+    try:
+        plan = Reader(settings, context.config_loader, config).read(arguments)
+    except UserError as error:
+        faults += error.faults
+    if faults or plan is None:
+        raise UserError(*faults)
+    return plan
+
+
+def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConfig, plan: Plan) -> Setup:
+    """Decide the study's name, folder, budget and first trials; raises UserError where plan and settings clash."""
+    maker = SamplerMaker(settings["sampler"], settings["seed"], plan.space)
+    points = plan.space.grid()
+    faults = [*reject_unfit(maker, plan.space, points is not None, len(settings["directions"] or [1]))]
     if not plan.space.parameters and plan.function is None:
-        faults.append(
-            "nothing varies: give a parameter several values, say model.max_depth=3,5,7 or a search file"
-        )
+        faults.append("nothing varies: give a parameter several values, say model.max_depth=3,5,7 or a search file")
     if faults:
         raise UserError(*faults)
     name = study_name(settings, config, plan)
@@ -104,7 +135,8 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
     with open_dict(config):
         config.hydra.sweep.dir = str(folder)
     placed = [f"hydra.sweep.dir={QuotedString(str(folder), Quote.single).with_quotes()}"]
-    defaults = _defaults(plan.space, context, config, plan.fixed) if _enqueues(settings, maker) else []
+    enqueues = settings["enqueue_defaults"] and not maker.exhaustive
+    defaults = _defaults(plan.space, context, config, plan.fixed) if enqueues else []
     n_trials = settings["n_trials"]
     if maker.exhaustive and points is not None and plan.function is None:
         size = sum(1 for _ in points)
@@ -117,10 +149,6 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
 def in_memory(settings: Mapping[str, Any]) -> bool:
     """Whether the study is gone with the process."""
     return bool(settings["storage"].get("_target_") == "wineexp.sweep.storage.memory")
-
-
-def _enqueues(settings: Mapping[str, Any], maker: SamplerMaker) -> bool:
-    return bool(settings["enqueue_defaults"]) and not maker.exhaustive
 
 
 def _folder(settings: Mapping[str, Any], config: DictConfig, name: str) -> Path:
@@ -195,12 +223,14 @@ def _jobs(worker: Worker, ledger: Ledger) -> list[list[str]]:
     ]
 
 
-def _reap(ledger: Ledger, callbacks: Callbacks, told: Sweep, wait: float = 0.0) -> list[Any]:
+def _reap(
+    ledger: Ledger, callbacks: Callbacks, told: Sweep, wait: float = 0.0, take_over: bool = False
+) -> list[Any]:
     """Close what dead workers left; `wait` seconds at most for workers that are dying."""
     until = time.time() + wait
     dead: list[Any] = []
     while True:
-        for trial in ledger.reap():
+        for trial in ledger.reap(take_over):
             log.warning("trial %d's worker is dead; the trial is closed as failed", trial.number)
             callbacks.tell("trial_dead", told, trial)
             dead.append(trial)

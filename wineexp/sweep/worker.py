@@ -196,7 +196,7 @@ class Loop:
         return values
 
     def _constrain(self, live: trials.StudyTrial) -> None:
-        for key, bound in (self.setup.settings["constraints"] or {}).items():
+        for key, bound in self.setup.settings["constraints"].items():
             if key not in live.user_attrs:
                 raise ValueError(f"hydra.sweeper.constraints.{key}: the task set no attribute of this name")
             live.set_constraint(key, float(live.user_attrs[key]) - bound)
