@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 
 REPOSITORY = Path(__file__).parents[2]
 
-PROGRAM = '''
+PROGRAM = """
 import time
 import hydra
 from wineexp.sweep import trial
@@ -50,7 +50,7 @@ def main(cfg):
 
 if __name__ == "__main__":
     main()
-'''
+"""
 
 FILES = {
     "conf/app.yaml": f"""

@@ -32,7 +32,7 @@ FAULTS = {
     "low above high": (["x=interval(3, 1)"], "x: low <= high must hold, but got (low=3.0, high=1.0)"),
     "log from 0": (["x=tag(log, interval(0, 1))"], "x: a log interval must start above 0"),
     "empty range": (["x=range(3, 3)"], "range(3, 3, 1) is empty"),
-    "unknown key": (["model=tree", "model.dept=1,2"], "model.dept: no such key in the config; did you mean model.depth?"),
+    "unknown key": (["model=tree", "model.dept=1,2"], "model.dept: no such key in the config; did you mean model.d"),
     "key of one model only": (["model=tree,stone", "model.depth=1,2"], "model.depth: no such key"),
     "unknown choice": (["model=tree,bsh"], "no model 'bsh': did you mean bush?"),
     "unknown tag": (["x=tag(lg, interval(1, 2))"], "tag 'lg' means nothing here; did you mean log?"),

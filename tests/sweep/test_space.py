@@ -4,7 +4,7 @@ import math
 
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString, Quote, Transformer
+from hydra.core.override_parser.types import Quote, QuotedString, Transformer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,9 +69,7 @@ def test_whole_numbers_stay_whole(low: int, width: int, log: bool, seed: int) ->
 
 
 @given(st.integers(-50, 50), st.integers(1, 50), st.integers(1, 9), st.booleans(), st.integers(0, 99))
-def test_whole_ranges_hold_what_python_ranges_hold(
-    start: int, width: int, step: int, down: bool, seed: int
-) -> None:
+def test_whole_ranges_hold_what_python_ranges_hold(start: int, width: int, step: int, down: bool, seed: int) -> None:
     ends = (start + width, start, -step) if down else (start, start + width, step)
     parameter = parameter_of(parsed(f"range({ends[0]}, {ends[1]}, {ends[2]})"), None)
     _, value = asked(parameter, seed)

@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from wineexp.errors import UserError
-from wineexp.sweep.trial import StudyTrial
+from wineexp.sweep.trial import StudyTrial, Trial
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,12 @@ class Callback:
 
     def trial_dead(self, sweep: Sweep, trial: FrozenTrial) -> None:
         """The trial's worker was found dead, and the trial has been closed as failed."""
+
+    def refit_start(self, sweep: Sweep, trial: Trial) -> None:
+        """The winner is about to run once more; `trial.context` reaches the task. Told in the worker's process."""
+
+    def refit_end(self, sweep: Sweep, winner: FrozenTrial, seed: int, value: float) -> None:
+        """The winner has run once more, under a seed of its own."""
 
     def study_end(self, sweep: Sweep, status: str, files: Sequence[Path]) -> None:
         """The sweep ends: `finished`, `stopped` by failures, or `interrupted`. `files` are what it leaves."""

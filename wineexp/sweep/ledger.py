@@ -150,9 +150,7 @@ class Ledger:
         ended = trial.user_attrs.get("ended")
         return ended == INTERRUPTED or (ended == DEAD and deaths <= self.budget.retries)
 
-    def finish(
-        self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, **attrs: Any
-    ) -> bool:
+    def finish(self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, **attrs: Any) -> bool:
         """Close a trial, its attributes first; False if someone has closed it already."""
         try:
             for key, value in attrs.items():
@@ -167,9 +165,7 @@ class Ledger:
         """Close the trials whose workers are dead, and give them; `take_over` counts other hosts' workers as dead."""
         dead = []
         with locked(self.lock):
-            for trial in self.storage.get_all_trials(
-                self.study_id, deepcopy=False, states=(TrialState.RUNNING,)
-            ):
+            for trial in self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,)):
                 worker = str(trial.user_attrs.get("worker", ""))
                 gone = not is_alive(worker) if is_here(worker) else take_over
                 if gone:
@@ -184,11 +180,7 @@ class Ledger:
 
     def finished(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """The trials that count: finished, and their slots not open."""
-        return [
-            trial
-            for trial, is_open in self._last(trials).values()
-            if trial.state.is_finished() and not is_open
-        ]
+        return [trial for trial, is_open in self._last(trials).values() if trial.state.is_finished() and not is_open]
 
     def duplicate(self, point: Point) -> FrozenTrial | None:
         """An earlier trial with these very parameters, complete or pruned."""

@@ -12,7 +12,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler
 from optuna.study import create_study
 from optuna.trial import FixedTrial, FrozenTrial, Trial
@@ -156,9 +156,7 @@ class Reader:
             if key in stated:
                 continue
             if not override.is_sweep_override():
-                self.faults.append(
-                    f"{space_group}/{choice}: {override.input_line} varies nothing; put it in the model"
-                )
+                self.faults.append(f"{space_group}/{choice}: {override.input_line} varies nothing; put it in the model")
                 continue
             parameter = self._parameter(override, f"{key}{suffix}")
             if parameter is not None:
@@ -166,9 +164,7 @@ class Reader:
 
     def _primary_searchpath(self) -> list[str]:
         paths = OmegaConf.select(self.master, "hydra.searchpath") or []
-        return (
-            [] if self._searchpath() or not paths else [f"hydra.searchpath=[{','.join(map(_quoted, paths))}]"]
-        )
+        return [] if self._searchpath() or not paths else [f"hydra.searchpath=[{','.join(map(_quoted, paths))}]"]
 
     def _function(self) -> Callable[[Trial], Any] | None:
         path = self.settings["space"]
@@ -234,7 +230,6 @@ def _ends(parameter: Parameter) -> list[Any]:
     dist = parameter.distribution
     if isinstance(dist, CategoricalDistribution):
         return list(dist.choices)[:TRIED]
-    assert isinstance(dist, IntDistribution | FloatDistribution)
     return [dist.low, dist.high]
 
 
@@ -246,16 +241,12 @@ def _unknown(key: str, known: Sequence[str]) -> str:
         if parent in known:
             near = [name for name in known if name.startswith(f"{parent}.")]
             return f"{key}: no such key in the config; {did_you_mean(key, near)}"
-    return (
-        f"{key}: no such key in the config; {did_you_mean(key, [name for name in known if '.' not in name])}"
-    )
+    return f"{key}: no such key in the config; {did_you_mean(key, [name for name in known if '.' not in name])}"
 
 
 def _key(override: Override) -> str:
     """What an override is about, whatever its prefix."""
-    return (
-        override.key_or_group if override.package is None else f"{override.key_or_group}@{override.package}"
-    )
+    return override.key_or_group if override.package is None else f"{override.key_or_group}@{override.package}"
 
 
 def _text(value: Any) -> str:

@@ -18,7 +18,7 @@ def _began(pid: int) -> str:
 
 
 def identity() -> str:
-    """This process as `host:pid:start`."""
+    """The current process as `host:pid:start`."""
     return f"{socket.gethostname()}:{os.getpid()}:{_began(os.getpid())}"
 
 

@@ -1,6 +1,5 @@
 """What a study leaves for people: `best.yaml` or `pareto.yaml`, and the line that says how far it is."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ def write_best(ledger: Ledger, setup: Setup, plan: Plan, only: int | None = None
         if not best or (only is not None and only not in [trial.number for trial in best]):
             return None
         if len(setup.directions) == 1:
-            return _replace(setup.folder / "best.yaml", _override_file(best[0], setup, plan))
+            return _replace(setup.folder / "best.yaml", _override_file(best[0], ledger, setup, plan))
         return _replace(setup.folder / "pareto.yaml", _front_file(best, setup, plan))
 
 
@@ -38,7 +37,7 @@ def _replace(file: Path, text: str) -> Path:
     """Write a file so that a reader sees the old one or the new one, never half."""
     draft = file.with_suffix(".draft")
     draft.write_text(text, encoding="utf-8")
-    os.replace(draft, file)
+    draft.replace(file)
     return file
 
 
@@ -48,7 +47,7 @@ def trial_overrides(trial: FrozenTrial, plan: Plan) -> list[str]:
     return [*plan.fixed, *(str(item.input_line) for item in (*groups, *leaves))]
 
 
-def _override_file(trial: FrozenTrial, setup: Setup, plan: Plan) -> str:
+def _override_file(trial: FrozenTrial, ledger: Ledger, setup: Setup, plan: Plan) -> str:
     lines = trial_overrides(trial, plan)
     choices = setup.config.hydra.runtime.choices
     defaults: list[Any] = []
@@ -64,15 +63,24 @@ def _override_file(trial: FrozenTrial, setup: Setup, plan: Plan) -> str:
         else:
             OmegaConf.update(values, item.key_or_group, item.value(), force_add=True)
     score = ", ".join(f"{value:g}" for value in trial.values or [])
-    command = f"--config-dir {setup.folder.parent} +{setup.folder.name}=best {' '.join(loose)}".rstrip()
+    command = f"{setup.program} --config-dir {setup.folder.parent} +{setup.folder.name}=best {' '.join(loose)}"
     head = [
         "# @package _global_",
         f"# Trial {trial.number} of study {setup.name}: {score}.",
-        f"# Run it: python -m PROGRAM {command}".replace("PROGRAM", str(setup.config.hydra.job.name)),
+        *_refitted(trial, ledger),
+        f"# Run it: {command.rstrip()}",
     ]
     body = OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"]}))
     leaves = OmegaConf.to_yaml(values) if len(values) else ""
     return "\n".join(head) + "\n" + body + leaves
+
+
+def _refitted(trial: FrozenTrial, ledger: Ledger) -> list[str]:
+    """What came of running this trial's parameters again, as a comment."""
+    told = ledger.study.user_attrs.get("refit", {})
+    if told.get("trial") != trial.number:
+        return []
+    return [f"# Refitted under seed {told['seed']}: {told['value']:g}; the best of many trials is optimistic."]
 
 
 def _names_group(item: Override, setup: Setup) -> bool:

@@ -44,7 +44,7 @@ class QMC(QMCSampler):
         self._slot = slot_of(trial)
         super().before_trial(study, trial)
 
-    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:  # noqa: ARG002
+    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
         return self._slot
 
 
@@ -55,11 +55,11 @@ class Grid(BaseSampler):
         self.space = space
         self._point: dict[str, Any] = {}
 
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:  # noqa: ARG002
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Find the trial's point."""
         self._point = first(self.space.grid() or iter(()), slot_of(trial)) or {}
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Nothing is sampled together."""
         return {}
 

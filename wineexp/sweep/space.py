@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
@@ -20,7 +20,6 @@ from hydra.core.override_parser.types import (
     ValueType,
 )
 from optuna.distributions import (
-    BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
@@ -31,6 +30,7 @@ from optuna.trial import Trial
 from wineexp.errors import did_you_mean
 
 Point = dict[str, Any]
+Distribution = CategoricalDistribution | IntDistribution | FloatDistribution
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Parameter:
 
     name: str
     key: str
-    distribution: BaseDistribution
+    distribution: Distribution
     type: OverrideType = OverrideType.CHANGE
     group: bool = False
     when: tuple[str, str] | None = None
@@ -58,7 +58,6 @@ class Parameter:
             return trial.suggest_categorical(self.name, dist.choices)
         if isinstance(dist, IntDistribution):
             return trial.suggest_int(self.name, dist.low, dist.high, step=dist.step, log=dist.log)
-        assert isinstance(dist, FloatDistribution)
         return trial.suggest_float(self.name, dist.low, dist.high, step=dist.step, log=dist.log)
 
     def override(self, value: Any) -> Override:
@@ -72,7 +71,6 @@ class Parameter:
             plain = int(value)
             text = str(plain)
         else:
-            assert isinstance(self.distribution, FloatDistribution)
             plain = float(value)
             if self.distribution.step is not None:
                 plain = _on_grid(plain, self.distribution.low, self.distribution.step)
@@ -104,7 +102,6 @@ class Parameter:
             return list(dist.choices)
         if isinstance(dist, IntDistribution):
             return list(range(dist.low, dist.high + 1, dist.step))
-        assert isinstance(dist, FloatDistribution)
         if dist.step is None:
             return [dist.low] if dist.low == dist.high else None
         count = round((dist.high - dist.low) / dist.step) + 1
@@ -199,9 +196,7 @@ def parameter_of(override: Override, choices: Sequence[str] | None, name: str | 
         raise ValueError(f"{override.get_value_string()} leaves no choice; {did_you_mean('', choices or [])}")
     unknown = [text for text in texts if choices is not None and text not in choices]
     if unknown:
-        raise ValueError(
-            "; ".join(f"no {key} {text!r}: {did_you_mean(text, choices or [])}" for text in unknown)
-        )
+        raise ValueError("; ".join(f"no {key} {text!r}: {did_you_mean(text, choices or [])}" for text in unknown))
     _tags(value, allowed=())
     values = tuple(_value(key, text) for text in texts)
     scalars = all(item is None or isinstance(item, str | int | float) for item in values)
@@ -215,9 +210,7 @@ def _elements(override: Override, choices: Sequence[str] | None) -> Iterator[Any
     value = override.value()
     if isinstance(value, Glob):
         if choices is None:
-            raise ValueError(
-                f"glob chooses among a config group's files, and {override.key_or_group} is no group"
-            )
+            raise ValueError(f"glob chooses among a config group's files, and {override.key_or_group} is no group")
         return iter(value.filter(list(choices)))
     return override.sweep_iterator()
 
@@ -233,10 +226,8 @@ def _tags(sweep: Any, allowed: Sequence[str]) -> set[str]:
     return tags
 
 
-def _interval(sweep: IntervalSweep) -> BaseDistribution:
-    low, high = sweep.start, sweep.end
-    assert low is not None
-    assert high is not None
+def _interval(sweep: IntervalSweep) -> Distribution:
+    low, high = cast(float, sweep.start), cast(float, sweep.end)
     log = "log" in _tags(sweep, allowed=["log"])
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"interval({low}, {high}): both ends must be finite")
@@ -249,7 +240,7 @@ def _interval(sweep: IntervalSweep) -> BaseDistribution:
     return FloatDistribution(low, high, log=log)
 
 
-def _range(sweep: RangeSweep) -> BaseDistribution:
+def _range(sweep: RangeSweep) -> Distribution:
     start, stop, step = sweep.start, sweep.stop, sweep.step
     log = "log" in _tags(sweep, allowed=["log"])
     shown = f"range({start}, {stop}, {step})"

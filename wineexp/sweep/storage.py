@@ -111,9 +111,7 @@ def open_storage(conf: Mapping[str, Any], folder: Path) -> BaseStorage:
         missing = re.search(r"No module named '(\w+)'", reason)
         if missing:
             package = PACKAGES.get(missing[1], missing[1])
-            raise UserError(
-                f"this storage needs a package that is missing: pip install '{package}'"
-            ) from error
+            raise UserError(f"this storage needs a package that is missing: pip install '{package}'") from error
         line = reason.strip().splitlines()[0]
         raise UserError(f"the storage {_shown(conf)} cannot be opened: {line}") from error
     return storage

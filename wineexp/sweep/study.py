@@ -30,7 +30,7 @@ class Setup:
     """What every worker needs to know of the sweep.
 
     `settings` is `hydra.sweeper`, `config` the sweep's own config, `placed` the overrides that put a trial into the
-    study's folder, `defaults` the fixed parameters of the first trials.
+    study's folder, `program` the command that was started, `defaults` the fixed parameters of the first trials.
     """
 
     settings: Mapping[str, Any]
@@ -38,6 +38,7 @@ class Setup:
     name: str
     folder: Path
     n_trials: int | None
+    program: str
     placed: Sequence[str] = ()
     defaults: Sequence[Point] = field(default_factory=list)
 
@@ -51,23 +52,17 @@ def study_name(settings: Mapping[str, Any], config: DictConfig, plan: Plan) -> s
     """The study's name: the one given, or the choices that make it what it is."""
     if settings["study_name"]:
         return str(settings["study_name"])
-    swept = {
-        parameter.key: "+".join(parameter.texts) for parameter in plan.space.parameters if parameter.group
-    }
+    swept = {parameter.key: "+".join(parameter.texts) for parameter in plan.space.parameters if parameter.group}
     fixed = dict(line.lstrip("+").split("=", 1) for line in plan.fixed if "=" in line)
     choices = {**config.hydra.runtime.choices, **fixed, **swept}
-    named = [
-        str(choices[group]) for group in settings["name_from"] if choices.get(group) not in (None, "null")
-    ]
+    named = [str(choices[group]) for group in settings["name_from"] if choices.get(group) not in (None, "null")]
     return "-".join(named) or str(config.hydra.job.name)
 
 
 def check_directions(directions: Sequence[str]) -> list[str]:
     """The faults of the directions."""
     known = ["maximize", "minimize"]
-    faults = [
-        f"direction {name!r} is none; {did_you_mean(name, known)}" for name in directions if name not in known
-    ]
+    faults = [f"direction {name!r} is none; {did_you_mean(name, known)}" for name in directions if name not in known]
     return faults if directions else ["directions is empty: name one for each value that the task returns"]
 
 
@@ -163,9 +158,7 @@ def open_ledger(setup: Setup, plan: Plan, storage: BaseStorage | None = None) ->
     """The book of a study that exists, in this process."""
     storage = storage or open_storage(setup.settings["storage"], setup.folder)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.load_study(
-        study_name=setup.name, storage=storage, pruner=make_pruner(setup.settings["pruner"])
-    )
+    study = optuna.load_study(study_name=setup.name, storage=storage, pruner=make_pruner(setup.settings["pruner"]))
     budget = Budget(setup.n_trials, setup.settings["max_failures"], setup.settings["retries"])
     complete = bool if plan.function else plan.space.complete
     return Ledger(study, study._storage, setup.folder, budget, setup.defaults, complete)

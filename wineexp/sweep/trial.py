@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from optuna import Trial as OptunaTrial
 
 
-class Pruned(Exception):
+class Pruned(Exception):  # noqa: N818 - an outcome, not an error
     """Ends the trial as pruned, from where a task cannot return: a library's callback."""
 
 

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
+from hydra.core.utils import JobReturn, JobStatus, configure_log
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from optuna.exceptions import TrialPruned
 from optuna.storages import BaseStorage
+from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from wineexp.sweep import trial as trials
 from wineexp.sweep.callbacks import Callbacks, Outcome, Sweep
 from wineexp.sweep.compose import Composer
+from wineexp.sweep.job import run_job
 from wineexp.sweep.ledger import ERROR, INTERRUPTED, Ledger
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.report import progress_line, write_best
@@ -43,6 +45,10 @@ class Worker:
     deadline: float | None
     storage: BaseStorage | None = None
 
+    def study(self) -> Study:
+        """The study, in whatever process this is."""
+        return open_ledger(self.setup, self.plan, self.storage).study
+
     def __call__(self, _: DictConfig) -> int:
         """Work until nothing is left; returns how many trials this worker ran."""
         return Loop(self).run()
@@ -56,9 +62,7 @@ class Loop:
         self.worker, self.setup, self.plan = worker, setup, worker.plan
         self.ledger: Ledger = open_ledger(setup, worker.plan, worker.storage)
         self.makes = SamplerMaker(setup.settings["sampler"], setup.settings["seed"], worker.plan.space)
-        self.composer = Composer(
-            worker.context.config_loader, setup.config, [*worker.plan.fixed, *setup.placed]
-        )
+        self.composer = Composer(worker.context.config_loader, setup.config, [*worker.plan.fixed, *setup.placed])
         self.callbacks = Callbacks(setup.settings["callbacks"])
         self.sweep = Sweep(self.ledger.study, setup.folder, setup.config, setup.settings["seed"])
         self.started = time.time()
@@ -96,20 +100,12 @@ class Loop:
             self._copy(trial, twin, overrides)
             return
         config = self.composer.compose(groups, leaves)
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = trial.number
         folder = self.setup.folder / str(trial.number)
         live = trials.StudyTrial(trial, overrides, str(folder))
         self.callbacks.tell("trial_start", self.sweep, live)
         trials.enter(live)
         try:
-            job = run_job(
-                hydra_context=self.worker.context,
-                task_function=self._guarded,
-                config=config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-            )
+            job = run_job(self._guarded, config, self.worker.context, trial.number)
         except BaseException:
             stopped = Outcome(trial.number, "interrupted", None, overrides, folder, live.scores)
             self.ledger.finish(trial, TrialState.FAIL, ended=INTERRUPTED)
@@ -144,9 +140,7 @@ class Loop:
             state = TrialState.PRUNED
             # All that such a trial leaves: the mean of what it reported.
             scores = [score for score in live.scores.values() if not math.isnan(score)]
-            values = (
-                [sum(scores) / len(scores)] if scores and len(self.ledger.study.directions) == 1 else None
-            )
+            values = [sum(scores) / len(scores)] if scores and len(self.ledger.study.directions) == 1 else None
         except Exception as problem:
             state, error = TrialState.FAIL, f"{type(problem).__name__}: {problem}".splitlines()[0]
             trace = "".join(traceback.format_exception(problem))
@@ -154,9 +148,7 @@ class Loop:
         if not self.ledger.finish(trial, state, None if state is TrialState.FAIL else values, **attrs):
             log.warning("trial %d was closed by someone else; its result is not counted", trial.number)
             return
-        name = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}[
-            state
-        ]
+        name = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}[state]
         outcome = Outcome(trial.number, name, values, overrides, folder, live.scores, error, trace)
         self._told(outcome)
 
@@ -176,9 +168,7 @@ class Loop:
             trial.set_constraint(key, value)
         self.ledger.finish(trial, twin.state, twin.values, duplicate_of=twin.number)
         folder = self.setup.folder / str(twin.number)
-        self._told(
-            Outcome(trial.number, "duplicate", twin.values, overrides, folder, twin.intermediate_values)
-        )
+        self._told(Outcome(trial.number, "duplicate", twin.values, overrides, folder, twin.intermediate_values))
 
     def _values(self, returned: Any) -> list[float]:
         objectives = len(self.ledger.study.directions)
@@ -186,9 +176,7 @@ class Loop:
         try:
             values = [float(value) for value in returned] if many else [float(returned)]
         except (TypeError, ValueError):
-            raise ValueError(
-                f"the task returned {returned!r}, and a sweep needs the metric, a number"
-            ) from None
+            raise ValueError(f"the task returned {returned!r}, and a sweep needs the metric, a number") from None
         if len(values) != objectives:
             raise ValueError(f"the task returned {len(values)} values for {objectives} directions")
         if any(math.isnan(value) for value in values):
