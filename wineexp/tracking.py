@@ -163,7 +163,7 @@ class Run:
     def __enter__(self) -> Self:
         if self.uri is not None:
             self.uri = connect(self.uri)
-            mlflow.set_experiment(experiment_id=_experiment(self.uri, self.experiment))
+            mlflow.set_experiment(experiment_id=experiment_id(self.uri, self.experiment))
             try:
                 with _uninterrupted():
                     self.id = mlflow.start_run(run_name=self.name, tags=self.tags).info.run_id
@@ -259,7 +259,7 @@ class Run:
             ) from error
 
 
-def _experiment(uri: str, name: str) -> str:
+def experiment_id(uri: str, name: str) -> str:
     """Id of the experiment, made where it is missing."""
     found = mlflow.get_experiment_by_name(name)
     if found is None:

@@ -32,7 +32,8 @@ class Outcome:
     """How a trial ended.
 
     `state` is complete, pruned, failed, interrupted or duplicate; `overrides` are key to text in Hydra's grammar;
-    `scores` are step to score; `error` is one line and `traceback` the whole of it, where the trial failed.
+    `scores` are step to score; `error` is one line and `traceback` the whole of it, where the trial failed; `attrs`
+    are what the task attached; `began` is seconds since the epoch.
     """
 
     number: int
@@ -43,6 +44,8 @@ class Outcome:
     scores: Mapping[int, float] = field(default_factory=dict)
     error: str | None = None
     traceback: str | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    began: float | None = None
 
 
 class Callback:

@@ -4,9 +4,8 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -95,23 +94,24 @@ class Loop:
     def _trial(self, trial: Trial) -> None:
         groups, leaves = self.plan.suggest(trial)
         overrides = {item.key_or_group: _text(item) for item in (*groups, *leaves)}
+        folder = self.setup.folder / str(trial.number)
+        begun = Outcome(trial.number, "running", None, overrides, folder, began=time.time())
         twin = self.ledger.duplicate(trial.params) if self.setup.settings["dedupe"] else None
         if twin is not None:
-            self._copy(trial, twin, overrides)
+            self._copy(trial, twin, begun)
             return
         config = self.composer.compose(groups, leaves)
-        folder = self.setup.folder / str(trial.number)
         live = trials.StudyTrial(trial, overrides, str(folder))
         self.callbacks.tell("trial_start", self.sweep, live)
         trials.enter(live)
         try:
             job = run_job(self._guarded, config, self.worker.context, trial.number)
         except BaseException:
-            stopped = Outcome(trial.number, "interrupted", None, overrides, folder, live.scores)
+            stopped = replace(begun, state="interrupted", scores=live.scores, attrs=live.user_attrs)
             self.ledger.finish(trial, TrialState.FAIL, ended=INTERRUPTED)
             self.callbacks.tell("trial_end", self.sweep, stopped)
             raise
-        self._close(trial, live, job, overrides, folder)
+        self._close(trial, live, job, begun)
 
     def _guarded(self, config: DictConfig) -> Any:
         """The task; one that calls exit fails its trial and not the sweep."""
@@ -120,14 +120,7 @@ class Loop:
         except SystemExit as error:
             raise RuntimeError(f"the task exited with {error.code!r}") from error
 
-    def _close(
-        self,
-        trial: Trial,
-        live: trials.StudyTrial,
-        job: JobReturn,
-        overrides: Mapping[str, str],
-        folder: Path,
-    ) -> None:
+    def _close(self, trial: Trial, live: trials.StudyTrial, job: JobReturn, begun: Outcome) -> None:
         state, values, error, trace = TrialState.COMPLETE, None, None, None
         try:
             if job.status is not JobStatus.COMPLETED:
@@ -149,8 +142,8 @@ class Loop:
             log.warning("trial %d was closed by someone else; its result is not counted", trial.number)
             return
         name = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}[state]
-        outcome = Outcome(trial.number, name, values, overrides, folder, live.scores, error, trace)
-        self._told(outcome)
+        outcome = replace(begun, state=name, values=values, error=error, traceback=trace)
+        self._told(replace(outcome, scores=live.scores, attrs=live.user_attrs))
 
     def _told(self, outcome: Outcome) -> None:
         self.callbacks.tell("trial_end", self.sweep, outcome)
@@ -160,15 +153,16 @@ class Loop:
             if file is not None:
                 self.callbacks.tell("new_best", self.sweep, outcome, file)
 
-    def _copy(self, trial: Trial, twin: FrozenTrial, overrides: Mapping[str, str]) -> None:
+    def _copy(self, trial: Trial, twin: FrozenTrial, begun: Outcome) -> None:
         """Close a trial with what another trial of the same parameters gave."""
         for step, score in twin.intermediate_values.items():
             trial.report(score, step)
         for key, value in twin.constraints.items():
             trial.set_constraint(key, value)
         self.ledger.finish(trial, twin.state, twin.values, duplicate_of=twin.number)
-        folder = self.setup.folder / str(twin.number)
-        self._told(Outcome(trial.number, "duplicate", twin.values, overrides, folder, twin.intermediate_values))
+        attrs = {"duplicate_of": twin.number}
+        scores = twin.intermediate_values
+        self._told(replace(begun, state="duplicate", values=twin.values, scores=scores, attrs=attrs))
 
     def _values(self, returned: Any) -> list[float]:
         objectives = len(self.ledger.study.directions)
