@@ -143,6 +143,8 @@ class Run:
     tags : mapping of str to str
     folder : Path
         Its files become artifacts at the end, whatever the end is.
+    parent : str or None
+        Id of the run that this one belongs to.
 
     Attributes
     ----------
@@ -152,12 +154,21 @@ class Run:
         The store in use.
     """
 
-    def __init__(self, uri: str | None, experiment: str, name: str, tags: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        uri: str | None,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        folder: Path,
+        parent: str | None = None,
+    ) -> None:
         self.uri = uri
         self.experiment = experiment
         self.name = name
         self.tags = dict(tags)
         self.folder = folder
+        self.parent = parent
         self.id: str | None = None
 
     def __enter__(self) -> Self:
@@ -166,7 +177,9 @@ class Run:
             mlflow.set_experiment(experiment_id=experiment_id(self.uri, self.experiment))
             try:
                 with _uninterrupted():
-                    self.id = mlflow.start_run(run_name=self.name, tags=self.tags).info.run_id
+                    self.id = mlflow.start_run(
+                        run_name=self.name, tags=self.tags, parent_run_id=self.parent
+                    ).info.run_id
             except BaseException as error:
                 self.__exit__(type(error), error, error.__traceback__)
                 raise

@@ -4,7 +4,7 @@ import json
 
 from tests.sweep.conftest import XY, Toy
 
-RECORDER = '''
+RECORDER = """
 import json
 from wineexp.sweep.callbacks import Callback
 
@@ -46,7 +46,7 @@ class Recorder(Callback):
 class Broken(Callback):
     def trial_end(self, sweep, outcome):
         raise RuntimeError("the recorder is broken")
-'''
+"""
 
 
 def events(toy: Toy) -> list[dict]:
@@ -56,7 +56,8 @@ def events(toy: Toy) -> list[dict]:
 def recorded(toy: Toy, *arguments: str) -> tuple[str, ...]:
     (toy.folder / "recorder.py").write_text(RECORDER)
     program = toy.folder / "app.py"
-    program.write_text(program.read_text().replace("    time.sleep", '    print("context", me.context)\n    time.sleep', 1))
+    shown = '    print("context", me.context)\n    time.sleep'
+    program.write_text(program.read_text().replace("    time.sleep", shown, 1))
     return (*XY, "+hydra.sweeper.callbacks.mine._target_=recorder.Recorder", *arguments)
 
 
@@ -70,7 +71,7 @@ def test_callbacks_hear_of_everything_in_order(toy: Toy) -> None:
     assert ends[0]["scores"] == {"0": 2.0, "1": 2.1}
     assert ends[1]["error"] == "ValueError: this one was told to fail"
     assert ends[1]["lines"] > 3
-    assert [event["number"] for event in told if event["event"] == "new_best"][0] == 0
+    assert next(event["number"] for event in told if event["event"] == "new_best") == 0
     assert told[-1]["status"] == "finished"
     assert told[-1]["files"] == ["best.yaml"]
     assert output.count("context {'parent_run_id': 'p1'}") == 3, "the task is handed what the callback gave"
@@ -86,7 +87,8 @@ def test_a_dead_workers_trial_is_told(toy: Toy) -> None:
 
 
 def test_a_broken_callback_costs_no_trial(toy: Toy) -> None:
-    output = toy.sweep(*recorded(toy, "hydra.sweeper.n_trials=2", "+hydra.sweeper.callbacks.b._target_=recorder.Broken"))
+    broken = "+hydra.sweeper.callbacks.b._target_=recorder.Broken"
+    output = toy.sweep(*recorded(toy, "hydra.sweeper.n_trials=2", broken))
     assert "Broken.trial_end failed; the sweep goes on" in output
     assert [trial.state.name for trial in toy.study().trials] == ["COMPLETE"] * 2
 

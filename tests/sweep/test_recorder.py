@@ -32,7 +32,8 @@ class Store:
         shutil.copy(empty_store, toy.folder / "mlflow.db")
         self.uri = f"sqlite:///{toy.folder}/mlflow.db"
         toy.environment["MLFLOW_TRACKING_URI"] = self.uri
-        self.arguments = ("+hydra.sweeper.callbacks.mlflow={_target_:wineexp.sweep.recorder.Recorder,uri:x,experiment:e}",)
+        node = "{_target_: wineexp.sweep.recorder.Recorder, uri: x, experiment: e}"
+        self.arguments = (f"+hydra.sweeper.callbacks.mlflow={node}",)
 
     def runs(self):
         client = mlflow.MlflowClient(self.uri)
@@ -68,7 +69,8 @@ def test_a_study_is_one_parent_and_its_trials_are_children(toy: Toy, store: Stor
     artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert artifacts == {"best.yaml", "plots"}
     drawn = {file.path for file in client.list_artifacts(parent.info.run_id, "plots")}
-    assert drawn == {f"plots/{name}.png" for name in ("history", "importances", "slice", "parallel_coordinate", "timeline")}
+    figures = ("history", "importances", "slice", "parallel_coordinate", "timeline")
+    assert drawn == {f"plots/{name}.png" for name in figures}
     assert parent.data.tags["best_trial"] == str(study.best_trial.number)
     assert float(parent.data.tags["best.x"]) == study.best_params["x"]
     assert parent.data.metrics["best_value"] == study.best_value
@@ -83,13 +85,13 @@ def test_another_study_of_the_same_name_is_another_parent(toy: Toy, store: Store
     assert len(children) == 2
 
 
-OWN_RUN = '''
+OWN_RUN = """
     import os, mlflow
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     mlflow.set_experiment("e")
     run = mlflow.start_run(parent_run_id=me.context["parent_run_id"])
     me.set_user_attr("run_id", run.info.run_id)
-    time.sleep'''
+    time.sleep"""
 
 
 @pytest.mark.journey

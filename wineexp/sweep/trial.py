@@ -19,6 +19,8 @@ class Trial:
     ----------
     number : int or None
         The trial's number, which is its folder's and its run's; None outside of a sweep.
+    objectives : int
+        How many values the task should return.
     scores : dict of int to float
         What was reported: step, the fold's number say, to score.
     user_attrs : dict
@@ -29,6 +31,7 @@ class Trial:
     """
 
     number: int | None = None
+    objectives: int = 1
 
     def __init__(self) -> None:
         self.scores: dict[int, float] = {}
@@ -61,6 +64,7 @@ class StudyTrial(Trial):
         self.overrides = dict(overrides)
         self.folder = folder
         self.study = trial.study
+        self.objectives = len(trial.study.directions)
         self._trial = trial
         self.told_to_prune = False
 
@@ -68,12 +72,12 @@ class StudyTrial(Trial):
         """Give the score of one step; a study of several objectives keeps it, but prunes nothing."""
         super().report(score, step)
         self.told_to_prune = False
-        if len(self.study.directions) == 1:
+        if self.objectives == 1:
             self._trial.report(float(score), step)
 
     def should_prune(self) -> bool:
         """Ask the study's pruner about the scores so far."""
-        if len(self.study.directions) > 1 or any(math.isnan(score) for score in self.scores.values()):
+        if self.objectives > 1 or any(math.isnan(score) for score in self.scores.values()):
             return False
         self.told_to_prune = self._trial.should_prune()
         return self.told_to_prune
