@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.sweep.conftest import XY, Toy
 
 RECORDER = """
@@ -77,6 +79,7 @@ def test_callbacks_hear_of_everything_in_order(toy: Toy) -> None:
     assert output.count("context {'parent_run_id': 'p1'}") == 3, "the task is handed what the callback gave"
 
 
+@pytest.mark.journey
 def test_a_dead_workers_trial_is_told(toy: Toy) -> None:
     arguments = recorded(toy, "sleep=1", "hydra.sweeper.n_trials=2")
     process = toy.start("-m", *arguments)

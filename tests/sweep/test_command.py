@@ -98,7 +98,10 @@ def test_a_study_in_memory_leaves_no_journal(toy: Toy) -> None:
     assert not list(toy.folder.rglob("journal.log"))
 
 
-@pytest.mark.parametrize("sampler", ["random", "qmc", "nsga2", "nsga3", "cmaes"])
+@pytest.mark.parametrize(
+    "sampler",
+    ["qmc", "cmaes", *(pytest.param(name, marks=pytest.mark.journey) for name in ("random", "nsga2", "nsga3"))],
+)
 def test_every_sampler_fills_its_budget(toy: Toy, sampler: str) -> None:
     if sampler == "cmaes":
         pytest.importorskip("cmaes", reason="the package cmaes is not installed")
@@ -108,6 +111,7 @@ def test_every_sampler_fills_its_budget(toy: Toy, sampler: str) -> None:
     assert len({json.dumps(trial.params) for trial in study.trials}) == 6
 
 
+@pytest.mark.journey
 def test_timeout_ends_a_sweep_and_the_next_call_goes_on(toy: Toy) -> None:
     arguments = (*XY, "sleep=0.3", "hydra.sweeper.n_trials=100", "hydra.sweeper.timeout=1")
     toy.sweep(*arguments)

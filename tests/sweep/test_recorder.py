@@ -49,6 +49,7 @@ def store(toy: Toy, empty_store: Path) -> Store:
     return Store(toy, empty_store)
 
 
+@pytest.mark.journey
 def test_a_study_is_one_parent_and_its_trials_are_children(toy: Toy, store: Store) -> None:
     arguments = (*XY, *store.arguments, "folds=2", "fails=[1]")
     toy.sweep(*arguments, "hydra.sweeper.n_trials=3")

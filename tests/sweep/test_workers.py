@@ -71,6 +71,7 @@ def test_a_study_in_memory_refuses_processes(toy: Toy) -> None:
     assert "a study in memory cannot be shared by processes" in output
 
 
+@pytest.mark.journey
 def test_two_programs_share_one_study(toy: Toy) -> None:
     arguments = ("-m", *XY, "sleep=0.05", "hydra.sweeper.n_trials=20")
     programs = [toy.start(*arguments) for _ in range(2)]
