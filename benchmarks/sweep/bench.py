@@ -154,12 +154,12 @@ def mlflow(python: str, _: Path, rounds: int) -> None:
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["cpu"], choices=["cpu", "workers", "mlflow"])
+    parser.add_argument("what", nargs="*", default="cpu", choices=["cpu", "workers", "mlflow"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--python", default=sys.executable, help="the interpreter with this project's packages")
     parser.add_argument("--rivals", type=Path, default=Path(tempfile.gettempdir()) / "sweep-rivals")
     options = parser.parse_args()
-    for name in options.what:
+    for name in [options.what] if isinstance(options.what, str) else options.what:
         {"cpu": cpu, "workers": workers, "mlflow": mlflow}[name](options.python, options.rivals, options.rounds)
 
 
