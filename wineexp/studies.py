@@ -62,12 +62,11 @@ class StudyRuns:
         except MlflowException:
             return False
 
-    def child(self, parent: str, name: str, began: float | None = None) -> str:
+    def child(self, parent: str, name: str, tags: Mapping[str, Any], began: float | None = None) -> str:
         """Begin a run below a study's; `began` is in seconds since the epoch. Gives its id."""
         start = int(began * 1000) if began is not None else None
-        run = self._client.create_run(
-            self.experiment_id, start_time=start, tags={MLFLOW_PARENT_RUN_ID: parent}, run_name=name
-        )
+        labels = {key: str(value)[:LONGEST] for key, value in tags.items()} | {MLFLOW_PARENT_RUN_ID: parent}
+        run = self._client.create_run(self.experiment_id, start_time=start, tags=labels, run_name=name)
         return str(run.info.run_id)
 
     def log(

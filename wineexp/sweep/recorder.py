@@ -74,19 +74,22 @@ class Recorder(Callback):
         if self.uri is None:
             return
         parent = str(sweep.study.user_attrs[PARENT])
-        own = outcome.attrs.get(RUN)
-        run = str(own) if own else self.runs.child(parent, f"trial {outcome.number}", outcome.began)
         tags: dict[str, Any] = {"trial": outcome.number, "state": outcome.state}
         if outcome.error:
             tags["error"] = outcome.error
         if "duplicate_of" in outcome.attrs:
             tags["duplicate_of"] = outcome.attrs["duplicate_of"]
+        own = outcome.attrs.get(RUN)
+        run = str(own) if own else self.runs.child(parent, f"trial {outcome.number}", tags, outcome.began)
         values = list(outcome.values or [])
         metrics: dict[str, Any] = {_objective(index, values): (value, 0) for index, value in enumerate(values)}
         if outcome.scores:
             metrics["score"] = outcome.scores
-        # The task's own run has its parameters and its config.
-        self.runs.log(run, params=None if own else outcome.overrides, metrics=metrics, tags=tags)
+        if own:
+            # It has its parameters and its config.
+            self.runs.log(run, metrics=metrics, tags=tags)
+        else:
+            self.runs.log(run, params=outcome.overrides, metrics=metrics)
         if not own:
             config = outcome.folder / ".hydra" / "config.yaml"
             if config.exists():
