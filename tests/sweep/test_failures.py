@@ -40,6 +40,7 @@ FAULTS = {
     "glob for a value": (["x=glob(*)"], "x is no group"),
     "direction": ([*XY, "hydra.sweeper.direction=maximise"], "direction 'maximise' is none; did you mean maximize?"),
     "endless grid": ([*XY, "hydra/sweeper/sampler=grid"], "Grid visits every point, and x, y has no countable values"),
+    "grid of a callable": (["hydra.sweeper.space=os.getcwd", "hydra/sweeper/sampler=grid"], "space=os.getcwd: "),
     "sampler's option": ([*XY, "+hydra.sweeper.sampler.bogus=1"], "unexpected keyword argument 'bogus'"),
     "nothing varies": (["x=3"], "nothing varies"),
     "no url": ([*XY, "hydra/sweeper/storage=rdb"], "the storage's url is missing"),

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 
+import optuna
 import pytest
 
 from tests.sweep.conftest import XY, Toy
@@ -102,6 +103,20 @@ def test_a_half_written_line_of_the_journal_is_mended(toy: Toy) -> None:
         journal.write('{"op_code": 4, "wor')
     toy.sweep(*XY, "hydra.sweeper.n_trials=4")
     assert_whole(toy, 4)
+
+
+def test_a_trial_of_a_lost_host_is_taken_over_when_told(toy: Toy) -> None:
+    toy.sweep(*XY, "hydra.sweeper.n_trials=1")
+    toy.study().add_trial(
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING, user_attrs={"slot": 1, "worker": "elsewhere:1:1"}
+        )
+    )
+    output = toy.sweep(*XY, "hydra.sweeper.n_trials=3")
+    assert "trial 1 runs on elsewhere" in output
+    assert [trial.state.name for trial in toy.study().trials] == ["COMPLETE", "RUNNING", "COMPLETE"]
+    toy.sweep(*XY, "hydra.sweeper.n_trials=3", "hydra.sweeper.take_over=true")
+    assert_whole(toy, 3)
 
 
 def test_a_changed_space_is_refused_by_name_unless_told_to_extend(toy: Toy) -> None:

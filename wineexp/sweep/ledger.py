@@ -174,6 +174,21 @@ class Ledger:
                     dead.append(self.storage.get_trial(trial._trial_id))
         return dead
 
+    def abandon(self) -> None:
+        """Close what this worker still runs: it was interrupted, and the slots stay open."""
+        for trial in self.trials():
+            if trial.state is TrialState.RUNNING and trial.user_attrs.get("worker") == self.me:
+                self.storage.set_trial_user_attr(trial._trial_id, "ended", INTERRUPTED)
+                self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+    def elsewhere(self) -> list[FrozenTrial]:
+        """The trials that run on other hosts, alive or not: only a person can know."""
+        return [
+            trial
+            for trial in self.trials()
+            if trial.state is TrialState.RUNNING and not is_here(str(trial.user_attrs.get("worker", "")))
+        ]
+
     def failures(self, trials: Sequence[FrozenTrial]) -> int:
         """How many trials failed by themselves."""
         return sum(trial.user_attrs.get("ended") == ERROR for trial in trials)

@@ -63,7 +63,11 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
     """Decide the study's name, folder, budget and first trials; raises UserError where plan and settings clash."""
     maker = SamplerMaker(settings["sampler"], settings["seed"], plan.space)
     points = plan.space.grid()
-    faults = [*reject_unfit(maker, plan.space, points is not None, len(settings["directions"] or [1]))]
+    faults = [
+        *reject_unfit(
+            maker, plan.space, points is not None, len(settings["directions"] or [1]), plan.function is not None
+        )
+    ]
     if not plan.space.parameters and plan.function is None:
         faults.append("nothing varies: give a parameter several values, say model.max_depth=3,5,7 or a search file")
     if faults:

@@ -159,7 +159,9 @@ def _call(kind: Callable[..., Any], options: Mapping[str, Any], noun: str) -> An
         raise UserError(f"hydra.sweeper.{noun}: {error}") from error
 
 
-def reject_unfit(maker: SamplerMaker, space: Space, countable: bool, objectives: int) -> Sequence[str]:
+def reject_unfit(
+    maker: SamplerMaker, space: Space, countable: bool, objectives: int, callable_space: bool
+) -> Sequence[str]:
     """What is wrong with this sampler for this space, one sentence each."""
     faults = []
     if maker.exhaustive and not countable:
@@ -168,6 +170,8 @@ def reject_unfit(maker: SamplerMaker, space: Space, countable: bool, objectives:
             f"{maker.kind.__name__} visits every point, and {', '.join(endless)} has no countable values: "
             "write range(start, stop, step) or a choice"
         )
+    if maker.kind is Grid and callable_space:
+        faults.append("Grid cannot count a space written as a callable: use hydra/sweeper/sampler=brute")
     if maker.kind.__name__ == "CmaEsSampler" and objectives > 1:
         faults.append("CmaEsSampler takes one objective: use hydra/sweeper/sampler=nsga2 or tpe")
     return faults

@@ -1,27 +1,26 @@
 """A sweep from its command line to its last file: read the plan, find the study, start the workers, write the best."""
 
 import logging
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from wineexp.errors import UserError
 from wineexp.sweep.callbacks import Callbacks, Sweep
 from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.live import live_line
-from wineexp.sweep.prepare import in_memory, prepare, read
+from wineexp.sweep.prepare import BASIC_LAUNCHER, in_memory, prepare, read
 from wineexp.sweep.refit import refit
 from wineexp.sweep.report import summary, write_best
+from wineexp.sweep.signals import Interrupts
 from wineexp.sweep.storage import open_storage
-from wineexp.sweep.study import found, open_ledger
+from wineexp.sweep.study import Setup, found, open_ledger
 from wineexp.sweep.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -61,10 +60,13 @@ def sweep(
     worker = Worker(setup, context, task, plan, deadline, kept)
     log.info("study %s in %s: %s", setup.name, setup.folder, _closing_line(ledger, started, None))
     _reap(ledger, callbacks, told, take_over=settings["take_over"])
+    for trial in ledger.elsewhere():
+        host = str(trial.user_attrs.get("worker", "another host")).split(":")[0]
+        log.warning("trial %d runs on %s; if that host is gone, say hydra.sweeper.take_over=true", trial.number, host)
     callbacks.tell("study_start", told)
     status = "interrupted"
     try:
-        with _terminable(), live_line(ledger, started):
+        with Interrupts(), live_line(ledger, started):
             _launch(worker, ledger, callbacks, told)
             status = "finished" if _allowed(ledger) else "stopped"
             if status == "finished":
@@ -80,6 +82,7 @@ def sweep(
 def _launch(worker: Worker, ledger: Ledger, callbacks: Callbacks, told: Sweep) -> None:
     """Start the workers; again, as long as a launch was broken by dead workers and there is work to take up."""
     setup = worker.setup
+    _widen(setup)
     while True:
         jobs = _jobs(worker, ledger)
         if not jobs:
@@ -100,6 +103,18 @@ def _launch(worker: Worker, ledger: Ledger, callbacks: Callbacks, told: Sweep) -
             configure_log(setup.config.hydra.hydra_logging, setup.config.hydra.verbose)
         if not _reap(ledger, callbacks, told):
             return
+
+
+def _widen(setup: Setup) -> None:
+    """See that the launcher runs all workers at once, and say so where it cannot."""
+    launcher, wanted = setup.config.hydra.launcher, setup.settings["n_workers"]
+    if launcher._target_ == BASIC_LAUNCHER and wanted > 1:
+        log.warning(
+            "Hydra's basic launcher runs one worker at a time: for %d at once add hydra/launcher=joblib", wanted
+        )
+    if launcher.get("n_jobs") == -1:
+        with open_dict(launcher):
+            launcher.n_jobs = wanted
 
 
 def _jobs(worker: Worker, ledger: Ledger) -> list[list[str]]:
@@ -125,20 +140,6 @@ def _reap(ledger: Ledger, callbacks: Callbacks, told: Sweep, wait: float = 0.0, 
         if time.time() >= until or not ledger.running_here():
             return dead
         time.sleep(0.1)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the sweep as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _allowed(ledger: Ledger) -> bool:

@@ -21,10 +21,11 @@ from wineexp.sweep import trial as trials
 from wineexp.sweep.callbacks import Callbacks, Outcome, Sweep
 from wineexp.sweep.compose import Composer
 from wineexp.sweep.job import run_job
-from wineexp.sweep.ledger import ERROR, INTERRUPTED, Ledger
+from wineexp.sweep.ledger import ERROR, Ledger
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.report import progress_line, write_best
 from wineexp.sweep.samplers import SamplerMaker
+from wineexp.sweep.signals import Interrupts
 from wineexp.sweep.study import Setup, open_ledger
 
 log = logging.getLogger(__name__)
@@ -64,32 +65,30 @@ class Loop:
         self.composer = Composer(worker.context.config_loader, setup.config, [*worker.plan.fixed, *setup.placed])
         self.callbacks = Callbacks(setup.settings["callbacks"])
         self.sweep = Sweep(self.ledger.study, setup.folder, setup.config, setup.settings["seed"])
+        self.interrupts = Interrupts()
         self.started = time.time()
 
     def run(self) -> int:
         """Run trials until the budget or the time is spent."""
         count = 0
         try:
-            while self.worker.deadline is None or time.time() < self.worker.deadline:
-                trial = self.ledger.claim(self.makes.make)
-                if trial is None:
-                    break
-                self._closing(trial)
-                count += 1
-        finally:
-            configure_log(self.setup.config.hydra.hydra_logging, self.setup.config.hydra.verbose)
-        return count
-
-    def _closing(self, trial: Trial) -> None:
-        """Run one trial, and close it even if this process is told to stop in the middle."""
-        try:
-            self._trial(trial)
+            with self.interrupts:
+                while self.worker.deadline is None or time.time() < self.worker.deadline:
+                    self.interrupts.check()
+                    trial = self.ledger.claim(self.makes.make)
+                    if trial is None:
+                        break
+                    self._trial(trial)
+                    trials.enter(None)
+                    count += 1
         except BaseException:
-            # Not the task's fault: the slot stays open, and a resumed study tries these parameters again.
-            self.ledger.finish(trial, TrialState.FAIL, ended=INTERRUPTED)
+            # Not the task's fault: the slots stay open, and a resumed study tries these parameters again.
+            self.ledger.abandon()
             raise
         finally:
             trials.enter(None)
+            configure_log(self.setup.config.hydra.hydra_logging, self.setup.config.hydra.verbose)
+        return count
 
     def _trial(self, trial: Trial) -> None:
         groups, leaves = self.plan.suggest(trial)
@@ -108,13 +107,14 @@ class Loop:
             job = run_job(self._guarded, config, self.worker.context, trial.number)
         except BaseException:
             stopped = replace(begun, state="interrupted", scores=live.scores, attrs=live.user_attrs)
-            self.ledger.finish(trial, TrialState.FAIL, ended=INTERRUPTED)
+            self.ledger.abandon()
             self.callbacks.tell("trial_end", self.sweep, stopped)
             raise
         self._close(trial, live, job, begun)
 
     def _guarded(self, config: DictConfig) -> Any:
         """The task; one that calls exit fails its trial and not the sweep."""
+        self.interrupts.check()
         try:
             return self.worker.task(config)
         except SystemExit as error:
