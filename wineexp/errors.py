@@ -11,6 +11,7 @@ class UserError(Exception):
     ----------
     *faults : str
         Every fault found, one sentence each: what was wrong, the value, the rule, what to do.
+
     """
 
     def __init__(self, *faults: str) -> None:

@@ -31,6 +31,7 @@ from mlflow.models import infer_signature
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH as BATCH
 from omegaconf import DictConfig, ListConfig
 from sklearn.pipeline import Pipeline
+from sqlalchemy import Engine, event
 
 from wineexp.errors import UserError
 from wineexp.pin import ROOT
@@ -110,6 +111,18 @@ def connect(uri: str) -> str:
     return uri
 
 
+@event.listens_for(Engine, "connect")
+def _spare_the_disk(connection: Any, _: Any) -> None:
+    """Wait for the disk at checkpoints, not at every commit, which was most of the cost of a short run's record.
+
+    In WAL mode a crash of the machine may then cost the last commits; a killed process none, and neither the database.
+    """
+    if isinstance(connection, sqlite3.Connection):
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if mode == "wal":
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+
 def _create(database: Path) -> None:
     """Make and migrate the database once: two processes that do it at the same time would break each other."""
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +156,8 @@ class Run:
     tags : mapping of str to str
     folder : Path
         Its files become artifacts at the end, whatever the end is.
+    parent : str or None
+        Id of the run that this one belongs to.
 
     Attributes
     ----------
@@ -152,21 +167,32 @@ class Run:
         The store in use.
     """
 
-    def __init__(self, uri: str | None, experiment: str, name: str, tags: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        uri: str | None,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        folder: Path,
+        parent: str | None = None,
+    ) -> None:
         self.uri = uri
         self.experiment = experiment
         self.name = name
         self.tags = dict(tags)
         self.folder = folder
+        self.parent = parent
         self.id: str | None = None
 
     def __enter__(self) -> Self:
         if self.uri is not None:
             self.uri = connect(self.uri)
-            mlflow.set_experiment(experiment_id=_experiment(self.uri, self.experiment))
+            mlflow.set_experiment(experiment_id=experiment_id(self.uri, self.experiment))
             try:
                 with _uninterrupted():
-                    self.id = mlflow.start_run(run_name=self.name, tags=self.tags).info.run_id
+                    self.id = mlflow.start_run(
+                        run_name=self.name, tags=self.tags, parent_run_id=self.parent
+                    ).info.run_id
             except BaseException as error:
                 self.__exit__(type(error), error, error.__traceback__)
                 raise
@@ -259,7 +285,7 @@ class Run:
             ) from error
 
 
-def _experiment(uri: str, name: str) -> str:
+def experiment_id(uri: str, name: str) -> str:
     """Id of the experiment, made where it is missing."""
     found = mlflow.get_experiment_by_name(name)
     if found is None:

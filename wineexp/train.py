@@ -11,38 +11,51 @@ from wineexp.config import Train, build
 from wineexp.program import program
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from wineexp.evaluation import Fold, Scores
     from wineexp.problem import Problem
+    from wineexp.sweep.trial import Trial
     from wineexp.tracking import Run
 
 log = logging.getLogger(__name__)
 
 
 @program(Train)
-def main(cfg: DictConfig) -> float:
+def main(cfg: DictConfig) -> float | list[float]:
     """Compose, load, split, cross-validate, refit, score the holdout, record; return the deciding metric."""
     from wineexp import console, evaluation, model, provenance, tracking
     from wineexp.problem import pose
+    from wineexp.sweep import trial
 
     parts = build(cfg)
     problem = pose(parts["data"](), parts["target"], parts["split"], cfg.holdout)
     estimator = model.pipeline(parts["feature"], parts["model"], problem.classes)
     choices = HydraConfig.get().runtime.choices
+    me = trial.current()
+    name = f"{choices['model']} {choices['feature']} {choices['split']}"
     run = tracking.Run(
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
-        name=f"{choices['model']} {choices['feature']} {choices['split']}",
+        name=name if me.number is None else f"trial {me.number}: {name}",
         tags=provenance.code() | problem.facts(),
         folder=Path(HydraConfig.get().runtime.output_dir),
+        parent=me.context.get("parent_run_id"),
     )
     with run:
+        if run.id is not None:
+            me.set_user_attr("run_id", run.id)
         groups = {name: choices[name] for name in parts}
         run.log(params=groups | tracking.leaves(cfg))
         run.log_dataset(problem, name=choices["data"])
         scored = evaluation.cross_validate(
             estimator, problem.X, problem.y, problem.folds, problem.metrics, n_jobs=cfg.n_jobs
         )
-        folds = list(console.follow(scored, total=len(problem.folds), metric=problem.target.metric))
+        folds = followed(console.follow(scored, total=len(problem.folds), metric=problem.target.metric), me, problem)
+        if me.number is not None:
+            # No trial sees the holdout; the winner does, once, when it is run again.
+            run.log(metrics=figures(folds))
+            return judged(folds, me, problem)
         fitted = evaluation.fit(estimator, problem.X, problem.y)
         holdout = problem.score_holdout(fitted)
         record(run, problem, folds, fitted, holdout, seed=cfg.seed)
@@ -51,23 +64,52 @@ def main(cfg: DictConfig) -> float:
     return summary[problem.target.metric][0]
 
 
+def followed(folds: "Iterator[Fold]", me: "Trial", problem: "Problem") -> "list[Fold]":
+    """The folds, each reported to the trial; of a hopeless trial the first ones."""
+    done = []
+    for fold in folds:
+        done.append(fold)
+        me.report(fold.scores[problem.target.metric], fold.number)
+        if me.should_prune():
+            break
+    return done
+
+
+def judged(folds: "list[Fold]", me: "Trial", problem: "Problem") -> float | list[float]:
+    """What a sweep is told: the deciding metric, and the seconds of predicting where it asks for a second objective."""
+    import numpy as np
+
+    score = float(np.mean([fold.scores[problem.target.metric] for fold in folds]))
+    seconds = float(np.mean([fold.predict_seconds for fold in folds]))
+    me.set_user_attr("predict_seconds", seconds)
+    return score if me.objectives == 1 else [score, seconds]
+
+
+def figures(folds: "list[Fold]") -> dict[str, float | list[float]]:
+    """The figures of a cross-validation: each fold's, their means and deviations, and what the folds took."""
+    import numpy as np
+
+    from wineexp import evaluation
+
+    summary = evaluation.summarise(folds)
+    return (
+        {f"fold/{name}": [fold.scores[name] for fold in folds] for name in summary}
+        | {f"cv/{name}": mean for name, (mean, _) in summary.items()}
+        | {f"cv/{name}_std": deviation for name, (_, deviation) in summary.items()}
+        | {
+            "cv/fit_seconds": float(np.mean([fold.fit_seconds for fold in folds])),
+            "cv/predict_seconds": float(np.mean([fold.predict_seconds for fold in folds])),
+        }
+    )
+
+
 def record(run: "Run", problem: "Problem", folds: "list[Fold]", fitted: Any, holdout: "Scores", *, seed: int) -> None:
     """Log the figures of a run, in numbers and in pictures, and its model."""
     import numpy as np
 
     from wineexp import evaluation, report
 
-    summary = evaluation.summarise(folds)
-    run.log(
-        metrics={f"fold/{name}": [fold.scores[name] for fold in folds] for name in summary}
-        | {f"cv/{name}": mean for name, (mean, _) in summary.items()}
-        | {f"cv/{name}_std": deviation for name, (_, deviation) in summary.items()}
-        | {f"holdout/{name}": value for name, value in holdout.items()}
-        | {
-            "cv/fit_seconds": float(np.mean([fold.fit_seconds for fold in folds])),
-            "cv/predict_seconds": float(np.mean([fold.predict_seconds for fold in folds])),
-        }
-    )
+    run.log(metrics=figures(folds) | {f"holdout/{name}": value for name, value in holdout.items()})
     if run.id is None:
         return
     y = np.concatenate([fold.answers.y for fold in folds])

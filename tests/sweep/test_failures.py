@@ -1,0 +1,79 @@
+"""Trials that fail, and mistakes that must be told before any trial."""
+
+import pytest
+
+from tests.sweep.conftest import XY, Toy
+
+
+def test_a_failing_trial_keeps_its_traceback_and_the_sweep_goes_on(toy: Toy) -> None:
+    toy.sweep(*XY, "fails=[1]", "nans=[2]", "exits=[3]", "hydra.sweeper.n_trials=6")
+    trials = toy.study().trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    errors = [trial.user_attrs["error"] for trial in trials[1:4]]
+    assert errors[0] == "ValueError: this one was told to fail"
+    assert "nan" in errors[1]
+    assert "exited with 3" in errors[2]
+    assert 'raise ValueError("this one was told to fail")' in trials[1].user_attrs["traceback"]
+
+
+def test_too_many_failures_end_the_sweep(toy: Toy) -> None:
+    output = toy.sweep(*XY, "fails=[0,2,3,4]", "hydra.sweeper.n_trials=9", "hydra.sweeper.max_failures=2", code=1)
+    assert "3 trials failed, more than hydra.sweeper.max_failures=2: ValueError: this one" in output
+    assert len(toy.study().trials) == 4
+    assert "Trial 1 " in (toy.folder / "multirun/app/best.yaml").read_text()
+
+
+def test_every_trial_failed(toy: Toy) -> None:
+    output = toy.sweep(*XY, "fails=[0,1]", "hydra.sweeper.n_trials=2", code=1)
+    assert "no trial is complete, 2 failed" in output
+
+
+FAULTS = {
+    "low above high": (["x=interval(3, 1)"], "x: low <= high must hold, but got (low=3.0, high=1.0)"),
+    "log from 0": (["x=tag(log, interval(0, 1))"], "x: a log interval must start above 0"),
+    "empty range": (["x=range(3, 3)"], "range(3, 3, 1) is empty"),
+    "unknown key": (["model=tree", "model.dept=1,2"], "model.dept: no such key in the config; did you mean model.d"),
+    "key of one model only": (["model=tree,stone", "model.depth=1,2"], "model.depth: no such key"),
+    "unknown choice": (["model=tree,bsh"], "no model 'bsh': did you mean bush?"),
+    "unknown tag": (["x=tag(lg, interval(1, 2))"], "tag 'lg' means nothing here; did you mean log?"),
+    "numbers for a group": (["model=interval(1, 2)"], "model: a config group takes choices, not numbers"),
+    "glob for a value": (["x=glob(*)"], "x is no group"),
+    "direction": ([*XY, "hydra.sweeper.direction=maximise"], "direction 'maximise' is none; did you mean maximize?"),
+    "endless grid": ([*XY, "hydra/sweeper/sampler=grid"], "Grid visits every point, and x, y has no countable values"),
+    "grid of a callable": (["hydra.sweeper.space=os.getcwd", "hydra/sweeper/sampler=grid"], "space=os.getcwd: "),
+    "sampler's option": ([*XY, "+hydra.sweeper.sampler.bogus=1"], "unexpected keyword argument 'bogus'"),
+    "nothing varies": (["x=3"], "nothing varies"),
+    "no url": ([*XY, "hydra/sweeper/storage=rdb"], "the storage's url is missing"),
+    "no callable": (["hydra.sweeper.space=nowhere.space"], "space=nowhere.space: no such callable"),
+    "no recorder": ([*XY, "+hydra.sweeper.callbacks={a: {_target_: nowhere.Recorder}}"], "hydra.sweeper.callbacks.a: "),
+}  # fmt: skip
+
+
+def test_mistakes_are_told_before_any_trial(toy: Toy) -> None:
+    processes = {}
+    for name, (arguments, _) in FAULTS.items():
+        processes[name] = toy.start("-m", *arguments)
+        if len(processes) % 2 == 0:
+            processes[name].wait(60)
+    for name, (_, message) in FAULTS.items():
+        output, _ = processes[name].communicate(timeout=60)
+        assert processes[name].returncode == 1, f"{name}: {output}"
+        assert message in output, f"{name}: {output}"
+        assert "Traceback" not in output, f"{name}: {output}"
+    assert toy.ran() == []
+
+
+def test_all_mistakes_at_once(toy: Toy) -> None:
+    output = toy.sweep("x=interval(3, 1)", "y=tag(lg, interval(1, 2))", "hydra.sweeper.direction=up",
+                       "+hydra.sweeper.sampler.bogus=1", "hydra.sweeper.n_workers=0", code=1)  # fmt: skip
+    assert "5 faults:" in output
+
+
+def test_a_missing_package_is_named_with_its_cure(toy: Toy) -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        output = toy.sweep(*XY, "hydra/sweeper/sampler=gp", code=1)
+        assert "needs torch, which is missing: pip install torch" in output
+    else:
+        pytest.skip("torch is installed")

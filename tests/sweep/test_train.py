@@ -1,0 +1,72 @@
+"""The train program swept: every model has its space, and a sweep of real models leaves what it should."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Command
+from tests.sweep.conftest import REPOSITORY
+
+MODELS = {file.stem for file in REPOSITORY.glob("conf/model/*.yaml")}
+SEARCHES = {file.stem for file in REPOSITORY.glob("conf/search/*.yaml")}
+
+
+def test_every_model_but_the_baseline_has_its_space() -> None:
+    assert MODELS - {"majority"} == SEARCHES
+
+
+def test_every_space_fits_its_model(command: Command) -> None:
+    """No trial runs: the ends of every parameter are laid on the model's own config."""
+    result = command("train", "-m", f"model={','.join(sorted(MODELS))}", "tracking=off", "hydra.sweeper.n_trials=0")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_parameter_that_a_model_has_not_is_named(command: Command) -> None:
+    result = command("train", "-m", "model=xgb", "model.max_dept=2,3", "tracking=off")
+    assert result.returncode == 1
+    assert "model.max_dept: no such key in the config; did you mean model.max_depth?" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.journey
+@pytest.mark.filterwarnings("ignore")
+def test_a_sweep_over_models_is_one_parent_with_its_trials_and_its_refitted_winner(
+    command: Command, tmp_path: Path
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    result = command("train", "-m", "model=logreg,forest", "model.n_estimators=20", "hydra.sweeper.n_trials=5",
+                     "hydra.sweeper.folder=study", "hydra/sweeper/pruner=wilcoxon")  # fmt: skip
+    assert result.returncode == 1, "logreg has no n_estimators"
+    result = command("train", "-m", "model=logreg,svm", "hydra.sweeper.n_trials=5", "hydra.sweeper.folder=study")
+    assert result.returncode == 0, result.stderr
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("cultivar-cultivar").experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.data.tags["study"] == "cultivar-cultivar-logreg+svm"
+    trials = {run.data.tags["trial"]: run for run in runs if "trial" in run.data.tags}
+    assert set(trials) == {"0", "1", "2", "3", "4"}
+    for number, run in trials.items():
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["value"] == run.data.metrics["cv/accuracy"]
+        config = yaml.safe_load((tmp_path / f"study/{number}/.hydra/config.yaml").read_text())
+        assert run.data.params["model._target_"] == config["model"]["_target_"]
+        assert not any(name.startswith("holdout/") for name in run.data.metrics), "no trial sees the holdout"
+    (winner,) = [run for run in runs if run not in (parent, *trials.values())]
+    assert winner.data.metrics["cv/accuracy"] == parent.data.metrics["refit_value"]
+    assert "holdout/accuracy" in winner.data.metrics
+
+
+@pytest.mark.journey
+def test_the_best_file_runs_the_winner(command: Command, tmp_path: Path) -> None:
+    sweep = ("train", "-m", "model=logreg", "tracking=off", "hydra.sweeper.folder=study", "hydra.sweeper.n_trials=3")
+    assert command(*sweep).returncode == 0
+    line = next(line for line in (tmp_path / "study/best.yaml").read_text().splitlines() if "Run it" in line)
+    arguments = line.partition("python -m wineexp.train ")[2].split()
+    program = [sys.executable, "-m", "wineexp.train", *arguments, "--cfg", "job"]
+    environment = {"PYTHONPATH": str(REPOSITORY)}
+    shown = subprocess.run(program, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True).stdout
+    best = yaml.safe_load((tmp_path / "study/best.yaml").read_text())
+    assert yaml.safe_load(shown)["model"]["C"] == best["model"]["C"]

@@ -1,0 +1,136 @@
+"""Several workers on one study, by joblib's processes and on a real PostgreSQL."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sweep.conftest import XY, Toy
+from tests.sweep.test_resume import assert_whole, counted
+
+JOBLIB = ("hydra/launcher=joblib", "hydra.sweeper.n_workers=2")
+
+needs_joblib = pytest.mark.skipif(
+    importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None,
+    reason="hydra-joblib-launcher is not installed",
+)
+
+
+@needs_joblib
+def test_two_workers_share_the_budget(toy: Toy) -> None:
+    toy.sweep(*XY, *JOBLIB, "sleep=0.1", "hydra.sweeper.n_trials=12")
+    assert_whole(toy, 12)
+    workers = Counter(trial.user_attrs["worker"] for trial in toy.study().trials)
+    assert len(workers) == 2
+    assert min(workers.values()) >= 3
+
+
+@needs_joblib
+def test_a_worker_killed_in_the_middle_costs_no_trial(toy: Toy) -> None:
+    process = toy.start("-m", *XY, *JOBLIB, "sleep=0.4", "hydra.sweeper.n_trials=8")
+    toy.wait_for(3, process=process)
+    victim = toy.study().trials[3].user_attrs["worker"].split(":")[1]
+    os.kill(int(victim), signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "worker is dead" in output
+    assert_whole(toy, 8)
+
+
+@needs_joblib
+def test_the_whole_program_killed_in_the_middle_is_taken_up(toy: Toy) -> None:
+    arguments = ("-m", *XY, *JOBLIB, "sleep=0.3", "hydra.sweeper.n_trials=8", "hydra.sweeper.retries=3")
+    process = toy.start(*arguments)
+    toy.wait_for(3, process=process)
+    toy.kill(process)
+    toy.run(*arguments)
+    assert_whole(toy, 8)
+
+
+@needs_joblib
+def test_ctrl_c_reaches_every_worker(toy: Toy) -> None:
+    process = toy.start("-m", *XY, *JOBLIB, "sleep=1", "hydra.sweeper.n_trials=8")
+    toy.wait_for(1, process=process)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert all(trial.state.is_finished() for trial in toy.study().trials), output
+
+
+@needs_joblib
+def test_a_study_in_memory_refuses_processes(toy: Toy) -> None:
+    output = toy.sweep(*XY, *JOBLIB, "hydra/sweeper/storage=memory", code=1)
+    assert "a study in memory cannot be shared by processes" in output
+
+
+@pytest.mark.journey
+def test_two_programs_share_one_study(toy: Toy) -> None:
+    arguments = ("-m", *XY, "sleep=0.05", "hydra.sweeper.n_trials=20")
+    programs = [toy.start(*arguments) for _ in range(2)]
+    for program in programs:
+        output, _ = program.communicate(timeout=60)
+        assert program.returncode == 0, output
+    assert_whole(toy, 20)
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[str]:
+    """The URL of a database of its own, on a free port, gone afterwards."""
+    missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not found")
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("the package psycopg is not installed")
+    # PostgreSQL refuses to run as root.
+    as_nobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if os.getuid() == 0 else []
+    home = Path("/tmp") / f"postgres-{os.getpid()}"  # nobody cannot enter pytest's folders
+    home.mkdir()
+    if as_nobody:
+        shutil.chown(home, "nobody")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    where = ["-D", str(home / "data")]
+    subprocess.run([*as_nobody, "initdb", *where, "-U", "tester", "-A", "trust", "--no-sync"], check=True,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+    options = ["-p", str(port), "-k", str(home), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    with (tmp_path / "postgres.log").open("w") as log:
+        server = subprocess.Popen([*as_nobody, "postgres", *where, *options], stdout=log, stderr=log)
+        try:
+            until = time.monotonic() + 30
+            while (home / f".s.PGSQL.{port}").exists() is False:
+                assert time.monotonic() < until, "the server did not start"
+                time.sleep(0.1)
+            yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGQUIT)
+            server.wait(30)
+            shutil.rmtree(home)
+
+
+def test_a_study_in_postgresql_survives_a_kill(toy: Toy, postgres: str) -> None:
+    import optuna
+
+    parallel = JOBLIB if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") else ()
+    arguments = ("-m", *XY, *parallel, "sleep=0.2", "hydra.sweeper.n_trials=10", "hydra.sweeper.retries=3",
+                 "hydra/sweeper/storage=rdb", f"hydra.sweeper.storage.url={postgres}")  # fmt: skip
+    process = toy.start(*arguments)
+    toy.wait_for(3, process=process)
+    toy.kill(process)
+    toy.run(*arguments)
+    storage = optuna.storages.RDBStorage(postgres)
+    study = optuna.load_study(study_name="app", storage=storage)
+    assert counted(study) == ["COMPLETE"] * 10
+    assert all(trial.state.is_finished() for trial in study.trials)
+    storage.remove_session()
+    storage.engine.dispose()
+    numbers = [line.split()[0] for line in toy.ran()]
+    assert len(numbers) == len(set(numbers))
