@@ -15,8 +15,14 @@ log = logging.getLogger(__name__)
 Row = tuple[str, str, str]
 
 
-def follow(folds: Iterable[Fold], *, total: int, metric: str) -> Iterator[Fold]:
-    """Hand folds on as they are ready: with a progress bar in a terminal, and a line each in the log."""
+def follow(folds: Iterable[Fold], *, total: int, metric: str, briefly: bool) -> Iterator[Fold]:
+    """Hand folds on as they are ready: with a progress bar in a terminal, and a line each in the log.
+
+    Briefly, in a sweep, whose own line is a trial's: neither.
+    """
+    if briefly:
+        yield from folds
+        return
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:

@@ -121,6 +121,8 @@ def _spare_the_disk(connection: Any, _: Any) -> None:
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         if mode == "wal":
             connection.execute("PRAGMA synchronous=NORMAL")
+            # Milliseconds that a writer waits for another one's turn to end.
+            connection.execute("PRAGMA busy_timeout=30000")
 
 
 def _create(database: Path) -> None:

@@ -1,11 +1,12 @@
 """Train, score and record one model: `python -m wineexp.train model=xgb`."""
 
 import logging
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from wineexp.config import Train, build
 from wineexp.program import program
@@ -20,16 +21,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The keys of a config that pose its problem.
+POSES = ["data", "target", "split", "holdout", "seed"]
+
 
 @program(Train)
 def main(cfg: DictConfig) -> float | list[float]:
     """Compose, load, split, cross-validate, refit, score the holdout, record; return the deciding metric."""
-    from wineexp import console, evaluation, model, provenance, tracking
-    from wineexp.problem import pose
-    from wineexp.sweep import trial
+    from wineexp import console, evaluation, model, provenance
 
     parts = build(cfg)
-    problem = pose(parts["data"](), parts["target"], parts["split"], cfg.holdout)
+    problem = posed(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, POSES), resolve=True))
+
+    # Seconds to import, which a data file that cannot be had should not have to wait for.
+    from wineexp import tracking
+    from wineexp.sweep import trial
+
     estimator = model.pipeline(parts["feature"], parts["model"], problem.classes)
     choices = HydraConfig.get().runtime.choices
     me = trial.current()
@@ -51,7 +58,10 @@ def main(cfg: DictConfig) -> float | list[float]:
         scored = evaluation.cross_validate(
             estimator, problem.X, problem.y, problem.folds, problem.metrics, n_jobs=cfg.n_jobs
         )
-        folds = followed(console.follow(scored, total=len(problem.folds), metric=problem.target.metric), me, problem)
+        shown = console.follow(
+            scored, total=len(problem.folds), metric=problem.target.metric, briefly=me.number is not None
+        )
+        folds = followed(shown, me, problem)
         if me.number is not None:
             # No trial sees the holdout; the winner does, once, when it is run again.
             run.log(metrics=figures(folds))
@@ -62,6 +72,16 @@ def main(cfg: DictConfig) -> float | list[float]:
     summary = evaluation.summarise(folds)
     show(" · ".join(groups.values()), problem, summary, holdout, run)
     return summary[problem.target.metric][0]
+
+
+@lru_cache(maxsize=1)
+def posed(config: str) -> "Problem":
+    """The problem that a config, as YAML, poses; trials of a sweep, which mostly share it, pose it once a process."""
+    from wineexp.problem import pose
+
+    cfg = DictConfig(OmegaConf.create(config))
+    parts = build(cfg)
+    return pose(parts["data"](), parts["target"], parts["split"], cfg.holdout)
 
 
 def followed(folds: "Iterator[Fold]", me: "Trial", problem: "Problem") -> "list[Fold]":
