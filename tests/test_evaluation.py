@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import choices, composed
 from sklearn import metrics as reference
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
+from tests.conftest import choices, composed
 from wineexp import evaluation, model
 from wineexp.config import build
 from wineexp.errors import UserError

@@ -9,9 +9,9 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from conftest import Command, run
 from omegaconf import OmegaConf
 
+from tests.conftest import Command, run
 from wineexp import chart, findings, pin
 
 # Attributes whose address a browser fetches by itself; that of a link is fetched when a reader follows it.

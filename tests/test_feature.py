@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import choices, composed
 from hydra.utils import instantiate
 from sklearn.base import TransformerMixin, clone
 from sklearn.compose import ColumnTransformer
@@ -11,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
+from tests.conftest import choices, composed
 from wineexp.feature import QuantileClipper, Ratios, SkewedLog
 
 FEATURES = choices("feature")

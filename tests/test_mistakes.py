@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import Command
+
+from tests.conftest import Command
 
 MISTAKES = {
     "unknown key": (["model.max_deph=3"], ["model.max_deph", "did you mean max_depth?"]),

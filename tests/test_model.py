@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import choices, composed
 from hydra.utils import instantiate
 from sklearn.base import ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
+from tests.conftest import choices, composed
 from wineexp import model
 from wineexp.model import FixedClassesClassifier
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Command
 
+from tests.conftest import Command
 from wineexp import data, pin
 from wineexp.errors import UserError
 
@@ -82,7 +82,7 @@ def server() -> Iterator[str]:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the project without data and remotes, a git checkout as the real one is; pins start there."""
     root = tmp_path / "project"
-    for name in ("wineexp", "conf"):
+    for name in ("wineexp", "conf", "hydra_plugins"):
         shutil.copytree(pin.ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "data/raw").mkdir(parents=True)
     for pinned in (pin.ROOT / "data/raw").glob("*.dvc"):

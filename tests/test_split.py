@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import choices, composed
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 
+from tests.conftest import choices, composed
 from wineexp import split
 from wineexp.config import build
 from wineexp.errors import UserError

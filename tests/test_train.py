@@ -16,12 +16,12 @@ import mlflow
 import pandas as pd
 import pytest
 import skops.io
-from conftest import Command, environment, run
 from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
 from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
+from tests.conftest import Command, environment, run
 from wineexp import config, pin, problem, tracking
 
 FIGURES = {"confusion", "probabilities", "importance"}
