@@ -9,6 +9,7 @@ import yaml
 
 from tests.conftest import Command
 from tests.sweep.conftest import REPOSITORY
+from tests.sweep.test_workers import needs_joblib
 
 MODELS = {file.stem for file in REPOSITORY.glob("conf/model/*.yaml")}
 SEARCHES = {file.stem for file in REPOSITORY.glob("conf/search/*.yaml")}
@@ -70,3 +71,20 @@ def test_the_best_file_runs_the_winner(command: Command, tmp_path: Path) -> None
     shown = subprocess.run(program, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True).stdout
     best = yaml.safe_load((tmp_path / "study/best.yaml").read_text())
     assert yaml.safe_load(shown)["model"]["C"] == best["model"]["C"]
+
+
+@needs_joblib
+@pytest.mark.journey
+def test_two_workers_train_real_models(command: Command, tmp_path: Path) -> None:
+    sweep = (
+        "train",
+        "-m",
+        "model=logreg,xgb",
+        "tracking=off",
+        "hydra.sweeper.folder=study",
+        "hydra.sweeper.n_trials=6",
+    )
+    result = command(*sweep, "hydra/launcher=joblib", "hydra.sweeper.n_workers=2", "hydra.sweeper.refit_seed=null")
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in (tmp_path / "study").iterdir() if path.name.isdigit()} == set("012345")
+    assert (tmp_path / "study/best.yaml").exists()

@@ -77,7 +77,7 @@ class Callback:
         """The winner has run once more, under a seed of its own."""
 
     def study_end(self, sweep: Sweep, status: str, files: Sequence[Path]) -> None:
-        """The sweep ends: `finished`, `stopped` by failures, or `interrupted`. `files` are what it leaves."""
+        """The sweep ends: `finished`, `stopped` by a failure, or `interrupted`. `files` are what it leaves."""
 
 
 class Callbacks:

@@ -8,6 +8,7 @@ from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
+from optuna.trial import TrialState
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,8 @@ def draw(study: Study, folder: Path) -> list[Path]:
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as drawn
 
+    if not any(trial.state is TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
+        return []
     many = len(study.directions) > 1
     first: Callable[[Any], float] = lambda trial: float(trial.values[0])  # noqa: E731
     options: dict[str, Any] = {"target": first, "target_name": "first objective"} if many else {}

@@ -21,6 +21,7 @@ from wineexp.sweep.report import summary, write_best
 from wineexp.sweep.signals import Interrupts
 from wineexp.sweep.storage import open_storage
 from wineexp.sweep.study import Setup, found, open_ledger
+from wineexp.sweep.task import portable
 from wineexp.sweep.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -57,20 +58,23 @@ def sweep(
     started = time.time()
     deadline = started + settings["timeout"] if settings["timeout"] is not None else None
     kept = storage if in_memory(settings) else None
-    worker = Worker(setup, context, task, plan, deadline, kept)
+    worker = Worker(setup, context, portable(task), plan, deadline, kept)
     log.info("study %s in %s: %s", setup.name, setup.folder, _closing_line(ledger, started, None))
     _reap(ledger, callbacks, told, take_over=settings["take_over"])
     for trial in ledger.elsewhere():
         host = str(trial.user_attrs.get("worker", "another host")).split(":")[0]
         log.warning("trial %d runs on %s; if that host is gone, say hydra.sweeper.take_over=true", trial.number, host)
     callbacks.tell("study_start", told)
-    status = "interrupted"
+    status = "stopped"
     try:
         with Interrupts(), live_line(ledger, started):
             _launch(worker, ledger, callbacks, told)
             status = "finished" if _allowed(ledger) else "stopped"
             if status == "finished":
                 refit(worker, ledger, callbacks, told)
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
     finally:
         _reap(ledger, callbacks, told, wait=5.0 if status == "interrupted" else 0.0)
         best_file = write_best(ledger, setup, plan)
