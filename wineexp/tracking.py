@@ -53,6 +53,7 @@ TRUSTED_TYPES = [
     "wineexp.feature.Ratios",
     "wineexp.feature.SkewedLog",
     "wineexp.model.FixedClassesClassifier",
+    "wineexp.sweep.rounds.PrunedXGBClassifier",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBClassifier",
 ]

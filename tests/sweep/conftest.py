@@ -80,6 +80,11 @@ FILES = {
 XY = ("x=interval(-5, 5)", "y=interval(-5, 5)")
 
 
+def study_in(folder: Path, name: str = "s") -> optuna.Study:
+    """The study in a folder's journal."""
+    return optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))))
+
+
 class Toy:
     """The program in a folder of its own."""
 
@@ -117,8 +122,7 @@ class Toy:
         return self.run("-m", *arguments, code=code)
 
     def study(self, name: str = "app") -> optuna.Study:
-        backend = JournalFileBackend(str(self.folder / "multirun" / name / "journal.log"))
-        return optuna.load_study(study_name=name, storage=JournalStorage(backend))
+        return study_in(self.folder / "multirun" / name, name)
 
     def ran(self) -> list[str]:
         file = self.folder / "ran.txt"

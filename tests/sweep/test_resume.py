@@ -22,6 +22,8 @@ def assert_whole(toy: Toy, n_trials: int, name: str = "app") -> None:
     study = toy.study(name)
     assert [trial.state.name for trial in study.trials if not trial.state.is_finished()] == []
     assert counted(study) == ["COMPLETE"] * n_trials
+    superseded = [trial for trial in study.trials if trial.user_attrs.get("ended") in ("dead", "interrupted")]
+    assert len(study.trials) == n_trials + len(superseded), "a slot was filled twice"
     numbers = [line.split()[0] for line in toy.ran()]
     assert len(numbers) == len(set(numbers)), "a number ran twice"
     folders = {path.name for path in (toy.folder / "multirun" / name).iterdir() if path.name.isdigit()}

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.conftest import Command
-from tests.sweep.conftest import REPOSITORY
+from tests.sweep.conftest import REPOSITORY, study_in
 from tests.sweep.test_workers import needs_joblib
 
 MODELS = {file.stem for file in REPOSITORY.glob("conf/model/*.yaml")}
@@ -88,3 +88,19 @@ def test_two_workers_train_real_models(command: Command, tmp_path: Path) -> None
     assert result.returncode == 0, result.stderr
     assert {path.name for path in (tmp_path / "study").iterdir() if path.name.isdigit()} == set("012345")
     assert (tmp_path / "study/best.yaml").exists()
+
+
+@pytest.mark.journey
+def test_a_hopeless_trial_ends_by_xgboosts_own_rounds(command: Command, tmp_path: Path) -> None:
+    result = command("train", "-m", "model=xgb", "model._target_=wineexp.sweep.rounds.PrunedXGBClassifier",
+                     "hydra/sweeper/pruner=rounds", "hydra.sweeper.pruner.n_startup_trials=2", "tracking=off",
+                     "hydra.sweeper.folder=study", "hydra.sweeper.n_trials=12",
+                     "hydra.sweeper.study_name=s")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    study = study_in(tmp_path / "study")
+    pruned = [trial for trial in study.trials if trial.state.name == "PRUNED"]
+    assert pruned
+    for trial in pruned:
+        assert 10 <= trial.last_step < trial.params["model.n_estimators"] - 1, "in the middle of its rounds"
+    whole = next(trial for trial in study.trials if trial.state.name == "COMPLETE")
+    assert len(whole.intermediate_values) == whole.params["model.n_estimators"]

@@ -72,13 +72,14 @@ def test_a_study_in_memory_refuses_processes(toy: Toy) -> None:
 
 
 @pytest.mark.journey
-def test_two_programs_share_one_study(toy: Toy) -> None:
-    arguments = ("-m", *XY, "sleep=0.05", "hydra.sweeper.n_trials=20")
-    programs = [toy.start(*arguments) for _ in range(2)]
+def test_programs_that_race_share_one_study(toy: Toy) -> None:
+    arguments = ("-m", *XY, "hydra.sweeper.n_trials=240", "hydra/sweeper/sampler=random")
+    toy.sweep(*XY, "hydra.sweeper.n_trials=0", "hydra/sweeper/sampler=random")
+    programs = [toy.start(*arguments) for _ in range(4)]
     for program in programs:
         output, _ = program.communicate(timeout=60)
         assert program.returncode == 0, output
-    assert_whole(toy, 20)
+    assert_whole(toy, 240)
 
 
 @pytest.fixture

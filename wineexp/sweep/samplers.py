@@ -128,7 +128,8 @@ def derived(seed: int, slot: int) -> int:
 def make_pruner(conf: Mapping[str, Any]) -> BasePruner:
     """The pruner that a config of the group `hydra/sweeper/pruner` describes; raises UserError like SamplerMaker."""
     kind = _class(conf, "pruner")
-    options = {key: _built(value) for key, value in conf.items() if key != "_target_"}
+    # The unit is the trial's: what it reports.
+    options = {key: _built(value) for key, value in conf.items() if key not in ("_target_", "unit")}
     pruner: BasePruner = _call(kind, options, "pruner")
     return pruner
 

@@ -21,8 +21,12 @@ class Trial:
         The trial's number, which is its folder's and its run's; None outside of a sweep.
     objectives : int
         How many values the task should return.
+    maximizes : bool
+        Whether the first of them is the better the greater.
+    unit : str or None
+        What the study prunes by, fold or round; None outside of a sweep.
     scores : dict of int to float
-        What was reported: step, the fold's number say, to score.
+        What was reported of folds: number to score.
     user_attrs : dict
         What the task attached.
     context : dict
@@ -32,15 +36,18 @@ class Trial:
 
     number: int | None = None
     objectives: int = 1
+    maximizes: bool = True
+    unit: str | None = None
 
     def __init__(self) -> None:
         self.scores: dict[int, float] = {}
         self.user_attrs: dict[str, Any] = {}
         self.context: dict[str, Any] = {}
 
-    def report(self, score: float, step: int) -> None:
-        """Give the score of one step: a fold of a cross-validation, a round of boosting."""
-        self.scores[step] = float(score)
+    def report(self, score: float, step: int, unit: str = "fold") -> None:
+        """Give the score of one step: a fold of a cross-validation, or a round of boosting."""
+        if unit == "fold":
+            self.scores[step] = float(score)
 
     def should_prune(self) -> bool:
         """Whether the trial is hopeless; the task then returns the mean of what it has."""
@@ -58,21 +65,23 @@ class Trial:
 class StudyTrial(Trial):
     """The trial of a study: what it is told goes into the study's storage."""
 
-    def __init__(self, trial: "OptunaTrial", overrides: Mapping[str, str], folder: str) -> None:
+    def __init__(self, trial: "OptunaTrial", overrides: Mapping[str, str], folder: str, unit: str) -> None:
         super().__init__()
         self.number = trial.number
         self.overrides = dict(overrides)
         self.folder = folder
+        self.unit = unit
         self.study = trial.study
         self.objectives = len(trial.study.directions)
+        self.maximizes = trial.study.directions[0].name == "MAXIMIZE"
         self._trial = trial
         self.told_to_prune = False
 
-    def report(self, score: float, step: int) -> None:
-        """Give the score of one step; a study of several objectives keeps it, but prunes nothing."""
-        super().report(score, step)
+    def report(self, score: float, step: int, unit: str = "fold") -> None:
+        """Give the score of one step; only the study's own unit, and of one objective, is pruned by."""
+        super().report(score, step, unit)
         self.told_to_prune = False
-        if self.objectives == 1:
+        if self.objectives == 1 and unit == self.unit:
             self._trial.report(float(score), step)
 
     def should_prune(self) -> bool:

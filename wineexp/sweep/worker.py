@@ -65,6 +65,7 @@ class Loop:
         self.composer = Composer(worker.context.config_loader, setup.config, [*worker.plan.fixed, *setup.placed])
         self.callbacks = Callbacks(setup.settings["callbacks"])
         self.sweep = Sweep(self.ledger.study, setup.folder, setup.config, setup.settings["seed"])
+        self.unit = str(setup.settings["pruner"].get("unit", "fold"))
         self.interrupts = Interrupts()
         self.started = time.time()
 
@@ -100,7 +101,7 @@ class Loop:
             self._copy(trial, twin, begun)
             return
         config = self.composer.compose(groups, leaves)
-        live = trials.StudyTrial(trial, overrides, str(folder))
+        live = trials.StudyTrial(trial, overrides, str(folder), self.unit)
         self.callbacks.tell("trial_start", self.sweep, live)
         trials.enter(live)
         try:
