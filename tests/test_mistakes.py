@@ -31,6 +31,7 @@ MISTAKES = {
     "metric the other way": (["target.direction=minimize"], ["target.direction=minimize", "accuracy"]),
     "missing pin": (["data.pin_file=data/raw/nope.dvc"], ["data/raw/nope.dvc", "data/raw/wine.data.dvc"]),
     "dangerous target": (["model._target_=os.system"], ["os.system"]),
+    "options that exclude each other": (["-m", "--cfg", "job"], ["Only one of", "--cfg"]),
     "syntax": (["model=[xgb"], ["[xgb"]),
     "no server": (["tracking=server", "tracking.uri=http://127.0.0.1:9"], ["tracking.uri=http://127.0.0.1:9", "off"]),
 }

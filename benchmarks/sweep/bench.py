@@ -66,14 +66,26 @@ def measure(command: list[str], **environment: str) -> tuple[float, float]:
 def ours(python: str, n_trials: int, *more: str) -> tuple[float, float]:
     """A sweep of this project's."""
     found = f"hydra.searchpath=[file://{ROOT}/conf]"
-    command = [python, TASK, "-m", *SPACE, found, f"hydra.sweeper.n_trials={n_trials}", *more]
+    command = [
+        python,
+        TASK,
+        "-m",
+        "hydra/sweeper=optuna_frame",
+        *SPACE,
+        found,
+        f"hydra.sweeper.n_trials={n_trials}",
+        *more,
+    ]
     return measure(command, PYTHONPATH=str(ROOT))
 
 
 def theirs(python: str, n_trials: int, *more: str) -> tuple[float, float]:
     """A sweep of a rival's."""
     jobs = [] if any(part.startswith("hydra.sweeper.n_jobs") for part in more) else ["hydra.sweeper.n_jobs=1"]
-    return measure([python, TASK, "-m", *SPACE, f"hydra.sweeper.n_trials={n_trials}", *jobs, *more], PYTHONPATH="")
+    return measure(
+        [python, TASK, "-m", "hydra/sweeper=optuna", *SPACE, f"hydra.sweeper.n_trials={n_trials}", *jobs, *more],
+        PYTHONPATH="",
+    )
 
 
 def share(run: Callable[[int], tuple[float, float]], which: int) -> float:
