@@ -80,7 +80,9 @@ class Reader:
 
         """
         written = [f"{key}={_text(value)}" for key, value in self.settings["params"].items()]
-        stated = {_key(item): item for item in self._parse([*written, *arguments])}
+        told = list(self._parse(arguments))
+        self.faults += _twice(told)
+        stated = {_key(item): item for item in (*self._parse(written), *told)}
         fixed = {key: item for key, item in stated.items() if not item.is_sweep_override()}
         parameters = [self._parameter(item) for key, item in stated.items() if key not in fixed]
         found = [parameter for parameter in parameters if parameter is not None]
@@ -242,6 +244,17 @@ def _unknown(key: str, known: Sequence[str]) -> str:
             near = [name for name in known if name.startswith(f"{parent}.")]
             return f"{key}: no such key in the config; {did_you_mean(key, near)}"
     return f"{key}: no such key in the config; {did_you_mean(key, [name for name in known if '.' not in name])}"
+
+
+def _twice(overrides: Sequence[Override]) -> list[str]:
+    """The faults of parameters that the command line gives two types."""
+    seen: dict[str, Override] = {}
+    faults = []
+    for item in overrides:
+        before = seen.setdefault(_key(item), item)
+        if before.is_sweep_override() and item.is_sweep_override() and before.value_type is not item.value_type:
+            faults.append(f"{_key(item)} is given two types: {before.input_line} and {item.input_line}; keep one")
+    return faults
 
 
 def _key(override: Override) -> str:
