@@ -40,6 +40,7 @@ FAULTS = {
     "glob for a value": (["x=glob(*)"], "x is no group"),
     "direction": ([*XY, "hydra.sweeper.direction=maximise"], "direction 'maximise' is none; did you mean maximize?"),
     "endless grid": ([*XY, "hydra/sweeper/sampler=grid"], "Grid visits every point, and x, y has no countable values"),
+    "two types": (["x=1,2", "x=interval(1, 2)"], "x is given two types: x=1,2 and x=interval(1, 2); keep one"),
     "grid of a callable": (["hydra.sweeper.space=os.getcwd", "hydra/sweeper/sampler=grid"], "space=os.getcwd: "),
     "sampler's option": ([*XY, "+hydra.sweeper.sampler.bogus=1"], "unexpected keyword argument 'bogus'"),
     "nothing varies": (["x=3"], "nothing varies"),

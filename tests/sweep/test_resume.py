@@ -134,6 +134,13 @@ def test_a_changed_space_is_refused_by_name_unless_told_to_extend(toy: Toy) -> N
     assert set(toy.study().trials[3].params) == {"x", "kind"}
 
 
+def test_a_parameter_cannot_change_its_type(toy: Toy) -> None:
+    toy.sweep(*XY, "hydra.sweeper.n_trials=1")
+    output = toy.sweep("x=1,2", "y=interval(-5, 5)", "hydra.sweeper.n_trials=2", "hydra.sweeper.extend=true", code=1)
+    assert "x cannot be float -5.0 to 5.0 and a choice of 1, 2 in one study" in output
+    assert len(toy.ran()) == 1
+
+
 def test_another_direction_is_refused(toy: Toy) -> None:
     toy.sweep(*XY, "hydra.sweeper.n_trials=1")
     output = toy.sweep(*XY, "hydra.sweeper.n_trials=2", "hydra.sweeper.direction=maximize", code=1)

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from wineexp.errors import UserError
 from wineexp.sweep.callbacks import Callbacks
 from wineexp.sweep.compose import Composer
-from wineexp.sweep.plan import Plan, Reader
+from wineexp.sweep.plan import Plan
+from wineexp.sweep.reader import Reader
 from wineexp.sweep.samplers import SamplerMaker, make_pruner, reject_unfit
 from wineexp.sweep.space import Point, Space
 from wineexp.sweep.storage import check_storage

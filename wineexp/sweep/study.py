@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 from omegaconf import DictConfig
+from optuna.distributions import BaseDistribution, check_distribution_compatibility, json_to_distribution
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 
@@ -21,6 +22,8 @@ from wineexp.sweep.storage import open_storage
 
 log = logging.getLogger(__name__)
 
+# Under which a study's record has the name of a space written in Python.
+CALLABLE = "(callable)"
 # Trials of a study that says neither how many nor how long.
 TRIALS = 50
 
@@ -101,7 +104,7 @@ def found(setup: Setup, storage: BaseStorage, plan: Plan) -> Study:
 
 
 def _hold(study: Study, setup: Setup, plan: Plan) -> None:
-    now = {**plan.space.describe(), **({"(callable)": setup.settings["space"]} if plan.function else {})}
+    now = {**plan.space.describe(), **({CALLABLE: setup.settings["space"]} if plan.function else {})}
     attrs = study.user_attrs
     was = attrs.get("space")
     if was is not None and was != now:
@@ -111,6 +114,8 @@ def _hold(study: Study, setup: Setup, plan: Plan) -> None:
                 *(f"study {setup.name!r}: {fault}" for fault in faults),
                 "A study keeps its space: name another hydra.sweeper.study_name, or say hydra.sweeper.extend=true",
             )
+        if clashes := _clashes(was, now):
+            raise UserError(*(f"study {setup.name!r}: {clash}; name another study_name" for clash in clashes))
         log.warning("study %r goes on with another space: %s", setup.name, "; ".join(faults))
     if was != now:
         study.set_user_attr("space", now)
@@ -136,6 +141,23 @@ def _changes(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
         if name in now and was[name] != now[name]:
             faults.append(f"{name} was {_shown(was[name])}, now it is {_shown(now[name])}")
     return faults
+
+
+def _clashes(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The parameters that Optuna cannot hold in one study: two types, or other choices, under one name."""
+    clashes = []
+    for name in was:
+        if name in now and name != CALLABLE:
+            try:
+                check_distribution_compatibility(_distribution(was[name]), _distribution(now[name]))
+            except ValueError:
+                kinds = f"{_shown(was[name])} and {_shown(now[name])}"
+                clashes.append(f"{name} cannot be {kinds} in one study, extended or not")
+    return clashes
+
+
+def _distribution(described: str) -> BaseDistribution:
+    return json_to_distribution(json.dumps(json.loads(described)[0]))
 
 
 def _shown(described: str) -> str:
