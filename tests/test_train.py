@@ -68,7 +68,7 @@ def test_every_leaf_of_the_config_is_a_parameter_under_its_own_name(first: tuple
     folder, _ = first
     (done,) = runs(folder)
     (written,) = folder.glob("outputs/*/*/.hydra/config.yaml")
-    leaves = tracking.leaves(OmegaConf.load(written))
+    leaves = config.leaves(OmegaConf.load(written))
     assert {name: str(value) for name, value in leaves.items()}.items() <= done.data.params.items()
     assert done.data.params["model.max_depth"] == "4"
     assert done.data.params["model"] == "xgb"

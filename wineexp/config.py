@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from wineexp.errors import UserError, did_you_mean
 
@@ -50,6 +50,22 @@ class Explore:
     target: Any = MISSING
     tracking: Tracking = field(default_factory=Tracking)
     holdout: Holdout = field(default_factory=Holdout)
+
+
+def leaves(cfg: DictConfig) -> dict[str, Any]:
+    """Every leaf of a config by its dotted key, as it is spelled on the command line."""
+    found: dict[str, Any] = {}
+
+    def walk(key: str, node: Any) -> None:
+        if isinstance(node, DictConfig | ListConfig) and len(node):
+            items = node.items() if isinstance(node, DictConfig) else enumerate(node)
+            for child, value in items:
+                walk(f"{key}.{child!s}" if key else str(child), value)
+        else:
+            found[key] = node
+
+    walk("", cfg)
+    return found
 
 
 def build(cfg: DictConfig) -> dict[str, Any]:

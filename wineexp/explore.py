@@ -6,7 +6,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from wineexp.config import Explore, build
+from wineexp.config import Explore, build, leaves
 from wineexp.program import program
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def main(cfg: DictConfig) -> None:
         folder=folder,
     )
     with run:
-        run.log(params={name: choices[name] for name in parts} | tracking.leaves(cfg))
+        run.log(params={name: choices[name] for name in parts} | leaves(cfg))
         run.log_dataset(problem, name=choices["data"])
         path = folder / "explore.html"
         path.write_text(page.render(problem, data=choices["data"], target=choices["target"]), encoding="utf-8")

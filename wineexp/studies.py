@@ -10,7 +10,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from wineexp import tracking
+from wineexp import store
 
 # What MLflow holds of a tag's and a parameter's value.
 LONGEST = 5000
@@ -33,8 +33,8 @@ class StudyRuns:
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
-        self.uri = tracking.connect(uri)
-        self.experiment_id = tracking.experiment_id(self.uri, experiment)
+        self.uri = store.connect(uri)
+        self.experiment_id = store.experiment_id(self.uri, experiment)
         self._client = mlflow.MlflowClient()
 
     def open(self, study: str, tags: Mapping[str, str], run_id: str | None = None) -> str:

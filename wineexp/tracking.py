@@ -1,9 +1,6 @@
 """The record of a run in MLflow: opened, filled and closed with an honest status."""
 
-import fcntl
-import os
 import signal
-import sqlite3
 import threading
 import time
 import traceback
@@ -14,11 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
-
-# Read by MLflow when it is imported.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 import mlflow
 import mlflow.sklearn
@@ -29,12 +21,10 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH as BATCH
-from omegaconf import DictConfig, ListConfig
 from sklearn.pipeline import Pipeline
-from sqlalchemy import Engine, event
 
+from wineexp import store
 from wineexp.errors import UserError
-from wineexp.pin import ROOT
 from wineexp.problem import Problem
 
 # What a model may be made of besides scikit-learn's and numpy's public types. A type that is not listed is neither
@@ -62,88 +52,6 @@ MAX_TAG = 1000
 
 # Libraries that a stored model is loaded with. Inferring them would cost MLflow seconds.
 MODEL_LIBRARIES = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops", "xgboost")
-
-
-def leaves(cfg: DictConfig) -> dict[str, Any]:
-    """Every leaf of a config by its dotted key, as it is spelled on the command line."""
-    found: dict[str, Any] = {}
-
-    def walk(key: str, node: Any) -> None:
-        if isinstance(node, DictConfig | ListConfig) and len(node):
-            items = node.items() if isinstance(node, DictConfig) else enumerate(node)
-            for child, value in items:
-                walk(f"{key}.{child!s}" if key else str(child), value)
-        else:
-            found[key] = node
-
-    walk("", cfg)
-    return found
-
-
-def connect(uri: str) -> str:
-    """Point MLflow at a tracking store, making a local one that is missing; `MLFLOW_TRACKING_URI` wins.
-
-    Returns
-    -------
-    str
-        The URI that is used.
-
-    Raises
-    ------
-    UserError
-        The store cannot be reached or opened.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
-    try:
-        if uri.startswith("sqlite:///"):
-            database = ROOT / uri.removeprefix("sqlite:///")
-            uri = f"sqlite:///{database}"
-            mlflow.set_tracking_uri(uri)
-            _create(database)
-        else:
-            if uri.startswith(("http://", "https://")):
-                _knock(uri)
-            mlflow.set_tracking_uri(uri)
-    except (OSError, sqlite3.Error, MlflowException) as error:
-        raise UserError(
-            f"tracking.uri={uri}: the store cannot be opened: {str(error).splitlines()[0]}; start it, name another "
-            "one, or record nothing with tracking=off"
-        ) from error
-    return uri
-
-
-@event.listens_for(Engine, "connect")
-def _spare_the_disk(connection: Any, _: Any) -> None:
-    """Wait for the disk at checkpoints, not at every commit, which was most of the cost of a short run's record.
-
-    In WAL mode a crash of the machine may then cost the last commits; a killed process none, and neither the database.
-    """
-    if isinstance(connection, sqlite3.Connection):
-        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        if mode == "wal":
-            connection.execute("PRAGMA synchronous=NORMAL")
-            # Milliseconds that a writer waits for another one's turn to end.
-            connection.execute("PRAGMA busy_timeout=30000")
-
-
-def _create(database: Path) -> None:
-    """Make and migrate the database once: two processes that do it at the same time would break each other."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f"{database.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with sqlite3.connect(database) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
-        mlflow.search_experiments(max_results=1)
-
-
-def _knock(uri: str) -> None:
-    """Fail at once where nothing listens; MLflow itself would go on trying for minutes."""
-    import socket
-
-    parts = urlsplit(uri)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    socket.create_connection((parts.hostname or "", port), timeout=5).close()
 
 
 class Run:
@@ -189,8 +97,8 @@ class Run:
 
     def __enter__(self) -> Self:
         if self.uri is not None:
-            self.uri = connect(self.uri)
-            mlflow.set_experiment(experiment_id=experiment_id(self.uri, self.experiment))
+            self.uri = store.connect(self.uri)
+            mlflow.set_experiment(experiment_id=store.experiment_id(self.uri, self.experiment))
             try:
                 with _uninterrupted():
                     self.id = mlflow.start_run(
@@ -286,25 +194,6 @@ class Run:
             raise UserError(
                 f"the model holds types that wineexp.tracking.TRUSTED_TYPES does not list: {error}"
             ) from error
-
-
-def experiment_id(uri: str, name: str) -> str:
-    """Id of the experiment, made where it is missing."""
-    found = mlflow.get_experiment_by_name(name)
-    if found is None:
-        # Beside the database, wherever the command was started; a server has a place of its own.
-        database = Path(uri.removeprefix("sqlite:///"))
-        location = (database.parent / "mlruns" / name).as_uri() if uri.startswith("sqlite:///") else None
-        try:
-            return str(mlflow.create_experiment(name, artifact_location=location))
-        except MlflowException:
-            # Another process was faster.
-            found = mlflow.get_experiment_by_name(name)
-            if found is None:
-                raise
-    if found.lifecycle_stage == "deleted":
-        raise UserError(f"experiment {name} was deleted in MLflow; bring it back with `mlflow experiments restore`")
-    return str(found.experiment_id)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.config import Train, build
+from wineexp.config import Train, build, leaves
 from wineexp.program import program
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> float | list[float]:
         if run.id is not None:
             me.set_user_attr("run_id", run.id)
         groups = {name: choices[name] for name in parts}
-        run.log(params=groups | tracking.leaves(cfg))
+        run.log(params=groups | leaves(cfg))
         run.log_dataset(problem, name=choices["data"])
         scored = evaluation.cross_validate(
             estimator, problem.X, problem.y, problem.folds, problem.metrics, n_jobs=cfg.n_jobs
