@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import skops.io
 from hydra import compose, initialize_config_dir
-from mlflow.entities import Run
+from mlflow.entities import LoggedModelStatus, Run
 from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
@@ -191,6 +191,43 @@ def test_a_run_that_is_stopped_is_closed_as_killed(number: signal.Signals, code:
     assert "Traceback" not in errors
     (stopped,) = runs(tmp_path)
     assert stopped.info.status == "KILLED"
+
+
+def opened(folder: Path) -> tracking.Run:
+    """A run in a store of the folder's, with no files of its own."""
+    (folder / "files").mkdir()
+    return tracking.Run(f"sqlite:///{folder}/mlflow.db", experiment="e", name="n", tags={}, folder=folder / "files")
+
+
+def stopped_while_storing_a_model(folder: Path) -> None:
+    with opened(folder) as storing:
+        mlflow.initialize_logged_model("model", source_run_id=storing.id)
+        raise KeyboardInterrupt
+
+
+def test_a_model_that_was_being_stored_is_not_left_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        stopped_while_storing_a_model(tmp_path)
+    (killed,) = runs(tmp_path)
+    assert killed.info.status == "KILLED"
+    (model,) = client(tmp_path).search_logged_models([killed.info.experiment_id])
+    assert model.status == LoggedModelStatus.FAILED
+
+
+def test_a_run_whose_files_cannot_be_stored_is_not_called_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def full(_: str) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(mlflow, "log_artifacts", full)
+    with pytest.raises(OSError, match="no space"), opened(tmp_path):
+        pass
+    (failed,) = runs(tmp_path)
+    assert failed.info.status == "FAILED"
 
 
 def test_two_runs_at_once_on_a_new_store_are_both_recorded(tmp_path: Path) -> None:
