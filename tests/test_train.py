@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -143,6 +144,16 @@ def test_a_model_no_better_than_the_majority_class_is_told_so(command: Command) 
     done = command("train", "model=majority", "tracking=off")
     assert done.returncode == 0
     assert "does not beat the majority class" in done.stdout
+
+
+def test_the_model_that_the_readme_adds_runs_and_is_stored(command: Command, tmp_path: Path) -> None:
+    readme = (pin.ROOT / "README.md").read_text()
+    name, content = re.search(r"`conf/model/(\w+).yaml`:\n\n```yaml\n(.*?)```", readme, re.DOTALL).groups()
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / f"conf/model/{name}.yaml").write_text(content)
+    done = command("train", "--config-dir", "conf", f"model={name}")
+    assert done.returncode == 0, done.stderr
+    assert runs(tmp_path)[0].info.status == "FINISHED"
 
 
 def test_tracking_off_records_nothing(command: Command, tmp_path: Path) -> None:
