@@ -22,7 +22,7 @@ from mlflow.entities import LoggedModelStatus, Run
 from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
-from tests.conftest import Command, environment, run
+from tests.conftest import Command, composed, environment, run
 from wineexp import config, pin, problem, tracking
 
 FIGURES = {"confusion", "probabilities", "importance"}
@@ -226,6 +226,18 @@ def test_a_model_that_was_being_stored_is_not_left_pending(tmp_path: Path, monke
     assert model.status == LoggedModelStatus.FAILED
 
 
+def test_the_usual_store_lies_at_the_root_and_the_environments_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "ROOT", tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    usual = composed().tracking.uri
+    assert tracking.connect(usual) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert (tmp_path / "mlflow.db").exists()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    assert tracking.connect(usual) == f"sqlite:///{tmp_path}/other.db"
+
+
 def test_a_run_whose_files_cannot_be_stored_is_not_called_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +278,8 @@ def test_wine_quality_says_how_many_rows_are_duplicates(command: Command, tmp_pa
         "cv/mean_absolute_error",
         "cv/accuracy_within_1",
     } <= recorded.data.metrics.keys()
+    drawn = {Path(artifact.path).stem for artifact in client(tmp_path).list_artifacts(recorded.info.run_id, "figures")}
+    assert drawn == FIGURES | {"grades"}
 
 
 @pytest.mark.journey
