@@ -156,6 +156,12 @@ def test_the_model_that_the_readme_adds_runs_and_is_stored(command: Command, tmp
     assert runs(tmp_path)[0].info.status == "FINISHED"
 
 
+def test_hydras_own_sweeper_runs_a_plain_grid(command: Command) -> None:
+    done = command("train", "-m", "hydra/sweeper=basic", "model=logreg", "model.C=0.1,1", "tracking=off")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("178 rows") == 2
+
+
 def test_tracking_off_records_nothing(command: Command, tmp_path: Path) -> None:
     done = command("train", "model=majority", "tracking=off")
     assert done.returncode == 0, done.stderr
