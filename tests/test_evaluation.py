@@ -1,13 +1,16 @@
 """Evaluation: metrics worked out by hand, nothing of the test rows in a fit, the same figures with more threads."""
 
 import math
+from typing import Self
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as reference
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.conftest import choices, composed
 from wineexp import evaluation, model
@@ -177,6 +180,29 @@ def test_figures_are_the_same_with_one_thread_and_with_two(name: str) -> None:
         np.testing.assert_array_equal(first.answers.probabilities, second.answers.probabilities)
     if name != "majority":
         assert all(fold.scores["accuracy"] > fold.scores["majority_accuracy"] for fold in one)
+
+
+class Threads(DummyClassifier):  # type: ignore[misc]
+    """Notes how many native threads it may use."""
+
+    def fit(self, X: pd.DataFrame, y: pd.Series) -> Self:
+        """Fit, and note them."""
+        self.threads_ = {pool["num_threads"] for pool in threadpool_info()}
+        return super().fit(X, y)
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        """Predict, and note them."""
+        self.threads_ |= {pool["num_threads"] for pool in threadpool_info()}
+        return super().predict_proba(X)
+
+
+def test_the_final_model_is_fitted_and_scored_with_one_native_thread() -> None:
+    problem, _ = posed()
+    # Two, on a machine of one core too.
+    with threadpool_limits(2):
+        fitted = evaluation.fit(Threads(), problem.X, problem.y)
+        assert problem.score_holdout(fitted)
+    assert fitted.threads_ == {1}
 
 
 def test_folds_come_in_order_with_the_rows_they_scored() -> None:

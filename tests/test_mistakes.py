@@ -25,6 +25,7 @@ MISTAKES = {
     "splitter's own rule": (["split.n_splits=1"], ["split", "n_splits=1"]),
     "more folds than rows": (["split.n_splits=1000"], ["split", "n_splits=1000"]),
     "XGBoost's own rule": (["model.subsample=7"], ["fitting failed", "subsample"]),
+    "no fold at a time": (["n_jobs=0"], ["n_jobs=0", "n_jobs >= 1"]),
     "holdout out of range": (["holdout.size=0.9"], ["holdout.size=0.9", "0 <= size <= 0.5"]),
     "target of other data": (["target=grade"], ["target.column=quality", "cultivar"]),
     "metric of another target": (["target.metric=roc_auc"], ["target.metric=roc_auc", "choices: accuracy"]),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -17,11 +18,11 @@ import pandas as pd
 import pytest
 import skops.io
 from hydra import compose, initialize_config_dir
-from mlflow.entities import Run
+from mlflow.entities import LoggedModelStatus, Run
 from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
-from tests.conftest import Command, environment, run
+from tests.conftest import Command, composed, environment, run
 from wineexp import config, pin, problem, tracking
 
 FIGURES = {"confusion", "probabilities", "importance"}
@@ -145,6 +146,22 @@ def test_a_model_no_better_than_the_majority_class_is_told_so(command: Command) 
     assert "does not beat the majority class" in done.stdout
 
 
+def test_the_model_that_the_readme_adds_runs_and_is_stored(command: Command, tmp_path: Path) -> None:
+    readme = (pin.ROOT / "README.md").read_text()
+    name, content = re.search(r"`conf/model/(\w+).yaml`:\n\n```yaml\n(.*?)```", readme, re.DOTALL).groups()
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / f"conf/model/{name}.yaml").write_text(content)
+    done = command("train", "--config-dir", "conf", f"model={name}")
+    assert done.returncode == 0, done.stderr
+    assert runs(tmp_path)[0].info.status == "FINISHED"
+
+
+def test_hydras_own_sweeper_runs_a_plain_grid(command: Command) -> None:
+    done = command("train", "-m", "hydra/sweeper=basic", "model=logreg", "model.C=0.1,1", "tracking=off")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("178 rows") == 2
+
+
 def test_tracking_off_records_nothing(command: Command, tmp_path: Path) -> None:
     done = command("train", "model=majority", "tracking=off")
     assert done.returncode == 0, done.stderr
@@ -193,6 +210,55 @@ def test_a_run_that_is_stopped_is_closed_as_killed(number: signal.Signals, code:
     assert stopped.info.status == "KILLED"
 
 
+def opened(folder: Path) -> tracking.Run:
+    """A run in a store of the folder's, with no files of its own."""
+    (folder / "files").mkdir()
+    return tracking.Run(f"sqlite:///{folder}/mlflow.db", experiment="e", name="n", tags={}, folder=folder / "files")
+
+
+def stopped_while_storing_a_model(folder: Path) -> None:
+    with opened(folder) as storing:
+        mlflow.initialize_logged_model("model", source_run_id=storing.id)
+        raise KeyboardInterrupt
+
+
+def test_a_model_that_was_being_stored_is_not_left_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        stopped_while_storing_a_model(tmp_path)
+    (killed,) = runs(tmp_path)
+    assert killed.info.status == "KILLED"
+    (model,) = client(tmp_path).search_logged_models([killed.info.experiment_id])
+    assert model.status == LoggedModelStatus.FAILED
+
+
+def test_the_usual_store_lies_at_the_root_and_the_environments_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "ROOT", tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    usual = composed().tracking.uri
+    assert tracking.connect(usual) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert (tmp_path / "mlflow.db").exists()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    assert tracking.connect(usual) == f"sqlite:///{tmp_path}/other.db"
+
+
+def test_a_run_whose_files_cannot_be_stored_is_not_called_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def full(_: str) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(mlflow, "log_artifacts", full)
+    with pytest.raises(OSError, match="no space"), opened(tmp_path):
+        pass
+    (failed,) = runs(tmp_path)
+    assert failed.info.status == "FAILED"
+
+
 def test_two_runs_at_once_on_a_new_store_are_both_recorded(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "wineexp.train", "model=majority"]
     processes = [
@@ -218,6 +284,8 @@ def test_wine_quality_says_how_many_rows_are_duplicates(command: Command, tmp_pa
         "cv/mean_absolute_error",
         "cv/accuracy_within_1",
     } <= recorded.data.metrics.keys()
+    drawn = {Path(artifact.path).stem for artifact in client(tmp_path).list_artifacts(recorded.info.run_id, "figures")}
+    assert drawn == FIGURES | {"grades"}
 
 
 @pytest.mark.journey

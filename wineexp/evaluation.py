@@ -152,6 +152,13 @@ def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> Classifier
     UserError
         The estimator refuses the data or one of its own parameters.
     """
+    with threadpool_limits(1):
+        return _fit(estimator, X, y)
+
+
+def _fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
+    # Linear algebra libraries keep one limit for the whole process, which folds in threads would take from each other;
+    # OpenMP's is each thread's own.
     with threadpool_limits(1, user_api="openmp"):
         try:
             return clone(estimator).fit(X, y)
@@ -181,17 +188,19 @@ def cross_validate(
     names : list of str
         Keys of `METRICS`.
     n_jobs : int
-        Folds at a time, in threads: the libraries let go of Python's lock while they work.
+        Folds at a time, in threads: the libraries let go of Python's lock while they work. -1 is all cores.
 
     Raises
     ------
     UserError
-        The estimator refuses the data or one of its own parameters.
+        `n_jobs` is 0, or the estimator refuses the data or one of its own parameters.
     """
+    if n_jobs == 0:
+        raise UserError("n_jobs=0: n_jobs >= 1 must hold, or n_jobs=-1 for all cores")
 
     def run(number: int, train: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> Fold:
         started = time.perf_counter()
-        fitted = fit(estimator, X.iloc[train], y.iloc[train])
+        fitted = _fit(estimator, X.iloc[train], y.iloc[train])
         fitted_at = time.perf_counter()
         codes = pd.Index(fitted.classes_).get_indexer(y)
         answers = ask(fitted, X.iloc[test], codes[test])
@@ -199,7 +208,7 @@ def cross_validate(
         scores = score(answers, names) | {"majority_accuracy": majority(codes[train], codes[test])}
         return Fold(number, test, answers, scores, fitted_at - started, answered_at - fitted_at)
 
-    # Linear algebra libraries keep one limit for the whole process; OpenMP's is each thread's own, see `fit`.
+    # For the linear algebra libraries; OpenMP's limit is set where the threads are, in `_fit`.
     with threadpool_limits(1):
         parallel = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
         yield from parallel(delayed(run)(number, train, test) for number, (train, test) in enumerate(folds))

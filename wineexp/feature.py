@@ -110,7 +110,13 @@ class QuantileClipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
         self.quantile = quantile
 
     def fit(self, X: npt.ArrayLike, y: None = None) -> Self:
-        """Learn the quantiles of X, of shape (n_samples, n_features)."""
+        """Learn the quantiles of X, of shape (n_samples, n_features).
+
+        Raises
+        ------
+        ValueError
+            The quantile is out of its range.
+        """
         if not 0 <= self.quantile < 0.5:
             raise ValueError(f"0 <= quantile < 0.5 must hold, but got quantile={self.quantile}")
         values = validate_data(self, X)

@@ -95,7 +95,13 @@ class RepeatedStratifiedGroupKFold(BaseEstimator):  # type: ignore[misc]
         return self.n_splits * self.n_repeats
 
     def split(self, X: npt.ArrayLike, y: npt.ArrayLike, groups: npt.ArrayLike) -> Iterator[tuple[Indices, Indices]]:
-        """Positions of the training and of the test rows of each fold."""
+        """Positions of the training and of the test rows of each fold.
+
+        Raises
+        ------
+        ValueError
+            `n_repeats` is less than 1, or the rows are too few for the folds.
+        """
         if self.n_repeats < 1:
             raise ValueError(f"n_repeats >= 1 must hold, but got n_repeats={self.n_repeats}")
         for repeat in range(self.n_repeats):

@@ -17,7 +17,7 @@ import mlflow.sklearn
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH as BATCH
@@ -121,6 +121,11 @@ class Run:
                 if error is not None and kind is not None:
                     mlflow.set_tag("error", f"{kind.__name__}: {error}"[:MAX_TAG])
                     mlflow.log_text("".join(traceback.format_exception(error)), "traceback.txt")
+                    self._fail_models()
+            except Exception:
+                # Its record is not whole.
+                status = "FAILED" if status == "FINISHED" else status
+                raise
             finally:
                 mlflow.end_run(status)
 
@@ -194,6 +199,14 @@ class Run:
             raise UserError(
                 f"the model holds types that wineexp.tracking.TRUSTED_TYPES does not list: {error}"
             ) from error
+
+    def _fail_models(self) -> None:
+        """Mark models as failed that were being stored: MLflow leaves them pending for good after Ctrl-C."""
+        client = mlflow.MlflowClient()
+        experiment = client.get_run(str(self.id)).info.experiment_id
+        for model in client.search_logged_models([experiment], f"source_run_id = '{self.id}'"):
+            if model.status == LoggedModelStatus.PENDING:
+                client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
 
 
 @contextmanager
