@@ -1,6 +1,7 @@
 """The house's floors: a module imports only from floors below its own."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -74,3 +75,11 @@ def test_a_program_imports_nothing_heavy_at_its_top(name: str) -> None:
     assert packages <= {"hydra", "omegaconf", "wineexp"}
     ours = {imported.split(".")[1] for imported in imports(top) if imported.startswith("wineexp.")}
     assert ours <= {"config", "errors", "program"}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_starts_without_anything_heavy(name: str) -> None:
+    heavy = {"pandas", "numpy", "sklearn", "xgboost", "mlflow", "optuna", "dvc", "matplotlib"}
+    code = f"import sys, wineexp.{name}; print(*sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == ""

@@ -9,6 +9,7 @@ from tests.conftest import Command
 MISTAKES = {
     "unknown key": (["model.max_deph=3"], ["model.max_deph", "did you mean max_depth?"]),
     "unknown group": (["modle=xgb"], ["modle", "did you mean model?"]),
+    "nothing chosen": (["~model"], ["model: nothing is chosen"]),
     "unknown choice": (["model=xgbost"], ["model=xgbost", "did you mean xgb?", "logreg"]),
     "wrong type in the frame": (["seed=abc"], ["seed", "abc"]),
     "wrong type for a library without checks": (["model.max_depth=deep"], ["model.max_depth=deep", "int"]),

@@ -81,6 +81,8 @@ def build(cfg: DictConfig) -> dict[str, Any]:
     UserError
         With every argument that is unknown, missing or of the wrong type.
     """
+    if missing := [str(name) for name in cfg if OmegaConf.is_missing(cfg, name) or cfg[name] is None]:
+        raise UserError(*(f"{name}: nothing is chosen; --help lists the choices of {name}=..." for name in missing))
     nodes = {str(name): node for name, node in cfg.items() if isinstance(node, DictConfig) and "_target_" in node}
     if faults := [fault for name, node in nodes.items() for fault in check(name, node)]:
         raise UserError(*faults)

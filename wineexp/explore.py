@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 @program(Explore)
 def main(cfg: DictConfig) -> None:
     """Compose, load, set the holdout aside, draw the page, record it; say what it shows and where it is."""
-    from wineexp import page, provenance, tracking
+    from wineexp import page, provenance, store, tracking
     from wineexp.problem import pose
 
     parts = build(cfg)
@@ -39,7 +39,7 @@ def main(cfg: DictConfig) -> None:
     log.info("Open the page: %s", path)
     if run.id is not None:
         log.info("Recorded as run %s in %s.", run.id, run.uri)
-        log.info("Look at it: mlflow ui")
+        log.info("Look at it: %s", store.how_to_look(str(run.uri)))
 
 
 if __name__ == "__main__":

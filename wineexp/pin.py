@@ -228,7 +228,9 @@ def _until_stall(source: Callable[[], Iterator[bytes]], seconds: float) -> bytes
 def _put(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
+        ) as file:
             part = Path(file.name)
             try:
                 file.write(content)

@@ -29,10 +29,12 @@ def connect(uri: str) -> str:
     UserError
         The store cannot be reached or opened.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
+    stated = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = stated or uri
     try:
         if uri.startswith("sqlite:///"):
-            database = ROOT / uri.removeprefix("sqlite:///")
+            # What stands in the environment, MLflow itself would read from the current folder.
+            database = (Path.cwd() if stated else ROOT) / uri.removeprefix("sqlite:///")
             uri = f"sqlite:///{database}"
             mlflow.set_tracking_uri(uri)
             _create(database)
@@ -60,6 +62,13 @@ def _spare_the_disk(connection: Any, _: Any) -> None:
             connection.execute("PRAGMA synchronous=NORMAL")
             # Milliseconds that a writer waits for another one's turn to end.
             connection.execute("PRAGMA busy_timeout=30000")
+
+
+def how_to_look(uri: str) -> str:
+    """What to type, or to open in a browser, to see a store."""
+    if not uri.startswith("sqlite:///"):
+        return uri
+    return "mlflow ui" if uri == f"sqlite:///{Path.cwd()}/mlflow.db" else f"mlflow ui --backend-store-uri {uri}"
 
 
 def _create(database: Path) -> None:

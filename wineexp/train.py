@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from wineexp.config import Train, build, leaves
@@ -67,7 +68,9 @@ def main(cfg: DictConfig) -> float | list[float]:
             run.log(metrics=figures(folds))
             return judged(folds, me, problem)
         fitted = evaluation.fit(estimator, problem.X, problem.y)
-        holdout = problem.score_holdout(fitted)
+        # Nor does a job of a grid: whoever chose the best of many by the holdout would have tuned on it.
+        alone = HydraConfig.get().mode == RunMode.RUN or me.winner
+        holdout = problem.score_holdout(fitted) if alone else {}
         record(run, problem, folds, fitted, holdout, seed=cfg.seed)
     summary = evaluation.summarise(folds)
     show(" · ".join(groups.values()), problem, summary, holdout, run)
@@ -140,7 +143,7 @@ def record(run: "Run", problem: "Problem", folds: "list[Fold]", fitted: Any, hol
     run.log_figure("probabilities", report.probabilities(y, probabilities, labels))
     if problem.target.ordinal:
         run.log_figure("grades", report.grades(y, probabilities, labels))
-    if len(problem.y_holdout):
+    if holdout:
         drops = evaluation.permutation_drops(
             fitted, problem.X_holdout, problem.codes(problem.y_holdout), problem.target.metric, seed=seed
         )
@@ -152,7 +155,7 @@ def show(
     title: str, problem: "Problem", summary: dict[str, tuple[float, float]], holdout: "Scores", run: "Run"
 ) -> None:
     """Print the figures, in plain words where they mean little, and where to look next."""
-    from wineexp import console
+    from wineexp import console, store
 
     names = [problem.target.metric, *(name for name in summary if name != problem.target.metric)]
     console.scores(
@@ -176,7 +179,7 @@ def show(
         )
     if run.id is not None:
         log.info("Recorded as run %s in %s.", run.id, run.uri)
-        log.info("Look at it: mlflow ui")
+        log.info("Look at it: %s", store.how_to_look(str(run.uri)))
 
 
 if __name__ == "__main__":

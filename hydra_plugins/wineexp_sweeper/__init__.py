@@ -32,6 +32,7 @@ class OptunaSweeper(Sweeper):
         """Run the study; a mistake of the user's is shown without a traceback."""
         from wineexp.sweep.sweeper import sweep
 
+        assert self.hydra_context is not None and self.config is not None, "Hydra calls setup before sweep"
         try:
             return sweep(self.settings, self.hydra_context, self.task_function, self.config, arguments)
         except UserError as error:

@@ -31,6 +31,7 @@ class Again:
         """Run the task on a config."""
         setup = self.worker.setup
         trial = trials.Trial()
+        trial.winner = True
         told = Sweep(self.worker.study(), setup.folder, setup.config, setup.settings["seed"])
         Callbacks(setup.settings["callbacks"]).tell("refit_start", told, trial)
         trials.enter(trial)

@@ -25,6 +25,8 @@ class Trial:
         Whether the first of them is the better the greater.
     unit : str or None
         What the study prunes by, fold or round; None outside of a sweep.
+    winner : bool
+        Whether this is a sweep's best trial, run once more.
     scores : dict of int to float
         What was reported of folds: number to score.
     user_attrs : dict
@@ -38,6 +40,7 @@ class Trial:
     objectives: int = 1
     maximizes: bool = True
     unit: str | None = None
+    winner: bool = False
 
     def __init__(self) -> None:
         self.scores: dict[int, float] = {}
