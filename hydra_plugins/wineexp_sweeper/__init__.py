@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from wineexp.errors import UserError
 from wineexp.sweep.settings import Settings
 
-ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=Settings, provider="wineexp")
+# Not "optuna": that is the name of conf/hydra/sweeper/optuna.yaml, which builds on it.
+ConfigStore.instance().store(group="hydra/sweeper", name="optuna_settings", node=Settings, provider="wineexp")
 
 
 class OptunaSweeper(Sweeper):

@@ -57,7 +57,7 @@ FILES = {
         defaults:
           - model: null
           - _self_
-          - override hydra/sweeper: optuna
+          - override hydra/sweeper: optuna_settings
         hydra:
           searchpath: ["file://{REPOSITORY}/conf"]
         x: 1.0
