@@ -288,6 +288,22 @@ def test_wine_quality_says_how_many_rows_are_duplicates(command: Command, tmp_pa
     assert drawn == FIGURES | {"grades"}
 
 
+def test_a_plain_grid_is_hydras_own(tmp_path: Path) -> None:
+    done = run(tmp_path, "train", "-m", "hydra/sweeper=basic", "model=majority", "seed=0,1")
+    assert done.returncode == 0, done.stderr
+    assert [each.info.status for each in runs(tmp_path)] == ["FINISHED", "FINISHED"]
+
+
+def test_the_nearest_neighbours_of_the_readme_are_stored(tmp_path: Path) -> None:
+    choice = tmp_path / "conf/model/knn.yaml"
+    choice.parent.mkdir(parents=True)
+    choice.write_text("_target_: sklearn.neighbors.KNeighborsClassifier\nn_neighbors: 15\nweights: distance\n")
+    done = run(tmp_path, "train", "--config-dir", str(tmp_path / "conf"), "model=knn", "model.n_neighbors=5")
+    assert done.returncode == 0, done.stderr
+    (recorded,) = runs(tmp_path)
+    assert recorded.info.status == "FINISHED"
+
+
 @pytest.mark.journey
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("wine_quality")

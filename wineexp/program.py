@@ -1,6 +1,7 @@
 """What makes a function a wineexp program: Hydra's command line, and errors that are told in one line."""
 
 import functools
+import io
 import logging
 import os
 import re
@@ -69,6 +70,10 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def main() -> None:
             signal.signal(signal.SIGTERM, _terminate)
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    # A terminal that knows ASCII alone gets a question mark for a ±, and not a traceback for its figures.
+                    stream.reconfigure(errors="replace")
             if "COMP_LINE" in os.environ:
                 # Hydra's tab completion knows `python file.py` and `app`, but not `python -m app`.
                 os.environ["COMP_LINE"] = re.sub(r"^\s*\S*python\S*\s+-m\s+", "", os.environ["COMP_LINE"])

@@ -1,5 +1,6 @@
 """The record of a run in MLflow: opened, filled and closed with an honest status."""
 
+import re
 import signal
 import threading
 import time
@@ -35,8 +36,10 @@ TRUSTED_TYPES = [
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
     "sklearn.model_selection._split.RepeatedStratifiedKFold",
     "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
     "wineexp.feature.QuantileClipper",
@@ -194,10 +197,12 @@ class Run:
                 pip_requirements=[f"{library}=={version(library)}" for library in MODEL_LIBRARIES],
             )
         except MlflowException as error:
-            if "untrusted" not in str(error).lower():
+            untrusted = re.search(r"Untrusted types found in the file: \[(.*)\]", str(error))
+            if untrusted is None:
                 raise
             raise UserError(
-                f"the model holds types that wineexp.tracking.TRUSTED_TYPES does not list: {error}"
+                f"the model cannot be stored: it holds {untrusted[1]}, which wineexp.tracking.TRUSTED_TYPES does not "
+                "list; add what you trust there"
             ) from error
 
     def _fail_models(self) -> None:

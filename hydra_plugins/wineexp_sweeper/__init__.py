@@ -21,6 +21,10 @@ ConfigStore.instance().store(group="hydra/sweeper", name="optuna_frame", node=Se
 class OptunaSweeper(Sweeper):
     """Hydra's sweeper that hands its arguments to `wineexp.sweep.sweeper`."""
 
+    # Set by Hydra's call of setup, which comes before that of sweep.
+    hydra_context: HydraContext
+    config: DictConfig
+
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
 
@@ -32,7 +36,6 @@ class OptunaSweeper(Sweeper):
         """Run the study; a mistake of the user's is shown without a traceback."""
         from wineexp.sweep.sweeper import sweep
 
-        assert self.hydra_context is not None and self.config is not None, "Hydra calls setup before sweep"
         try:
             return sweep(self.settings, self.hydra_context, self.task_function, self.config, arguments)
         except UserError as error:

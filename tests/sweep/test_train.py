@@ -25,6 +25,21 @@ def test_every_space_fits_its_model(command: Command) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_a_store_that_is_not_there_ends_a_sweep_before_its_first_trial(command: Command) -> None:
+    store = "http://127.0.0.1:9"
+    done = command("train", "-m", "model=logreg", "hydra.sweeper.n_trials=2", MLFLOW_TRACKING_URI=store)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: tracking.uri={store}")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "trial 0" not in done.stdout
+
+
+def test_a_negative_budget_is_refused(command: Command) -> None:
+    done = command("train", "-m", "model=logreg", "hydra.sweeper.n_trials=-1")
+    assert done.returncode == 1
+    assert "n_trials must be 0 or more" in done.stderr
+
+
 def test_a_parameter_that_a_model_has_not_is_named(command: Command) -> None:
     result = command("train", "-m", "model=xgb", "model.max_dept=2,3", "tracking=off")
     assert result.returncode == 1

@@ -81,7 +81,10 @@ class Callback:
 
 
 class Callbacks:
-    """Tells each of a study's callbacks, and goes on where one fails: a recorder's fault costs no trial."""
+    """Tells each of a study's callbacks, and goes on where one fails: a recorder's fault costs no trial.
+
+    Only a mistake of the user's that shows before the first trial ends the sweep.
+    """
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
         self._all: list[Any] = []
@@ -96,5 +99,7 @@ class Callbacks:
         for callback in self._all:
             try:
                 getattr(callback, event)(*args)
-            except Exception:
+            except Exception as error:
+                if event == "study_start" and isinstance(error, UserError):
+                    raise
                 log.exception("%s.%s failed; the sweep goes on", type(callback).__name__, event)

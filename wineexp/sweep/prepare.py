@@ -39,6 +39,8 @@ def check(settings: Mapping[str, Any], config: DictConfig) -> None:
         faults.append("a study in memory cannot be shared by processes: use hydra/sweeper/storage=journal")
     if settings["n_workers"] < 1:
         faults.append(f"n_workers must be 1 or more, but got {settings['n_workers']}")
+    if settings["n_trials"] is not None and settings["n_trials"] < 0:
+        faults.append(f"n_trials must be 0 or more, or null for the default, but got {settings['n_trials']}")
     if faults:
         raise UserError(*faults)
 

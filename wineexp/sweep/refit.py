@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
+from wineexp.errors import UserError
 from wineexp.sweep import trial as trials
 from wineexp.sweep.callbacks import Callbacks, Sweep
 from wineexp.sweep.ledger import Ledger
@@ -61,6 +62,9 @@ def refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, told: Sweep) -> 
         value = float(launcher.launch([overrides], initial_job_idx=0)[0].return_value)
         if math.isnan(value):
             raise ValueError("the task returned nan")
+    except UserError as error:
+        log.warning("the winner could not be run again under seed %d: %s", seed, error)
+        return
     except Exception:
         log.exception("the winner could not be run again under seed %d; its trial's figure stands alone", seed)
         return
