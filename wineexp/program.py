@@ -72,7 +72,7 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
             signal.signal(signal.SIGTERM, _terminate)
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
-                    # A terminal that knows ASCII alone gets a question mark for a ±, and not a traceback for its figures.
+                    # Where only ASCII can be shown, a ± becomes a question mark instead of a traceback.
                     stream.reconfigure(errors="replace")
             if "COMP_LINE" in os.environ:
                 # Hydra's tab completion knows `python file.py` and `app`, but not `python -m app`.
