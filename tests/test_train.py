@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
 from tests.conftest import Command, composed, environment, run
-from wineexp import config, pin, problem, tracking
+from wineexp import config, pin, problem, store, tracking
 
 FIGURES = {"confusion", "probabilities", "importance"}
 
@@ -235,13 +235,13 @@ def test_a_model_that_was_being_stored_is_not_left_pending(tmp_path: Path, monke
 def test_the_usual_store_lies_at_the_root_and_the_environments_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "ROOT", tmp_path)
+    monkeypatch.setattr(store, "ROOT", tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     usual = composed().tracking.uri
-    assert tracking.connect(usual) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert store.connect(usual) == f"sqlite:///{tmp_path}/mlflow.db"
     assert (tmp_path / "mlflow.db").exists()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
-    assert tracking.connect(usual) == f"sqlite:///{tmp_path}/other.db"
+    assert store.connect(usual) == f"sqlite:///{tmp_path}/other.db"
 
 
 def test_a_run_whose_files_cannot_be_stored_is_not_called_finished(

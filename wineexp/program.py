@@ -69,7 +69,8 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def main() -> None:
-            signal.signal(signal.SIGTERM, _terminate)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, stop)
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     # Where only ASCII can be shown, a ± becomes a question mark instead of a traceback.
@@ -85,6 +86,7 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
             try:
                 run()
             except KeyboardInterrupt:
+                signal.setitimer(signal.ITIMER_REAL, 0)
                 print("interrupted", file=sys.stderr)
                 sys.exit(130)
             except (_TaskFailed, Exception) as error:
@@ -103,8 +105,14 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
     return decorate
 
 
-def _terminate(number: int, _: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
+def stop(number: int, _: FrameType | None) -> NoReturn:
+    """Handle Ctrl-C and SIGTERM: raises KeyboardInterrupt or SystemExit, each second until one gets through.
+
+    Python drops an exception that is raised while a weak reference's callback runs.
+    """
+    signal.signal(signal.SIGALRM, lambda *_: stop(number, None))
+    signal.setitimer(signal.ITIMER_REAL, 1)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def _explain(error: BaseException | None) -> str | None:

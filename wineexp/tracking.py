@@ -220,6 +220,8 @@ def _uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    # Of a signal that has come already: see wineexp.program.stop.
+    signal.setitimer(signal.ITIMER_REAL, 0)
     pending: list[int] = []
     previous = {
         number: signal.signal(number, lambda number, _: pending.append(number))
