@@ -16,14 +16,13 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-import skops.io
 from hydra import compose, initialize_config_dir
 from mlflow.entities import LoggedModelStatus, Run
 from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
 from tests.conftest import Command, composed, environment, run
-from wineexp import config, pin, problem, store, tracking
+from wineexp import artifact, config, pin, problem, store, tracking
 
 FIGURES = {"confusion", "probabilities", "importance"}
 
@@ -121,7 +120,7 @@ def test_the_model_is_stored_without_pickle_and_answers_as_it_was_scored(first: 
         cfg = compose("train")
     parts = config.build(cfg)
     posed = problem.pose(parts["data"](), parts["target"], parts["split"], cfg.holdout)
-    model = skops.io.load(artifacts / "model.skops", trusted=tracking.TRUSTED_TYPES)
+    model = artifact.load(artifacts)
     answers = model.predict(posed.X_holdout)
     assert (answers == posed.y_holdout).mean() == done.data.metrics["holdout/accuracy"]
     assert signature.inputs.input_names() == list(posed.X)

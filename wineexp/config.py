@@ -1,6 +1,8 @@
 """Typed frames of the primary configs, and the check that holds every `_target_` against its callable."""
 
+import hashlib
 import inspect
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
@@ -25,6 +27,13 @@ class Tracking:
     """Where runs are recorded; no URI records nothing."""
 
     uri: str | None = MISSING
+
+
+@dataclass
+class Registry:
+    """The registered model: versions of it, and aliases that point to them."""
+
+    name: str = MISSING
 
 
 @dataclass
@@ -66,6 +75,14 @@ def leaves(cfg: DictConfig) -> dict[str, Any]:
 
     walk("", cfg)
     return found
+
+
+def digest(cfg: DictConfig) -> str:
+    """SHA-256 of what a config says that can change a figure: not where it is recorded, nor how many work at it."""
+    telling = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("tracking", "n_jobs")])
+    return hashlib.sha256(
+        json.dumps(OmegaConf.to_container(telling, resolve=True), sort_keys=True).encode()
+    ).hexdigest()
 
 
 def build(cfg: DictConfig) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from wineexp.errors import UserError, did_you_mean
 
 Scores = dict[str, float]
 
+# Threads of a numerical library that share one computation: more of them would change the last bits of a figure.
+NATIVE_THREADS = 1
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -152,14 +155,14 @@ def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> Classifier
     UserError
         The estimator refuses the data or one of its own parameters.
     """
-    with threadpool_limits(1):
+    with threadpool_limits(NATIVE_THREADS):
         return _fit(estimator, X, y)
 
 
 def _fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
     # Linear algebra libraries keep one limit for the whole process, which folds in threads would take from each other;
     # OpenMP's is each thread's own.
-    with threadpool_limits(1, user_api="openmp"):
+    with threadpool_limits(NATIVE_THREADS, user_api="openmp"):
         try:
             return clone(estimator).fit(X, y)
         except ValueError as error:
@@ -209,7 +212,7 @@ def cross_validate(
         return Fold(number, test, answers, scores, fitted_at - started, answered_at - fitted_at)
 
     # For the linear algebra libraries; OpenMP's limit is set where the threads are, in `_fit`.
-    with threadpool_limits(1):
+    with threadpool_limits(NATIVE_THREADS):
         parallel = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
         yield from parallel(delayed(run)(number, train, test) for number, (train, test) in enumerate(folds))
 
@@ -234,7 +237,7 @@ def permutation_drops(
     def scoring(model: ClassifierMixin, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> float:
         return sign * METRICS[metric].score(ask(model, X, y))
 
-    with threadpool_limits(1):
+    with threadpool_limits(NATIVE_THREADS):
         drops = permutation_importance(
             model, X, y, scoring=scoring, n_repeats=5, random_state=seed, max_samples=min(500, len(X))
         )

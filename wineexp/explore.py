@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> None:
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
         name="explore",
-        tags=provenance.code() | problem.facts(),
+        tags=provenance.facts() | problem.facts(),
         # The page is written there, and so becomes an artifact.
         folder=folder,
     )

@@ -43,6 +43,11 @@ class Pin:
         """The data file's path as a user would type it, relative to the project where it is inside."""
         return _short(self.path)
 
+    @property
+    def dvc_name(self) -> str:
+        """The pin's own path, likewise."""
+        return _short(self.dvc_file)
+
 
 def read(dvc_file: str | Path) -> Pin:
     """Read a pin.

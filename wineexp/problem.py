@@ -16,6 +16,9 @@ from wineexp import evaluation, split
 from wineexp.data import Dataset
 from wineexp.target import Target
 
+# What stands for a fold's number in the table of predictions where the rows were held out.
+HOLDOUT = -1
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -32,6 +35,8 @@ class Problem:
     X_holdout, y_holdout : likewise
         What they may not.
     folds : list of (training, test) positions in X
+    rows, rows_holdout : ndarrays of int
+        Positions in the data set of the rows of X and of X_holdout.
     """
 
     dataset: Dataset
@@ -42,6 +47,8 @@ class Problem:
     X_holdout: pd.DataFrame
     y_holdout: pd.Series
     folds: list[tuple[split.Indices, split.Indices]]
+    rows: split.Indices
+    rows_holdout: split.Indices
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -57,24 +64,64 @@ class Problem:
         """Labels (n_samples,) as positions in `classes`."""
         return np.asarray(pd.Index(self.classes).get_indexer(y))
 
-    def score_holdout(self, fitted: ClassifierMixin) -> evaluation.Scores:
-        """Every metric on the holdout, and the majority class's accuracy there; nothing where there is none."""
+    def ask_holdout(self, fitted: ClassifierMixin) -> evaluation.Answers | None:
+        """A fitted estimator's answers on the holdout; None where nothing is held out."""
         if self.y_holdout.empty:
-            return {}
-        y = self.codes(self.y_holdout)
+            return None
         # As in the folds: the last bits of a product of matrices depend on how many threads share it.
-        with threadpool_limits(1):
-            answers = evaluation.ask(fitted, self.X_holdout, y)
+        with threadpool_limits(evaluation.NATIVE_THREADS):
+            return evaluation.ask(fitted, self.X_holdout, self.codes(self.y_holdout))
+
+    def score_holdout(self, answers: evaluation.Answers | None) -> evaluation.Scores:
+        """Every metric on the holdout, and the majority class's accuracy there; nothing where there is none."""
+        if answers is None:
+            return {}
         scores = evaluation.score(answers, self.metrics)
-        return scores | {"majority_accuracy": evaluation.majority(self.codes(self.y), y)}
+        return scores | {"majority_accuracy": evaluation.majority(self.codes(self.y), answers.y)}
+
+    def predictions(self, folds: list[evaluation.Fold], holdout: evaluation.Answers | None) -> pd.DataFrame:
+        """Every answer on rows that the model was not trained on.
+
+        Returns
+        -------
+        DataFrame of shape (n_answers, 4 + n_classes)
+            `fold` (`HOLDOUT` for the holdout), `row` (position in the data set), `true` and `predicted` (labels as
+            text), and a column `probability <label>` for each class, to the last bit.
+        """
+        asked = [(fold.number, self.rows[fold.test], fold.answers) for fold in folds]
+        if holdout is not None:
+            asked.append((HOLDOUT, self.rows_holdout, holdout))
+        labels = np.array([str(label) for label in self.classes], dtype=object)
+        return pd.concat(
+            [
+                pd.DataFrame(
+                    {
+                        "fold": number,
+                        "row": rows,
+                        "true": labels[answers.y],
+                        "predicted": labels[answers.predicted],
+                        **{f"probability {label}": answers.probabilities[:, code] for code, label in enumerate(labels)},
+                    }
+                )
+                for number, rows, answers in asked
+            ],
+            ignore_index=True,
+        )
 
     def facts(self) -> dict[str, str]:
-        """What a reader of the record should know of the rows."""
+        """What a reader of the record should know of the rows, as tags."""
         return {
             "data.md5": self.dataset.md5,
+            "data.dvc": "+".join(pin.dvc_name for pin in self.dataset.pins),
             "data.rows": str(len(self.dataset.frame)),
             "data.duplicate_rows": str(self.dataset.duplicates),
             "data.features": str(self.X.shape[1]),
+            "split.sha256": split.fingerprint(
+                self.rows_holdout, [(self.rows[training], self.rows[test]) for training, test in self.folds]
+            ),
+            "split.test_to_train": str(
+                float(np.mean([len(test) / len(training) for training, test in self.folds])) if self.folds else ""
+            ),
             "deciding_metric": self.target.metric,
         }
 
@@ -117,4 +164,6 @@ def pose(dataset: Dataset, target: Target, splitter: BaseCrossValidator | None, 
         X_holdout=X.iloc[held_out].reset_index(drop=True),
         y_holdout=y.iloc[held_out].reset_index(drop=True),
         folds=split.folds(splitter, X.iloc[training], y.iloc[training], groups[training]) if splitter else [],
+        rows=training,
+        rows_holdout=held_out,
     )

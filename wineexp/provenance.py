@@ -1,26 +1,100 @@
-"""Where a run comes from: the code's commit, and whether the tree had other changes."""
+"""Where a run comes from: the code, the lock file, the libraries, the machine."""
 
+import hashlib
+import json
+import os
+import platform
 import subprocess
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
+from wineexp.evaluation import NATIVE_THREADS
 from wineexp.pin import ROOT
+
+LOCK = "requirements.txt"
+
+# Libraries that have a say in a figure.
+LIBRARIES = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops", "skrub", "xgboost")
+
+# Folders whose untracked files can change a figure. Others are left out of a diff: what lies about may be secret.
+CODE = ("conf", "hydra_plugins", "wineexp")
+
+
+@lru_cache(maxsize=1)
+def facts() -> dict[str, str]:
+    """Tags that say on what a run was made.
+
+    `git.commit`, `git.dirty` and, of a changed tree, `git.diff.sha256`, none of them where the project is no git
+    checkout; `lock.sha256`; `python.version`; `libraries`, as JSON; `machine.platform`, `machine.processor`,
+    `machine.cores`; `threads`, of one fit. Looked up once a process, whose code does not change under way.
+    """
+    return code() | {
+        "lock.sha256": hashlib.sha256((ROOT / LOCK).read_bytes()).hexdigest(),
+        "python.version": platform.python_version(),
+        "libraries": json.dumps(_libraries()),
+        "machine.platform": platform.platform(),
+        "machine.processor": _processor(),
+        "machine.cores": str(os.cpu_count()),
+        "threads": str(NATIVE_THREADS),
+    }
 
 
 def code() -> dict[str, str]:
-    """Tags `git.commit` and `git.dirty`; none where the project is no git checkout."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments],  # noqa: S607  git is found on the user's PATH
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-
+    """The tags on git alone."""
     try:
-        return {
-            "git.commit": git("rev-parse", "HEAD"),
-            "git.dirty": str(bool(git("status", "--porcelain"))).lower(),
+        tags = {
+            "git.commit": _git("rev-parse", "HEAD").strip(),
+            "git.dirty": str(bool(_git("status", "--porcelain").strip())).lower(),
         }
     except (OSError, subprocess.CalledProcessError):
         return {}
+    if tags["git.dirty"] == "true":
+        tags["git.diff.sha256"] = hashlib.sha256(diff().encode(errors="surrogateescape")).hexdigest()
+    return tags
+
+
+def diff() -> str:
+    """What `git apply` needs to make this tree from its commit; empty where nothing that is code was changed.
+
+    Of untracked files, those in `CODE`.
+    """
+    new = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE).split("\0")
+    added = [_git("diff", "--no-index", "--binary", "--", os.devnull, name, fine=(0, 1)) for name in new if name]
+    return "".join([_git("diff", "--binary", "HEAD"), *added])
+
+
+def _git(*arguments: str, fine: tuple[int, ...] = (0,)) -> str:
+    done = subprocess.run(
+        ["git", *arguments],  # noqa: S607  git is found on the user's PATH
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        check=False,
+    )
+    if done.returncode not in fine:
+        raise subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
+    return done.stdout
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            # The lean image that serves has no need of all of them.
+            continue
+    return found
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    """The processor's model, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

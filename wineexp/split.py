@@ -1,5 +1,6 @@
 """Splits: which rows are trained on and which are scored; identical rows stay on one side."""
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 
@@ -70,6 +71,22 @@ def folds(
             return list(splitter.split(X, y, groups))
         except ValueError as error:
             raise UserError(f"split: {error}") from error
+
+
+def fingerprint(holdout: Indices, folds: list[tuple[Indices, Indices]]) -> str:
+    """SHA-256 of which rows are held out and which are trained on and scored in which fold.
+
+    Parameters
+    ----------
+    holdout : ndarray of int
+        Positions in the data set.
+    folds : list of (training, test) positions in the data set
+    """
+    digest = hashlib.sha256()
+    for rows in (holdout, *(rows for fold in folds for rows in fold)):
+        digest.update(len(rows).to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())
+    return digest.hexdigest()
 
 
 class RepeatedStratifiedGroupKFold(BaseEstimator):  # type: ignore[misc]

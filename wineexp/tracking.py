@@ -1,7 +1,7 @@
 """The record of a run in MLflow: opened, filled and closed with an honest status."""
 
-import re
 import signal
+import tempfile
 import threading
 import time
 import traceback
@@ -24,37 +24,12 @@ from mlflow.models import infer_signature
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH as BATCH
 from sklearn.pipeline import Pipeline
 
-from wineexp import store
+from wineexp import artifact, store
 from wineexp.errors import UserError
 from wineexp.problem import Problem
-
-# What a model may be made of besides scikit-learn's and numpy's public types. A type that is not listed is neither
-# written nor loaded.
-TRUSTED_TYPES = [
-    "numpy.dtype",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.compose._column_transformer.make_column_selector",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
-    "sklearn.model_selection._split.RepeatedStratifiedKFold",
-    "sklearn.model_selection._split.StratifiedKFold",
-    "sklearn.neighbors._kd_tree.KDTree",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.tree._tree.Tree",
-    "wineexp.feature.QuantileClipper",
-    "wineexp.feature.Ratios",
-    "wineexp.feature.SkewedLog",
-    "wineexp.model.FixedClassesClassifier",
-    "wineexp.sweep.rounds.PrunedXGBClassifier",
-    "xgboost.core.Booster",
-    "xgboost.sklearn.XGBClassifier",
-]
+from wineexp.provenance import LIBRARIES
 
 MAX_TAG = 1000
-
-# Libraries that a stored model is loaded with. Inferring them would cost MLflow seconds.
-MODEL_LIBRARIES = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops", "xgboost")
 
 
 class Run:
@@ -174,36 +149,50 @@ class Run:
         if self.id is not None:
             mlflow.log_figure(figure, f"figures/{name}.png")
 
-    def log_model(self, model: Pipeline, X: pd.DataFrame) -> None:
+    def log_model(self, model: Pipeline, X: pd.DataFrame, files: Mapping[str, str] | None = None) -> str | None:
         """Store a fitted pipeline without pickle, with a signature inferred from X (n_samples, n_features).
+
+        Parameters
+        ----------
+        model : Pipeline
+        X : DataFrame
+        files : mapping of str to str, optional
+            Texts to store with it, by name, below `artifact.EXTRA`.
+
+        Returns
+        -------
+        str or None
+            The id of MLflow's logged model; None where nothing is recorded.
 
         Raises
         ------
         UserError
-            The model holds a type that is not in `TRUSTED_TYPES`.
+            The model holds a type that is not in `artifact.TRUSTED_TYPES`.
         """
         if self.id is None:
-            return
-        with warnings.catch_warnings():
+            return None
+        with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+            extra = [Path(name) / file for file in files or {}]
+            for path in extra:
+                path.write_text((files or {})[path.name], encoding="utf-8")
             warnings.filterwarnings("ignore", ".*integer column.*")
-            signature = infer_signature(X, model.predict(X))
-        try:
-            mlflow.sklearn.log_model(
-                model,
-                name="model",
-                signature=signature,
-                serialization_format="skops",
-                skops_trusted_types=TRUSTED_TYPES,
-                pip_requirements=[f"{library}=={version(library)}" for library in MODEL_LIBRARIES],
-            )
-        except MlflowException as error:
-            untrusted = re.search(r"Untrusted types found in the file: \[(.*)\]", str(error))
-            if untrusted is None:
-                raise
-            raise UserError(
-                f"the model cannot be stored: it holds {untrusted[1]}, which wineexp.tracking.TRUSTED_TYPES does not "
-                "list; add what you trust there"
-            ) from error
+            try:
+                stored = mlflow.sklearn.log_model(
+                    model,
+                    name="model",
+                    signature=infer_signature(X, model.predict(X)),
+                    serialization_format="skops",
+                    skops_trusted_types=artifact.TRUSTED_TYPES,
+                    pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
+                    extra_files=[str(path) for path in extra],
+                )
+            except MlflowException as error:
+                if (told := artifact.untrusted(str(error))) is None:
+                    raise
+                raise UserError(told) from error
+        kept = mlflow.MlflowClient().list_logged_model_artifacts(stored.model_id)
+        self.log(metrics={"model/bytes": sum(file.file_size or 0 for file in kept if file.path == artifact.MODEL)})
+        return str(stored.model_id)
 
     def _fail_models(self) -> None:
         """Mark models as failed that were being stored: MLflow leaves them pending for good after Ctrl-C."""

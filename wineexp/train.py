@@ -1,15 +1,14 @@
 """Train, score and record one model: `python -m wineexp.train model=xgb`."""
 
 import logging
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from wineexp.config import Train, build, leaves
+from wineexp.config import Train, leaves
 from wineexp.program import program
 
 if TYPE_CHECKING:
@@ -22,69 +21,59 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The keys of a config that pose its problem.
-POSES = ["data", "target", "split", "holdout", "seed"]
+# Whose choice is part of a run's record, in the order in which a title names them.
+GROUPS = ["data", "target", "feature", "split", "model"]
 
 
 @program(Train)
 def main(cfg: DictConfig) -> float | list[float]:
     """Compose, load, split, cross-validate, refit, score the holdout, record; return the deciding metric."""
-    from wineexp import console, evaluation, model, provenance
+    from wineexp.experiment import assemble
 
-    parts = build(cfg)
-    problem = posed(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, POSES), resolve=True))
+    experiment = assemble(cfg)
+    problem = experiment.problem
 
     # Seconds to import, which a data file that cannot be had should not have to wait for.
-    from wineexp import tracking
+    from wineexp import console, evaluation, record, tracking
     from wineexp.sweep import trial
 
-    estimator = model.pipeline(parts["feature"], parts["model"], problem.classes)
     choices = HydraConfig.get().runtime.choices
     me = trial.current()
+    folder = Path(HydraConfig.get().runtime.output_dir)
     name = f"{choices['model']} {choices['feature']} {choices['split']}"
     run = tracking.Run(
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
         name=name if me.number is None else f"trial {me.number}: {name}",
-        tags=provenance.code() | problem.facts(),
-        folder=Path(HydraConfig.get().runtime.output_dir),
+        tags=record.lineage(cfg, problem, folder),
+        folder=folder,
         parent=me.context.get("parent_run_id"),
     )
     with run:
         if run.id is not None:
             me.set_user_attr("run_id", run.id)
-        groups = {name: choices[name] for name in parts}
+        groups = {name: choices[name] for name in GROUPS}
         run.log(params=groups | leaves(cfg))
         run.log_dataset(problem, name=choices["data"])
-        scored = evaluation.cross_validate(
-            estimator, problem.X, problem.y, problem.folds, problem.metrics, n_jobs=cfg.n_jobs
-        )
         shown = console.follow(
-            scored, total=len(problem.folds), metric=problem.target.metric, briefly=me.number is not None
+            experiment.cross_validate(),
+            total=len(problem.folds),
+            metric=problem.target.metric,
+            briefly=me.number is not None,
         )
         folds = followed(shown, me, problem)
         if me.number is not None:
             # No trial sees the holdout; the winner does, once, when it is run again.
-            run.log(metrics=figures(folds))
+            run.log(metrics=record.figures(folds))
             return judged(folds, me, problem)
-        fitted = evaluation.fit(estimator, problem.X, problem.y)
+        fitted = experiment.fit()
         # Nor does a job of a grid: whoever chose the best of many by the holdout would have tuned on it.
         alone = HydraConfig.get().mode == RunMode.RUN or me.winner
-        holdout = problem.score_holdout(fitted) if alone else {}
-        record(run, problem, folds, fitted, holdout, seed=cfg.seed)
+        holdout = problem.ask_holdout(fitted) if alone else None
+        record.complete(run, experiment, folds, fitted, holdout)
     summary = evaluation.summarise(folds)
-    show(" · ".join(groups.values()), problem, summary, holdout, run)
+    show(" · ".join(groups.values()), problem, summary, problem.score_holdout(holdout), run)
     return summary[problem.target.metric][0]
-
-
-@lru_cache(maxsize=1)
-def posed(config: str) -> "Problem":
-    """The problem that a config, as YAML, poses; trials of a sweep, which mostly share it, pose it once a process."""
-    from wineexp.problem import pose
-
-    cfg = DictConfig(OmegaConf.create(config))
-    parts = build(cfg)
-    return pose(parts["data"](), parts["target"], parts["split"], cfg.holdout)
 
 
 def followed(folds: "Iterator[Fold]", me: "Trial", problem: "Problem") -> "list[Fold]":
@@ -106,49 +95,6 @@ def judged(folds: "list[Fold]", me: "Trial", problem: "Problem") -> float | list
     seconds = float(np.mean([fold.predict_seconds for fold in folds]))
     me.set_user_attr("predict_seconds", seconds)
     return score if me.objectives == 1 else [score, seconds]
-
-
-def figures(folds: "list[Fold]") -> dict[str, float | list[float]]:
-    """The figures of a cross-validation: each fold's, their means and deviations, and what the folds took."""
-    import numpy as np
-
-    from wineexp import evaluation
-
-    summary = evaluation.summarise(folds)
-    return (
-        {f"fold/{name}": [fold.scores[name] for fold in folds] for name in summary}
-        | {f"cv/{name}": mean for name, (mean, _) in summary.items()}
-        | {f"cv/{name}_std": deviation for name, (_, deviation) in summary.items()}
-        | {
-            "cv/fit_seconds": float(np.mean([fold.fit_seconds for fold in folds])),
-            "cv/predict_seconds": float(np.mean([fold.predict_seconds for fold in folds])),
-        }
-    )
-
-
-def record(run: "Run", problem: "Problem", folds: "list[Fold]", fitted: Any, holdout: "Scores", *, seed: int) -> None:
-    """Log the figures of a run, in numbers and in pictures, and its model."""
-    import numpy as np
-
-    from wineexp import evaluation, report
-
-    run.log(metrics=figures(folds) | {f"holdout/{name}": value for name, value in holdout.items()})
-    if run.id is None:
-        return
-    y = np.concatenate([fold.answers.y for fold in folds])
-    predicted = np.concatenate([fold.answers.predicted for fold in folds])
-    probabilities = np.concatenate([fold.answers.probabilities for fold in folds])
-    labels = [str(label) for label in problem.classes]
-    run.log_figure("confusion", report.confusion(y, predicted, labels))
-    run.log_figure("probabilities", report.probabilities(y, probabilities, labels))
-    if problem.target.ordinal:
-        run.log_figure("grades", report.grades(y, probabilities, labels))
-    if holdout:
-        drops = evaluation.permutation_drops(
-            fitted, problem.X_holdout, problem.codes(problem.y_holdout), problem.target.metric, seed=seed
-        )
-        run.log_figure("importance", report.importance([str(name) for name in problem.X], drops, problem.target.metric))
-    run.log_model(fitted, problem.X)
 
 
 def show(

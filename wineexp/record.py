@@ -1,0 +1,85 @@
+"""What an experiment leaves: where it comes from, its figures in numbers and in pictures, its answers, its model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from wineexp import config, evaluation, provenance, report
+from wineexp.experiment import Experiment
+from wineexp.problem import Problem
+from wineexp.tracking import Run
+
+# Names of artifacts.
+CONFIG, DIFF, PREDICTIONS, IMPORTANCE = "config.yaml", "git.diff", "predictions.parquet", "importance.csv"
+
+
+def lineage(cfg: DictConfig, problem: Problem, folder: Path) -> dict[str, str]:
+    """Tags on where a run comes from; writes the config and, of a changed tree, the diff into the run's folder."""
+    (folder / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+    tags = provenance.facts()
+    if "git.diff.sha256" in tags:
+        (folder / DIFF).write_text(provenance.diff(), encoding="utf-8", errors="surrogateescape")
+    return tags | problem.facts() | {"config.sha256": config.digest(cfg)}
+
+
+def figures(folds: list[evaluation.Fold]) -> dict[str, float | list[float]]:
+    """The figures of a cross-validation: each fold's, their means and deviations, and what the folds took."""
+    summary = evaluation.summarise(folds)
+    return (
+        {f"fold/{name}": [fold.scores[name] for fold in folds] for name in summary}
+        | {f"cv/{name}": mean for name, (mean, _) in summary.items()}
+        | {f"cv/{name}_std": deviation for name, (_, deviation) in summary.items()}
+        | {
+            "cv/fit_seconds": float(np.mean([fold.fit_seconds for fold in folds])),
+            "cv/predict_seconds": float(np.mean([fold.predict_seconds for fold in folds])),
+        }
+    )
+
+
+def complete(
+    run: Run,
+    experiment: Experiment,
+    folds: list[evaluation.Fold],
+    fitted: Any,
+    holdout: evaluation.Answers | None,
+    files: Mapping[str, str] | None = None,
+) -> str | None:
+    """Log the figures of a run, its answers and its model; gives the model's id, None where nothing is recorded.
+
+    Parameters
+    ----------
+    run : Run
+    experiment : Experiment
+    folds : list of Fold
+    fitted : classifier
+    holdout : Answers, or None
+        None where nothing is held out, or nobody may look yet.
+    files : mapping of str to str, optional
+        Texts to store with the model, by name.
+    """
+    problem = experiment.problem
+    scores = problem.score_holdout(holdout)
+    run.log(metrics=figures(folds) | {f"holdout/{name}": value for name, value in scores.items()})
+    if run.id is None:
+        return None
+    problem.predictions(folds, holdout).to_parquet(run.folder / PREDICTIONS, index=False)
+    y = np.concatenate([fold.answers.y for fold in folds])
+    predicted = np.concatenate([fold.answers.predicted for fold in folds])
+    probabilities = np.concatenate([fold.answers.probabilities for fold in folds])
+    labels = [str(label) for label in problem.classes]
+    run.log_figure("confusion", report.confusion(y, predicted, labels))
+    run.log_figure("probabilities", report.probabilities(y, probabilities, labels))
+    if problem.target.ordinal:
+        run.log_figure("grades", report.grades(y, probabilities, labels))
+    if holdout is not None:
+        drops = evaluation.permutation_drops(
+            fitted, problem.X_holdout, holdout.y, problem.target.metric, seed=experiment.cfg.seed
+        )
+        names = [str(name) for name in problem.X]
+        pd.DataFrame(drops, pd.Index(names, name="feature")).to_csv(run.folder / IMPORTANCE)
+        run.log_figure("importance", report.importance(names, drops, problem.target.metric))
+    return run.log_model(fitted, problem.X, files)
