@@ -112,6 +112,11 @@ def load(folder: Path) -> Any:
         raise UserError(f"{MODEL} is no whole skops file ({type(error).__name__}: {reason}); it is refused") from error
 
 
+def size(model: Any) -> int:
+    """Bytes that a model takes when it is stored."""
+    return len(skops.io.dumps(model))
+
+
 def untrusted(message: str) -> str | None:
     """The sentence on types that are not listed, where this message of skops' is about them."""
     found = re.search(r"Untrusted types found in the file: \[(.*)\]", message)

@@ -61,6 +61,26 @@ class Explore:
     holdout: Holdout = field(default_factory=Holdout)
 
 
+@dataclass
+class Promote:
+    """Frame of conf/promote.yaml. One of the first five says what to do."""
+
+    run: str | None = None
+    study: str | None = None
+    experiment: str | None = None
+    rollback: bool = False
+    history: bool = False
+    alias: str = MISSING
+    allow: list[str] = field(default_factory=list)
+    registry: Registry = field(default_factory=Registry)
+    tracking: Tracking = field(default_factory=Tracking)
+    split: Any = MISSING
+    baseline: Any = MISSING
+    gate: Any = MISSING
+    seed: int = MISSING
+    n_jobs: int = MISSING
+
+
 def leaves(cfg: DictConfig) -> dict[str, Any]:
     """Every leaf of a config by its dotted key, as it is spelled on the command line."""
     found: dict[str, Any] = {}

@@ -15,10 +15,19 @@ log = logging.getLogger(__name__)
 Row = tuple[str, str, str]
 
 
-def follow(folds: Iterable[Fold], *, total: int, metric: str, briefly: bool) -> Iterator[Fold]:
-    """Hand folds on as they are ready: with a progress bar in a terminal, and a line each in the log.
+def follow(
+    folds: Iterable[Fold],
+    *,
+    total: int,
+    metric: str,
+    briefly: bool = False,
+    title: str = "",
+    every: int = 1,
+) -> Iterator[Fold]:
+    """Hand folds on as they are ready: with a progress bar in a terminal, and a line in the log.
 
-    Briefly, in a sweep, whose own line is a trial's: neither.
+    Briefly, in a sweep, whose own line is a trial's: neither. The title says whose folds they are, and `every` of how
+    many folds one has a line.
     """
     if briefly:
         yield from folds
@@ -26,13 +35,14 @@ def follow(folds: Iterable[Fold], *, total: int, metric: str, briefly: bool) -> 
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("cross-validation", total=total)
+        task = progress.add_task(title or "cross-validation", total=total)
         for fold in folds:
             progress.advance(task)
-            log.info(
-                "fold %d/%d: %s %.4f (fitted in %.2f s)",
-                *(fold.number + 1, total, metric, fold.scores[metric], fold.fit_seconds),
-            )
+            if (fold.number + 1) % every == 0:
+                log.info(
+                    "%sfold %d/%d: %s %.4f (fitted in %.2f s)",
+                    *(title and f"{title}, ", fold.number + 1, total, metric, fold.scores[metric], fold.fit_seconds),
+                )
             yield fold
 
 

@@ -223,6 +223,17 @@ def summarise(folds: list[Fold]) -> dict[str, tuple[float, float]]:
     return {str(name): (float(column.mean()), float(column.std())) for name, column in table.items()}
 
 
+def row_seconds(fitted: ClassifierMixin, X: pd.DataFrame) -> float:
+    """Wall time of predicting the probabilities of one row of X (n_samples, n_features): the median of 20."""
+    taken = []
+    with threadpool_limits(NATIVE_THREADS):
+        for number in range(20):
+            started = time.perf_counter()
+            fitted.predict_proba(X.iloc[[number % len(X)]])
+            taken.append(time.perf_counter() - started)
+    return float(np.median(taken))
+
+
 def permutation_drops(
     model: ClassifierMixin, X: pd.DataFrame, y: npt.NDArray[np.intp], metric: str, *, seed: int
 ) -> npt.NDArray[np.float64]:

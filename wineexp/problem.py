@@ -60,6 +60,11 @@ class Problem:
         """The training rows with their labels: (n_training, n_features + 1)."""
         return self.X.assign(**{self.target.column: self.y})
 
+    @property
+    def test_to_train(self) -> float:
+        """Test rows of a fold over its training rows, on average; NaN where there are no folds."""
+        return float(np.mean([len(test) / len(training) for training, test in self.folds])) if self.folds else np.nan
+
     def codes(self, y: pd.Series) -> split.Indices:
         """Labels (n_samples,) as positions in `classes`."""
         return np.asarray(pd.Index(self.classes).get_indexer(y))
@@ -119,9 +124,7 @@ class Problem:
             "split.sha256": split.fingerprint(
                 self.rows_holdout, [(self.rows[training], self.rows[test]) for training, test in self.folds]
             ),
-            "split.test_to_train": str(
-                float(np.mean([len(test) / len(training) for training, test in self.folds])) if self.folds else ""
-            ),
+            "split.test_to_train": str(self.test_to_train),
             "deciding_metric": self.target.metric,
         }
 
@@ -131,6 +134,18 @@ class Problem:
             f"{len(self.dataset.frame)} rows, {self.dataset.duplicates} of them exact duplicates of an earlier one; "
             f"{len(self.y)} cross-validated, {len(self.y_holdout)} held out."
         )
+
+
+def answers(predictions: pd.DataFrame) -> evaluation.Answers:
+    """The out-of-fold answers in a table that `Problem.predictions` made, the holdout's left out."""
+    scored = predictions[predictions["fold"] != HOLDOUT]
+    probabilities = scored.filter(regex="^probability ")
+    labels = pd.Index([str(name).removeprefix("probability ") for name in probabilities])
+    return evaluation.Answers(
+        y=np.asarray(labels.get_indexer(pd.Index(scored["true"]))),
+        predicted=np.asarray(labels.get_indexer(pd.Index(scored["predicted"]))),
+        probabilities=probabilities.to_numpy(),
+    )
 
 
 def pose(dataset: Dataset, target: Target, splitter: BaseCrossValidator | None, holdout: Mapping[str, Any]) -> Problem:

@@ -1,9 +1,12 @@
 """Where MLflow keeps its records: a store that is found or made, once, by however many processes."""
 
+import errno
 import fcntl
 import os
 import socket
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +14,7 @@ from urllib.parse import urlsplit
 import mlflow
 from mlflow.exceptions import MlflowException
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import SQLAlchemyError
 
 from wineexp.errors import UserError
 from wineexp.pin import ROOT
@@ -48,6 +52,25 @@ def connect(uri: str) -> str:
             "one, or record nothing with tracking=off"
         ) from error
     return uri
+
+
+@contextmanager
+def told(uri: str | None) -> Iterator[None]:
+    """Turn what a store fails with into a message for who can mend it.
+
+    Raises
+    ------
+    UserError
+        The store is full, read-only, gone, or refuses a request.
+    """
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        raise UserError(f"the store {uri} failed: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT):
+            raise
+        raise UserError(f"{error.filename or uri}: {error.strerror}; make room or give the rights") from error
 
 
 @event.listens_for(Engine, "connect")

@@ -1,0 +1,142 @@
+"""Decisions about a registered model: each one written down before it takes effect, none ever changed."""
+
+import getpass
+import hashlib
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from mlflow.exceptions import MlflowException
+
+from wineexp.registry import Registry
+
+# Tags of the registered model: a decision each, by number, and the number of the last one whose moves were made.
+PREFIX, SETTLED = "decision.", "decisions.settled"
+# The whole story, as a file among the artifacts of the run that a decision is about.
+LOG = "decisions.jsonl"
+# A registered model's tag holds 5,000 characters in PostgreSQL; what is left is for the names and numbers.
+LONGEST_WHY = 3500
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One entry of the audit.
+
+    Attributes
+    ----------
+    number : int
+        From 1, without gaps.
+    when : str
+        UTC, ISO 8601.
+    who : str
+        user@host.
+    kind : str
+        promoted, refused, or rolled back.
+    moves : dict of str to [int or None, int or None]
+        For each alias the version it named and the one it is to name; empty where nothing moves.
+    why : list of str
+    run_id : str
+        Of the run that it is about.
+    before : str
+        SHA-256 of the entry before, so that an entry cannot be changed without a trace.
+    """
+
+    number: int
+    when: str
+    who: str
+    kind: str
+    moves: dict[str, list[int | None]]
+    why: list[str]
+    run_id: str
+    before: str
+
+
+class Audit:
+    """The decisions about one registered model. `append` and `settle` are for who holds the registry alone."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def decisions(self) -> list[Decision]:
+        """All of them, the oldest first."""
+        return [Decision(**json.loads(text)) for text in self._texts()]
+
+    def append(self, kind: str, moves: Mapping[str, list[int | None]], why: list[str], run_id: str) -> Decision:
+        """Write a decision down; `settle` makes its moves. The registered model is made where it is missing."""
+        if self._tags() is None:
+            self.registry.client.create_registered_model(self.registry.name)
+        texts = self._texts()
+        entry = Decision(
+            number=len(texts) + 1,
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+            who=f"{getpass.getuser()}@{socket.gethostname()}",
+            kind=kind,
+            moves=dict(moves),
+            why=_shortened(why),
+            run_id=run_id,
+            before=_digest(texts[-1]) if texts else "",
+        )
+        text = json.dumps(asdict(entry), ensure_ascii=False)
+        self.registry.client.set_registered_model_tag(self.registry.name, f"{PREFIX}{entry.number:06}", text)
+        return entry
+
+    def settle(self) -> None:
+        """Make the moves of decisions that were written down and not carried out: their process was killed."""
+        settled = int((self._tags() or {}).get(SETTLED, 0))
+        for entry in self.decisions()[settled:]:
+            for alias, (_, to) in entry.moves.items():
+                if to is None:
+                    self.registry.client.delete_registered_model_alias(self.registry.name, alias)
+                else:
+                    self.registry.client.set_registered_model_alias(self.registry.name, alias, str(to))
+            self.registry.client.set_registered_model_tag(self.registry.name, SETTLED, str(entry.number))
+            self.registry.client.log_text(entry.run_id, "\n".join(self._texts()[: entry.number]) + "\n", LOG)
+
+    def faults(self) -> list[str]:
+        """What does not add up: entries that were changed or taken out, aliases that were moved by other means."""
+        found = []
+        texts, decisions = self._texts(), self.decisions()
+        for place, entry in enumerate(decisions):
+            if entry.number != place + 1 or entry.before != (_digest(texts[place - 1]) if place else ""):
+                found.append(f"decision {entry.number} does not follow on the one before it: one of them was altered")
+        told = {alias: to for entry in decisions for alias, (_, to) in entry.moves.items()}
+        actual = self.registry.aliases()
+        found += [
+            f"alias {alias} names {_version(actual.get(alias))}, but the last decision about it says "
+            f"{_version(told.get(alias))}: it was moved by other means"
+            for alias in sorted(told.keys() | actual.keys())
+            if told.get(alias) != actual.get(alias)
+        ]
+        return found
+
+    def _tags(self) -> dict[str, str] | None:
+        try:
+            return dict(self.registry.client.get_registered_model(self.registry.name).tags)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def _texts(self) -> list[str]:
+        tags = self._tags() or {}
+        return [tags[key] for key in sorted(tags) if key.startswith(PREFIX)]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _shortened(why: list[str]) -> list[str]:
+    """The reasons, as many as fit."""
+    kept: list[str] = []
+    for reason in why:
+        if sum(map(len, kept)) + len(reason) > LONGEST_WHY:
+            return [*kept, "..."]
+        kept.append(reason)
+    return kept
+
+
+def _version(number: int | None) -> str:
+    return "nothing" if number is None else f"version {number}"

@@ -1,0 +1,101 @@
+"""Promote what a run found, undo it, or tell what was decided: `python -m wineexp.promote run=ID alias=champion`."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from wineexp.config import Promote, build
+from wineexp.errors import UserError, did_you_mean
+from wineexp.program import program
+
+if TYPE_CHECKING:
+    from wineexp.registry import Registry
+    from wineexp.runs import Record, Runs
+
+log = logging.getLogger(__name__)
+
+DOES = ("run", "study", "experiment", "rollback", "history")
+# The rules that can be waived, by name.
+WAIVABLE = ("data", "dirty")
+
+
+@program(Promote)
+def main(cfg: DictConfig) -> None:
+    """Find what is to be promoted, put it through the gate; or go back; or show the history."""
+    check(cfg)
+    gate = build(OmegaConf.masked_copy(cfg, ["gate"]))["gate"]
+
+    from wineexp import promotion, store
+    from wineexp.registry import Registry
+    from wineexp.runs import Runs
+
+    with store.told(cfg.tracking.uri):
+        registry = Registry(cfg.tracking.uri, cfg.registry.name)
+        if cfg.history:
+            show(registry)
+        elif cfg.rollback:
+            version = promotion.roll_back(registry, cfg.alias)
+            log.info("%s names version %d of %s again.", cfg.alias, version.number, registry.name)
+        else:
+            runs = Runs(cfg.tracking.uri, cfg.registry.name)
+            folder, choices = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().runtime.choices
+            attempt = promotion.Promotion(runs, registry, gate, cfg, choices, folder)
+            version = attempt.attempt(chosen(cfg, runs))
+            log.info("%s names version %d of %s now.", cfg.alias, version.number, registry.name)
+
+
+def check(cfg: DictConfig) -> None:
+    """Hold the command against what can be asked for.
+
+    Raises
+    ------
+    UserError
+        With all faults.
+    """
+    faults = []
+    said = [name for name in DOES if cfg[name]]
+    if len(said) != 1:
+        faults.append(f"say one of {', '.join(f'{name}=...' for name in DOES)}; got {', '.join(said) or 'none'}")
+    faults += [
+        f"allow={rule}: no such rule; {did_you_mean(rule, WAIVABLE)}" for rule in cfg.allow if rule not in WAIVABLE
+    ]
+    if cfg.alias.startswith("previous"):
+        faults.append(f"alias={cfg.alias}: this alias is moved by promotions alone; choose another name")
+    if cfg.tracking.uri is None:
+        faults.append("tracking=off: a promotion needs the store that holds the run; choose tracking=local or server")
+    if faults:
+        raise UserError(*faults)
+
+
+def chosen(cfg: DictConfig, runs: "Runs") -> "Record":
+    """The run that is to be promoted."""
+    from wineexp import promotion
+
+    found = promotion.best(runs, cfg.experiment) if cfg.experiment else runs.one(cfg.run or cfg.study)
+    log.info("promoting run %s (%s)", found.id, found.name)
+    return found
+
+
+def show(registry: "Registry") -> None:
+    """Print every decision, and what does not add up."""
+    from wineexp.audit import Audit
+
+    audit = Audit(registry)
+    decisions = audit.decisions()
+    log.info("%d decisions on %s in %s", len(decisions), registry.name, registry.uri)
+    for each in decisions:
+        moved = ", ".join(
+            f"{alias} {start or 'nothing'} → {to or 'nothing'}" for alias, (start, to) in each.moves.items()
+        )
+        log.info("\n%d. %s, %s by %s (run %s)", each.number, each.when, each.kind, each.who, each.run_id)
+        for line in [moved or "nothing moved", *each.why]:
+            log.info("   %s", line)
+    for fault in audit.faults():
+        log.warning("%s", fault)
+
+
+if __name__ == "__main__":
+    main()

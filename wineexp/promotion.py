@@ -1,0 +1,277 @@
+"""From a recorded run to a version behind an alias, if the gate lets it; and back."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from sklearn.base import ClassifierMixin
+
+from wineexp import artifact, console, evaluation, problem, provenance, record
+from wineexp.audit import Audit
+from wineexp.config import leaves
+from wineexp.errors import UserError
+from wineexp.evaluation import METRICS, Fold
+from wineexp.experiment import Experiment, assemble
+from wineexp.gate import Check, Evidence, Gate
+from wineexp.registry import Registry, Version
+from wineexp.runs import Record, Runs
+from wineexp.tracking import Run
+
+log = logging.getLogger(__name__)
+
+CALIBRATION = "expected_calibration_error"
+
+# Rows whose answers are stored with a version.
+GOLDEN_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a run found, trained on the gate's folds and on all rows.
+
+    Attributes
+    ----------
+    experiment : Experiment
+    folds : list of Fold
+    fitted : classifier
+    costs : list of Check
+        The rules on what it costs to serve.
+    """
+
+    experiment: Experiment
+    folds: list[Fold]
+    fitted: ClassifierMixin
+    costs: list[Check]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """The attempt to move an alias to what a run found.
+
+    Parameters
+    ----------
+    runs : Runs
+    registry : Registry
+    gate : Gate
+    cfg : DictConfig
+        A config in the frame of conf/promote.yaml.
+    choices : mapping of str to str
+        What was chosen of its groups.
+    folder : Path
+        Its files become artifacts.
+    """
+
+    runs: Runs
+    registry: Registry
+    gate: Gate
+    cfg: DictConfig
+    choices: Mapping[str, str]
+    folder: Path
+
+    def attempt(self, source: Record) -> Version:
+        """Train the run's config on the gate's folds, judge it, and if every rule holds register it and move the alias.
+
+        Raises
+        ------
+        UserError
+            A rule does not hold. The refusal is written down; no version is made and no alias moved.
+        """
+        cfg = source.config()
+        cfg.split, cfg.n_jobs = OmegaConf.to_container(self.cfg.split, resolve=True), self.cfg.n_jobs
+        experiment = assemble(cfg)
+        champion = self.registry.find(self.cfg.alias)
+        self._demand(self._preconditions(source, experiment, champion), source.id)
+        run = Run(
+            self.cfg.tracking.uri,
+            experiment=source.experiment,
+            name=f"promote {source.name}",
+            tags=record.lineage(cfg, experiment.problem, self.folder) | {"source.run_id": source.id},
+            folder=self.folder,
+        )
+        model_id, seal = "", {}
+        with run:
+            candidate = self._trained(run, source, experiment)
+            checks = self._judged(candidate, champion)
+            if all(check.passed for check in checks):
+                model_id = self._stored(run, candidate)
+                seal = self.registry.seal(model_id)
+        while True:
+            self._demand(checks, str(run.id))
+            version = self._moved(str(run.id), model_id, seal, champion, checks)
+            if version is not None:
+                return version
+            log.info("alias %s has moved meanwhile; judging against the version that it names now", self.cfg.alias)
+            champion = self.registry.find(self.cfg.alias)
+            checks = self._judged(candidate, champion)
+
+    def _preconditions(self, source: Record, experiment: Experiment, champion: Version | None) -> list[Check]:
+        """The rules that need no training: a clean tree, pinned data, the champion's question."""
+        checks = []
+        for what, tags in (("the run's tree", source.tags), ("this tree", provenance.code())):
+            told = "had changes that were not committed" if "git.commit" in tags else "is of no known commit"
+            clean = tags.get("git.dirty") == "false" or "dirty" in self.cfg.allow
+            checks.append(
+                Check("dirty", clean, f"{what} {told}; commit and train anew, or waive it with allow=[dirty]")
+            )
+        recorded, pinned = source.tags.get("data.md5"), experiment.problem.dataset.md5
+        told = f"the run was made on data with md5 {recorded}, but {pinned} is pinned here; train anew, or allow=[data]"
+        checks.append(Check("data", recorded == pinned or "data" in self.cfg.allow, told))
+        if champion is not None:
+            theirs = self.runs.one(str(champion.number)).config()
+            other = [key for key in ("data", "target") if theirs[key] != experiment.cfg[key]]
+            told = (
+                f"version {champion.number}, which {self.cfg.alias} names, answers another question (other "
+                f"{' and '.join(other)}); register this model under a name of its own with registry.name=..."
+            )
+            checks.append(Check("question", not other, told))
+        return checks
+
+    def _trained(self, run: Run, source: Record, experiment: Experiment) -> Candidate:
+        """The candidate, measured and recorded."""
+        choices = {key: source.params[key] for key in ("data", "target", "feature", "model")}
+        run.log(params=choices | {"split": self.choices["split"]} | leaves(experiment.cfg))
+        run.log_dataset(experiment.problem, name=choices["data"])
+        folds = self._followed(experiment, "candidate")
+        run.log(metrics=record.figures(folds))
+        fitted = experiment.fit()
+        seconds = evaluation.row_seconds(fitted, experiment.problem.X)
+        costs = self.gate.costs(row_milliseconds=1000 * seconds, size=artifact.size(fitted))
+        return Candidate(experiment, folds, fitted, costs)
+
+    def _judged(self, candidate: Candidate, champion: Version | None) -> list[Check]:
+        """All rules on the candidate, those on how good it is against this champion."""
+        asked = candidate.experiment.problem
+        return candidate.costs + self.gate.scores(
+            _evidence("the candidate", candidate.folds),
+            self._evidence_of(champion, candidate.experiment) if champion else None,
+            metric=asked.target.metric,
+            test_to_train=asked.test_to_train,
+        )
+
+    def _evidence_of(self, champion: Version, experiment: Experiment) -> Evidence:
+        """The champion on the candidate's own folds: as recorded, or measured again where its own were others."""
+        name = f"version {champion.number}"
+        theirs, facts = self.runs.one(str(champion.number)), experiment.problem.facts()
+        recorded = theirs.predictions()
+        if recorded is not None and all(theirs.tags.get(key) == facts[key] for key in ("data.md5", "split.sha256")):
+            scores = {metric: theirs.fold_scores(metric) for metric in experiment.problem.metrics}
+            return Evidence(name, scores, METRICS[CALIBRATION].score(problem.answers(recorded)))
+        cfg = theirs.config()
+        cfg.split, cfg.holdout, cfg.n_jobs = experiment.cfg.split, experiment.cfg.holdout, experiment.cfg.n_jobs
+        return _evidence(name, self._followed(assemble(cfg), name))
+
+    def _followed(self, experiment: Experiment, title: str) -> list[Fold]:
+        """The folds of an experiment, shown as they are ready."""
+        total, metric = len(experiment.problem.folds), experiment.problem.target.metric
+        folds = experiment.cross_validate()
+        return list(console.follow(folds, total=total, metric=metric, title=title, every=max(1, total // 5)))
+
+    def _stored(self, run: Run, candidate: Candidate) -> str:
+        """Complete the run's record with the holdout, which no rule has seen, and the model; gives the model's id."""
+        X = candidate.experiment.problem.X
+        some = X.iloc[np.unique(np.linspace(0, len(X) - 1, GOLDEN_ROWS).round().astype(int))]
+        files = {artifact.GOLDEN: artifact.golden(candidate.fitted, some)}
+        holdout = candidate.experiment.problem.ask_holdout(candidate.fitted)
+        return str(record.complete(run, candidate.experiment, candidate.folds, candidate.fitted, holdout, files))
+
+    def _moved(
+        self,
+        run_id: str,
+        model_id: str,
+        seal: Mapping[str, str],
+        champion: Version | None,
+        checks: list[Check],
+    ) -> Version | None:
+        """Register and move the alias, alone; None where it no longer names the version that was judged against."""
+        audit = Audit(self.registry)
+        with self.registry.alone():
+            audit.settle()
+            aliases = self.registry.aliases()
+            if aliases.get(self.cfg.alias) != (champion and champion.number):
+                return None
+            version = self.registry.register(run_id, model_id, seal)
+            why = [str(check) for check in checks]
+            audit.append("promoted", moves(self.cfg.alias, aliases, version.number), why, run_id)
+            audit.settle()
+        return version
+
+    def _demand(self, checks: list[Check], run_id: str) -> None:
+        """Raise, and write down, the refusal of whatever rule does not hold."""
+        failed = [str(check) for check in checks if not check.passed]
+        if failed:
+            audit = Audit(self.registry)
+            with self.registry.alone():
+                audit.settle()
+                audit.append("refused", {}, failed, run_id)
+                audit.settle()
+            raise UserError(*(f"refused by {told}" for told in failed))
+
+
+def best(runs: Runs, experiment: str) -> Record:
+    """The run of an experiment with the best mean of its deciding metric.
+
+    Raises
+    ------
+    UserError
+        It has none, or they were asked different questions.
+    """
+    found = [run for run in runs.many(experiment) if run.name]
+    questions = {(run.metric, run.params.get("target.direction")) for run in found}
+    if len(questions) != 1:
+        raise UserError(f"experiment={experiment}: {len(questions)} deciding metrics; name the run with run=...")
+    ((metric, direction),) = questions
+    sign = 1 if direction == "maximize" else -1
+    return max(found, key=lambda run: sign * run.metrics[f"cv/{metric}"])
+
+
+def roll_back(registry: Registry, alias: str) -> Version:
+    """Make an alias name again what it named before; the two versions change places.
+
+    Raises
+    ------
+    UserError
+        It named nothing before, or that version is not whole any more.
+    """
+    version = registry.find(before(alias))
+    if version is None:
+        raise UserError(
+            f"alias={alias}: {registry.name} has no alias {before(alias)}, so there is nothing to go back to; "
+            f"aliases: {', '.join(registry.aliases()) or '(none)'}"
+        )
+    registry.load(version)
+    audit = Audit(registry)
+    with registry.alone():
+        audit.settle()
+        aliases = registry.aliases()
+        if aliases.get(before(alias)) != version.number:
+            raise UserError(f"alias {before(alias)} has moved meanwhile; look at history=true and say it again")
+        audit.append("rolled back", moves(alias, aliases, version.number), [], version.run_id)
+        audit.settle()
+    return version
+
+
+def before(alias: str) -> str:
+    """The alias that names what another one named before."""
+    return "previous" if alias == "champion" else f"previous-{alias}"
+
+
+def moves(alias: str, aliases: Mapping[str, int], to: int) -> dict[str, list[int | None]]:
+    """From and to of each alias that moves when `alias` is to name version `to`."""
+    held = aliases.get(alias)
+    told: dict[str, list[int | None]] = {alias: [held, to]}
+    if held is not None:
+        told[before(alias)] = [aliases.get(before(alias)), held]
+    return told
+
+
+def _evidence(name: str, folds: list[Fold]) -> Evidence:
+    answers = evaluation.Answers(
+        y=np.concatenate([fold.answers.y for fold in folds]),
+        predicted=np.concatenate([fold.answers.predicted for fold in folds]),
+        probabilities=np.concatenate([fold.answers.probabilities for fold in folds]),
+    )
+    scores = {metric: np.array([fold.scores[metric] for fold in folds]) for metric in folds[0].scores}
+    return Evidence(name, scores, METRICS[CALIBRATION].score(answers))
