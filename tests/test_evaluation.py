@@ -64,6 +64,12 @@ BINARY = Answers(
         # (c n - sum t p) / sqrt((n² - sum p²)(n² - sum t²)) with t = (2, 2, 2), p = (2, 3, 1).
         ("matthews_corrcoef", ORDINAL, (4 * 6 - 12) / math.sqrt((36 - 14) * (36 - 12))),
         ("log_loss", ORDINAL, -(4 * math.log(0.5) + 2 * math.log(0.25)) / 6),
+        # Right: 0.5² + 0.25² + 0.25². Wrong: 0.75² + 0.5² + 0.25².
+        ("brier_score", ORDINAL, (4 * 0.375 + 2 * 0.875) / 6),
+        ("brier_score", BINARY, 2 * (0.1**2 + 0.6**2 + 0.7**2 + 0.2**2) / 4),
+        # Few answers, one bin: how often right, against the mean probability.
+        ("expected_calibration_error", ORDINAL, 4 / 6 - 0.5),
+        ("expected_calibration_error", BINARY, 0.75 - 2 / 4),
         ("mean_absolute_error", ORDINAL, (1 + 2) / 6),
         ("accuracy_within_1", ORDINAL, 5 / 6),
         # Observed squared distances 1 + 4; expected over all pairs of true and predicted: 42 / 6.
@@ -89,8 +95,53 @@ def test_metrics_agree_with_scikit_learn_on_random_answers(seed: int) -> None:
     scores = evaluation.score(Answers(y, predicted, probabilities), evaluation.metrics_for(5, ordinal=True))
     assert scores["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(y, predicted))
     assert scores["log_loss"] == pytest.approx(-np.log(probabilities[range(200), y]).mean())
+    assert scores["brier_score"] == pytest.approx(((np.eye(5)[y] - probabilities) ** 2).sum(axis=1).mean())
     assert scores["mean_absolute_error"] == pytest.approx(np.abs(y - predicted).mean())
     assert scores["f1_macro"] == pytest.approx(reference.f1_score(y, predicted, average="macro"))
+
+
+def confident(probabilities: np.ndarray, right: np.ndarray) -> Answers:
+    """Answers of two classes, given with these probabilities, some of them right."""
+    rows = len(probabilities)
+    return Answers(np.where(right, 0, 1), np.zeros(rows, dtype=int), np.c_[probabilities, 1 - probabilities])
+
+
+def test_probabilities_are_held_against_what_happened_in_bins_of_equal_mass() -> None:
+    # Two bins of ten: right 6 times at 0.6, 5 times at 0.9.
+    answers = confident(np.repeat([0.9, 0.6], 10), np.r_[np.arange(10) < 5, np.arange(10) < 6])
+    table = evaluation.reliability(answers)
+    assert table["confidence"].tolist() == pytest.approx([0.6, 0.9])
+    assert table["accuracy"].tolist() == [0.6, 0.5]
+    assert table["answers"].tolist() == [10, 10]
+    assert evaluation.score(answers, ["expected_calibration_error"]) == {
+        "expected_calibration_error": pytest.approx((0 + 0.4) / 2)
+    }
+
+
+def test_the_calibration_error_knows_its_limits() -> None:
+    (name,) = names = ["expected_calibration_error"]
+    right = np.arange(200) < 150
+    assert evaluation.score(confident(np.full(200, 1.0), right | True), names)[name] == 0
+    assert evaluation.score(confident(np.full(200, 1.0), right & False), names)[name] == 1
+    # One probability for all is one bin, in whatever order the right ones come.
+    for order in (right, right[::-1], np.random.default_rng(0).permutation(right)):
+        assert evaluation.score(confident(np.full(200, 0.75), order), names)[name] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("rows", "bins"), [(1, 1), (19, 1), (20, 2), (99, 9), (100, 10), (1000, 10)])
+def test_there_are_as_many_bins_as_have_enough_answers(rows: int, bins: int) -> None:
+    answers = confident(np.linspace(0.5, 1, rows), np.ones(rows, dtype=bool))
+    table = evaluation.reliability(answers)
+    assert len(table) == bins
+    assert table["answers"].sum() == rows
+    assert table["answers"].max() - table["answers"].min() <= 1
+    assert (table["high"].to_numpy()[:-1] < table["low"].to_numpy()[1:]).all()
+
+
+def test_the_brier_score_goes_from_0_to_2() -> None:
+    sure = np.ones(4)
+    assert evaluation.score(confident(sure, sure == 1), ["brier_score"]) == {"brier_score": 0}
+    assert evaluation.score(confident(sure, sure == 0), ["brier_score"]) == {"brier_score": 2}
 
 
 def test_a_class_that_no_row_has_changes_no_recall() -> None:
@@ -98,6 +149,7 @@ def test_a_class_that_no_row_has_changes_no_recall() -> None:
     scores = evaluation.score(answers, evaluation.metrics_for(3, ordinal=True))
     assert scores["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
     assert scores["log_loss"] == pytest.approx(math.log(3))
+    assert scores["brier_score"] == pytest.approx((2 / 3) ** 2 + 2 * (1 / 3) ** 2)
     assert scores["quadratic_weighted_kappa"] == pytest.approx(1 - 1 / 5)
 
 
@@ -201,7 +253,7 @@ def test_the_final_model_is_fitted_and_scored_with_one_native_thread() -> None:
     # Two, on a machine of one core too.
     with threadpool_limits(2):
         fitted = evaluation.fit(Threads(), problem.X, problem.y)
-        assert problem.score_holdout(fitted)
+        assert problem.ask_holdout(fitted) is not None
     assert fitted.threads_ == {1}
 
 
@@ -219,10 +271,11 @@ def test_folds_come_in_order_with_the_rows_they_scored() -> None:
 
 def test_the_holdout_is_scored_by_the_training_rows_majority() -> None:
     problem, estimator = posed("model=majority")
-    scores = problem.score_holdout(evaluation.fit(estimator, problem.X, problem.y))
+    scores = problem.score_holdout(problem.ask_holdout(evaluation.fit(estimator, problem.X, problem.y)))
     assert scores["accuracy"] == scores["majority_accuracy"] == pytest.approx((problem.y_holdout == 2).mean())
     empty, _ = posed("holdout.size=0")
-    assert empty.score_holdout(estimator) == {}
+    assert empty.ask_holdout(estimator) is None
+    assert empty.score_holdout(None) == {}
 
 
 def test_a_parameter_that_the_model_refuses_is_told() -> None:

@@ -20,6 +20,9 @@ Scores = dict[str, float]
 # Threads of a numerical library that share one computation: more of them would change the last bits of a figure.
 NATIVE_THREADS = 1
 
+# Bins in which probabilities are held against what happened, and the fewest answers of one: fewer are mostly noise.
+BINS, BIN_ROWS = 10, 10
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -61,6 +64,46 @@ def _balanced_accuracy(answers: Answers) -> float:
     return float(np.mean(recalls))
 
 
+def _brier_score(answers: Answers) -> float:
+    """Brier 1950, "Verification of forecasts expressed in terms of probability": over all classes, so from 0 to 2.
+
+    Of two classes too, where it is twice the squared error of the second one's probability.
+    """
+    labels = list(range(answers.probabilities.shape[1]))
+    return float(metrics.brier_score_loss(answers.y, answers.probabilities, labels=labels, scale_by_half=False))
+
+
+def reliability(answers: Answers) -> pd.DataFrame:
+    """How often the likeliest class is right, by the probability that it was given.
+
+    Bins of equal mass, as Nixon et al. 2019, "Measuring Calibration in Deep Learning", advise: `BINS` of them, or as
+    many as have `BIN_ROWS` answers each. Equal probabilities share a bin, so the rows' order changes nothing.
+
+    Returns
+    -------
+    DataFrame of shape (n_bins, 5)
+        `low`, `high` and `confidence` (smallest, greatest and mean probability), `accuracy`, `answers` (their number);
+        the least confident bin first.
+    """
+    confidence, right = answers.probabilities.max(axis=1), answers.y == answers.predicted
+    bins = min(BINS, max(1, len(confidence) // BIN_ROWS))
+    edges = np.unique(np.quantile(confidence, np.arange(1, bins) / bins, method="inverted_cdf"))
+    table = pd.DataFrame({"confidence": confidence, "right": right}).groupby(np.searchsorted(edges, confidence))
+    return table.agg(
+        low=("confidence", "min"),
+        high=("confidence", "max"),
+        confidence=("confidence", "mean"),
+        accuracy=("right", "mean"),
+        answers=("right", "size"),
+    )
+
+
+def _expected_calibration_error(answers: Answers) -> float:
+    """Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3, over the bins of `reliability`."""
+    bins = reliability(answers)
+    return float(np.average((bins["accuracy"] - bins["confidence"]).abs(), weights=bins["answers"]))
+
+
 # Names are scikit-learn's where it has one.
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(lambda a: metrics.accuracy_score(a.y, a.predicted)),
@@ -68,6 +111,8 @@ METRICS: dict[str, Metric] = {
     "matthews_corrcoef": Metric(lambda a: metrics.matthews_corrcoef(a.y, a.predicted)),
     "f1_macro": Metric(lambda a: metrics.f1_score(a.y, a.predicted, average="macro", zero_division=0)),
     "log_loss": Metric(_log_loss, "minimize"),
+    "brier_score": Metric(_brier_score, "minimize"),
+    "expected_calibration_error": Metric(_expected_calibration_error, "minimize"),
     "roc_auc": Metric(lambda a: metrics.roc_auc_score(a.y, a.probabilities[:, 1]), applies_to="binary"),
     "quadratic_weighted_kappa": Metric(
         lambda a: metrics.cohen_kappa_score(
