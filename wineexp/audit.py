@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from mlflow.exceptions import MlflowException
-
 from wineexp.registry import Registry
 
 # Tags of the registered model: a decision each, by number, and the number of the last one whose moves were made.
@@ -64,9 +62,8 @@ class Audit:
         return [Decision(**json.loads(text)) for text in self._texts()]
 
     def append(self, kind: str, moves: Mapping[str, list[int | None]], why: list[str], run_id: str) -> Decision:
-        """Write a decision down; `settle` makes its moves. The registered model is made where it is missing."""
-        if self._tags() is None:
-            self.registry.client.create_registered_model(self.registry.name)
+        """Write a decision down; `settle` makes its moves."""
+        self.registry.ensure()
         texts = self._texts()
         entry = Decision(
             number=len(texts) + 1,
@@ -84,7 +81,7 @@ class Audit:
 
     def settle(self) -> None:
         """Make the moves of decisions that were written down and not carried out: their process was killed."""
-        settled = int((self._tags() or {}).get(SETTLED, 0))
+        settled = int(self.registry.tags().get(SETTLED, 0))
         for entry in self.decisions()[settled:]:
             for alias, (_, to) in entry.moves.items():
                 if to is None:
@@ -111,16 +108,8 @@ class Audit:
         ]
         return found
 
-    def _tags(self) -> dict[str, str] | None:
-        try:
-            return dict(self.registry.client.get_registered_model(self.registry.name).tags)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
-
     def _texts(self) -> list[str]:
-        tags = self._tags() or {}
+        tags = self.registry.tags()
         return [tags[key] for key in sorted(tags) if key.startswith(PREFIX)]
 
 

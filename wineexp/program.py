@@ -92,7 +92,7 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
             except (_TaskFailed, Exception) as error:
                 cause = error.__cause__ if isinstance(error, _TaskFailed) else error
                 message = _explain(cause)
-                if isinstance(cause, ValueError) and not HydraConfig.initialized():
+                if isinstance(error, ValueError) and not HydraConfig.initialized():
                     # Hydra's own options do not go together.
                     message = str(cause)
                 if full or message is None:

@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> None:
     from wineexp.registry import Registry
     from wineexp.runs import Runs
 
-    with store.told(cfg.tracking.uri):
+    with store.told():
         registry = Registry(cfg.tracking.uri, cfg.registry.name)
         if cfg.history:
             show(registry)

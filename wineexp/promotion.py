@@ -22,6 +22,9 @@ from wineexp.tracking import Run
 
 log = logging.getLogger(__name__)
 
+# Tag of a promotion's run: the run that it promotes.
+SOURCE = "source.run_id"
+
 CALIBRATION = "expected_calibration_error"
 
 # Rows whose answers are stored with a version.
@@ -88,7 +91,7 @@ class Promotion:
             self.cfg.tracking.uri,
             experiment=source.experiment,
             name=f"promote {source.name}",
-            tags=record.lineage(cfg, experiment.problem, self.folder) | {"source.run_id": source.id},
+            tags=record.lineage(cfg, experiment.problem, self.folder) | {SOURCE: source.id},
             folder=self.folder,
         )
         model_id, seal = "", {}
@@ -98,6 +101,8 @@ class Promotion:
             if all(check.passed for check in checks):
                 model_id = self._stored(run, candidate)
                 seal = self.registry.seal(model_id)
+            else:
+                run.log(metrics=record.figures(candidate.folds))
         while True:
             self._demand(checks, str(run.id))
             version = self._moved(str(run.id), model_id, seal, champion, checks)
@@ -135,7 +140,6 @@ class Promotion:
         run.log(params=choices | {"split": self.choices["split"]} | leaves(experiment.cfg))
         run.log_dataset(experiment.problem, name=choices["data"])
         folds = self._followed(experiment, "candidate")
-        run.log(metrics=record.figures(folds))
         fitted = experiment.fit()
         seconds = evaluation.row_seconds(fitted, experiment.problem.X)
         costs = self.gate.costs(row_milliseconds=1000 * seconds, size=artifact.size(fitted))
@@ -211,14 +215,14 @@ class Promotion:
 
 
 def best(runs: Runs, experiment: str) -> Record:
-    """The run of an experiment with the best mean of its deciding metric.
+    """The run of an experiment with the best mean of its deciding metric; earlier promotions are no candidates.
 
     Raises
     ------
     UserError
         It has none, or they were asked different questions.
     """
-    found = [run for run in runs.many(experiment) if run.name]
+    found = [run for run in runs.many(experiment) if SOURCE not in run.tags]
     questions = {(run.metric, run.params.get("target.direction")) for run in found}
     if len(questions) != 1:
         raise UserError(f"experiment={experiment}: {len(questions)} deciding metrics; name the run with run=...")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
@@ -90,11 +90,25 @@ class Registry:
 
     def aliases(self) -> dict[str, int]:
         """Number of the version that each alias names; empty where nothing is registered."""
+        found = self._registered()
+        return {alias: int(number) for alias, number in found.aliases.items()} if found else {}
+
+    def tags(self) -> dict[str, str]:
+        """Tags of the registered model; empty where there is none yet."""
+        found = self._registered()
+        return dict(found.tags) if found else {}
+
+    def ensure(self) -> None:
+        """Make the registered model where it is missing."""
+        if self._registered() is None:
+            self.client.create_registered_model(self.name)
+
+    def _registered(self) -> RegisteredModel | None:
         try:
-            return {alias: int(number) for alias, number in self.client.get_registered_model(self.name).aliases.items()}
+            return self.client.get_registered_model(self.name)
         except MlflowException as error:
             if _is(error, RESOURCE_DOES_NOT_EXIST):
-                return {}
+                return None
             raise
 
     def find(self, word: str) -> Version | None:
@@ -144,6 +158,7 @@ class Registry:
 
     def register(self, run_id: str, model_id: str, tags: Mapping[str, str]) -> Version:
         """Make a version of a stored model; its tags are those of `seal`, and any others."""
+        self.ensure()
         return _read(
             self.client.create_model_version(self.name, f"models:/{model_id}", run_id, dict(tags), model_id=model_id)
         )

@@ -55,7 +55,7 @@ def connect(uri: str) -> str:
 
 
 @contextmanager
-def told(uri: str | None) -> Iterator[None]:
+def told() -> Iterator[None]:
     """Turn what a store fails with into a message for who can mend it.
 
     Raises
@@ -66,11 +66,13 @@ def told(uri: str | None) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise UserError(f"the store {uri} failed: {str(error).splitlines()[0]}") from error
+        raise UserError(f"the store {mlflow.get_tracking_uri()} failed: {str(error).splitlines()[0]}") from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT):
             raise
-        raise UserError(f"{error.filename or uri}: {error.strerror}; make room or give the rights") from error
+        raise UserError(
+            f"{error.filename or mlflow.get_tracking_uri()}: {error.strerror}; make room or give the rights"
+        ) from error
 
 
 @event.listens_for(Engine, "connect")
