@@ -1,10 +1,15 @@
 """Fixtures: the commands as a user gives them, each in a folder and a tracking store of its own."""
 
 import functools
+import importlib.util
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
@@ -75,3 +80,38 @@ def choices(group: str) -> list[str]:
     found = sorted(path.stem for path in (pin.ROOT / "conf" / group).glob("*.yaml"))
     assert found, f"conf/{group} holds no file"
     return found
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[str]:
+    """The URL of a database of its own, on a free port, gone afterwards."""
+    missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not found")
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("the package psycopg is not installed")
+    # PostgreSQL refuses to run as root.
+    as_nobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if os.getuid() == 0 else []
+    home = Path("/tmp") / f"postgres-{os.getpid()}"  # nobody cannot enter pytest's folders
+    home.mkdir()
+    if as_nobody:
+        shutil.chown(home, "nobody")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    where = ["-D", str(home / "data")]
+    subprocess.run([*as_nobody, "initdb", *where, "-U", "tester", "-A", "trust", "--no-sync"], check=True,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+    options = ["-p", str(port), "-k", str(home), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    with (tmp_path / "postgres.log").open("w") as log:
+        server = subprocess.Popen([*as_nobody, "postgres", *where, *options], stdout=log, stderr=log)
+        try:
+            until = time.monotonic() + 30
+            while (home / f".s.PGSQL.{port}").exists() is False:
+                assert time.monotonic() < until, "the server did not start"
+                time.sleep(0.1)
+            yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGQUIT)
+            server.wait(30)
+            shutil.rmtree(home)

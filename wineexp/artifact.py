@@ -81,6 +81,8 @@ def verify(folder: Path, expected: Mapping[str, str]) -> None:
         With every file that is missing, was added, or has other bytes.
     """
     found = manifest(folder)
+    if expected and not found:
+        raise UserError(f"none of the {len(expected)} files of the stored model is there any more")
     faults = [f"{name} is missing from the stored model" for name in sorted(expected.keys() - found.keys())]
     faults += [f"{name} was added to the stored model" for name in sorted(found.keys() - expected.keys())]
     faults += [

@@ -24,7 +24,7 @@ class Comparison:
     p_value : float
         Of the first not being better (one-sided).
     detectable : float
-        The gain that a one-sided test at level alpha would find with probability `POWER`, given how much these folds
+        The gain that would be shown, the interval lying above 0, with probability `POWER`, given how much these folds
         disagree.
     verdict : str
         Of the first: "better", "worse" or "no difference shown", as the interval lies above, below or around 0.
@@ -85,6 +85,6 @@ def paired(
         low=low,
         high=high,
         p_value=p_value,
-        detectable=float(stats.t.ppf(1 - alpha, freedom) + stats.t.ppf(POWER, freedom)) * error,
+        detectable=float(stats.t.ppf(1 - alpha / 2, freedom) + stats.t.ppf(POWER, freedom)) * error,
         verdict="better" if low > 0 else "worse" if high < 0 else "no difference shown",
     )

@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> None:
         # The page is written there, and so becomes an artifact.
         folder=folder,
     )
-    with run:
+    with store.told(), run:
         run.log(params={name: choices[name] for name in parts} | leaves(cfg))
         run.log_dataset(problem, name=choices["data"])
         path = folder / "explore.html"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from wineexp.comparison import paired
 from wineexp.errors import UserError, did_you_mean
@@ -129,7 +130,7 @@ class Gate:
         ]
 
     def _floor(self, name: str, bound: float, candidate: Evidence) -> Check:
-        mean = float(np.nanmean(candidate.scores[name]))
+        mean = float(pd.Series(candidate.scores[name]).mean())
         rising = METRICS[name].direction == "maximize"
         passed = mean >= bound if rising else mean <= bound
         told = f"{mean:.4f}, {'at least' if rising else 'at most'} {bound:g} is wanted"

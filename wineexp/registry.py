@@ -25,6 +25,9 @@ FILES, DIGEST = "model.files", "model.sha256"
 # Seconds that a process may hold the registry to itself; whoever has watched the same holder for longer takes over.
 LEASE = 20.0
 
+# Characters of somebody else's message that are passed on.
+LONGEST = 300
+
 
 @dataclass(frozen=True)
 class Version:
@@ -197,8 +200,7 @@ class Registry:
             # A destination of its own: MLflow would else write into the store, which may be read-only.
             return Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
         except (MlflowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"the files at {source} cannot be had: {reason}") from error
+            raise UserError(f"the files at {source} cannot be had: {' '.join(str(error).split())[:LONGEST]}") from error
 
     @contextmanager
     def alone(self) -> Iterator[None]:

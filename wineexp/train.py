@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> float | list[float]:
     problem = experiment.problem
 
     # Seconds to import, which a data file that cannot be had should not have to wait for.
-    from wineexp import console, evaluation, record, tracking
+    from wineexp import console, evaluation, record, store, tracking
     from wineexp.sweep import trial
 
     choices = HydraConfig.get().runtime.choices
@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> float | list[float]:
         folder=folder,
         parent=me.context.get("parent_run_id"),
     )
-    with run:
+    with store.told(), run:
         if run.id is not None:
             me.set_user_attr("run_id", run.id)
         groups = {name: choices[name] for name in GROUPS}

@@ -2,14 +2,8 @@
 
 import importlib.util
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -80,41 +74,6 @@ def test_programs_that_race_share_one_study(toy: Toy) -> None:
         output, _ = program.communicate(timeout=60)
         assert program.returncode == 0, output
     assert_whole(toy, 240)
-
-
-@pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[str]:
-    """The URL of a database of its own, on a free port, gone afterwards."""
-    missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} not found")
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("the package psycopg is not installed")
-    # PostgreSQL refuses to run as root.
-    as_nobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if os.getuid() == 0 else []
-    home = Path("/tmp") / f"postgres-{os.getpid()}"  # nobody cannot enter pytest's folders
-    home.mkdir()
-    if as_nobody:
-        shutil.chown(home, "nobody")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    where = ["-D", str(home / "data")]
-    subprocess.run([*as_nobody, "initdb", *where, "-U", "tester", "-A", "trust", "--no-sync"], check=True,
-                   stdout=subprocess.DEVNULL)  # fmt: skip
-    options = ["-p", str(port), "-k", str(home), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-    with (tmp_path / "postgres.log").open("w") as log:
-        server = subprocess.Popen([*as_nobody, "postgres", *where, *options], stdout=log, stderr=log)
-        try:
-            until = time.monotonic() + 30
-            while (home / f".s.PGSQL.{port}").exists() is False:
-                assert time.monotonic() < until, "the server did not start"
-                time.sleep(0.1)
-            yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
-        finally:
-            server.send_signal(signal.SIGQUIT)
-            server.wait(30)
-            shutil.rmtree(home)
 
 
 def test_a_study_in_postgresql_survives_a_kill(toy: Toy, postgres: str) -> None:

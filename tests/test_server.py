@@ -1,0 +1,108 @@
+"""An MLflow server on PostgreSQL, as a team shares it: trainings and promotions at once, from processes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import environment, run
+from wineexp.audit import Audit
+from wineexp.registry import Registry
+
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
+
+QUICK = ("allow=[dirty]", "split.n_repeats=1", "gate.wanted=not_worse", "gate.margin=1", "gate.calibration_margin=1")
+
+
+@pytest.fixture
+def server(tmp_path: Path, postgres: str) -> Iterator[str]:
+    """The address of an MLflow server whose records are in PostgreSQL and whose files are its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2", "--backend-store-uri", postgres]
+    files = ["--artifacts-destination", str(tmp_path / "artifacts")]
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            *where,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "2",
+        ],
+        cwd=tmp_path,
+        env=environment(tmp_path, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_TRACKING_URI=""),
+        stdout=(tmp_path / "server.log").open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, (tmp_path / "server.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def at_once(folder: Path, server: str, commands: list[tuple[str, ...]]) -> list[str]:
+    """Run programs at the same time; what each printed."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"wineexp.{program}", *overrides],
+            cwd=folder,
+            env=environment(folder, MLFLOW_TRACKING_URI=server),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for program, *overrides in commands
+    ]
+    outputs = [process.communicate(timeout=600) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), outputs
+    return [output for output, _ in outputs]
+
+
+def test_trainings_and_promotions_at_once_are_one_story(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = at_once(tmp_path, server, [("train", f"model={name}") for name in ("logreg", "xgb")])
+    ids = [output.rpartition("Recorded as run ")[2].split()[0] for output in trained]
+    at_once(tmp_path, server, [("promote", f"run={each}", *QUICK) for each in ids])
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    registry = Registry(server, "wine")
+    assert registry.aliases() == {"champion": 2, "previous": 1}
+    assert [each.moves for each in Audit(registry).decisions()] == [
+        {"champion": [None, 1]},
+        {"champion": [1, 2], "previous": [None, 1]},
+    ]
+    assert Audit(registry).faults() == []
+    assert {
+        registry.client.get_run(registry.version(number).run_id).data.tags["source.run_id"] for number in "12"
+    } == set(ids)
+    # What is stored there is what was registered.
+    registry.load(registry.version("champion"))
+    back = run(tmp_path, "promote", "rollback=true", MLFLOW_TRACKING_URI=server)
+    assert back.returncode == 0, back.stderr
+    assert registry.aliases() == {"champion": 1, "previous": 2}
