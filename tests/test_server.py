@@ -29,26 +29,15 @@ def server(tmp_path: Path, postgres: str) -> Iterator[str]:
         port = probe.getsockname()[1]
     where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2", "--backend-store-uri", postgres]
     files = ["--artifacts-destination", str(tmp_path / "artifacts")]
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            *where,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "2",
-        ],
-        cwd=tmp_path,
-        env=environment(tmp_path, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_TRACKING_URI=""),
-        stdout=(tmp_path / "server.log").open("w"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *where, *files],
+            cwd=tmp_path,
+            env=environment(tmp_path, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_TRACKING_URI=""),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 180

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import socket
 import sqlite3
@@ -18,6 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from wineexp.errors import UserError
 from wineexp.pin import ROOT
+
+# What it logs with a traceback, a failed commit, it raises as well.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def connect(uri: str) -> str:
