@@ -13,12 +13,12 @@ FLOORS = [
     ["errors", "config", "pin", "program"],
     ["data", "target", "feature", "split", "model", "evaluation", "report", "findings", "chart", "comparison", "gate"],
     ["problem", "console", "artifact", "provenance"],
-    ["experiment", "store", "page"],
+    ["experiment", "store", "page", "certificate", "worktree"],
     ["tracking"],
     ["record", "studies", "runs", "registry"],
     ["audit"],
-    ["promotion", "sweep"],
-    ["train", "explore", "promote"],
+    ["promotion", "sweep", "reproduction"],
+    ["train", "explore", "promote", "reproduce"],
 ]
 PROGRAMS = FLOORS[-1]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -81,6 +81,18 @@ class Promote:
     n_jobs: int = MISSING
 
 
+@dataclass
+class Reproduce:
+    """Frame of conf/reproduce.yaml."""
+
+    run: str = MISSING
+    strict: bool = MISSING
+    checkout: bool = MISSING
+    n_jobs: int | None = MISSING
+    tracking: Tracking = field(default_factory=Tracking)
+    registry: Registry = field(default_factory=Registry)
+
+
 def leaves(cfg: DictConfig) -> dict[str, Any]:
     """Every leaf of a config by its dotted key, as it is spelled on the command line."""
     found: dict[str, Any] = {}

@@ -7,8 +7,10 @@ import os
 import re
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
@@ -113,6 +115,28 @@ def stop(number: int, _: FrameType | None) -> NoReturn:
     signal.signal(signal.SIGALRM, lambda *_: stop(number, None))
     signal.setitimer(signal.ITIMER_REAL, 1)
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM until the end of the block; they never arrive in threads other than the main one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # Of a signal that has come already: see `stop`.
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    pending: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, _: pending.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    for late in pending:
+        signal.raise_signal(late)
 
 
 def _explain(error: BaseException | None) -> str | None:

@@ -17,6 +17,12 @@ LOCK = "requirements.txt"
 # Libraries that have a say in a figure.
 LIBRARIES = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops", "skrub", "xgboost")
 
+# The same words whatever the user's own settings of git, and however many objects a clone holds: a diff has a digest.
+DIFF = (
+    *("diff", "--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
+    *("--unified=3", "--src-prefix=a/", "--dst-prefix=b/"),
+)
+
 # Folders whose untracked files can change a figure. Others are left out of a diff: what lies about may be secret.
 CODE = ("conf", "hydra_plugins", "wineexp")
 
@@ -60,8 +66,8 @@ def diff() -> str:
     Of untracked files, those in `CODE`.
     """
     new = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE).split("\0")
-    added = [_git("diff", "--no-index", "--binary", "--", os.devnull, name, fine=(0, 1)) for name in new if name]
-    return "".join([_git("diff", "--binary", "HEAD"), *added])
+    added = [_git(*DIFF, "--no-index", "--", os.devnull, name, fine=(0, 1)) for name in new if name]
+    return "".join([_git(*DIFF, "HEAD"), *added])
 
 
 def _git(*arguments: str, fine: tuple[int, ...] = (0,)) -> str:
@@ -69,13 +75,12 @@ def _git(*arguments: str, fine: tuple[int, ...] = (0,)) -> str:
         ["git", *arguments],  # noqa: S607  git is found on the user's PATH
         cwd=ROOT,
         capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
         check=False,
     )
     if done.returncode not in fine:
         raise subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
-    return done.stdout
+    # Not by `text=True`, which would turn a changed file's line ends into its own.
+    return done.stdout.decode(errors="surrogateescape")
 
 
 @lru_cache(maxsize=1)

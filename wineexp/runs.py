@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import numpy as np
@@ -17,6 +17,8 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from wineexp import config, store
 from wineexp.errors import UserError, did_you_mean
@@ -75,21 +77,43 @@ class Record:
         UserError
             The run has no config, or another one than it was recorded with.
         """
+        recorded = self.tags.get("config.sha256")
         text = self.read("config.yaml")
-        if text is None:
-            raise UserError(f"run {self.id} ({self.name}) has no artifact config.yaml; it was not recorded by train")
-        cfg = OmegaConf.create(text.decode())
-        if not isinstance(cfg, DictConfig) or config.digest(cfg) != self.tags.get("config.sha256"):
+        if text is None or recorded is None:
+            why = "it was not recorded by train" if recorded is None else "it was deleted"
+            raise UserError(f"run {self.id} ({self.name}) has no config.yaml that can be verified; {why}")
+        try:
+            cfg: Any = OmegaConf.create(text.decode())
+            found = config.digest(cfg)
+        # What is not even a config: no text, no YAML, a list.
+        except (ValueError, TypeError, YAMLError, OmegaConfBaseException):
+            found = None
+        if found != recorded:
             raise UserError(
                 f"config.yaml of run {self.id} is not the config that the run was recorded with: its digest differs "
-                f"from the tag config.sha256={self.tags.get('config.sha256')}; nothing is built from it"
+                f"from the tag config.sha256={recorded}; nothing is built from it"
             )
-        return cfg
+        return cast(DictConfig, cfg)
 
     def predictions(self) -> pd.DataFrame | None:
-        """The table that `Problem.predictions` made; None where the run recorded none, as a sweep's trial."""
+        """The table that `Problem.predictions` made; None where the run recorded none, as a sweep's trial.
+
+        Raises
+        ------
+        UserError
+            The artifact is no Parquet file, or not of that table.
+        """
         content = self.read("predictions.parquet")
-        return None if content is None else pd.read_parquet(io.BytesIO(content))
+        if content is None:
+            return None
+        try:
+            table = pd.read_parquet(io.BytesIO(content))
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"predictions.parquet of run {self.id} cannot be read: {reason}") from error
+        if [str(table.dtypes.get(name)) for name in ("fold", "row")] != ["int64", "int64"]:
+            raise UserError(f"predictions.parquet of run {self.id} has no whole-number columns fold and row")
+        return table
 
     def importance(self) -> pd.DataFrame | None:
         """Drops of the deciding metric: one row a feature, one column a repeat; None where none were recorded."""

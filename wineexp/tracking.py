@@ -1,13 +1,10 @@
 """The record of a run in MLflow: opened, filled and closed with an honest status."""
 
-import signal
 import tempfile
-import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +24,7 @@ from sklearn.pipeline import Pipeline
 from wineexp import artifact, store
 from wineexp.errors import UserError
 from wineexp.problem import Problem
+from wineexp.program import uninterrupted
 from wineexp.provenance import LIBRARIES
 
 MAX_TAG = 1000
@@ -78,7 +76,7 @@ class Run:
             self.uri = store.connect(self.uri)
             mlflow.set_experiment(experiment_id=store.experiment_id(self.uri, self.experiment))
             try:
-                with _uninterrupted():
+                with uninterrupted():
                     self.id = mlflow.start_run(
                         run_name=self.name, tags=self.tags, parent_run_id=self.parent
                     ).info.run_id
@@ -93,7 +91,7 @@ class Run:
         if self.id is None:
             return
         status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
-        with _uninterrupted():
+        with uninterrupted():
             try:
                 mlflow.log_artifacts(str(self.folder))
                 if error is not None and kind is not None:
@@ -201,25 +199,3 @@ class Run:
         for model in client.search_logged_models([experiment], f"source_run_id = '{self.id}'"):
             if model.status == LoggedModelStatus.PENDING:
                 client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the end of the block; they never arrive in threads other than the main one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # Of a signal that has come already: see wineexp.program.stop.
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    pending: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda number, _: pending.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    for late in pending:
-        signal.raise_signal(late)

@@ -1,0 +1,109 @@
+"""Train a recorded run again and certify that its figures come out the same: `python -m wineexp.reproduce run=ID`."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from wineexp.config import Reproduce
+from wineexp.errors import UserError
+from wineexp.program import program
+
+if TYPE_CHECKING:
+    from wineexp.certificate import Line
+    from wineexp.runs import Record
+
+log = logging.getLogger(__name__)
+
+CERTIFICATE = ("certificate.json", "certificate.txt")
+
+
+@program(Reproduce)
+def main(cfg: DictConfig) -> None:
+    """Find the run, hold code, data and libraries against its record, train, compare, certify."""
+    from wineexp import reproduction, runs
+
+    if cfg.tracking.uri is None:
+        raise UserError("tracking=off: a run is reproduced from its record; name the store that it is in")
+    store = runs.Runs(cfg.tracking.uri, cfg.registry.name)
+    record = store.one(cfg.run)
+    recorded = record.config()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if cfg.checkout:
+        sys.exit(elsewhere(record, store.uri, cfg, folder))
+    binding, _ = reproduction.facts(record)
+    differing = [line for line in binding if not line.equal]
+    if differing and cfg.strict:
+        raise UserError(refusal(record, differing))
+    for line in differing:
+        log.warning("not as recorded: %s", line)
+    if cfg.n_jobs is not None:
+        recorded.n_jobs = cfg.n_jobs
+    certificate = reproduction.certify(record, recorded, store.uri)
+    for name, text in zip(CERTIFICATE, (certificate.json(), certificate.text()), strict=True):
+        (folder / name).write_text(text, encoding="utf-8")
+    log.info(certificate.text())
+    log.info("Certificate: %s", folder / CERTIFICATE[1])
+    if certificate.first is not None:
+        raise UserError(f"run {record.id}: {certificate.verdict}")
+
+
+def refusal(record: "Record", differing: "list[Line]") -> str:
+    """Every difference, and three ways on."""
+    commit = record.tags.get("git.commit")
+    here = f"git checkout {commit}, " if commit else ""
+    return "\n".join(
+        [
+            f"run {record.id} ({record.name}) was recorded with something else than what is here:",
+            *(f"  - {line}" for line in differing),
+            f"Go there yourself: {here}apply the artifact git.diff where there is one, install its requirements.txt; "
+            "or say checkout=true, which does it in a throw-away copy; or strict=false, to train all the same.",
+        ]
+    )
+
+
+def elsewhere(record: "Record", uri: str, cfg: DictConfig, folder: Path) -> int:
+    """Reproduce in a worktree of the recorded code; gives the exit code there."""
+    import hashlib
+    import os
+    import shutil
+    from urllib.parse import urlsplit
+
+    from wineexp import certificate, worktree
+
+    commit, told = record.tags.get("git.commit"), record.tags.get("git.diff.sha256")
+    if commit is None:
+        raise UserError(f"run {record.id} was recorded where there was no git: no commit of it can be checked out")
+    diff = b"" if told in (None, certificate.NO_DIFF) else record.read("git.diff")
+    if diff is None or (told is not None and hashlib.sha256(diff).hexdigest() != told):
+        raise UserError(f"git.diff of run {record.id} is not the one that its tag git.diff.sha256={told} tells of")
+    with worktree.checkout(commit, diff) as tree:
+        if not (tree / "wineexp/reproduce.py").is_file():
+            raise UserError(f"commit {commit} of run {record.id} predates wineexp.reproduce: it cannot do this itself")
+        python = worktree.interpreter(tree, record.tags, strict=cfg.strict)
+        output = "outputs/reproduce"
+        command = [
+            *(python, "-m", "wineexp.reproduce", f"run={record.id}", f"strict={cfg.strict}"),
+            *(f"n_jobs={'null' if cfg.n_jobs is None else cfg.n_jobs}", f"hydra.run.dir={output}"),
+        ]
+        # HYDRA_FULL_ERROR was set by this program's own start, not by its user.
+        environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"} | {
+            "PYTHONPATH": str(tree),
+            # A folder's path would mean another one there.
+            "MLFLOW_TRACKING_URI": uri if urlsplit(uri).scheme else str(Path(uri).absolute()),
+        }
+        log.info("Reproducing in %s, at commit %s.", tree, commit)
+        sys.stdout.flush()
+        code = worktree.call(command, tree, environment)
+        for name in CERTIFICATE:
+            if (tree / output / name).exists():
+                shutil.copyfile(tree / output / name, folder / name)
+                log.info("Certificate: %s", folder / name)
+    return code
+
+
+if __name__ == "__main__":
+    main()
