@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -101,7 +102,7 @@ def _columns(title: str, lines: list[Line]) -> str:
     told = {True: "yes", False: "NO"}
     rows = [
         (title, "recorded", "now", "equal"),
-        *((line.name, line.recorded or "-", line.now or "-", told[line.equal]) for line in lines),
+        *((line.name, _short(line.recorded), _short(line.now), told[line.equal]) for line in lines),
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -109,15 +110,22 @@ def _columns(title: str, lines: list[Line]) -> str:
     )
 
 
+def _short(side: str | None) -> str:
+    """What a column has room for: of a long digest its beginning; the JSON has all of it."""
+    return "-" if side is None else re.sub("^([0-9a-f]{16})[0-9a-f]{17,}$", r"\1…", side)
+
+
 def facts(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[Line], list[Line]]:
     """The binding facts and the machine's, from a run's tags and from those that a run would get here.
 
     Trees without a diff are of their commit's code, whatever else lies about in them; without git, nobody knows.
     """
-    sides: list[dict[str, str | None]] = [
-        {"git.diff.sha256": NO_DIFF if "git.commit" in tags else None} | {**tags} | _libraries(tags)
-        for tags in (recorded, now)
-    ]
+    sides: list[dict[str, str]] = []
+    for tags in (recorded, now):
+        side = {**tags, **_libraries(tags)}
+        if "git.commit" in tags and tags.get("git.diff.sha256", NO_DIFF) == NO_DIFF:
+            side["git.diff.sha256"] = "no diff"
+        sides.append(side)
     libraries = sorted({name for side in sides for name in side if name.startswith("library ")})
     binding, machine = (
         [Line(name, sides[0].get(name), sides[1].get(name)) for name in names]
@@ -185,11 +193,11 @@ def compare(recorded: Side, now: Side, *, n_folds: int) -> tuple[list[Line], lis
         differing += [line for line in scores if not line.equal]
         compared += len(scores)
         if rows is not None and fold in answered:
-            sides = [side.xs(fold, level="fold") for side in rows]
+            sides: list[Any] = [side.xs(fold, level="fold") for side in rows]
             figures.append(Line(f"{title} answers", *map(_digest, sides)))
             differing += _cells(title, *sides)
             compared += sides[0].size
-    means = list(_scores(recorded, now, "cv/", 0, "mean"))
+    means = list(_scores(recorded, now, "cv/", 0, "cv"))
     return figures + means, differing + [line for line in means if not line.equal], compared + len(means)
 
 
@@ -223,7 +231,7 @@ def _rows(recorded: pd.DataFrame | None, now: pd.DataFrame | None) -> tuple[pd.D
     return first, second
 
 
-def _digest(answers: Any) -> str:
+def _digest(answers: pd.DataFrame) -> str:
     kept = answers[(answers != "").any(axis=1)]
     return f"{len(kept)} rows {hashlib.sha256(kept.to_csv().encode()).hexdigest()[:16]}"
 

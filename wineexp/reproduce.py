@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from wineexp.config import Reproduce
 from wineexp.errors import UserError
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CERTIFICATE = ("certificate.json", "certificate.txt")
-
 
 @program(Reproduce)
 def main(cfg: DictConfig) -> None:
     """Find the run, hold code, data and libraries against its record, train, compare, certify."""
     from wineexp import reproduction, runs
 
+    if OmegaConf.is_missing(cfg, "run"):
+        raise UserError("run=: which one? run=ID, a version or an alias of the registered model, or a study's name")
     if cfg.tracking.uri is None:
         raise UserError("tracking=off: a run is reproduced from its record; name the store that it is in")
     store = runs.Runs(cfg.tracking.uri, cfg.registry.name)
@@ -43,10 +43,10 @@ def main(cfg: DictConfig) -> None:
     if cfg.n_jobs is not None:
         recorded.n_jobs = cfg.n_jobs
     certificate = reproduction.certify(record, recorded, store.uri)
-    for name, text in zip(CERTIFICATE, (certificate.json(), certificate.text()), strict=True):
-        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "certificate.json").write_text(certificate.json(), encoding="utf-8")
+    (folder / "certificate.txt").write_text(certificate.text(), encoding="utf-8")
     log.info(certificate.text())
-    log.info("Certificate: %s", folder / CERTIFICATE[1])
+    log.info("Certificate: %s", folder / "certificate.txt")
     if certificate.first is not None:
         raise UserError(f"run {record.id}: {certificate.verdict}")
 
@@ -66,28 +66,20 @@ def refusal(record: "Record", differing: "list[Line]") -> str:
 
 
 def elsewhere(record: "Record", uri: str, cfg: DictConfig, folder: Path) -> int:
-    """Reproduce in a worktree of the recorded code; gives the exit code there."""
-    import hashlib
+    """Reproduce in a worktree of the recorded code, which writes its certificate here; gives the exit code there."""
     import os
-    import shutil
     from urllib.parse import urlsplit
 
-    from wineexp import certificate, worktree
+    from wineexp import worktree
 
-    commit, told = record.tags.get("git.commit"), record.tags.get("git.diff.sha256")
-    if commit is None:
-        raise UserError(f"run {record.id} was recorded where there was no git: no commit of it can be checked out")
-    diff = b"" if told in (None, certificate.NO_DIFF) else record.read("git.diff")
-    if diff is None or (told is not None and hashlib.sha256(diff).hexdigest() != told):
-        raise UserError(f"git.diff of run {record.id} is not the one that its tag git.diff.sha256={told} tells of")
+    commit, diff = code(record)
     with worktree.checkout(commit, diff) as tree:
         if not (tree / "wineexp/reproduce.py").is_file():
             raise UserError(f"commit {commit} of run {record.id} predates wineexp.reproduce: it cannot do this itself")
-        python = worktree.interpreter(tree, record.tags, strict=cfg.strict)
-        output = "outputs/reproduce"
         command = [
-            *(python, "-m", "wineexp.reproduce", f"run={record.id}", f"strict={cfg.strict}"),
-            *(f"n_jobs={'null' if cfg.n_jobs is None else cfg.n_jobs}", f"hydra.run.dir={output}"),
+            *(worktree.interpreter(tree, record.tags, strict=cfg.strict), "-m", "wineexp.reproduce"),
+            *(f"run={record.id}", f"strict={cfg.strict}", f"n_jobs={'null' if cfg.n_jobs is None else cfg.n_jobs}"),
+            *("hydra.run.dir='{}'".format(str(folder).replace("'", "\\'")), "hydra.output_subdir=null"),
         ]
         # HYDRA_FULL_ERROR was set by this program's own start, not by its user.
         environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"} | {
@@ -97,12 +89,27 @@ def elsewhere(record: "Record", uri: str, cfg: DictConfig, folder: Path) -> int:
         }
         log.info("Reproducing in %s, at commit %s.", tree, commit)
         sys.stdout.flush()
-        code = worktree.call(command, tree, environment)
-        for name in CERTIFICATE:
-            if (tree / output / name).exists():
-                shutil.copyfile(tree / output / name, folder / name)
-                log.info("Certificate: %s", folder / name)
-    return code
+        return worktree.call(command, tree, environment)
+
+
+def code(record: "Record") -> tuple[str, bytes]:
+    """The commit and the diff that a run was recorded with, the diff verified."""
+    import hashlib
+
+    from wineexp.certificate import NO_DIFF
+
+    commit, told = record.tags.get("git.commit"), record.tags.get("git.diff.sha256", NO_DIFF)
+    if commit is None:
+        raise UserError(f"run {record.id} was recorded where there was no git: no commit of it can be checked out")
+    diff = b"" if told == NO_DIFF else record.read("git.diff")
+    if diff is None:
+        raise UserError(f"git.diff of run {record.id}, without which commit {commit} is not its code, was deleted")
+    if hashlib.sha256(diff).hexdigest() != told:
+        raise UserError(
+            f"git.diff of run {record.id} is not the one that it was recorded with: its digest differs from the tag "
+            f"git.diff.sha256={told}; it is not applied"
+        )
+    return commit, diff
 
 
 if __name__ == "__main__":

@@ -248,7 +248,8 @@ class Runs:
         return Record(
             id=run.info.run_id,
             name=run.info.run_name or "",
-            experiment=self._experiments[run.info.experiment_id],
+            # One that was deleted with its runs is not listed.
+            experiment=self._experiments.get(run.info.experiment_id, ""),
             status=run.info.status,
             params=dict(run.data.params),
             tags=dict(run.data.tags),
