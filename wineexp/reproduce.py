@@ -22,12 +22,13 @@ log = logging.getLogger(__name__)
 @program(Reproduce)
 def main(cfg: DictConfig) -> None:
     """Find the run, hold code, data and libraries against its record, train, compare, certify."""
-    from wineexp import reproduction, runs
-
     if OmegaConf.is_missing(cfg, "run"):
         raise UserError("run=: which one? run=ID, a version or an alias of the registered model, or a study's name")
     if cfg.tracking.uri is None:
         raise UserError("tracking=off: a run is reproduced from its record; name the store that it is in")
+
+    from wineexp import reproduction, runs
+
     store = runs.Runs(cfg.tracking.uri, cfg.registry.name)
     record = store.one(cfg.run)
     recorded = record.config()
