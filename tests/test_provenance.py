@@ -34,6 +34,7 @@ def test_a_clean_tree_is_its_commit(checkout: Path) -> None:
 def test_the_diff_makes_the_changed_tree_from_its_commit(checkout: Path, tmp_path: Path) -> None:
     (checkout / "wineexp/train.py").write_text("second, na\u00efve\n")
     (checkout / "wineexp/new.bin").write_bytes(bytes(range(256)))
+    (checkout / "wineexp/crlf.txt").write_bytes(b"ends as elsewhere\r\n")
     (checkout / "secret.txt").write_text("a password\n")
     tags = provenance.code()
     assert tags["git.dirty"] == "true"
@@ -43,8 +44,18 @@ def test_the_diff_makes_the_changed_tree_from_its_commit(checkout: Path, tmp_pat
     git(tmp_path / "again", "apply", stdin=diff)
     assert (tmp_path / "again/wineexp/train.py").read_text() == "second, na\u00efve\n"
     assert (tmp_path / "again/wineexp/new.bin").read_bytes() == bytes(range(256))
+    assert (tmp_path / "again/wineexp/crlf.txt").read_bytes() == b"ends as elsewhere\r\n"
     (checkout / "wineexp/train.py").write_text("third\n")
     assert provenance.code()["git.diff.sha256"] != tags["git.diff.sha256"]
+
+
+def test_the_diff_is_the_same_whatever_its_user_likes_to_see(checkout: Path) -> None:
+    (checkout / "wineexp/train.py").write_text("second\n")
+    (checkout / "wineexp/new.py").write_text("new\n")
+    plain = provenance.diff()
+    for setting in ("color.ui=always", "diff.noprefix=true", "diff.context=0", "core.abbrev=12"):
+        git(checkout, "config", *setting.split("="))
+    assert provenance.diff() == plain
 
 
 def test_without_git_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

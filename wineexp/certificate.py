@@ -184,7 +184,8 @@ def compare(recorded: Side, now: Side, *, n_folds: int) -> tuple[list[Line], lis
     rows = _rows(recorded.answers, now.answers)
     answered = set() if rows is None else set(rows[0].index.get_level_values("fold"))
     # The holdout stands for itself below any fold's number, and is told last.
-    for fold in (*sorted({*range(n_folds), *answered} - {HOLDOUT}), HOLDOUT):
+    scored = range(max(n_folds, *map(len, recorded.scores.values())))
+    for fold in (*sorted({*scored, *answered} - {HOLDOUT}), HOLDOUT):
         title, name, step = f"fold {fold + 1}/{n_folds}", "fold/", fold
         if fold == HOLDOUT:
             title, name, step = "holdout", "holdout/", 0

@@ -100,6 +100,8 @@ def _bring_data(tree: Path) -> None:
     """Copy the data files that lie here and that the worktree's own pins ask for."""
     for dvc_file in sorted((tree / "data").rglob("*.dvc")):
         pinned = pin.read(dvc_file)
+        if not pinned.path.resolve().is_relative_to(tree.resolve()):
+            continue
         here = ROOT / pinned.path.relative_to(tree)
         if here.is_file() and hashlib.md5(here.read_bytes(), usedforsecurity=False).hexdigest() == pinned.md5:
             shutil.copyfile(here, pinned.path)
