@@ -93,6 +93,21 @@ class Reproduce:
     registry: Registry = field(default_factory=Registry)
 
 
+@dataclass
+class Compare:
+    """Frame of conf/compare.yaml."""
+
+    experiment: str | None = MISSING
+    # A list, or one word.
+    runs: Any = MISSING
+    lineage: str | None = MISSING
+    format: str = MISSING
+    alpha: float = MISSING
+    limit: int | None = MISSING
+    tracking: Tracking = field(default_factory=Tracking)
+    registry: Registry = field(default_factory=Registry)
+
+
 def leaves(cfg: DictConfig) -> dict[str, Any]:
     """Every leaf of a config by its dotted key, as it is spelled on the command line."""
     found: dict[str, Any] = {}

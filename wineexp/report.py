@@ -37,12 +37,36 @@ def confusion(y: npt.NDArray[np.intp], predicted: npt.NDArray[np.intp], classes:
     return figure
 
 
+def reliability(
+    y: npt.NDArray[np.intp], predicted: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """What was expected and what came true, in up to ten equally full bins of confidence.
+
+    Of two classes, the second one's probability; of more, the likeliest one's.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+    predicted : ndarray of shape (n_samples, n_classes)
+
+    Returns
+    -------
+    expected, observed : ndarrays of shape (n_bins,)
+    """
+    if predicted.shape[1] == 2:
+        confidence, happened = predicted[:, 1], y == 1
+    else:
+        confidence, happened = predicted.max(axis=1), y == predicted.argmax(axis=1)
+    observed, expected = calibration_curve(happened, confidence, n_bins=10, strategy="quantile")
+    return expected, observed
+
+
 def probabilities(y: npt.NDArray[np.intp], predicted: npt.NDArray[np.float64], classes: list[str]) -> Figure:
     """Reliability of the probabilities (n_samples, n_classes), and for two classes the ROC curve."""
     binary = len(classes) == 2
     figure, axes = _figure("Probabilities, out of fold", panels=1 + binary)
     if binary:
-        confidence, happened, label = predicted[:, 1], y == 1, f"probability of {classes[1]}"
+        confidence, happened = predicted[:, 1], y == 1
         if 0 < happened.sum() < len(happened):
             false_positive, true_positive, _ = roc_curve(happened, confidence)
             area = roc_auc_score(happened, confidence)
@@ -50,12 +74,10 @@ def probabilities(y: npt.NDArray[np.intp], predicted: npt.NDArray[np.float64], c
         axes[1].plot([0, 1], [0, 1], color="grey", linestyle=":")
         axes[1].set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
         axes[1].legend(loc="lower right", frameon=False)
-    else:
-        answer = predicted.argmax(axis=1)
-        confidence, happened, label = predicted.max(axis=1), y == answer, "probability of the likeliest class"
-    observed, expected = calibration_curve(happened, confidence, n_bins=10, strategy="quantile")
+    expected, observed = reliability(y, predicted)
     axes[0].plot([0, 1], [0, 1], color="grey", linestyle=":")
     axes[0].plot(expected, observed, color=WINE, marker="o")
+    label = f"probability of {classes[1] if binary else 'the likeliest class'}"
     axes[0].set(xlabel=label, ylabel="how often it was so", title="Calibration", xlim=(0, 1), ylim=(0, 1))
     return figure
 

@@ -167,9 +167,21 @@ class Runs:
         raise self._unknown(word)
 
     def many(self, word: str) -> list[Record]:
-        """The finished runs behind a word: as `one`, and of a study its trials, of an experiment all.
+        """The finished runs `behind` a word that scored something.
 
-        Runs that scored nothing are left out.
+        Raises
+        ------
+        UserError
+            The word names nothing.
+        """
+        return [
+            record
+            for record in self.behind(word)
+            if record.status == "FINISHED" and f"cv/{record.metric}" in record.metrics
+        ]
+
+    def behind(self, word: str) -> list[Record]:
+        """All runs behind a word, however they ended: as `one`, and of a study its trials, of an experiment all.
 
         Raises
         ------
@@ -179,12 +191,10 @@ class Runs:
         if (record := self._named(word)) is not None:
             return [record]
         if study := self._study(word):
-            found = [run for each in study for run in self.children(each)]
-        elif word in self._experiments.values():
-            found = self._search([key for key, name in self._experiments.items() if name == word])
-        else:
-            raise self._unknown(word)
-        return [record for record in found if record.status == "FINISHED" and f"cv/{record.metric}" in record.metrics]
+            return [run for each in study for run in self.children(each)]
+        if word in self._experiments.values():
+            return self._search([key for key, name in self._experiments.items() if name == word])
+        raise self._unknown(word)
 
     def children(self, study: Record) -> list[Record]:
         """The runs of a study's trials, the latest first."""

@@ -1,0 +1,116 @@
+"""Rank recorded runs, or follow one back to its data: `python -m wineexp.compare experiment=cultivar-cultivar`."""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig
+
+from wineexp.config import Compare
+from wineexp.errors import UserError, did_you_mean
+from wineexp.program import program
+
+if TYPE_CHECKING:
+    from wineexp.runs import Record, Runs
+
+log = logging.getLogger(__name__)
+
+FORMATS = ["table", "html", "csv", "json"]
+
+
+@program(Compare)
+def main(cfg: DictConfig) -> None:
+    """Find the runs, rank like with like, show it; or tell where one run comes from."""
+    check(cfg)
+    from wineexp.runs import Runs
+
+    runs = Runs(cfg.tracking.uri, cfg.registry.name)
+    if cfg.lineage is not None:
+        from wineexp import ancestry
+
+        origin = ancestry.trace(cfg.lineage, runs)
+        print(json.dumps(origin, indent=2) if cfg.format == "json" else ancestry.tree(origin))
+        return
+
+    from wineexp import ranking
+
+    rankings, left_out = ranking.rank(chosen(cfg, runs), alpha=cfg.alpha, limit=cfg.limit)
+    if not rankings:
+        told = "; ".join(f"{number} {reason}" for reason, number in left_out.items()) or "no run of a model is recorded"
+        raise UserError(f"there is nothing to rank in {runs.uri}: {told}; `python -m wineexp.train` records a run")
+    if cfg.format == "html":
+        from wineexp import scoreboard
+
+        studies = {record.parent for each in rankings for record in each.records if record.parent}
+        path = Path(HydraConfig.get().runtime.output_dir) / "compare.html"
+        page = scoreboard.render(rankings, left_out, {study: runs.one(study).name for study in studies})
+        path.write_text(page, encoding="utf-8")
+        print(f"Open the page: {path}")
+        return
+    from wineexp import listing
+
+    listing.FORMS[cfg.format](rankings, left_out)
+
+
+def check(cfg: DictConfig) -> None:
+    """Hold the config's values against their rules.
+
+    Raises
+    ------
+    UserError
+        With every one that breaks its rule.
+    """
+    faults = []
+    if cfg.tracking.uri is None:
+        faults.append("tracking=off: nothing is recorded there that could be compared; choose another tracking=")
+    if cfg.format not in FORMATS:
+        faults.append(f"format={cfg.format}: no such format; {did_you_mean(cfg.format, FORMATS)}")
+    elif cfg.lineage is not None and cfg.format not in ("table", "json"):
+        faults.append(f"format={cfg.format}: a lineage is told as a tree (format=table) or as format=json")
+    if not 0 < cfg.alpha < 1:
+        faults.append(f"alpha={cfg.alpha}: 0 < alpha < 1 must hold")
+    if cfg.limit is not None and cfg.limit < 1:
+        faults.append(f"limit={cfg.limit}: limit >= 1 must hold, or limit=null for all")
+    if isinstance(cfg.runs, DictConfig):
+        faults.append(f"runs={cfg.runs}: a list is wanted, 'runs=[champion,2]'")
+    if sum(cfg[name] is not None for name in ("experiment", "runs", "lineage")) > 1:
+        faults.append("experiment=, runs= and lineage= exclude each other; give one of them")
+    if faults:
+        raise UserError(*faults)
+
+
+def chosen(cfg: DictConfig, runs: "Runs") -> "list[Record]":
+    """The runs that the config names; by default those of the only experiment there is.
+
+    Raises
+    ------
+    UserError
+        With every name that nothing goes by, or because there is no experiment or more than one.
+    """
+    if cfg.runs is not None:
+        words = cfg.runs if isinstance(cfg.runs, ListConfig) else [cfg.runs]
+        found: list[Record] = []
+        faults: list[str] = []
+        for word in words:
+            try:
+                found += runs.behind(str(word))
+            except UserError as error:
+                faults += error.faults
+        if faults:
+            raise UserError(*faults)
+        return found
+    known = runs.experiments()
+    if not known:
+        raise UserError(f"{runs.uri} holds no runs; `python -m wineexp.train` records one")
+    if cfg.experiment is None and len(known) > 1:
+        raise UserError(f"{runs.uri} holds several experiments; give experiment=, one of {', '.join(sorted(known))}")
+    experiment = cfg.experiment or known[0]
+    if experiment not in known:
+        raise UserError(f"experiment={experiment}: {runs.uri} holds no runs of it; {did_you_mean(experiment, known)}")
+    return runs.behind(experiment)
+
+
+if __name__ == "__main__":
+    main()

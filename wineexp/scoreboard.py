@@ -1,0 +1,179 @@
+"""The page on rankings of runs: one HTML file that needs no network, no server and no other file."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wineexp import account, layout, report, scorechart
+from wineexp.problem import HOLDOUT
+from wineexp.ranking import Ranking, Row, pruned, score
+from wineexp.runs import Record
+
+# Runs whose folds are drawn: more lines could not be followed.
+LEADERS = 8
+# Parameters in the parallel coordinates: more axes would not be told apart.
+AXES = 9
+# Whose differences are no doing of the model's.
+SHARED = ("data", "target", "split", "holdout", "tracking", "n_jobs", "feature.", "model.random_state", "model._")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A run that recorded its answers: out-of-fold, as codes of the classes."""
+
+    name: str
+    record: Record
+    labels: list[str]
+    y: npt.NDArray[np.intp]
+    predicted: npt.NDArray[np.intp]
+    probabilities: npt.NDArray[np.float64]
+
+    @property
+    def confusion(self) -> pd.DataFrame:
+        """Answers of each true class (rows) by predicted class: (n_classes, n_classes)."""
+        codes = pd.RangeIndex(len(self.labels))
+        counts = pd.crosstab(self.y, self.predicted).reindex(index=codes, columns=codes, fill_value=0)
+        return pd.DataFrame(counts.to_numpy(), self.labels, self.labels)
+
+
+def render(rankings: list[Ranking], left_out: dict[str, int], studies: Mapping[str, str]) -> str:
+    """The page as HTML.
+
+    Parameters
+    ----------
+    rankings, left_out
+        As `ranking.rank` gives them.
+    studies : mapping of str to str
+        Names of studies by the ids of their runs.
+    """
+    return layout.template("scoreboard.html").render(
+        boards=[_board(ranking, studies) for ranking in rankings], omissions=account.omissions(left_out)
+    )
+
+
+def _board(ranking: Ranking, studies: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that the template shows of one ranking; a chart is None where there is too little to draw."""
+    ranked = [row for row in ranking.rows if row.rank is not None]
+    paired = [row for row in ranking.rows if row.comparison is not None]
+    answered = _answered(ranked)
+    drops = {each.name: table for each in answered if (table := each.record.importance()) is not None}
+    names = _names(ranking.rows)
+    board: dict[str, Any] = {
+        "ranking": ranking,
+        "names": names,
+        "subtitle": account.subtitle(ranking),
+        "lead": account.lead(ranking),
+        "caveat": account.caveat(ranking),
+        "level": account.level(ranking),
+        "differences": [account.difference(row) for row in ranking.rows],
+        "forest": scorechart.forest(
+            [names[row.record.id] for row in paired],
+            [row.comparison for row in paired if row.comparison],
+            ranking.metric,
+        )
+        if paired
+        else None,
+        "by_fold": _by_fold(ranking, names),
+        "studies": {studies.get(key, key): image for key, image in _studies(ranking).items()},
+        "answered": answered,
+        "calibration": _calibration(answered),
+        "importances": scorechart.importances(drops, ranking.metric) if drops else None,
+        "parallel": _parallel(ranking),
+    }
+    # The parts that have something to show, for the navigation.
+    parts = {
+        "verdicts": "forest",
+        "folds": "by_fold",
+        "learning": "studies",
+        "answers": "answered",
+        "importances": "importances",
+        "parameters": "parallel",
+    }
+    return board | {"parts": ["runs", *(part for part, key in parts.items() if board[key])]}
+
+
+def _names(rows: list[Row]) -> dict[str, str]:
+    """A name for each run by its id, told apart by rank where two have the same."""
+    names = [row.record.name for row in rows]
+    return {
+        row.record.id: row.record.name
+        if names.count(row.record.name) == 1
+        else f"{row.record.name} {row.record.id[:4]}"
+        for row in rows
+    }
+
+
+def _by_fold(ranking: Ranking, names: dict[str, str]) -> str | None:
+    leaders = ranking.compared[:LEADERS]
+    if not leaders or leaders[0].n_folds < 2:
+        return None
+    return scorechart.by_fold([names[row.record.id] for row in leaders], [row.folds for row in leaders], ranking.metric)
+
+
+def _studies(ranking: Ranking) -> dict[str, str]:
+    """The learning of each study, by its run's id."""
+    trials: dict[str, dict[int, float]] = defaultdict(dict)
+    for record in ranking.records:
+        if record.parent and "trial" in record.tags and not pruned(record):
+            trials[record.parent][int(record.tags["trial"])] = score(record)
+    return {
+        parent: scorechart.learning(pd.Series(found).sort_index(), ranking.direction, ranking.metric)
+        for parent, found in trials.items()
+        if len(found) > 1
+    }
+
+
+def _answered(ranked: list[Row]) -> list[Answered]:
+    """The best two that recorded their answers, which a sweep's trials do not."""
+    found: list[Answered] = []
+    for row in ranked:
+        table = row.record.predictions() if row.record.model_id else None
+        if table is None:
+            continue
+        table = table[table["fold"] != HOLDOUT]
+        columns = [str(name) for name in table if str(name).startswith("probability ")]
+        labels = [name.removeprefix("probability ") for name in columns]
+        codes = pd.Index(labels)
+        found.append(
+            Answered(
+                name=f"{row.record.name} (rank {row.rank}{'' if not found else ', ' + row.record.id[:4]})",
+                record=row.record,
+                labels=labels,
+                y=codes.get_indexer(pd.Index(table["true"])),
+                predicted=codes.get_indexer(pd.Index(table["predicted"])),
+                probabilities=table[columns].to_numpy(),
+            )
+        )
+        if len(found) == 2:
+            break
+    return found
+
+
+def _calibration(answered: list[Answered]) -> str | None:
+    if not answered:
+        return None
+    labels = answered[0].labels
+    return scorechart.calibration(
+        {each.name: report.reliability(each.y, each.probabilities) for each in answered},
+        f"probability of {labels[1] if len(labels) == 2 else 'the likeliest class'}",
+    )
+
+
+def _parallel(ranking: Ranking) -> str | None:
+    rows = [row.record for row in ranking.rows if row.rank is not None]
+    table = pd.DataFrame([record.params for record in rows])
+    telling = [
+        name for name in map(str, table) if not name.startswith(SHARED) and name != "seed" and table[name].nunique() > 1
+    ]
+    # Those that most runs have, and of them the choices of groups first.
+    telling = sorted(telling, key=lambda name: (-table[name].notna().sum(), "." in name, name))[:AXES]
+    if len(rows) < 2 or len(telling) < 2:
+        return None
+    scores = np.array([score(record) for record in rows]) * (1 if ranking.direction == "maximize" else -1)
+    # By rank, since one hopeless run would make all others look alike.
+    return scorechart.parallel(table[telling], pd.Series(scores).rank(pct=True))
