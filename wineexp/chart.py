@@ -24,8 +24,9 @@ PALETTE = {
 }
 
 # Matplotlib draws in these, and they are then replaced by the names above, which the style sheet gives colours to.
-INK, SOFT, LINE, WINE, ROSE, WATER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
-NAMES = {INK: "ink", SOFT: "soft", LINE: "line", WINE: "wine", ROSE: "rose", WATER: "water"}
+INK, SOFT, LINE, WINE, ROSE = "#010101", "#020202", "#030303", "#040404", "#050505"
+WATER, GROUND = "#060606", "#070707"
+NAMES = {INK: "ink", SOFT: "soft", LINE: "line", WINE: "wine", ROSE: "rose", WATER: "water", GROUND: "ground"}
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",

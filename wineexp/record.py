@@ -40,6 +40,44 @@ def figures(folds: list[evaluation.Fold]) -> dict[str, float | list[float]]:
     )
 
 
+def note(
+    groups: Mapping[str, str],
+    problem: Problem,
+    folds: list[evaluation.Fold],
+    holdout: evaluation.Scores,
+    *,
+    whole: bool,
+) -> str:
+    """What a run is, in Markdown, for MLflow to show above everything else: what ran, what decides, where to look on.
+
+    Parameters
+    ----------
+    groups : mapping of str to str
+        The choice of each config group.
+    problem : Problem
+    folds : list of Fold
+        Fewer than the problem's, of a trial that was given up.
+    holdout : dict of str to float
+        Empty where it was not asked.
+    whole : bool
+        Whether the run leaves answers and figures, which a sweep's trials do not.
+    """
+    metric = problem.target.metric
+    summary = evaluation.summarise(folds)
+    mean, deviation = summary[metric]
+    spread = "" if np.isnan(deviation) else f" ± {deviation:.4f}"
+    told = f"{len(folds)} folds" if len(folds) == len(problem.folds) else f"{len(folds)} of {len(problem.folds)} folds"
+    seen = f"; **{holdout[metric]:.4f}** on the holdout" if holdout else "; the holdout was not asked"
+    more = "; `predictions.parquet` has every answer, `figures/` shows them"
+    return (
+        f"**{groups['model']}** on {groups['feature']} features of {groups['data']}, to tell its {groups['target']}; "
+        f"split {groups['split']}.\n\n"
+        f"{metric.replace('_', ' ')} **{mean:.4f}{spread}** over {told}{seen}. "
+        f"Always answering the most frequent class: accuracy {summary['majority_accuracy'][0]:.4f}.\n\n"
+        f"`config.yaml` is all that was asked for{more if whole else ''}."
+    )
+
+
 def complete(
     run: Run,
     experiment: Experiment,

@@ -60,9 +60,9 @@ def _board(ranking: Ranking, studies: Mapping[str, str]) -> dict[str, Any]:
     """Everything that the template shows of one ranking; a chart is None where there is too little to draw."""
     ranked = [row for row in ranking.rows if row.rank is not None]
     paired = [row for row in ranking.rows if row.comparison is not None]
-    answered = _answered(ranked)
-    drops = {each.name: table for each in answered if (table := each.record.importance()) is not None}
     names = _names(ranking.rows)
+    answered = _answered(ranked, names)
+    drops = {each.name: table for each in answered if (table := each.record.importance()) is not None}
     board: dict[str, Any] = {
         "ranking": ranking,
         "names": names,
@@ -98,7 +98,7 @@ def _board(ranking: Ranking, studies: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _names(rows: list[Row]) -> dict[str, str]:
-    """A name for each run by its id, told apart by rank where two have the same."""
+    """A name for each run by its id, told apart by the id where two have the same."""
     names = [row.record.name for row in rows]
     return {
         row.record.id: row.record.name
@@ -128,7 +128,7 @@ def _studies(ranking: Ranking) -> dict[str, str]:
     }
 
 
-def _answered(ranked: list[Row]) -> list[Answered]:
+def _answered(ranked: list[Row], names: dict[str, str]) -> list[Answered]:
     """The best two that recorded their answers, which a sweep's trials do not."""
     found: list[Answered] = []
     for row in ranked:
@@ -141,7 +141,7 @@ def _answered(ranked: list[Row]) -> list[Answered]:
         codes = pd.Index(labels)
         found.append(
             Answered(
-                name=f"{row.record.name} (rank {row.rank}{'' if not found else ', ' + row.record.id[:4]})",
+                name=f"{names[row.record.id]} (rank {row.rank})",
                 record=row.record,
                 labels=labels,
                 y=codes.get_indexer(pd.Index(table["true"])),

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from wineexp.chart import INK, LINE, ROSE, SOFT, STYLE, WATER, WINE, blank, uri
+from wineexp.chart import GROUND, INK, LINE, ROSE, SOFT, STYLE, WATER, WINE, blank, uri
 from wineexp.comparison import Comparison
 from wineexp.wording import number, signed, words
 
@@ -63,8 +63,15 @@ def forest(names: Sequence[str], comparisons: Sequence[Comparison], metric: str)
                 axis.plot(told.difference, place, "o", color=colour, markersize=6)
             else:
                 axis.plot(edge, place, "<", color=colour, markersize=7, clip_on=False)
-                told_off = f"  {signed(told.difference, 4)}"
-                axis.text(edge, place, told_off, color=colour, fontsize=8, va="center")
+                axis.annotate(
+                    signed(told.difference, 4),
+                    (edge, place),
+                    xytext=(8, 0),
+                    textcoords="offset points",
+                    va="center",
+                    color=colour,
+                    fontsize=8,
+                )
         axis.set(xlabel=f"difference in {words(metric)}")
         _name_rows(axis, names)
         return uri(figure)
@@ -138,7 +145,9 @@ def parallel(parameters: pd.DataFrame, goodness: pd.Series) -> str:
             heights[name], ticks = _axis(parameters[name])
             axis.axvline(place, color=LINE, linewidth=1)
             for height, text in ticks:
-                axis.text(place + 0.04, height, text, fontsize=8, color=SOFT, va="center")
+                # On a ground of its own, over the lines.
+                ground = {"facecolor": GROUND, "edgecolor": "none", "pad": 1}
+                axis.text(place + 0.05, height, text, fontsize=8, color=SOFT, va="center", bbox=ground, zorder=3)
         for line in np.argsort(goodness.to_numpy()):
             values, good = heights.iloc[int(line)].to_numpy(dtype=float), float(goodness.iloc[int(line)])
             axis.plot(
@@ -168,9 +177,16 @@ def _axis(values: pd.Series) -> tuple[pd.Series, list[tuple[float, str]]]:
             scaled, ends = numbers, (low, high)
         reach = ends[1] - ends[0] or 1.0
         return (scaled - ends[0]) / reach, [(0.0, number(low)), (1.0, number(high))]
-    kinds = sorted(values.dropna().unique())
+    kinds = sorted(values.dropna().unique(), key=lambda kind: (_number(kind), kind))
     height = {kind: place / max(1, len(kinds) - 1) for place, kind in enumerate(kinds)}
     return values.map(height), [(at, str(kind)) for kind, at in height.items()]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.inf
 
 
 def _folded(name: str) -> str:

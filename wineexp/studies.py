@@ -8,7 +8,10 @@ from typing import Any
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+# Who, with which program, from which commit: what `mlflow.start_run` adds, and a client does not.
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from wineexp import store
 
@@ -46,7 +49,8 @@ class StudyRuns:
         if found is not None:
             self._client.set_terminated(found, "RUNNING")
             return found
-        run = self._client.create_run(self.experiment_id, tags={"study": study, **tags}, run_name=study)
+        labels = resolve_tags({"study": study, **tags})
+        run = self._client.create_run(self.experiment_id, tags=labels, run_name=study)
         return str(run.info.run_id)
 
     def _search(self, study: str, tags: Mapping[str, str]) -> str | None:
@@ -66,7 +70,7 @@ class StudyRuns:
         """Begin a run below a study's; `began` is in seconds since the epoch. Gives its id."""
         start = int(began * 1000) if began is not None else None
         labels = {key: str(value)[:LONGEST] for key, value in tags.items()} | {MLFLOW_PARENT_RUN_ID: parent}
-        run = self._client.create_run(self.experiment_id, start_time=start, tags=labels, run_name=name)
+        run = self._client.create_run(self.experiment_id, start_time=start, tags=resolve_tags(labels), run_name=name)
         return str(run.info.run_id)
 
     def log(
@@ -89,6 +93,10 @@ class StudyRuns:
             params=[Param(key, str(value)[:LONGEST]) for key, value in (params or {}).items()],
             tags=[RunTag(key, str(value)[:LONGEST]) for key, value in (tags or {}).items()],
         )
+
+    def describe(self, run_id: str, text: str) -> None:
+        """Say in Markdown what a run is; MLflow shows it above everything else."""
+        self._client.set_tag(run_id, MLFLOW_RUN_NOTE, text)
 
     def attach(self, run_id: str, file: Path, folder: str | None = None) -> None:
         """Store a file among the run's artifacts."""

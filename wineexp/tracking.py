@@ -18,6 +18,7 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH as BATCH
 from sklearn.pipeline import Pipeline
 
@@ -127,6 +128,10 @@ class Run:
         for start in range(0, max(len(parameters), len(labels), len(figures)), BATCH):
             some = slice(start, start + BATCH)
             client.log_batch(self.id, metrics=figures[some], params=parameters[some], tags=labels[some])
+
+    def describe(self, text: str) -> None:
+        """Say in Markdown what the run is; MLflow shows it above everything else."""
+        self.log(tags={MLFLOW_RUN_NOTE: text})
 
     def log_dataset(self, problem: Problem, *, name: str) -> None:
         """Record the training rows, under the md5 of the files that they come from."""

@@ -65,12 +65,14 @@ def main(cfg: DictConfig) -> float | list[float]:
         if me.number is not None:
             # No trial sees the holdout; the winner does, once, when it is run again.
             run.log(metrics=record.figures(folds))
+            run.describe(record.note(groups, problem, folds, {}, whole=False))
             return judged(folds, me, problem)
         fitted = experiment.fit()
         # Nor does a job of a grid: whoever chose the best of many by the holdout would have tuned on it.
         alone = HydraConfig.get().mode == RunMode.RUN or me.winner
         holdout = problem.ask_holdout(fitted) if alone else None
         record.complete(run, experiment, folds, fitted, holdout)
+        run.describe(record.note(groups, problem, folds, problem.score_holdout(holdout), whole=True))
     summary = evaluation.summarise(folds)
     show(" · ".join(groups.values()), problem, summary, problem.score_holdout(holdout), run)
     return summary[problem.target.metric][0]

@@ -1,6 +1,7 @@
 """The callback that records a study in MLflow: its own run, and its trials' runs below."""
 
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,23 @@ class Recorder(Callback):
             self.runs.attach(parent, file)
         for file in draw(sweep.study, sweep.folder / "plots"):
             self.runs.attach(parent, file, "plots")
+        self.runs.describe(parent, _description(sweep))
         self.runs.close(parent, STATUS[status])
+
+
+def _description(sweep: Sweep) -> str:
+    """What a study found, in Markdown, and where to look on."""
+    trials = sweep.study.get_trials(deepcopy=False)
+    ended = Counter(trial.state.name.lower() for trial in trials)
+    counts = ", ".join(f"{number} {state}" for state, number in ended.items())
+    told = f"Study **{sweep.study.study_name}**: {len(trials)} trials ({counts}), the runs below this one.\n\n"
+    if ended["complete"] and len(sweep.study.directions) == 1:
+        best = sweep.study.best_trial
+        told += f"Best: trial {best.number}, **{best.value:.4f}** ({sweep.study.direction.name.lower()}). "
+        if "refit" in sweep.study.user_attrs:
+            again = sweep.study.user_attrs["refit"]
+            told += f"Run again under seed {again['seed']}: **{again['value']:.4f}**. "
+    return f"{told}\n\n`best.yaml` says how to run the best again; `plots/` shows how it was found."
 
 
 def _objective(index: int, values: Sequence[float]) -> str:
