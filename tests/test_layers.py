@@ -11,14 +11,18 @@ PACKAGE = Path(__file__).resolve().parent.parent / "wineexp"
 
 FLOORS = [
     ["errors", "config", "pin", "program"],
-    ["data", "target", "feature", "split", "model", "evaluation", "report", "findings", "chart", "comparison", "gate"],
-    ["problem", "console", "artifact", "provenance"],
+    [
+        *("data", "target", "feature", "split", "model", "evaluation", "report", "findings", "chart", "comparison"),
+        "wording",
+    ],
+    ["problem", "console", "artifact", "provenance", "gate", "layout", "scorechart"],
     ["experiment", "store", "page", "certificate", "worktree"],
     ["tracking"],
     ["record", "studies", "runs", "registry"],
-    ["audit"],
-    ["promotion", "sweep", "reproduction"],
-    ["train", "explore", "promote", "reproduce"],
+    ["audit", "ranking", "ancestry"],
+    ["promotion", "sweep", "reproduction", "account"],
+    ["listing", "scoreboard"],
+    ["train", "explore", "promote", "reproduce", "compare"],
 ]
 PROGRAMS = FLOORS[-1]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

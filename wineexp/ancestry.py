@@ -3,12 +3,9 @@
 import json
 from typing import Any
 
-import mlflow
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-
 from wineexp import pin
 from wineexp.errors import UserError
+from wineexp.registry import DIGEST, FILES, Registry
 from wineexp.runs import Record, Runs
 from wineexp.wording import date
 
@@ -35,7 +32,7 @@ def trace(word: str, runs: Runs) -> dict[str, Any]:
     UserError
         The word names nothing.
     """
-    version = _version(word, runs.registry)
+    version = Registry(runs.uri, runs.registry).find(word)
     run = runs.one(word)
     source = _source(run, runs)
     # A promotion may have been recorded on another machine than the run it copies; its own facts come first.
@@ -48,10 +45,10 @@ def trace(word: str, runs: Runs) -> dict[str, Any]:
         "version": None
         if version is None
         else {
-            "number": int(version.version),
+            "number": version.number,
             "aliases": list(version.aliases),
-            "model_sha256": version.tags.get("model.sha256"),
-            "files": _files(version.tags.get("model.files")),
+            "model_sha256": version.tags.get(DIGEST),
+            "files": version.files if FILES in version.tags else None,
         },
         "run": _told(run),
         "promoted_from": _told(source) if source else None,
@@ -150,16 +147,6 @@ def _told(run: Record) -> dict[str, Any]:
     }
 
 
-def _version(word: str, registry: str) -> ModelVersion | None:
-    client = mlflow.MlflowClient()
-    try:
-        if word.isdecimal() and len(word) < 32:
-            return client.get_model_version(registry, word)
-        return client.get_model_version_by_alias(registry, word)
-    except MlflowException:
-        return None
-
-
 def _source(run: Record, runs: Runs) -> Record | None:
     name = run.tags.get(SOURCE_RUN)
     if name is None or name == run.id:
@@ -169,10 +156,6 @@ def _source(run: Record, runs: Runs) -> Record | None:
     except UserError:
         # It may have been deleted since; its version stands.
         return None
-
-
-def _files(text: str | None) -> dict[str, str] | None:
-    return None if text is None else dict(json.loads(text))
 
 
 def _config_fault(run: Record) -> str | None:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from wineexp import account, layout, report, scorechart
-from wineexp.problem import HOLDOUT
+from wineexp import account, layout, problem, report, scorechart
+from wineexp.evaluation import Answers
 from wineexp.ranking import Ranking, Row, pruned, score
 from wineexp.runs import Record
 
@@ -24,20 +23,18 @@ SHARED = ("data", "target", "split", "holdout", "tracking", "n_jobs", "feature."
 
 @dataclass(frozen=True)
 class Answered:
-    """A run that recorded its answers: out-of-fold, as codes of the classes."""
+    """A run that recorded its answers: on rows that it was not trained on."""
 
     name: str
     record: Record
     labels: list[str]
-    y: npt.NDArray[np.intp]
-    predicted: npt.NDArray[np.intp]
-    probabilities: npt.NDArray[np.float64]
+    answers: Answers
 
     @property
     def confusion(self) -> pd.DataFrame:
         """Answers of each true class (rows) by predicted class: (n_classes, n_classes)."""
         codes = pd.RangeIndex(len(self.labels))
-        counts = pd.crosstab(self.y, self.predicted).reindex(index=codes, columns=codes, fill_value=0)
+        counts = pd.crosstab(self.answers.y, self.answers.predicted).reindex(index=codes, columns=codes, fill_value=0)
         return pd.DataFrame(counts.to_numpy(), self.labels, self.labels)
 
 
@@ -135,20 +132,8 @@ def _answered(ranked: list[Row], names: dict[str, str]) -> list[Answered]:
         table = row.record.predictions() if row.record.model_id else None
         if table is None:
             continue
-        table = table[table["fold"] != HOLDOUT]
-        columns = [str(name) for name in table if str(name).startswith("probability ")]
-        labels = [name.removeprefix("probability ") for name in columns]
-        codes = pd.Index(labels)
-        found.append(
-            Answered(
-                name=f"{names[row.record.id]} (rank {row.rank})",
-                record=row.record,
-                labels=labels,
-                y=codes.get_indexer(pd.Index(table["true"])),
-                predicted=codes.get_indexer(pd.Index(table["predicted"])),
-                probabilities=table[columns].to_numpy(),
-            )
-        )
+        labels = [str(name).removeprefix("probability ") for name in table if str(name).startswith("probability ")]
+        found.append(Answered(f"{names[row.record.id]} (rank {row.rank})", row.record, labels, problem.answers(table)))
         if len(found) == 2:
             break
     return found
@@ -159,7 +144,7 @@ def _calibration(answered: list[Answered]) -> str | None:
         return None
     labels = answered[0].labels
     return scorechart.calibration(
-        {each.name: report.reliability(each.y, each.probabilities) for each in answered},
+        {each.name: report.reliability(each.answers.y, each.answers.probabilities) for each in answered},
         f"probability of {labels[1] if len(labels) == 2 else 'the likeliest class'}",
     )
 
