@@ -22,7 +22,7 @@ from wineexp.comparison import paired
 
 EXPERIMENT = "cultivar-cultivar"
 LOSS = ("target.metric=log_loss", "target.direction=minimize")
-# A study whose second trial is pruned, being hopeless, and whose winner is run once more.
+# A study of four trials, of which two are hopeless and pruned, and whose winner is run once more.
 SWEEP = (
     *("model=logreg", "model.C=1,0.0000001", "hydra/sweeper/sampler=grid", "hydra.sweeper.study_name=tuned"),
     *("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=1"),
@@ -141,22 +141,23 @@ def test_each_row_is_paired_with_the_best_on_the_same_folds(store: Store, told: 
     )
 
 
-def test_equal_figures_share_a_rank_and_show_no_difference(told: Any) -> None:
-    # The plain run, the same one in a grid, and the study's first trial.
-    rows = [row for row in of(told, "grouped", "accuracy")[0]["runs"] if row["run"].endswith("logreg scaled grouped")][
-        :3
+def test_equal_figures_share_a_rank(told: Any) -> None:
+    # Better by a hair, and then the plain run, the same one in a grid, and as the study's first trial.
+    rows = of(told, "grouped", "accuracy")[0]["runs"][:5]
+    assert [row["run"].replace("logreg scaled grouped", "logreg") for row in rows[:4]] == [
+        *("trial 1: logreg", "logreg", "logreg", "trial 0: logreg")
     ]
-    assert [row["rank"] for row in rows] == [1, 1, 1]
-    assert [row["verdict"] for row in rows] == ["best", "no difference shown", "no difference shown"]
-    assert [row["difference"] for row in rows] == [None, 0, 0]
+    assert [row["rank"] for row in rows] == [1, 2, 2, 2, 5]
+    assert [row["verdict"] for row in rows] == ["best", *["no difference shown"] * 3, "worse"]
+    assert len({row["difference"] for row in rows[1:4]}) == 1
 
 
 def test_a_pruned_trial_comes_last_without_rank_or_verdict(told: Any) -> None:
-    *_, last = of(told, "grouped", "accuracy")[0]["runs"]
-    assert last["run"] == "trial 1: logreg scaled grouped"
-    assert last["rank"] is None
-    assert last["verdict"] == "pruned, 1 of 5 folds"
-    assert (last["low"], last["spread"]) == (None, None)
+    rows = of(told, "grouped", "accuracy")[0]["runs"][5:]
+    assert {row["run"] for row in rows} == {f"trial {number}: logreg scaled grouped" for number in (2, 3)}
+    assert {(row["rank"], row["verdict"], row["low"], row["spread"]) for row in rows} == {
+        (None, "pruned, 1 of 5 folds", None, None)
+    }
 
 
 def test_what_cannot_be_ranked_is_counted(store: Store, told: Any) -> None:
@@ -192,9 +193,9 @@ def test_the_table_keeps_to_the_terminal(store: Store, told: Any, width: int) ->
     assert any(re.search(rf"{minus}\.\d{{4}} \({minus}\.\d{{4}} to {minus}\.\d{{4}}\)", line) for line in lines)
     flat = " ".join(done.stdout.split())
     assert "Each interval is at 95 % by itself" in flat
-    assert "The best is the best of 5" in flat
+    assert "The best is the best of 7" in flat
     assert "1 recorded before splits were fingerprinted" in flat
-    assert "…" not in re.sub(r"trial \d+: logreg \w*…", "", done.stdout)
+    assert "…" not in re.sub(r"[\w: ]{23}…", "", done.stdout)
 
 
 def test_runs_are_named_by_whatever_names_them(store: Store) -> None:
@@ -203,14 +204,14 @@ def test_runs_are_named_by_whatever_names_them(store: Store) -> None:
     found = [row["id"] for ranking in told["rankings"] for row in ranking["runs"]]
     assert found.count(champion) == 1
     assert majority in found
-    # With the study's two trials and its winner, run again.
-    assert len(found) == 5
+    # With the study's four trials and its winner, run again.
+    assert len(found) == 7
 
 
 def test_no_more_rows_than_asked_for(store: Store) -> None:
     told = store.told("runs=tuned", "limit=1")
     assert [len(ranking["runs"]) for ranking in told["rankings"]] == [1, 1]
-    assert [ranking["ranked"] for ranking in told["rankings"]] == [2, 1]
+    assert [ranking["ranked"] for ranking in told["rankings"]] == [4, 1]
 
 
 @pytest.mark.parametrize(
@@ -365,14 +366,15 @@ def test_a_lineage_as_json_goes_through_the_run_that_was_promoted(store: Store) 
 
 def test_mlflow_says_what_a_run_a_trial_and_a_study_are(store: Store) -> None:
     plain, trial, study = (
-        store.named(name).data for name in ("logreg scaled grouped", "trial 1: logreg scaled grouped", "tuned")
+        store.named(name).data for name in ("logreg scaled grouped", "trial 2: logreg scaled grouped", "tuned")
     )
     note = plain.tags["mlflow.note.content"]
     assert note.startswith("**logreg** on scaled features of cultivar, to tell its cultivar; split grouped.")
     assert f"accuracy **{plain.metrics['cv/accuracy']:.4f} ± " in note
     assert f"**{plain.metrics['holdout/accuracy']:.4f}** on the holdout" in note
     assert "** over 1 of 5 folds; the holdout was not asked" in trial.tags["mlflow.note.content"]
-    assert "Study **tuned**: 2 trials (1 complete, 1 pruned)" in study.tags["mlflow.note.content"]
-    assert f"trial 0, **{study.metrics['best_value']:.4f}**" in study.tags["mlflow.note.content"]
-    for key in ("mlflow.user", "mlflow.source.name", "mlflow.source.git.commit"):
+    assert "Study **tuned**: 4 trials (2 complete, 2 pruned)" in study.tags["mlflow.note.content"]
+    assert f"trial 1, **{study.metrics['best_value']:.4f}**" in study.tags["mlflow.note.content"]
+    for key in ("mlflow.user", "mlflow.source.name"):
         assert study.tags[key] == trial.tags[key] == plain.tags[key]
+    assert re.fullmatch("[0-9a-f]{40}", study.tags["mlflow.source.git.commit"])

@@ -35,8 +35,7 @@ def trace(word: str, runs: Runs) -> dict[str, Any]:
     version = Registry(runs.uri, runs.registry).find(word)
     run = runs.one(word)
     source = _source(run, runs)
-    # A promotion may have been recorded on another machine than the run it copies; its own facts come first.
-    tags = (source.tags if source else {}) | run.tags
+    tags = run.tags
     return {
         "asked": word,
         "registry": runs.registry,
@@ -51,14 +50,12 @@ def trace(word: str, runs: Runs) -> dict[str, Any]:
             "files": version.files if FILES in version.tags else None,
         },
         "run": _told(run),
-        "promoted_from": _told(source) if source else None,
+        "promoted_from": _told(source) | {"config_sha256": source.tags.get("config.sha256"), "code": _code(source.tags)}
+        if source
+        else None,
         "config": {"sha256": tags.get("config.sha256"), "fault": _config_fault(run)},
         "split": {"sha256": tags.get("split.sha256"), "splitter": run.params.get("split")},
-        "code": {
-            "commit": tags.get("git.commit"),
-            "dirty": {"true": True, "false": False}.get(tags.get("git.dirty", "")),
-            "diff_sha256": tags.get("git.diff.sha256"),
-        },
+        "code": _code(tags),
         "lock": tags.get("lock.sha256"),
         "machine": {
             "python": tags.get("python.version"),
@@ -72,27 +69,30 @@ def trace(word: str, runs: Runs) -> dict[str, Any]:
 
 def tree(origin: dict[str, Any]) -> str:
     """The chain that `trace` found as a tree, in plain lines."""
-    version, run, source = origin["version"], origin["run"], origin["promoted_from"]
+    version = origin["version"]
     chain = [f"alias {origin['alias']} of {origin['registry']}"] if origin["alias"] else []
     if version:
         files = f" over {len(version['files'])} files" if version["files"] else ""
         chain.append(f"version {version['number']}: model SHA-256 {version['model_sha256'] or UNKNOWN}{files}")
-    chain.append(_line("run", run))
-    if source:
-        chain.append(_line("promoted from run", source))
+    chain.append(_line("run", origin["run"]))
     lines = [f"{'   ' * (depth - 1)}└─ {text}" if depth else text for depth, text in enumerate(chain)]
     return "\n".join([*lines, *_branches(_facts(origin), "   " * (len(chain) - 1))])
 
 
 def _facts(origin: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """What a run was made of: a line each, and the lines below it."""
-    config, code, machine = origin["config"], origin["code"], origin["machine"]
+    config, machine, source = origin["config"], origin["machine"], origin["promoted_from"]
     libraries = ", ".join(f"{name} {number}" for name, number in machine["libraries"].items())
     fault = config["fault"] or "config.yaml of the run is the one that was recorded"
+    before = []
+    if source:
+        below = [f"config SHA-256 {source['config_sha256'] or UNKNOWN}", _commit(source["code"])]
+        before = [(_line("promoted from run", source), below)]
     return [
+        *before,
         (f"config SHA-256 {config['sha256'] or UNKNOWN}", [fault]),
         (f"split {origin['split']['splitter'] or ''} SHA-256 {origin['split']['sha256'] or UNKNOWN}", []),
-        (f"code commit {code['commit'] or UNKNOWN}{_dirt(code)}", []),
+        (_commit(origin["code"]), []),
         (f"lock SHA-256 {origin['lock'] or UNKNOWN}", []),
         (
             f"Python {machine['python'] or UNKNOWN}; {libraries or 'libraries ' + UNKNOWN}",
@@ -114,12 +114,10 @@ def _data_lines(data: dict[str, Any]) -> list[str]:
     return [f"pin {data['pin']}: {state}", f"from {data['source_url'] or 'a source that the pin does not name'}"]
 
 
-def _dirt(code: dict[str, Any]) -> str:
-    if code["dirty"] is None:
-        return ""
-    if not code["dirty"]:
-        return ", clean"
-    return f", changed: git.diff of the run, SHA-256 {code['diff_sha256']}" if code["diff_sha256"] else ", changed"
+def _commit(code: dict[str, Any]) -> str:
+    state = {None: "", False: ", clean", True: ", changed"}[code["dirty"]]
+    diff = f": git.diff of the run, SHA-256 {code['diff_sha256']}" if code["diff_sha256"] else ""
+    return f"code commit {code['commit'] or UNKNOWN}{state}{diff}"
 
 
 def _branches(facts: list[tuple[str, list[str]]], indent: str) -> list[str]:
@@ -134,6 +132,14 @@ def _branches(facts: list[tuple[str, list[str]]], indent: str) -> list[str]:
 def _line(what: str, run: dict[str, Any]) -> str:
     by = f" by {run['by']}" if run["by"] else ""
     return f"{what} {run['id']} ({run['name']} of {run['experiment']}, {run['began']}{by})"
+
+
+def _code(tags: dict[str, str]) -> dict[str, Any]:
+    return {
+        "commit": tags.get("git.commit"),
+        "dirty": {"true": True, "false": False}.get(tags.get("git.dirty", "")),
+        "diff_sha256": tags.get("git.diff.sha256"),
+    }
 
 
 def _told(run: Record) -> dict[str, Any]:

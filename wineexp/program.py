@@ -87,12 +87,17 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
             os.environ["HYDRA_FULL_ERROR"] = "1"
             try:
                 run()
+                sys.stdout.flush()
             except KeyboardInterrupt:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 print("interrupted", file=sys.stderr)
                 sys.exit(130)
             except (_TaskFailed, Exception) as error:
                 cause = error.__cause__ if isinstance(error, _TaskFailed) else error
+                if isinstance(cause, BrokenPipeError):
+                    # Whoever reads the output, head say, has had enough; at its exit Python would try once more.
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                    sys.exit(1)
                 message = _explain(cause)
                 if isinstance(error, ValueError) and not HydraConfig.initialized():
                     # Hydra's own options do not go together.
