@@ -8,6 +8,13 @@ from wineexp.wording import figure, listed, signed, words
 # Characters of a digest that are shown.
 SHORT = 8
 
+# What is said of runs with a verdict, after their number.
+SAID = {
+    "worse": "did worse",
+    "no difference shown": "cannot be told from it",
+    "better": "did better",
+}
+
 
 def subtitle(ranking: Ranking) -> str:
     """What was ranked, by what."""
@@ -44,14 +51,6 @@ def lead(ranking: Ranking) -> str:
     if parts:
         told += f" Of the {counts.total()} runs compared with it on the same folds, {listed(parts)}."
     return told
-
-
-# Of runs whose number comes before.
-SAID = {
-    "worse": "did worse",
-    "no difference shown": "cannot be told from it",
-    "better": "did better",
-}
 
 
 def caveat(ranking: Ranking) -> str:

@@ -49,7 +49,7 @@ def forest(names: Sequence[str], comparisons: Sequence[Comparison], metric: str)
     One so far off that the others would shrink to dots is an arrow with its figure.
     """
     reaches = [max(abs(told.low), abs(told.high)) for told in comparisons]
-    far = FAR * float(np.median(reaches))
+    far = FAR * float(np.median(reaches)) or math.inf
     shown = [told for told in comparisons if abs(told.difference) <= far]
     with mpl.rc_context(STYLE):
         figure, axis = blank(0.8 + ROW * len(names), WIDE)
