@@ -29,6 +29,10 @@ SWEEP = (
 )
 
 
+# With what the fixture trains, a busy machine needs longer than the usual limit.
+pytestmark = pytest.mark.timeout(600)
+
+
 class Store:
     """A tracking store with runs in it."""
 

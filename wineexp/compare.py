@@ -24,6 +24,14 @@ FORMATS = ["table", "html", "csv", "json"]
 def main(cfg: DictConfig) -> None:
     """Find the runs, rank like with like, show it; or tell where one run comes from."""
     check(cfg)
+    from wineexp import store
+
+    with store.told():
+        tell(cfg)
+
+
+def tell(cfg: DictConfig) -> None:
+    """What `main` says, once the config has proved to be sound."""
     from wineexp.runs import Runs
 
     runs = Runs(cfg.tracking.uri, cfg.registry.name)
