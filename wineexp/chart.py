@@ -1,4 +1,4 @@
-"""Charts of single features, as SVG images that carry their own light and dark colours."""
+"""Charts as SVG images that carry their own light and dark colours, and those of single features."""
 
 import base64
 import io
@@ -25,7 +25,8 @@ PALETTE = {
 
 # Matplotlib draws in these, and they are then replaced by the names above, which the style sheet gives colours to.
 INK, SOFT, LINE, WINE, ROSE = "#010101", "#020202", "#030303", "#040404", "#050505"
-NAMES = {INK: "ink", SOFT: "soft", LINE: "line", WINE: "wine", ROSE: "rose"}
+WATER, GROUND = "#060606", "#070707"
+NAMES = {INK: "ink", SOFT: "soft", LINE: "line", WINE: "wine", ROSE: "rose", WATER: "water", GROUND: "ground"}
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -57,7 +58,7 @@ def stylesheet() -> str:
 def distribution(values: pd.Series, unit: str) -> str:
     """How often each value occurs: a histogram of numbers, a bar for each text; a data URI."""
     with mpl.rc_context(STYLE):
-        figure, axis = _figure(2.2)
+        figure, axis = blank(2.2)
         if pd.api.types.is_numeric_dtype(values):
             present = values.dropna()
             axis.hist(present, bins=_edges(present), color=WINE)
@@ -69,7 +70,7 @@ def distribution(values: pd.Series, unit: str) -> str:
             axis.barh(range(len(counts)), counts, height=0.6, color=WINE)
             axis.set_yticks(range(len(counts)), list(counts.index))
             axis.set(xlabel="rows")
-        return _uri(figure)
+        return uri(figure)
 
 
 def by_class(values: pd.Series, y: pd.Series, classes: npt.NDArray[np.generic], unit: str) -> str:
@@ -77,7 +78,7 @@ def by_class(values: pd.Series, y: pd.Series, classes: npt.NDArray[np.generic], 
     groups = [values[(y == label).to_numpy()].dropna() for label in classes]
     names = [str(label) for label in classes]
     with mpl.rc_context(STYLE):
-        figure, axis = _figure(0.9 + 0.27 * len(classes))
+        figure, axis = blank(0.9 + 0.27 * len(classes))
         if pd.api.types.is_numeric_dtype(values):
             _boxes(axis, groups)
             axis.set_yticks(range(len(names)), names)
@@ -86,7 +87,25 @@ def by_class(values: pd.Series, y: pd.Series, classes: npt.NDArray[np.generic], 
             _stack(axis, groups, names)
         axis.invert_yaxis()
         axis.grid(axis="x", color=LINE, linewidth=0.6)
-        return _uri(figure)
+        return uri(figure)
+
+
+def reliability(bins: pd.DataFrame) -> str:
+    """How often the likeliest class is right against the probability it was given, of `confidence` and `accuracy`.
+
+    A dot's area is the share of `answers` in its bin; on the dotted line, probabilities are what they say. A data URI.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axis = blank(3.2)
+        axis.plot([0, 1], [0, 1], color=SOFT, linestyle=":", linewidth=1.2)
+        axis.plot(bins["confidence"], bins["accuracy"], color=ROSE, linewidth=1.2)
+        axis.scatter(
+            bins["confidence"], bins["accuracy"], s=400 * bins["answers"] / bins["answers"].sum(), color=WINE, zorder=3
+        )
+        axis.set(xlabel="probability of the likeliest class", ylabel="how often it was right")
+        axis.set(xlim=(0, 1.02), ylim=(0, 1.04))
+        axis.grid(color=LINE, linewidth=0.6)
+        return uri(figure)
 
 
 def _boxes(axis: Axes, groups: list[pd.Series]) -> None:
@@ -135,15 +154,17 @@ def _edges(values: pd.Series) -> list[float]:
     return list(edges if len(edges) <= 41 else np.histogram_bin_edges(values, bins=40))
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def blank(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """An empty chart of a width and height in inches; to be called, and drawn in, under `STYLE`."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.subplots()
     axis.tick_params(length=0)
     axis.locator_params(axis="x", nbins=5)
     return figure, axis
 
 
-def _uri(figure: Figure) -> str:
+def uri(figure: Figure) -> str:
+    """A drawn chart as a data URI."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = file.getvalue()

@@ -1,14 +1,13 @@
 """The page on a data set: one HTML file that needs no network, no server and no other file."""
 
 import logging
-from pathlib import Path
 
-import jinja2
 import pandas as pd
 from skrub import TableReport
 
-from wineexp import chart, findings
+from wineexp import chart, findings, layout
 from wineexp.problem import Problem
+from wineexp.wording import listed, percent, signed, words
 
 # A split that ignores equal rows is judged by what five folds of it would do.
 TEST_SHARE = 0.2
@@ -31,12 +30,11 @@ def render(problem: Problem, *, data: str, target: str) -> str:
     """
     X, y = problem.X, problem.y
     separation = findings.separation(X, y)
-    return _template().render(
+    return layout.template("page.html").render(
         problem=problem,
         data=data,
         target=target,
         units=problem.dataset.units,
-        palette=chart.stylesheet(),
         paragraph=paragraph(problem),
         balance=findings.balance(y, problem.classes),
         summary=findings.summary(X),
@@ -72,38 +70,20 @@ def paragraph(problem: Problem) -> str:
         f"{rows:,} rows with {problem.X.shape[1]} features; {lacking or 'none'} of {cells:,} values "
         f"{'is' if lacking in (0, 1) else 'are'} missing.",
         f"{dataset.duplicates:,} rows repeat an earlier one exactly: a split that ignores it would have a copy of "
-        f"{_percent(_leak(problem), 0)} of its test rows in training."
+        f"{percent(_leak(problem), 0)} of its test rows in training."
         if dataset.duplicates
         else "No row repeats another.",
         f"The most frequent of {len(balance)} classes is {balance['rows'].idxmax()}: always answering it is "
-        f"{_percent(balance['share'].max())} accurate; the rarest, {balance['rows'].idxmin()}, has "
+        f"{percent(balance['share'].max())} accurate; the rarest, {balance['rows'].idxmin()}, has "
         f"{balance['rows'].min():,} of {len(problem.y):,} rows.",
         "The features that tell the classes apart best are "
-        + _listed(
-            [f"{_words(name)} ({_percent(share, 0)} of its rank variance)" for name, share in separation[:3].items()]
+        + listed(
+            [f"{words(name)} ({percent(share, 0)} of its rank variance)" for name, share in separation[:3].items()]
         )
         + ".",
-        f"The most correlated features are {_words(one)} and {_words(other)} (rank correlation {_signed(strongest)}).",
+        f"The most correlated features are {words(one)} and {words(other)} (rank correlation {signed(strongest)}).",
     ]
     return " ".join(sentences)
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": "{:,}".format,
-        "number": _number,
-        "percent": _percent,
-        "signed": _signed,
-        "words": _words,
-    }
-    return environment.get_template("page.html")
 
 
 def _correlations(problem: Problem, target: str) -> pd.DataFrame:
@@ -129,24 +109,3 @@ def _whole(problem: Problem) -> pd.DataFrame:
 
 def _unit(problem: Problem, name: object) -> str:
     return problem.dataset.units[str(name)]
-
-
-def _words(name: object) -> str:
-    return str(name).replace("_", " ")
-
-
-def _number(value: float) -> str:
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def _signed(value: float, digits: int = 2) -> str:
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def _listed(items: list[str]) -> str:
-    return ", ".join(items[:-1]) + " and " + items[-1]
