@@ -80,8 +80,8 @@ def slices(facts: Facts) -> list[Part]:
             f"most frequent class. The gain is in the {words(SLICE_METRIC)}, from all rows of the same folds to the "
             f"slice, negative where the model does worse there, with its {percent(1 - ALPHA, 0)} interval, for each "
             "slice by itself; that score is a mean over rows, so that no slice loses by holding less variety than the "
-            "whole. Better or worse is a slice whose interval leaves out 0, much worse one whose score is worse by more than "
-            f"{percent(MUCH, 0)} of the whole's as well."
+            "whole. Better or worse is a slice whose interval leaves out 0, much worse one whose score is worse by "
+            f"more than {percent(MUCH, 0)} of the whole's as well."
         ),
         Table(
             f"Slices; fewer than {FEW} rows are marked",
