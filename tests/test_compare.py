@@ -221,16 +221,16 @@ def test_no_more_rows_than_asked_for(store: Store) -> None:
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["experiment=cultivar-cultivat"], "did you mean cultivar-cultivar?"),
+        (["runs=cultivar-cultivat"], "did you mean cultivar-cultivar?"),
         (["runs=[champoin,tunde]"], "2 faults:"),
         (["runs=champoin"], "did you mean champion?"),
         (["lineage=champoin"], "did you mean champion?"),
         (["format=cvs"], "did you mean csv?"),
         (["format=cvs", "alpha=2", "limit=0"], "3 faults:"),
         (["lineage=1", "format=html"], "a lineage is told as a tree"),
-        (["experiment=a", "runs=b"], "exclude each other"),
+        (["lineage=a", "runs=b"], "exclude each other"),
         (["tracking=off"], "nothing is recorded there"),
-        (["experimnt=a"], "did you mean experiment?"),
+        (["rnus=a"], "did you mean runs?"),
     ],
 )
 def test_a_mistake_is_told_in_one_message(store: Store, arguments: list[str], wanted: str) -> None:
@@ -247,7 +247,7 @@ def test_of_several_experiments_one_must_be_chosen(store: Store) -> None:
     try:
         done = store.compare()
         assert done.returncode == 1
-        assert "give experiment=, one of cultivar-cultivar, red-good" in done.stderr
+        assert "give runs=, one of cultivar-cultivar, red-good" in done.stderr
     finally:
         store.client.delete_run(made.info.run_id)
 

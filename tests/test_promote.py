@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run of each of two models, the worse of them promoted."""
     folder = tmp_path_factory.mktemp("promoted")
     trained(folder, "model=logreg", "feature=raw", "model.C=0.0001")
-    done = run(folder, "promote", "experiment=cultivar-cultivar", *QUICK)
+    done = run(folder, "promote", "best_of=cultivar-cultivar", *QUICK)
     assert done.returncode == 0, done.stderr
     assert "champion names version 1 of wine now" in done.stdout
     trained(folder, "model=logreg")
@@ -57,7 +57,7 @@ def test_a_version_carries_where_it_comes_from(folder: Path) -> None:
 
 
 def test_a_better_model_takes_the_alias_and_the_way_back_is_kept(folder: Path) -> None:
-    promoted = run(folder, "promote", "experiment=cultivar-cultivar", *QUICK)
+    promoted = run(folder, "promote", "best_of=cultivar-cultivar", *QUICK)
     assert promoted.returncode == 0, promoted.stderr
     assert registry(folder).aliases() == {"champion": 2, "previous": 1}
 
@@ -137,10 +137,10 @@ def test_another_question_needs_another_name(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        ([], "say one of run=..., study=..., experiment=..., rollback=..., history=...; got none"),
+        ([], "say one of run=..., study=..., best_of=..., rollback=..., history=...; got none"),
         (["run=champion", "history=true"], "got run, history"),
         (["run=champoin"], "did you mean champion?"),
-        (["experiment=cultivar-cultivr"], "did you mean cultivar-cultivar?"),
+        (["best_of=cultivar-cultivr"], "did you mean cultivar-cultivar?"),
         (["run=champion", "allow=[dirt]"], "did you mean dirty?"),
         (["run=champion", "alias=previous"], "this alias is moved by promotions alone"),
         (["run=champion", "tracking=off"], "a promotion needs the store"),

@@ -39,7 +39,7 @@ def version(registry: Registry, tmp_path: Path) -> Version:
     run = tracking.Run(registry.uri, "cultivar-cultivar", "logreg", {}, tmp_path / "files")
     with run:
         files = {artifact.GOLDEN: artifact.golden(fitted, experiment.problem.X.head())}
-        model_id = record.complete(run, experiment, folds, fitted, None, files)
+        model_id = record.complete(run, experiment, folds, fitted, None, None, files)
     return registry.register(run.id, model_id, registry.seal(model_id))
 
 

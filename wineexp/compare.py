@@ -1,4 +1,4 @@
-"""Rank recorded runs, or follow one back to its data: `python -m wineexp.compare experiment=cultivar-cultivar`."""
+"""Rank recorded runs, or follow one back to its data: `python -m wineexp.compare runs=cultivar-cultivar`."""
 
 import json
 import logging
@@ -83,8 +83,8 @@ def check(cfg: DictConfig) -> None:
         faults.append(f"limit={cfg.limit}: limit >= 1 must hold, or limit=null for all")
     if isinstance(cfg.runs, DictConfig):
         faults.append(f"runs={cfg.runs}: a list is wanted, 'runs=[champion,2]'")
-    if sum(cfg[name] is not None for name in ("experiment", "runs", "lineage")) > 1:
-        faults.append("experiment=, runs= and lineage= exclude each other; give one of them")
+    if cfg.runs is not None and cfg.lineage is not None:
+        faults.append("runs= and lineage= exclude each other; give one of them")
     if faults:
         raise UserError(*faults)
 
@@ -112,12 +112,9 @@ def chosen(cfg: DictConfig, runs: "Runs") -> "list[Record]":
     known = runs.experiments()
     if not known:
         raise UserError(f"{runs.uri} holds no runs; `python -m wineexp.train` records one")
-    if cfg.experiment is None and len(known) > 1:
-        raise UserError(f"{runs.uri} holds several experiments; give experiment=, one of {', '.join(sorted(known))}")
-    experiment = cfg.experiment or known[0]
-    if experiment not in known:
-        raise UserError(f"experiment={experiment}: {runs.uri} holds no runs of it; {did_you_mean(experiment, known)}")
-    return runs.behind(experiment)
+    if len(known) > 1:
+        raise UserError(f"{runs.uri} holds several experiments; give runs=, one of {', '.join(sorted(known))}")
+    return runs.behind(known[0])
 
 
 if __name__ == "__main__":

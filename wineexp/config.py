@@ -13,6 +13,9 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from wineexp.errors import UserError, did_you_mean
 
+# Groups whose choices say what an experiment is, in the order in which a title names them.
+GROUPS = ("data", "target", "feature", "split", "model")
+
 
 @dataclass
 class Holdout:
@@ -67,7 +70,7 @@ class Promote:
 
     run: str | None = None
     study: str | None = None
-    experiment: str | None = None
+    best_of: str | None = None
     rollback: bool = False
     history: bool = False
     alias: str = MISSING
@@ -97,7 +100,6 @@ class Reproduce:
 class Compare:
     """Frame of conf/compare.yaml."""
 
-    experiment: str | None = MISSING
     # A list, or one word.
     runs: Any = MISSING
     lineage: str | None = MISSING

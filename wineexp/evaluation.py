@@ -262,6 +262,15 @@ def cross_validate(
         yield from parallel(delayed(run)(number, train, test) for number, (train, test) in enumerate(folds))
 
 
+def pooled(folds: list[Fold]) -> Answers:
+    """The answers of all folds together; of a repeated split, several for each row."""
+    return Answers(
+        y=np.concatenate([fold.answers.y for fold in folds]),
+        predicted=np.concatenate([fold.answers.predicted for fold in folds]),
+        probabilities=np.concatenate([fold.answers.probabilities for fold in folds]),
+    )
+
+
 def summarise(folds: list[Fold]) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation (n - 1) over the folds of each score, NaN of a fold left out."""
     table = pd.DataFrame([fold.scores for fold in folds])

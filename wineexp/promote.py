@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DOES = ("run", "study", "experiment", "rollback", "history")
+DOES = ("run", "study", "best_of", "rollback", "history")
 # The rules that can be waived, by name.
 WAIVABLE = ("data", "dirty")
 
@@ -74,7 +74,7 @@ def chosen(cfg: DictConfig, runs: "Runs") -> "Record":
     """The run that is to be promoted."""
     from wineexp import promotion
 
-    found = promotion.best(runs, cfg.experiment) if cfg.experiment else runs.one(cfg.run or cfg.study)
+    found = promotion.best(runs, cfg.best_of) if cfg.best_of else runs.one(cfg.run or cfg.study)
     log.info("promoting run %s (%s)", found.id, found.name)
     return found
 

@@ -9,12 +9,13 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from sklearn.base import ClassifierMixin
 
-from wineexp import artifact, console, evaluation, problem, provenance, record
+from wineexp import artifact, console, dossier, evaluation, problem, provenance, record
 from wineexp.audit import Audit
-from wineexp.config import leaves
+from wineexp.config import GROUPS, leaves
 from wineexp.errors import UserError
 from wineexp.evaluation import METRICS, Fold
 from wineexp.experiment import Experiment, assemble
+from wineexp.facts import Baseline
 from wineexp.gate import Check, Evidence, Gate
 from wineexp.registry import Registry, Version
 from wineexp.runs import Record, Runs
@@ -26,9 +27,6 @@ log = logging.getLogger(__name__)
 SOURCE = "source.run_id"
 
 CALIBRATION = "expected_calibration_error"
-
-# Rows whose answers are stored with a version.
-GOLDEN_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,15 @@ class Candidate:
     fitted : classifier
     costs : list of Check
         The rules on what it costs to serve.
+    params : mapping of str to str
+        As recorded: the choice of each group, and every leaf of the config.
     """
 
     experiment: Experiment
     folds: list[Fold]
     fitted: ClassifierMixin
     costs: list[Check]
+    params: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -136,14 +137,15 @@ class Promotion:
 
     def _trained(self, run: Run, source: Record, experiment: Experiment) -> Candidate:
         """The candidate, measured and recorded."""
-        choices = {key: source.params[key] for key in ("data", "target", "feature", "model")}
-        run.log(params=choices | {"split": self.choices["split"]} | leaves(experiment.cfg))
+        choices = {key: source.params[key] for key in GROUPS} | {"split": self.choices["split"]}
+        params = {key: str(value) for key, value in (choices | leaves(experiment.cfg)).items()}
+        run.log(params=params)
         run.log_dataset(experiment.problem, name=choices["data"])
         folds = self._followed(experiment, "candidate")
         fitted = experiment.fit()
         seconds = evaluation.row_seconds(fitted, experiment.problem.X)
         costs = self.gate.costs(row_milliseconds=1000 * seconds, size=artifact.size(fitted))
-        return Candidate(experiment, folds, fitted, costs)
+        return Candidate(experiment, folds, fitted, costs, params)
 
     def _judged(self, candidate: Candidate, champion: Version | None) -> list[Check]:
         """All rules on the candidate, those on how good it is against this champion."""
@@ -175,11 +177,31 @@ class Promotion:
 
     def _stored(self, run: Run, candidate: Candidate) -> str:
         """Complete the run's record with the holdout, which no rule has seen, and the model; gives the model's id."""
-        X = candidate.experiment.problem.X
-        some = X.iloc[np.unique(np.linspace(0, len(X) - 1, GOLDEN_ROWS).round().astype(int))]
-        files = {artifact.GOLDEN: artifact.golden(candidate.fitted, some)}
-        holdout = candidate.experiment.problem.ask_holdout(candidate.fitted)
-        return str(record.complete(run, candidate.experiment, candidate.folds, candidate.fitted, holdout, files))
+        experiment, fitted, folds = candidate.experiment, candidate.fitted, candidate.folds
+        holdout = experiment.problem.ask_holdout(fitted)
+        drops = record.importance(experiment, fitted, holdout)
+        files = dossier.files(
+            experiment.problem,
+            folds,
+            fitted,
+            holdout,
+            self._baseline(experiment),
+            drops,
+            params=candidate.params,
+            tags=run.tags,
+        )
+        scores = experiment.problem.score_holdout(holdout)
+        run.describe(record.note(candidate.params, experiment.problem, folds, scores, whole=True))
+        return str(record.complete(run, experiment, folds, fitted, holdout, drops, files))
+
+    def _baseline(self, experiment: Experiment) -> Baseline:
+        """The figures that the card sets beside the candidate's, on the same folds and the same holdout."""
+        cfg = experiment.cfg.copy()
+        cfg.model = OmegaConf.to_container(self.cfg.baseline, resolve=True)
+        other, name = assemble(cfg), self.choices["model@baseline"]
+        folds = self._followed(other, f"baseline {name}")
+        scores = {metric: [fold.scores[metric] for fold in folds] for metric in folds[0].scores}
+        return Baseline(name, scores, other.problem.score_holdout(other.problem.ask_holdout(other.fit())))
 
     def _moved(
         self,
@@ -225,7 +247,7 @@ def best(runs: Runs, experiment: str) -> Record:
     found = [run for run in runs.many(experiment) if SOURCE not in run.tags]
     questions = {(run.metric, run.params.get("target.direction")) for run in found}
     if len(questions) != 1:
-        raise UserError(f"experiment={experiment}: {len(questions)} deciding metrics; name the run with run=...")
+        raise UserError(f"best_of={experiment}: {len(questions)} deciding metrics; name the run with run=...")
     ((metric, direction),) = questions
     sign = 1 if direction == "maximize" else -1
     return max(found, key=lambda run: sign * run.metrics[f"cv/{metric}"])
@@ -272,10 +294,5 @@ def moves(alias: str, aliases: Mapping[str, int], to: int) -> dict[str, list[int
 
 
 def _evidence(name: str, folds: list[Fold]) -> Evidence:
-    answers = evaluation.Answers(
-        y=np.concatenate([fold.answers.y for fold in folds]),
-        predicted=np.concatenate([fold.answers.predicted for fold in folds]),
-        probabilities=np.concatenate([fold.answers.probabilities for fold in folds]),
-    )
     scores = {metric: np.array([fold.scores[metric] for fold in folds]) for metric in folds[0].scores}
-    return Evidence(name, scores, METRICS[CALIBRATION].score(answers))
+    return Evidence(name, scores, METRICS[CALIBRATION].score(evaluation.pooled(folds)))

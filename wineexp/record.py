@@ -78,12 +78,30 @@ def note(
     )
 
 
+def importance(experiment: Experiment, fitted: Any, holdout: evaluation.Answers | None) -> pd.DataFrame | None:
+    """By how much the deciding metric gets worse on the holdout when a feature is shuffled.
+
+    Returns
+    -------
+    DataFrame of shape (n_features, n_repeats), or None
+        None where nothing is held out, or nobody may look yet.
+    """
+    if holdout is None:
+        return None
+    problem = experiment.problem
+    drops = evaluation.permutation_drops(
+        fitted, problem.X_holdout, holdout.y, problem.target.metric, seed=experiment.cfg.seed
+    )
+    return pd.DataFrame(drops, pd.Index([str(name) for name in problem.X], name="feature"))
+
+
 def complete(
     run: Run,
     experiment: Experiment,
     folds: list[evaluation.Fold],
     fitted: Any,
     holdout: evaluation.Answers | None,
+    drops: pd.DataFrame | None,
     files: Mapping[str, str] | None = None,
 ) -> str | None:
     """Log the figures of a run, its answers and its model; gives the model's id, None where nothing is recorded.
@@ -96,6 +114,8 @@ def complete(
     fitted : classifier
     holdout : Answers, or None
         None where nothing is held out, or nobody may look yet.
+    drops : DataFrame, or None
+        As `importance` gives it.
     files : mapping of str to str, optional
         Texts to store with the model, by name.
     """
@@ -105,19 +125,13 @@ def complete(
     if run.id is None:
         return None
     problem.predictions(folds, holdout).to_parquet(run.folder / PREDICTIONS, index=False)
-    y = np.concatenate([fold.answers.y for fold in folds])
-    predicted = np.concatenate([fold.answers.predicted for fold in folds])
-    probabilities = np.concatenate([fold.answers.probabilities for fold in folds])
+    told = evaluation.pooled(folds)
     labels = [str(label) for label in problem.classes]
-    run.log_figure("confusion", report.confusion(y, predicted, labels))
-    run.log_figure("probabilities", report.probabilities(y, probabilities, labels))
+    run.log_figure("confusion", report.confusion(told.y, told.predicted, labels))
+    run.log_figure("probabilities", report.probabilities(told.y, told.probabilities, labels))
     if problem.target.ordinal:
-        run.log_figure("grades", report.grades(y, probabilities, labels))
-    if holdout is not None:
-        drops = evaluation.permutation_drops(
-            fitted, problem.X_holdout, holdout.y, problem.target.metric, seed=experiment.cfg.seed
-        )
-        names = [str(name) for name in problem.X]
-        pd.DataFrame(drops, pd.Index(names, name="feature")).to_csv(run.folder / IMPORTANCE)
-        run.log_figure("importance", report.importance(names, drops, problem.target.metric))
+        run.log_figure("grades", report.grades(told.y, told.probabilities, labels))
+    if drops is not None:
+        drops.to_csv(run.folder / IMPORTANCE)
+        run.log_figure("importance", report.importance(list(drops.index), drops.to_numpy(), problem.target.metric))
     return run.log_model(fitted, problem.X, files)

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from wineexp.config import Train, leaves
+from wineexp.config import GROUPS, Train, leaves
 from wineexp.program import program
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from wineexp.tracking import Run
 
 log = logging.getLogger(__name__)
-
-# Whose choice is part of a run's record, in the order in which a title names them.
-GROUPS = ["data", "target", "feature", "split", "model"]
 
 
 @program(Train)
@@ -71,7 +68,7 @@ def main(cfg: DictConfig) -> float | list[float]:
         # Nor does a job of a grid: whoever chose the best of many by the holdout would have tuned on it.
         alone = HydraConfig.get().mode == RunMode.RUN or me.winner
         holdout = problem.ask_holdout(fitted) if alone else None
-        record.complete(run, experiment, folds, fitted, holdout)
+        record.complete(run, experiment, folds, fitted, holdout, record.importance(experiment, fitted, holdout))
         run.describe(record.note(groups, problem, folds, problem.score_holdout(holdout), whole=True))
     summary = evaluation.summarise(folds)
     show(" · ".join(groups.values()), problem, summary, problem.score_holdout(holdout), run)

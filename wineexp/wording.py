@@ -18,6 +18,11 @@ def number(value: float) -> str:
     return text.replace("-", MINUS)
 
 
+def exact(value: float) -> str:
+    """Every digit that was measured."""
+    return f"{value:,.12g}".replace("-", MINUS)
+
+
 def signed(value: float, digits: int = 2) -> str:
     """A number with its sign."""
     return f"{value:+.{digits}f}".replace("-", MINUS)
