@@ -200,8 +200,6 @@ def test_a_full_or_read_only_disk_leaves_nothing_half_registered(small_disk: Pat
     assert (full.returncode, "Traceback" in full.stderr) == (1, False), full.stderr
     assert "space left" in full.stderr or "disk is full" in full.stderr
     filling.unlink()
-    assert registry(small_disk).aliases() == {}
-    assert registry(small_disk).find("1") is None
 
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     read_only = run(small_disk, "promote", f"run={source}", *QUICK, f"hydra.run.dir={small_disk.parent}/out")
@@ -209,6 +207,8 @@ def test_a_full_or_read_only_disk_leaves_nothing_half_registered(small_disk: Pat
     assert "read" in read_only.stderr.lower()
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
 
+    assert registry(small_disk).aliases() == {}
+    assert registry(small_disk).find("1") is None
     done = run(small_disk, "promote", f"run={source}", *QUICK)
     assert done.returncode == 0, done.stderr
     assert registry(small_disk).aliases() == {"champion": 1}
