@@ -6,11 +6,9 @@ from typing import Any
 from wineexp import pin
 from wineexp.errors import UserError
 from wineexp.registry import DIGEST, FILES, Registry
-from wineexp.runs import Record, Runs
+from wineexp.runs import SOURCE, Record, Runs
 from wineexp.wording import date
 
-# The tag of a promoted version's run that names the run which it was promoted from.
-SOURCE_RUN = "source.run_id"
 UNKNOWN = "not recorded"
 
 
@@ -154,7 +152,7 @@ def _told(run: Record) -> dict[str, Any]:
 
 
 def _source(run: Record, runs: Runs) -> Record | None:
-    name = run.tags.get(SOURCE_RUN)
+    name = run.tags.get(SOURCE)
     if name is None or name == run.id:
         return None
     try:

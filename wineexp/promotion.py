@@ -18,13 +18,10 @@ from wineexp.experiment import Experiment, assemble
 from wineexp.facts import Baseline
 from wineexp.gate import Check, Evidence, Gate
 from wineexp.registry import Registry, Version
-from wineexp.runs import Record, Runs
+from wineexp.runs import SOURCE, Record, Runs
 from wineexp.tracking import Run
 
 log = logging.getLogger(__name__)
-
-# Tag of a promotion's run: the run that it promotes.
-SOURCE = "source.run_id"
 
 CALIBRATION = "expected_calibration_error"
 

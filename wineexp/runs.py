@@ -26,6 +26,9 @@ from wineexp.errors import UserError, did_you_mean
 # Runs a request.
 PAGE = 1000
 
+# The tag of a promotion's run that names the run which it promotes.
+SOURCE = "source.run_id"
+
 
 @dataclass(frozen=True)
 class Record:
