@@ -13,7 +13,7 @@ FLOORS = [
     ["errors", "config", "pin", "program"],
     [
         *("data", "target", "feature", "split", "model", "evaluation", "report", "findings", "chart", "comparison"),
-        "wording",
+        *("schema", "wording"),
     ],
     ["problem", "console", "artifact", "provenance", "gate", "layout", "scorechart"],
     ["experiment", "store", "page", "certificate", "worktree", "document", "facts"],

@@ -12,7 +12,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.model_selection import BaseCrossValidator
 from threadpoolctl import threadpool_limits
 
-from wineexp import evaluation, split
+from wineexp import evaluation, schema, split
 from wineexp.data import Dataset
 from wineexp.target import Target
 
@@ -127,6 +127,19 @@ class Problem:
             "split.test_to_train": str(self.test_to_train),
             "deciding_metric": self.target.metric,
         }
+
+    def schema(self, data: str, target: str) -> schema.Schema:
+        """What a model of this problem may be asked, by the training rows alone; `data` and `target` name the choices."""
+        return schema.Schema(
+            data=data,
+            target=target,
+            column=self.target.column,
+            classes=[str(label) for label in self.classes],
+            ordinal=self.target.ordinal,
+            metric=self.target.metric,
+            features=schema.features(self.X, self.dataset.units),
+            samples=schema.samples(self.X, self.y),
+        )
 
     def describe(self) -> str:
         """The rows in a sentence."""
