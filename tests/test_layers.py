@@ -20,9 +20,9 @@ FLOORS = [
     ["tracking", "limits", "performance"],
     ["record", "studies", "runs", "registry", "card"],
     ["audit", "ranking", "ancestry", "dossier"],
-    ["promotion", "sweep", "reproduction", "account"],
+    ["promotion", "sweep", "reproduction", "account", "serving"],
     ["listing", "scoreboard"],
-    ["train", "explore", "promote", "reproduce", "compare"],
+    ["train", "explore", "promote", "reproduce", "compare", "serve"],
 ]
 PROGRAMS = FLOORS[-1]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -88,3 +88,10 @@ def test_a_program_starts_without_anything_heavy(name: str) -> None:
     code = f"import sys, wineexp.{name}; print(*sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == ""
+
+
+def test_serving_imports_what_it_needs_to_answer_and_no_more() -> None:
+    needed = {"artifact", "config", "errors", "evaluation", "registry", "runs", "schema", "serving", "store"}
+    for path in (PACKAGE / "serving").rglob("*.py"):
+        dotted = [name.split(".") for name in imports(ast.parse(path.read_text())) if name.startswith("wineexp.")]
+        assert {parts[1] for parts in dotted} <= needed, path

@@ -110,6 +110,43 @@ class Compare:
     registry: Registry = field(default_factory=Registry)
 
 
+@dataclass
+class Keys:
+    """Names of the environment variables that hold the API keys; null asks for none."""
+
+    predictions: str | None = MISSING
+    administration: str | None = MISSING
+
+
+@dataclass
+class Server:
+    """What is served, where, and how much of it at once."""
+
+    alias: str = MISSING
+    host: str = MISSING
+    port: int = MISSING
+    workers: int = MISSING
+    poll_seconds: float = MISSING
+    cache: str | None = MISSING
+    rows: int = MISSING
+    body_bytes: int = MISSING
+    concurrency: int = MISSING
+    slow_seconds: float = MISSING
+    drain_seconds: float = MISSING
+    hosts: list[str] = MISSING
+    origins: list[str] = MISSING
+    keys: Keys = field(default_factory=Keys)
+
+
+@dataclass
+class Serve:
+    """Frame of conf/serve.yaml."""
+
+    serve: Server = field(default_factory=Server)
+    registry: Registry = field(default_factory=Registry)
+    tracking: Tracking = field(default_factory=Tracking)
+
+
 def leaves(cfg: DictConfig) -> dict[str, Any]:
     """Every leaf of a config by its dotted key, as it is spelled on the command line."""
     found: dict[str, Any] = {}

@@ -129,7 +129,7 @@ class Problem:
         }
 
     def schema(self, data: str, target: str) -> schema.Schema:
-        """What a model of this problem may be asked, by the training rows alone; `data` and `target` name the choices."""
+        """What a model of this problem may be asked, by the training rows alone; `data`, `target` name the choices."""
         return schema.Schema(
             data=data,
             target=target,

@@ -29,6 +29,10 @@ LEASE = 20.0
 LONGEST = 300
 
 
+class UnavailableError(UserError):
+    """Files cannot be had at the moment: nothing is known against them."""
+
+
 @dataclass(frozen=True)
 class Version:
     """A registered version.
@@ -171,8 +175,10 @@ class Registry:
 
         Raises
         ------
+        UnavailableError
+            They cannot be had. The folder is then left empty, and so it is below.
         UserError
-            They cannot be had, or are not those that were registered. The folder is then left empty.
+            They are not those that were registered.
         """
         expected = version.files
         try:
@@ -181,7 +187,8 @@ class Registry:
         except UserError as error:
             for path in folder.iterdir():
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-            raise UserError(*(f"version {version.number} of {self.name}: {fault}" for fault in error.faults)) from error
+            told = (f"version {version.number} of {self.name}: {fault}" for fault in error.faults)
+            raise type(error)(*told) from error
         return found
 
     def load(self, version: Version) -> Any:
@@ -200,7 +207,8 @@ class Registry:
             # A destination of its own: MLflow would else write into the store, which may be read-only.
             return Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
         except (MlflowException, OSError) as error:
-            raise UserError(f"the files at {source} cannot be had: {' '.join(str(error).split())[:LONGEST]}") from error
+            told = " ".join(str(error).split())[:LONGEST]
+            raise UnavailableError(f"the files at {source} cannot be had: {told}") from error
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -37,24 +37,29 @@ def connect(uri: str) -> str:
     UserError
         The store cannot be reached or opened.
     """
-    stated = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = stated or uri
+    uri = resolved(uri)
     try:
         if uri.startswith("sqlite:///"):
-            # What stands in the environment, MLflow itself would read from the current folder.
-            database = (Path.cwd() if stated else ROOT) / uri.removeprefix("sqlite:///")
-            uri = f"sqlite:///{database}"
             mlflow.set_tracking_uri(uri)
-            _create(database)
+            _create(Path(uri.removeprefix("sqlite:///")))
         else:
-            if uri.startswith(("http://", "https://")):
-                _knock(uri)
+            knock(uri)
             mlflow.set_tracking_uri(uri)
     except (OSError, sqlite3.Error, MlflowException) as error:
         raise UserError(
             f"tracking.uri={uri}: the store cannot be opened: {str(error).splitlines()[0]}; start it, name another "
             "one, or record nothing with tracking=off"
         ) from error
+    return uri
+
+
+def resolved(uri: str) -> str:
+    """The URI that `connect` would use."""
+    stated = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = stated or uri
+    if uri.startswith("sqlite:///"):
+        # What stands in the environment, MLflow itself would read from the current folder.
+        uri = f"sqlite:///{(Path.cwd() if stated else ROOT) / uri.removeprefix('sqlite:///')}"
     return uri
 
 
@@ -111,9 +116,11 @@ def _create(database: Path) -> None:
         mlflow.search_experiments(max_results=1)
 
 
-def _knock(uri: str) -> None:
-    """Fail at once where nothing listens; MLflow itself would go on trying for minutes."""
+def knock(uri: str) -> None:
+    """Fail at once where no server listens, with OSError; MLflow itself would go on trying for minutes."""
     parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        return
     port = parts.port or (443 if parts.scheme == "https" else 80)
     socket.create_connection((parts.hostname or "", port), timeout=5).close()
 

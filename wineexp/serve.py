@@ -1,0 +1,49 @@
+"""Serve a registered model: `python -m wineexp.serve registry.name=wine serve.alias=champion`."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from wineexp.config import Serve, Server
+from wineexp.errors import UserError
+from wineexp.program import program
+
+
+@program(Serve)
+def main(cfg: DictConfig) -> None:
+    """Check the settings, then serve until told to stop."""
+    settings = OmegaConf.to_object(cfg)
+    assert isinstance(settings, Serve)  # noqa: S101  for mypy: the frame is what composes it
+    if settings.tracking.uri is None:
+        raise UserError("tracking=off: a server needs the store that holds its versions; choose local or server")
+    check(settings.serve)
+
+    from wineexp.serving import server
+
+    server.run(settings)
+
+
+def check(server: Server) -> None:
+    """Hold the settings against what makes sense.
+
+    Raises
+    ------
+    UserError
+        With all faults.
+    """
+    faults = [
+        f"serve.{name}={getattr(server, name)}: {name} must be at least {least}"
+        for name, least in {"workers": 1, "rows": 1, "body_bytes": 1, "concurrency": 1, "port": 0}.items()
+        if getattr(server, name) < least
+    ]
+    faults += [
+        f"serve.{name}={getattr(server, name)}: {name} must be more than 0 seconds"
+        for name in ("poll_seconds", "slow_seconds", "drain_seconds")
+        if not getattr(server, name) > 0
+    ]
+    if server.alias.isdecimal():
+        faults.append(f"serve.alias={server.alias}: a version is no alias; set one to it, and name that")
+    if faults:
+        raise UserError(*faults)
+
+
+if __name__ == "__main__":
+    main()

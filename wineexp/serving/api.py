@@ -1,0 +1,168 @@
+"""The server's own routes: predictions, the model, health."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Response
+
+from wineexp.config import Serve
+from wineexp.schema import Schema
+from wineexp.serving import doors, workers
+from wineexp.serving.metrics import Metrics
+from wineexp.serving.rows import Row
+from wineexp.serving.served import Answer, Lineage, Served
+from wineexp.serving.watch import Watch
+
+JSON = "application/json"
+
+# A request that takes less is answered on the event loop, where a thread would cost more than it gains.
+INLINE_SECONDS = 0.02
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """The answers to one request, and where they come from."""
+
+    request_id: str
+    model: Lineage
+    answers: list[Answer]
+
+
+class Model(msgspec.Struct, frozen=True):
+    """Everything that is known of the version that answers."""
+
+    model: Lineage
+    aliases: list[str]
+    loaded: str
+    stale: bool
+    golden_gap: float
+    run_name: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    model_schema: Schema = msgspec.field(name="schema")
+    card: str | None = None
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    alive: bool
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Predictions are answered, by which version, and what is in the way of another.
+
+    Attributes
+    ----------
+    ready : bool
+    model : Lineage
+    loaded : str
+    stale : bool
+        Whether the registry cannot be asked, so that the alias may name another version by now.
+    registry : str
+        `reachable`, or since when it is not and why.
+    refused : dict or None
+        The version that the alias names and that failed a check, with the reasons.
+    workers : list of int
+        Process ids of those that answer.
+    workers_wanted : int
+    """
+
+    ready: bool
+    model: Lineage
+    loaded: str
+    stale: bool
+    registry: str
+    refused: dict[str, Any] | None
+    workers: list[int]
+    workers_wanted: int
+
+
+async def answer(served: Served, rows: Sequence[Row], metrics: Metrics) -> list[Answer]:
+    """The answers of a version, counted; what takes long is computed beside the event loop."""
+    if served.row_seconds < INLINE_SECONDS and len(rows) <= 16:
+        found = served.answers(rows)
+    else:
+        found = await asyncio.to_thread(served.answers, rows)
+    for label, count in Counter(each.label for each in found).items():
+        metrics.predictions.labels(label).inc(count)
+    if outside := sum(bool(each.outside) for each in found):
+        metrics.outside.inc(outside)
+    return found
+
+
+@post("/predict", status_code=200)
+async def predict(request: Request[Any, Any, Any], served: Served, metrics: Metrics) -> Prediction:
+    """Predict one row, or many."""
+    content, _ = await doors.body(request, JSON)
+    answers = await answer(served, served.reader.json(content), metrics)
+    return Prediction(request.scope["state"]["request_id"], served.lineage, answers)
+
+
+@get("/model")
+async def model(served: Served, watch: Watch) -> Model:
+    """The version that answers: lineage, metrics, schema with training ranges, model card."""
+    record = served.record
+    return Model(
+        model=served.lineage,
+        aliases=list(served.version.aliases),
+        loaded=served.since,
+        stale=watch.unreachable is not None,
+        golden_gap=served.gap,
+        run_name=record.name,
+        params=record.params,
+        metrics={name: value for name, value in record.metrics.items() if not name.startswith("fold/")},
+        tags={name: value for name, value in record.tags.items() if not name.startswith("mlflow.")},
+        model_schema=served.schema,
+        card=served.card,
+    )
+
+
+@get("/livez")
+async def livez() -> Alive:
+    """Whether the process answers."""
+    return Alive(alive=True)
+
+
+@get("/readyz")
+async def readyz(served: Served, watch: Watch, settings: Serve) -> Ready:
+    """Whether predictions are answered, and what is not as it should be."""
+    return _ready(served, watch, settings)
+
+
+def _ready(served: Served, watch: Watch, settings: Serve) -> Ready:
+    return Ready(
+        ready=True,
+        model=served.lineage,
+        loaded=served.since,
+        stale=watch.unreachable is not None,
+        registry=watch.unreachable or "reachable",
+        refused=asdict(watch.refusal) if watch.refusal else None,
+        workers=workers.alive() or [os.getpid()],
+        workers_wanted=settings.serve.workers,
+    )
+
+
+@get("/metrics", media_type="text/plain; version=0.0.4; charset=utf-8")
+async def figures(metrics: Metrics) -> Response[bytes]:
+    """Figures for Prometheus."""
+    return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@post("/refresh", status_code=200)
+async def refresh(watch: Watch, settings: Serve) -> Ready:
+    """Ask the registry at once what the alias names, and swap where it names another version."""
+    await asyncio.to_thread(watch.look)
+    return _ready(watch.served, watch, settings)
+
+
+PREDICTIONS: list[HTTPRouteHandler] = [predict]
+ADMINISTRATION: list[HTTPRouteHandler] = [figures, refresh]
+OPEN: list[HTTPRouteHandler] = [model, livez, readyz]

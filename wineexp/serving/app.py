@@ -1,0 +1,60 @@
+"""The application, put together."""
+
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.types import ASGIApp
+from threadpoolctl import threadpool_limits
+
+from wineexp.config import Serve
+from wineexp.evaluation import NATIVE_THREADS
+from wineexp.serving import api, doors, problems, workers
+from wineexp.serving.edge import Edge
+from wineexp.serving.metrics import Metrics
+from wineexp.serving.watch import Watch
+
+
+def build(settings: Serve) -> ASGIApp:
+    """The application of one process, with a version loaded.
+
+    Raises
+    ------
+    UserError
+        There is nothing to serve, or a key is named that is not set.
+    """
+    # As where the model was trained: the last bits depend on how many threads share a computation.
+    threadpool_limits(NATIVE_THREADS)
+    metrics = Metrics()
+    watch = Watch(settings, metrics)
+    server = settings.serve
+    predictions = doors.key(server.keys.predictions, "serve.keys.predictions")
+    administration = doors.key(server.keys.administration, "serve.keys.administration")
+    watch.start()
+    app = Litestar(
+        [
+            Router("/", route_handlers=[*api.PREDICTIONS], guards=[predictions]),
+            Router("/", route_handlers=[*api.ADMINISTRATION], guards=[administration]),
+            *api.OPEN,
+        ],
+        dependencies={
+            "served": _given(lambda: watch.served),
+            "watch": _given(lambda: watch),
+            "metrics": _given(lambda: metrics),
+            "settings": _given(lambda: settings),
+        },
+        guards=[doors.acceptable],
+        exception_handlers={HTTPException: problems.handle, Exception: problems.handle},
+        request_max_body_size=server.body_bytes,
+        cors_config=CORSConfig(allow_origins=server.origins) if server.origins else None,
+        lifespan=[watch.polling, workers.noted],
+        logging_config=None,
+        openapi_config=None,
+    )
+    return Edge(app, server, metrics)
+
+
+def _given(what: Any) -> Provide:
+    return Provide(what, sync_to_thread=False, use_cache=False)

@@ -1,0 +1,81 @@
+"""What stands before a route: the body as bytes, its type, the types that a client takes, its key."""
+
+import hmac
+import os
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any
+
+from litestar import MediaType, Request
+from litestar.connection import ASGIConnection
+from litestar.exceptions import InternalServerException
+from litestar.handlers import BaseRouteHandler
+
+from wineexp.errors import UserError
+from wineexp.serving.problems import Refused
+
+Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]
+
+
+async def body(request: Request[Any, Any, Any], *media_types: str) -> tuple[bytes, str]:
+    """The whole body and its media type, which must be one of these.
+
+    Raises
+    ------
+    Refused
+        415: another type, an encoding, or another character set than UTF-8.
+    """
+    media_type, parameters = request.content_type
+    if media_type.lower() not in media_types:
+        told = f"is {media_type[:60]}" if media_type else "is missing"
+        raise Refused(415, f"Content-Type {told}; this path takes {' or '.join(media_types)}")
+    if (charset := parameters.get("charset", "utf-8").strip('"').lower()) not in ("utf-8", "utf8", "us-ascii"):
+        raise Refused(415, f"charset is {charset[:60]}; this path takes utf-8")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused(415, "this path takes bodies without a Content-Encoding", headers={"accept-encoding": "identity"})
+    try:
+        return await request.body(), media_type.lower()
+    except InternalServerException as error:
+        raise Refused(400, "the body ended before it was whole") from error
+
+
+async def acceptable(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Guard: the client takes what the route gives."""
+    given = handler.media_type or MediaType.JSON
+    given = given.value if isinstance(given, Enum) else given
+    accept = connection.headers.get("accept", "")
+    if accept and not any(_covers(wanted, given.split(";")[0].strip()) for wanted in accept.split(",")):
+        raise Refused(406, f"this path answers with {given}, which the header Accept leaves out")
+
+
+def key(variable: str | None, setting: str) -> Guard:
+    """A guard that asks for the API key in an environment variable, None for none.
+
+    Raises
+    ------
+    UserError
+        The variable is not set, or empty.
+    """
+    secret = os.environ.get(variable, "").encode() if variable else b""
+    if variable and not secret:
+        raise UserError(f"{setting}={variable}: this environment variable holds no key; set it, or say {setting}=null")
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        if not secret:
+            return
+        scheme, *token = connection.headers.get("authorization", "").split(maxsplit=1)[:2] or [""]
+        given = token[0] if scheme.lower() == "bearer" and token else connection.headers.get("x-api-key", "")
+        # In a time that does not depend on how much of it is right.
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), secret):
+            told = "an API key is wanted, as Authorization: Bearer KEY or X-API-Key: KEY"
+            raise Refused(401, told, headers={"www-authenticate": "Bearer"})
+
+    return guard
+
+
+def _covers(wanted: str, given: str) -> bool:
+    """Whether one range of an Accept header (RFC 9110, 12.5.1) covers a media type."""
+    media_range, *parameters = (part.strip().lower() for part in wanted.split(";"))
+    if any(part.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for part in parameters):
+        return False
+    return media_range in ("*/*", given, f"{given.partition('/')[0]}/*")

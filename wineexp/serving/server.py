@@ -1,0 +1,181 @@
+"""Processes and sockets: uvicorn, with the time limits on clients that it lacks."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from functools import partial
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
+
+from wineexp.config import Serve
+from wineexp.errors import UserError
+from wineexp.serving import logs, problems
+
+log = structlog.get_logger()
+
+
+def run(settings: Serve) -> None:
+    """Serve until SIGTERM, then answer what is under way and return.
+
+    Raises
+    ------
+    UserError
+        The address is taken, or there is nothing to serve.
+    """
+    logs.configure()
+    # A registry that is down is asked again at the next look, not by MLflow for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    listener = _listen(settings.serve.host, settings.serve.port)
+    from wineexp.serving.app import build
+
+    # In several processes too: what is wrong is told once, and the cache is filled once.
+    app = build(settings)
+    host, port, *_ = listener.getsockname()
+    log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
+    if settings.serve.workers == 1:
+        _serve(uvicorn.Server(_config(settings, app)), listener)
+    else:
+        _supervise(settings, listener)
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1, in which a request must arrive, and its answer be taken, within the keep-alive time."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _unsent = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a first request."""
+        super().connection_made(transport)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing any more."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Expect the rest of a request whose first bytes are here."""
+        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
+            self._arm()
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Expect the rest of a request that another one's answer is still awaited before."""
+        if self._deadline is None:
+            self._arm()
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """The request is here."""
+        self._disarm()
+        super().on_message_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection; cut one off whose client has taken nothing of its answer for as long."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent != self._unsent:
+            self._unsent = unsent
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        elif unsent:
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, as a problem."""
+        self._refuse(b"HTTP/1.1 400 Bad Request\r\n", 400, msg)
+
+    def _late(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and self.cycle.response_started:
+            self.transport.close()
+        else:
+            told = f"the request did not arrive within {self.timeout_keep_alive:g} s"
+            self._refuse(b"HTTP/1.1 408 Request Timeout\r\n", 408, told)
+
+    def _refuse(self, line: bytes, status: int, detail: str) -> None:
+        content = problems.encode(status, detail, "")
+        head = f"content-type: {problems.MEDIA_TYPE}\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(line + head.encode() + content)
+        self.transport.close()
+
+    def _arm(self) -> None:
+        self._deadline = self.loop.call_later(self.timeout_keep_alive, self._late)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _config(settings: Serve, app: object, *, factory: bool = False) -> uvicorn.Config:
+    server = settings.serve
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        factory=factory,
+        workers=server.workers,
+        http=Protocol,
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=server.slow_seconds,  # type: ignore[arg-type]
+        timeout_graceful_shutdown=server.drain_seconds,  # type: ignore[arg-type]
+    )
+
+
+def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    try:
+        server.run([listener])
+    except SystemExit as error:
+        # uvicorn has drained and then raises the signal again; the alarm that `program.stop` sets is called off.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if error.code != 128 + signal.SIGTERM:
+            raise
+    log.info("stopped")
+
+
+def _supervise(settings: Serve, listener: socket.socket) -> None:
+    """Keep as many workers alive as are wanted."""
+    from wineexp.serving.metrics import SHARED
+
+    shared = os.environ[SHARED] = tempfile.mkdtemp(prefix="wineexp-workers-")
+    try:
+        Multiprocess(_config(settings, partial(worker, settings), factory=True), sockets=[listener]).run()
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
+    log.info("stopped")
+
+
+def worker(settings: Serve) -> object:
+    """The application of one of several workers."""
+    logs.configure()
+    from wineexp.serving.app import build
+
+    return build(settings)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"serve.host={host}, serve.port={port}: {reason}; choose another port, or 0 for a free one"
+        ) from error
+    listener.set_inheritable(True)
+    return listener
