@@ -2,6 +2,8 @@
 
 import os
 
+__version__ = "0.1.0"
+
 # Here, because MLflow and DVC read them when they are imported, by whomever: nothing is reported to anyone, and MLflow
 # says only what a user can act on.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

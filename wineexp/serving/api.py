@@ -163,6 +163,6 @@ async def refresh(watch: Watch, settings: Serve) -> Ready:
     return _ready(watch.served, watch, settings)
 
 
-PREDICTIONS: list[HTTPRouteHandler] = [predict]
+ROUTES: list[HTTPRouteHandler] = [predict]
 ADMINISTRATION: list[HTTPRouteHandler] = [figures, refresh]
 OPEN: list[HTTPRouteHandler] = [model, livez, readyz]

@@ -41,7 +41,7 @@ async def body(request: Request[Any, Any, Any], *media_types: str) -> tuple[byte
 
 async def acceptable(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Guard: the client takes what the route gives."""
-    given = handler.media_type or MediaType.JSON
+    given: Any = getattr(handler, "media_type", None) or MediaType.JSON
     given = given.value if isinstance(given, Enum) else given
     accept = connection.headers.get("accept", "")
     if accept and not any(_covers(wanted, given.split(";")[0].strip()) for wanted in accept.split(",")):
@@ -70,6 +70,8 @@ def key(variable: str | None, setting: str) -> Guard:
             told = "an API key is wanted, as Authorization: Bearer KEY or X-API-Key: KEY"
             raise Refused(401, told, headers={"www-authenticate": "Bearer"})
 
+    # For the documentation.
+    guard.asks = bool(secret)  # type: ignore[attr-defined]
     return guard
 
 

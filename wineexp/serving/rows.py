@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -67,6 +67,9 @@ class Reader:
 
     Attributes
     ----------
+    features : dict of str to Number or Text
+    texts : set of str
+        Names of the features that are texts.
     type : type
         A msgspec struct of one row.
     """
@@ -75,7 +78,7 @@ class Reader:
         self.schema = schema
         self.most = most
         self.features = {feature.name: feature for feature in schema.features}
-        self.texts = sum(isinstance(feature, Text) for feature in schema.features)
+        self.texts = {feature.name for feature in schema.features if isinstance(feature, Text)}
         attributes = {f"f{number}": feature for number, feature in enumerate(schema.features)}
         self.type = msgspec.defstruct(
             "Row",
@@ -103,7 +106,7 @@ class Reader:
             decoded = []
         rows = decoded if isinstance(decoded, list) else [decoded]
         # Each key once and nothing else in quotes; msgspec would let the last of two equal keys win.
-        quotes = 2 * len(rows) * (len(self.features) + self.texts)
+        quotes = 2 * len(rows) * (len(self.features) + len(self.texts))
         if 0 < len(rows) <= self.most and body.count(b'"') == quotes and b"\\" not in body:
             return [self._pick(row) for row in rows]
         value = parse(body)
@@ -149,7 +152,7 @@ class Reader:
 
     def _row_faults(self, value: Any, row: int, pointer: str) -> Iterator[Fault]:
         if not isinstance(value, dict):
-            yield Fault(f"row {row}: an object of {len(self.features)} features is wanted, got {_told(value)}", pointer)
+            yield Fault(f"row {row}: an object of {len(self.features)} features is wanted, got {told(value)}", pointer)
             return
         for name in getattr(value, "repeated", ()):
             yield _fault(pointer, row, name, "is given more than once")
@@ -159,23 +162,27 @@ class Reader:
         for name, feature in self.features.items():
             if name not in value:
                 yield _fault(pointer, row, name, f"is missing; {_wanted(feature)} is wanted")
-            elif told := _misfit(value[name], feature):
-                yield _fault(pointer, row, name, told)
+            elif misfit := _misfit(value[name], feature):
+                yield _fault(pointer, row, name, misfit)
 
 
 def _type(feature: Number | Text) -> Any:
-    return float if isinstance(feature, Number) else Literal[tuple(feature.values)]
+    """What a feature is in a row, with what the documentation shows of it."""
+    if isinstance(feature, Text):
+        return Literal[tuple(feature.values)]
+    seen = f"{feature.minimum:g} to {feature.maximum:g} {feature.unit}".rstrip() + " in the training rows"
+    return Annotated[float, msgspec.Meta(description=seen, examples=[feature.median])]
 
 
 def _misfit(value: Any, feature: Number | Text) -> str | None:
     """Why a value cannot be a feature's."""
     if isinstance(feature, Text):
         fits = isinstance(value, str) and value in feature.values
-        return None if fits else f"{_wanted(feature)} is wanted, got {_told(value)}"
+        return None if fits else f"{_wanted(feature)} is wanted, got {told(value)}"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"{_wanted(feature)} is wanted, got {_told(value)}"
+        return f"{_wanted(feature)} is wanted, got {told(value)}"
     if isinstance(value, _Beyond) or not math.isfinite(value):
-        return f"{_told(value)} is beyond the numbers that 64 bits hold"
+        return f"{told(value)} is beyond the numbers that 64 bits hold"
     return None
 
 
@@ -185,7 +192,7 @@ def _wanted(feature: Number | Text) -> str:
     return f"a number ({feature.unit})" if feature.unit else "a number"
 
 
-def _told(value: Any) -> str:
+def told(value: Any) -> str:
     """A client's value, shown back in little space and in ASCII: it may hold half a surrogate pair."""
     if isinstance(value, _Beyond):
         return _shortened(value.text)
@@ -196,9 +203,9 @@ def _told(value: Any) -> str:
     return f"the text {_shortened(json.dumps(value))}" if isinstance(value, str) else _shortened(json.dumps(value))
 
 
-def _fault(pointer: str, row: int, name: str, told: str) -> Fault:
+def _fault(pointer: str, row: int, name: str, reason: str) -> Fault:
     safe = _shortened(name.encode("ascii", "backslashreplace").decode() if not name.isprintable() else name)
-    return Fault(f"row {row}, {safe}: {told}", f"{pointer}/{_escaped(safe)}", row, safe)
+    return Fault(f"row {row}, {safe}: {reason}", f"{pointer}/{_escaped(safe)}", row, safe)
 
 
 def _shortened(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,6 +70,8 @@ class Served:
     version : Version
     record : Record
         The run that it was registered from.
+    mlflow_version : str
+        Of the MLflow that stored it.
     lineage : Lineage
     schema : Schema
     model : classifier
@@ -86,6 +88,7 @@ class Served:
 
     version: Version
     record: Record
+    mlflow_version: str
     lineage: Lineage
     schema: Schema
     model: Any
@@ -180,7 +183,8 @@ def load(folder: Path, version: Version, record: Record, alias: str, *, most: in
         A check fails.
     """
     model = artifact.load(folder)
-    described = _schema(folder, model)
+    stored = _stored(folder)
+    described = _schema(folder, stored, model)
     reader = Reader(described, most)
     card = folder / artifact.EXTRA / CARD
     tags = record.tags
@@ -203,6 +207,7 @@ def load(folder: Path, version: Version, record: Record, alias: str, *, most: in
     served = Served(
         version=version,
         record=record,
+        mlflow_version=str(stored.get("mlflow_version", "")),
         lineage=lineage,
         schema=described,
         model=model,
@@ -227,16 +232,23 @@ def _warmed(served: Served) -> Served:
     return Served(**{**vars(served), "row_seconds": min(seconds)})
 
 
-def _schema(folder: Path, model: Any) -> Schema:
+def _stored(folder: Path) -> dict[str, Any]:
+    """What MLflow wrote down of the model."""
+    try:
+        return dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"its MLmodel cannot be read ({type(error).__name__})") from error
+
+
+def _schema(folder: Path, stored: Mapping[str, Any], model: Any) -> Schema:
     """The schema in the files, held against the model and against MLflow's signature."""
     try:
         found = schema.read((folder / artifact.EXTRA / schema.NAME).read_text(encoding="utf-8"))
-        signature = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["signature"]
-        inputs = {each["name"]: each["type"] for each in json.loads(signature["inputs"])}
+        inputs = {each["name"]: each["type"] for each in json.loads(stored["signature"]["inputs"])}
     except FileNotFoundError as error:
-        name = Path(str(error.filename)).name
-        raise UserError(f"it has no {name}, so that nobody can tell what it may be asked; promote it anew") from error
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        told = f"it has no {schema.NAME}, so that nobody can tell what it may be asked; promote it anew"
+        raise UserError(told) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"its schema or signature cannot be read ({type(error).__name__}: {error})") from error
     faults = []
     names = [feature.name for feature in found.features]

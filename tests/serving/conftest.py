@@ -1,0 +1,182 @@
+"""A registry with promoted versions, made by the commands, and servers of it as real processes."""
+
+import fcntl
+import json
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from mlflow import MlflowClient
+
+from tests.conftest import environment, run
+
+# Nobody else's version would pass a gate that wants a better one each time.
+ANY = ["allow=[dirty]", "gate.wanted=not_worse", "gate.margin=1", "gate.calibration_margin=1", "split.n_repeats=1"]
+
+
+@dataclass
+class Store:
+    """A folder with a tracking store whose model `wine` has two versions."""
+
+    folder: Path
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder}/mlflow.db"
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.uri, self.uri)
+
+    def point(self, version: int, *, name: str = "wine", alias: str = "champion") -> None:
+        self.client.set_registered_model_alias(name, alias, str(version))
+
+    def files(self, version: int, *, name: str = "wine") -> Path:
+        source = self.client.get_model_version(name, str(version)).source
+        model = self.client.get_logged_model(str(source).removeprefix("models:/"))
+        return Path(str(model.artifact_location).removeprefix("file://"))
+
+
+@dataclass
+class Server:
+    """A running server."""
+
+    process: "subprocess.Popen[bytes]"
+    url: str
+    log: Path
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", timeout=30, **more)
+
+    def post(self, path: str, content: Any, **more: Any) -> httpx.Response:
+        body = content if isinstance(content, str | bytes) else json.dumps(content)
+        more.setdefault("headers", {"content-type": "application/json"})
+        return httpx.post(f"{self.url}{path}", content=body, timeout=30, **more)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What it logged."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels."""
+        found = 0.0
+        for line in self.get("/metrics").text.splitlines():
+            sample = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
+            if sample and sample[1] == name:
+                given = dict(re.findall(r'(\w+)="([^"]*)"', sample[2] or ""))
+                if labels.items() <= given.items():
+                    found += float(sample[3])
+        return found
+
+    def until(self, true: Callable[[], Any], seconds: float = 20) -> None:
+        """Wait for something to become true."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline, f"not true within {seconds} s; log:\n{self.log.read_text()[-3000:]}"
+            time.sleep(0.05)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(40)
+
+
+@pytest.fixture(scope="session")
+def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose store holds the versions: made once, by whichever worker comes first."""
+    shared = tmp_path_factory.getbasetemp().parent / "promoted"
+    with Path(f"{shared}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "done").exists():
+            shutil.rmtree(shared, ignore_errors=True)
+            shared.mkdir()
+            for model in (["model=logreg", "feature=poly"], ["model=xgb", "model.n_estimators=5", "feature=raw"]):
+                promote(shared, *model)
+            (shared / "done").touch()
+    return shared
+
+
+def promote(folder: Path, *overrides: str, name: str = "wine") -> None:
+    """Train, and make the run a version."""
+    trained = run(folder, "train", "split.n_splits=3", *overrides)
+    assert trained.returncode == 0, trained.stderr
+    match = re.search(r"Recorded as run (\w+)", trained.stdout)
+    assert match
+    done = run(folder, "promote", f"run={match[1]}", f"registry.name={name}", *ANY)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def store(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store of the module's own, whose champion is version 2."""
+    return copied(promoted, tmp_path_factory.mktemp("store"))
+
+
+def copied(promoted: Path, folder: Path) -> Store:
+    """Copy a store, with the paths that are written in it."""
+    shutil.copytree(promoted, folder, dirs_exist_ok=True)
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        dumped = "\n".join(database.iterdump()).replace(str(promoted), str(folder))
+    database.close()
+    for path in folder.glob("mlflow.db*"):
+        path.unlink()
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        database.executescript(dumped)
+    database.close()
+    return Store(folder)
+
+
+@contextmanager
+def serving(store: Store, *overrides: str, **more: str) -> Iterator[Server]:
+    """A server of a store on a free port; stopped at the end."""
+    number = len(list(store.folder.glob("serve-*.log")))
+    log = store.folder / f"serve-{number}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "wineexp.serve", "serve.port=0", "serve.poll_seconds=0.2", *overrides],
+            cwd=store.folder,
+            env=environment(store.folder, **more),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    server = Server(process, "", log)
+    try:
+        server.until(lambda: '"listening"' in log.read_text() or process.poll() is not None, 60)
+        listening = [line for line in server.lines() if line["event"] == "listening"]
+        server.url = listening[0]["url"]
+        server.until(lambda: _answers(server), 60)
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(40)
+
+
+def _answers(server: Server) -> bool:
+    try:
+        return server.get("/livez").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def server(store: Store) -> Iterator[Server]:
+    """A server with all settings as they come."""
+    with serving(store) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def row(server: Server) -> dict[str, float]:
+    """A row that the served model was trained on."""
+    return dict(server.get("/model").json()["schema"]["samples"][0]["row"])

@@ -1,0 +1,204 @@
+import json
+from typing import Any
+
+import httpx
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.serving.conftest import Server, Store
+
+JSON = {"content-type": "application/json"}
+
+
+def problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    """The body of an error, which has the form that all have."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = response.json()
+    assert found["status"] == status
+    assert found["request_id"] == response.headers["x-request-id"]
+    for secret in ("Traceback", ".py", "site-packages", "/work", "/tmp"):
+        assert secret not in response.text
+    return found
+
+
+def test_one_row_is_answered_as_the_stored_model_answers(server: Server, store: Store, row: dict[str, float]) -> None:
+    response = server.post("/predict", row, headers=JSON | {"x-request-id": "mine-1"})
+    assert response.status_code == 200
+    found = response.json()
+    assert found["request_id"] == response.headers["x-request-id"] == "mine-1"
+    version = store.client.get_model_version("wine", "2")
+    run = store.client.get_run(version.run_id)
+    assert found["model"] == {
+        "name": "wine",
+        "alias": "champion",
+        "version": 2,
+        "run_id": version.run_id,
+        "config_sha256": run.data.tags["config.sha256"],
+        "data_md5": run.data.tags["data.md5"],
+    }
+    mlflow.set_tracking_uri(store.uri)
+    model = mlflow.sklearn.load_model(version.source)
+    expected = model.predict_proba(pd.DataFrame([row]))[0]
+    (answer,) = found["answers"]
+    assert list(answer["probabilities"].values()) == expected.tolist()
+    assert list(answer["probabilities"]) == [str(label) for label in model.classes_]
+    assert answer["class"] == str(model.classes_[expected.argmax()])
+    assert answer["outside"] == []
+
+
+def test_many_rows_are_answered_in_their_order(server: Server) -> None:
+    samples = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
+    many = server.post("/predict", samples * 20).json()["answers"]
+    one_by_one = [server.post("/predict", [sample]).json()["answers"][0] for sample in samples]
+    assert many == one_by_one * 20
+
+
+def test_a_row_beyond_the_training_range_is_answered_with_a_warning(server: Server, row: dict[str, float]) -> None:
+    (answer,) = server.post("/predict", row | {"alcohol": 40, "hue": -1e6}).json()["answers"]
+    assert answer["outside"] == ["alcohol", "hue"]
+    assert np.isclose(sum(answer["probabilities"].values()), 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ('"13"', 'a number (% vol) is wanted, got the text "13"'),
+        ("true", "a number (% vol) is wanted, got true"),
+        ("null", "a number (% vol) is wanted, got null"),
+        ("[1]", "a number (% vol) is wanted, got an array"),
+        ("{}", "a number (% vol) is wanted, got an object"),
+        ("NaN", "NaN is beyond"),
+        ("-Infinity", "-Infinity is beyond"),
+        ("1e400", "1e400 is beyond"),
+        ("1" * 400, "11111"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused(server: Server, row: dict[str, float], value: str, told: str) -> None:
+    body = json.dumps([row, row | {"alcohol": 0}]).replace('"alcohol": 0', f'"alcohol": {value}')
+    (fault,) = problem(server.post("/predict", body), 422)["errors"]
+    assert told in fault["detail"]
+    assert fault["detail"].startswith("row 1, alcohol: ")
+    assert (fault["pointer"], fault["row"], fault["field"]) == ("/1/alcohol", 1, "alcohol")
+
+
+def test_all_faults_of_a_body_are_told_at_once(server: Server, row: dict[str, float]) -> None:
+    whole = json.dumps(row)
+    without = {name: value for name, value in row.items() if name != "ash"}
+    twice = whole.replace('"hue"', '"hue": 1, "hue"')
+    body = f"[{json.dumps(without | {'alcool': 1})}, {twice}, 7, {whole}]"
+    faults = {fault["pointer"]: fault["detail"] for fault in problem(server.post("/predict", body), 422)["errors"]}
+    assert list(faults) == ["/0/alcool", "/0/ash", "/1/hue", "/2"]
+    assert "did you mean alcohol?" in faults["/0/alcool"]
+    assert faults["/0/ash"] == "row 0, ash: is missing; a number is wanted"
+    assert faults["/1/hue"] == "row 1, hue: is given more than once"
+    assert "an object of 13 features is wanted, got 7" in faults["/2"]
+
+
+def test_a_body_that_is_wrong_everywhere_is_answered_briefly(server: Server) -> None:
+    found = problem(server.post("/predict", [{}] * 10000), 422)
+    assert found["detail"] == "130000 faults in the body, the first 100 of them listed"
+    assert len(found["errors"]) == 100
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"", "empty"),
+        (b"{", "not JSON"),
+        (b'{"alcohol": 1,}', "not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"alcohol": ' * 50_000, "nested too deeply"),
+        (b'{"alc\xffohol": 1}', "not UTF-8: byte 5 is 0xff"),
+        (b'{"alcohol": "\xff"}', "not UTF-8"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+    ],
+)
+def test_what_is_no_json_is_refused_with_the_reason(server: Server, body: bytes, told: str) -> None:
+    assert told in problem(server.post("/predict", body), 400)["detail"]
+
+
+@pytest.mark.parametrize("body", ["[]", "7", "null", '"text"', "[[1, 2]]", '{"\\ud800": 1}', '["\\ud800"]'])
+def test_what_is_no_row_is_refused(server: Server, body: str) -> None:
+    assert problem(server.post("/predict", body), 422)["errors"]
+
+
+def test_an_escaped_name_is_the_same_name(server: Server, row: dict[str, float]) -> None:
+    plain = json.dumps(row)
+    escaped = server.post("/predict", plain.replace('"alcohol"', '"\\u0061lcohol"'))
+    assert escaped.json()["answers"] == server.post("/predict", plain).json()["answers"]
+    both = plain.replace('"alcohol"', '"\\u0061lcohol": 1, "alcohol"')
+    (fault,) = problem(server.post("/predict", both), 422)["errors"]
+    assert fault["pointer"] == "/alcohol"
+
+
+def test_more_rows_than_a_request_may_hold_are_refused(server: Server, row: dict[str, float]) -> None:
+    body = json.dumps([dict.fromkeys(row, 1)] * 10_001, separators=(",", ":"))
+    found = problem(server.post("/predict", body), 422)
+    assert found["errors"][0]["detail"] == "10001 rows; at most 10000 in one request"
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", ""]
+)
+def test_another_content_type_is_refused(server: Server, row: dict[str, float], content_type: str) -> None:
+    response = server.post("/predict", row, headers={"content-type": content_type})
+    assert "this path takes" in problem(response, 415)["detail"]
+
+
+def test_paths_methods_and_types_that_are_not_there(server: Server, row: dict[str, float]) -> None:
+    problem(server.get("/nothing/here"), 404)
+    refused = server.get("/predict")
+    problem(refused, 405)
+    assert "POST" in refused.headers["allow"]
+    problem(server.post("/predict", row, headers=JSON | {"accept": "text/html"}), 406)
+    assert server.post("/predict", row, headers=JSON | {"accept": "text/html, */*;q=0.1"}).status_code == 200
+    assert httpx.head(f"{server.url}/livez").status_code == 200
+
+
+def test_the_model_is_described(server: Server, store: Store) -> None:
+    found = server.get("/model").json()
+    run = store.client.get_run(found["model"]["run_id"])
+    assert found["tags"]["data.md5"] == run.data.tags["data.md5"]
+    assert found["metrics"]["cv/accuracy"] == run.data.metrics["cv/accuracy"]
+    assert found["aliases"] == ["champion"]
+    alcohol = found["schema"]["features"][0]
+    assert (alcohol["name"], alcohol["unit"], alcohol["kind"]) == ("alcohol", "% vol", "number")
+    assert alcohol["minimum"] < alcohol["median"] < alcohol["maximum"]
+    assert found["stale"] is False
+    assert found["golden_gap"] <= 1e-6
+
+
+def test_health_tells_what_answers(server: Server) -> None:
+    assert server.get("/livez").json() == {"alive": True}
+    found = server.get("/readyz").json()
+    assert found["ready"] is True
+    assert found["model"]["version"] == 2
+    assert found["workers"] == [server.process.pid]
+    assert (found["stale"], found["registry"], found["refused"]) == (False, "reachable", None)
+
+
+def test_metrics_have_few_labels(server: Server, row: dict[str, float]) -> None:
+    before = server.metric("wineexp_predictions_total")
+    label = server.post("/predict", [row] * 3).json()["answers"][0]["class"]
+    assert server.metric("wineexp_predictions_total") == before + 3
+    assert server.metric("wineexp_predictions_total", **{"class": label}) >= 3
+    for path in ("/a", "/b", "/predict/c"):
+        server.get(path)
+    assert server.metric("wineexp_requests_total", route="none", status="404") >= 3
+    assert server.metric("wineexp_request_duration_seconds_count", route="/predict", method="POST") >= 1
+    assert server.metric("wineexp_model_info", version="2", alias="champion") == 1
+    assert server.metric("wineexp_registry_up") == 1
+    text = server.get("/metrics").text
+    assert "/nothing" not in text
+    assert "/predict/c" not in text
+
+
+def test_logs_are_json_with_request_ids(server: Server, row: dict[str, float]) -> None:
+    server.post("/predict", row, headers=JSON | {"x-request-id": "to-be-found"})
+    server.post("/predict", row, headers=JSON | {"x-request-id": "forged\tid"})
+    (found,) = [line for line in server.lines() if line.get("request_id") == "to-be-found"]
+    assert (found["method"], found["route"], found["status"]) == ("POST", "/predict", 200)
+    assert "forged" not in server.log.read_text()

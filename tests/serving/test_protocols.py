@@ -1,0 +1,200 @@
+"""What MLflow's clients and those of the Open Inference Protocol send is answered as they expect it."""
+
+import json
+import tomllib
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+
+import wineexp
+from tests.serving.conftest import Server, Store
+from tests.serving.test_predictions import problem
+from wineexp.pin import ROOT
+
+
+@pytest.fixture(scope="module")
+def samples(server: Server) -> pd.DataFrame:
+    return pd.DataFrame([sample["row"] for sample in server.get("/model").json()["schema"]["samples"]])
+
+
+@pytest.fixture(scope="module")
+def expected(samples: pd.DataFrame, store: Store) -> Any:
+    """The stored model's own labels and probabilities."""
+    mlflow.set_tracking_uri(store.uri)
+    model = mlflow.sklearn.load_model(store.client.get_model_version("wine", "2").source)
+    return model.predict(samples), model.predict_proba(samples)
+
+
+def bodies(samples: pd.DataFrame) -> dict[str, Any]:
+    split, records = samples.to_dict("split"), samples.to_dict("records")
+    turned = samples[samples.columns[::-1]].to_dict("split", index=False)
+    return {
+        "split": {"dataframe_split": split},
+        "split, other order": {"dataframe_split": turned},
+        "records": {"dataframe_records": records},
+        "instances": {"instances": records},
+        "instances by place": {"instances": samples.to_numpy().tolist()},
+        "inputs": {"inputs": samples.to_dict("list")},
+        "inputs by place": {"inputs": samples.to_numpy().tolist(), "params": {}},
+    }
+
+
+@pytest.mark.parametrize("form", bodies(pd.DataFrame({"a": [1]})))
+def test_every_form_of_mlflow_gives_the_models_labels(
+    server: Server, samples: pd.DataFrame, expected: Any, form: str
+) -> None:
+    response = server.post("/invocations", bodies(samples)[form])
+    assert response.status_code == 200, response.text
+    assert response.json() == {"predictions": expected[0].tolist()}
+
+
+def test_csv_gives_the_models_labels(server: Server, samples: pd.DataFrame, expected: Any) -> None:
+    response = server.post("/invocations", samples.to_csv(index=False), headers={"content-type": "text/csv"})
+    assert response.json() == {"predictions": expected[0].tolist()}
+
+
+def test_a_fault_in_csv_is_named_by_row_and_field(server: Server, samples: pd.DataFrame) -> None:
+    text = samples.astype(object)
+    text.loc[1, "ash"], text.loc[2, "hue"] = "many", ""
+    response = server.post("/invocations", text.to_csv(index=False), headers={"content-type": "text/csv"})
+    faults = problem(response, 422)["errors"]
+    assert [(fault["row"], fault["field"]) for fault in faults] == [(1, "ash"), (2, "hue")]
+    assert "many" in faults[0]["detail"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        {"dataframe_split": {}},
+        {"dataframe_split": {"columns": ["alcohol"], "data": [[1, 2]]}},
+        {"dataframe_split": {"columns": ["alcohol", "alcohol"], "data": [[1, 2]]}},
+        {"dataframe_records": {"alcohol": 1}},
+        {"instances": [[1], 2]},
+        {"inputs": {"alcohol": [1, 2], "ash": [1]}},
+        {"inputs": []},
+        {"instances": [], "inputs": []},
+        {"instances": 1, "params": {"a": 1}},
+        {"surprise": 1},
+    ],
+)
+def test_what_is_none_of_mlflows_forms_is_refused(server: Server, body: Any) -> None:
+    assert problem(server.post("/invocations", body), 422)["errors"]
+
+
+@pytest.mark.parametrize("body", ["", "alcohol\n", "alcohol,alcohol\n1,2\n", "alcohol,ash\n1\n", 'alcohol\n"1\n', "\n"])
+def test_what_is_no_table_is_refused(server: Server, body: str) -> None:
+    assert problem(server.post("/invocations", body, headers={"content-type": "text/csv"}), 422)["errors"]
+
+
+def test_mlflows_health(server: Server) -> None:
+    assert server.get("/ping").status_code == 200
+    assert server.get("/version").text == mlflow.__version__
+
+
+def tensors(samples: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "id": "mine",
+        "inputs": [
+            {"name": name, "datatype": "FP64", "shape": [len(samples), 1], "data": values.tolist()}
+            for name, values in samples.items()
+        ],
+    }
+
+
+def test_open_inference_gives_labels_and_probabilities(server: Server, samples: pd.DataFrame, expected: Any) -> None:
+    found = server.post("/v2/models/wine/infer", tensors(samples)).json()
+    assert (found["model_name"], found["model_version"], found["id"]) == ("wine", "2", "mine")
+    labels, probabilities = found["outputs"]
+    assert labels["data"] == [str(label) for label in expected[0]]
+    assert probabilities["shape"] == list(expected[1].shape)
+    assert probabilities["data"] == expected[1].ravel().tolist()
+    whole = {
+        "inputs": [
+            {"name": "x", "datatype": "FP64", "shape": list(samples.shape), "data": samples.to_numpy().ravel().tolist()}
+        ],
+        "outputs": [{"name": "probabilities"}],
+    }
+    (only,) = server.post("/v2/models/wine/versions/2/infer", whole).json()["outputs"]
+    assert only == probabilities
+    whole["inputs"][0]["data"] = samples.to_numpy().tolist()
+    assert server.post("/v2/models/wine/infer", whole).json()["outputs"] == [only]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["inputs"], []),
+        (["inputs", 0], 7),
+        (["inputs", 0, "name"], "alcool"),
+        (["inputs", 0, "name"], 1),
+        (["inputs", 0, "name"], "ash"),
+        (["inputs", 0, "datatype"], "STRING"),
+        (["inputs", 0, "datatype"], ["FP64"]),
+        (["inputs", 0, "shape"], [1000000]),
+        (["inputs", 0, "shape"], [2.5]),
+        (["inputs", 0, "shape"], []),
+        (["inputs", 0, "data"], ["a"] * 9),
+        (["inputs", 0, "data"], {}),
+        (["outputs"], [{"name": "regression"}]),
+        (["outputs"], [{"name": ["class"]}]),
+        (["id"], 7),
+    ],
+)
+def test_what_is_no_inference_request_is_refused(
+    server: Server, samples: pd.DataFrame, path: list[Any], value: Any
+) -> None:
+    body = json.loads(json.dumps(tensors(samples)))
+    place = body
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert problem(server.post("/v2/models/wine/infer", body), 422)["errors"]
+
+
+def test_open_inference_describes_server_and_model(server: Server, samples: pd.DataFrame) -> None:
+    assert server.get("/v2/health/live").json() == {"live": True}
+    assert server.get("/v2/health/ready").json() == {"ready": True}
+    assert server.get("/v2").json() == {"name": "wineexp", "version": wineexp.__version__, "extensions": []}
+    found = server.get("/v2/models/wine").json()
+    assert found == server.get("/v2/models/wine/versions/2").json()
+    assert [each["name"] for each in found["inputs"]] == list(samples)
+    assert found["versions"] == ["2"]
+    assert server.get("/v2/models/wine/ready").json() == {"ready": True}
+    for other in ("/v2/models/beer", "/v2/models/wine/versions/1", "/v2/models/beer/ready"):
+        problem(server.get(other), 404)
+    problem(server.post("/v2/models/beer/infer", tensors(samples)), 404)
+
+
+def test_the_version_is_the_projects() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == wineexp.__version__
+
+
+def test_the_document_follows_the_served_model(server: Server, samples: pd.DataFrame) -> None:
+    found = server.get("/schema").json()
+    assert found["openapi"] == "3.1.0"
+    row = found["components"]["schemas"]["Row"]
+    assert list(row["properties"]) == row["required"] == list(samples)
+    assert row["additionalProperties"] is False
+    for path in ("/predict", "/invocations", "/v2/models/{name}/infer"):
+        content = found["paths"][path]["post"]["requestBody"]["content"]
+        example = content["application/json"]["example"]
+        assert server.post(path.replace("{name}", "wine"), example).status_code == 200
+    text = found["paths"]["/invocations"]["post"]["requestBody"]["content"]["text/csv"]["example"]
+    assert server.post("/invocations", text, headers={"content-type": "text/csv"}).status_code == 200
+    assert "servers" not in found
+
+
+def test_the_documentation_needs_nobody_else(server: Server) -> None:
+    page = server.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "//" not in page.text.replace("https://", "//").replace("<!", "")
+    script = server.get("/docs/swagger-ui-bundle.js")
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert len(script.content) > 500_000
+    assert server.get("/docs/swagger-ui.css").headers["content-type"].startswith("text/css")
+    problem(server.get("/docs/secrets.txt"), 404)
+    assert server.get("/docs/favicon.png").status_code == 200

@@ -1,0 +1,146 @@
+"""MLflow's scoring protocol: what its clients send to `mlflow models serve` is answered alike."""
+
+import csv
+import io
+from typing import Any
+
+import msgspec
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Response
+
+from wineexp.serving import api, doors
+from wineexp.serving.metrics import Metrics
+from wineexp.serving.problems import Fault, wrong
+from wineexp.serving.rows import Row, parse, told
+from wineexp.serving.served import Served
+
+CSV = "text/csv"
+FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+
+
+class Predictions(msgspec.Struct, frozen=True):
+    """A label for each row, of the type that it has in the data."""
+
+    predictions: list[int | float | str]
+
+
+@post("/invocations", status_code=200)
+async def invocations(request: Request[Any, Any, Any], served: Served, metrics: Metrics) -> Predictions:
+    """Predict labels, for rows in any of MLflow's forms."""
+    content, media_type = await doors.body(request, api.JSON, CSV)
+    rows = table(served, content) if media_type == CSV else given(served, parse(content))
+    labels = dict(zip(served.schema.classes, served.model.classes_.tolist(), strict=True))
+    answers = await api.answer(served, rows, metrics)
+    return Predictions([labels[each.label] for each in answers])
+
+
+@get("/ping", media_type="text/plain")
+async def ping() -> Response[str]:
+    """Whether the process answers."""
+    return Response("\n", media_type="text/plain")
+
+
+@get("/version", media_type="text/plain")
+async def version(served: Served) -> Response[str]:
+    """The version of MLflow that the model was recorded with."""
+    return Response(served.mlflow_version, media_type="text/plain")
+
+
+def given(served: Served, value: Any) -> list[Row]:
+    """The rows in a JSON body of one of MLflow's forms.
+
+    Raises
+    ------
+    Refused
+        422, with all faults.
+    """
+    forms = [form for form in FORMS if isinstance(value, dict) and form in value]
+    if len(forms) != 1 or value.keys() - {*forms, "params"} or getattr(value, "repeated", ()):
+        raise wrong([Fault(f"an object with one of {', '.join(FORMS)} is wanted, and nothing else but params")], 1)
+    if value.get("params"):
+        raise wrong([Fault("this model takes no params", "/params")], 1)
+    form = forms[0]
+    table = value[form]
+    if form == "dataframe_split":
+        if not isinstance(table, dict) or not table.keys() <= {"columns", "data", "index"}:
+            raise wrong([Fault("an object of columns, data and, if need be, index is wanted", f"/{form}")], 1)
+        return served.reader.rows(_named(table.get("data"), table.get("columns"), served, f"/{form}/data"))
+    if form == "inputs" and isinstance(table, dict):
+        return served.reader.rows(_turned(table, f"/{form}"))
+    if isinstance(table, list) and form != "dataframe_records" and any(isinstance(each, list) for each in table):
+        return served.reader.rows(_named(table, None, served, f"/{form}"))
+    if not isinstance(table, list):
+        raise wrong([Fault(f"an array of rows is wanted, got {told(table)}", f"/{form}")], 1)
+    return served.reader.rows(table)
+
+
+def table(served: Served, content: bytes) -> list[Row]:
+    """The rows of a CSV text, whose first line names the features.
+
+    Raises
+    ------
+    Refused
+        422, with all faults.
+    """
+    try:
+        lines = list(csv.reader(io.StringIO(content.decode()), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise wrong([Fault(f"the body is no CSV text in UTF-8: {error}")], 1) from error
+    if not lines:
+        raise wrong([Fault("the body is empty; a line that names the features is wanted, and one for each row")], 1)
+    columns, *cells = lines
+    cells = [line for line in cells if line]
+    return served.reader.rows(_named([_read(line, columns, served) for line in cells], columns, served, ""))
+
+
+def _read(line: list[str], columns: list[str], served: Served) -> list[Any]:
+    """Cells as what they are to be; what is no number stays text, and is refused as such."""
+    return [
+        _number(cell) if column not in served.reader.texts else cell
+        for column, cell in zip(columns, line, strict=False)
+    ] + line[len(columns) :]
+
+
+def _number(cell: str) -> Any:
+    try:
+        # float() takes 1_000 and nan, which no client means.
+        return float(cell) if cell.strip() and "_" not in cell else cell
+    except ValueError:
+        return cell
+
+
+def _named(data: Any, columns: Any, served: Served, pointer: str) -> list[dict[str, Any]]:
+    """Rows of values as objects; without names, the values are in the schema's order."""
+    names = list(served.reader.features) if columns is None else columns
+    faults = []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        faults.append(Fault("columns is to be an array of the features' names", f"{pointer}/columns"))
+    elif repeated := sorted({name for name in names if names.count(name) > 1}):
+        faults.append(Fault(f"columns names {', '.join(map(told, repeated))} more than once", f"{pointer}/columns"))
+    if not isinstance(data, list):
+        faults.append(Fault(f"an array of rows is wanted, got {told(data)}", pointer))
+    if not faults:
+        faults = [
+            Fault(f"row {row}: an array of {len(names)} values is wanted", f"{pointer}/{row}", row)
+            for row, values in enumerate(data)
+            if not isinstance(values, list) or len(values) != len(names)
+        ]
+    if faults:
+        raise wrong(faults, len(faults))
+    return [dict(zip(names, values, strict=True)) for values in data]
+
+
+def _turned(columns: dict[str, Any], pointer: str) -> list[dict[str, Any]]:
+    """Columns of values as rows."""
+    if not all(isinstance(values, list) for values in columns.values()):
+        # One row, as single values.
+        return [columns]
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) != 1:
+        raise wrong([Fault(f"columns of one length are wanted, got {sorted(lengths)}", pointer)], 1)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+ROUTES: list[HTTPRouteHandler] = [invocations]
+OPEN: list[HTTPRouteHandler] = [ping, version]
