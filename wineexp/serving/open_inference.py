@@ -26,7 +26,7 @@ class Live(msgspec.Struct, frozen=True):
     live: bool
 
 
-class Ready(msgspec.Struct, frozen=True):
+class ModelReady(msgspec.Struct, frozen=True):
     """The server, or the model, answers."""
 
     ready: bool
@@ -64,7 +64,7 @@ class Output(msgspec.Struct, frozen=True):
     name: str
     datatype: str
     shape: list[int]
-    data: list[str] | list[float]
+    data: list[str | float]
 
 
 class Inferred(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,9 +83,9 @@ async def live() -> Live:
 
 
 @get("/v2/health/ready")
-async def ready() -> Ready:
+async def ready() -> ModelReady:
     """Whether predictions are answered."""
-    return Ready(ready=True)
+    return ModelReady(ready=True)
 
 
 @get("/v2")
@@ -105,10 +105,10 @@ async def metadata(served: Served, name: str, version: str | None = None) -> Mod
 
 
 @get(["/v2/models/{name:str}/ready", "/v2/models/{name:str}/versions/{version:str}/ready"])
-async def model_ready(served: Served, name: str, version: str | None = None) -> Ready:
+async def model_ready(served: Served, name: str, version: str | None = None) -> ModelReady:
     """Whether this model, in this version, is the one that answers."""
     _known(served, name, version)
-    return Ready(ready=True)
+    return ModelReady(ready=True)
 
 
 @post(["/v2/models/{name:str}/infer", "/v2/models/{name:str}/versions/{version:str}/infer"], status_code=200)
@@ -121,9 +121,10 @@ async def infer(
     value = parse(content)
     rows, wanted = tensors(served, value)
     answers = await api.answer(served, rows, metrics)
-    probabilities = [share for each in answers for share in each.probabilities.values()]
+    labels: list[str | float] = [each.label for each in answers]
+    probabilities: list[str | float] = [share for each in answers for share in each.probabilities.values()]
     found = {
-        "class": Output("class", "BYTES", [len(rows), 1], [each.label for each in answers]),
+        "class": Output("class", "BYTES", [len(rows), 1], labels),
         "probabilities": Output("probabilities", "FP64", [len(rows), len(served.schema.classes)], probabilities),
     }
     asked = str(value.get("id", ""))
