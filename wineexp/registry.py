@@ -205,10 +205,14 @@ class Registry:
     def _download(self, source: str, folder: Path) -> Path:
         try:
             # A destination of its own: MLflow would else write into the store, which may be read-only.
-            return Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
+            found = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
         except (MlflowException, OSError) as error:
             told = " ".join(str(error).split())[:LONGEST]
             raise UnavailableError(f"the files at {source} cannot be had: {told}") from error
+        # Of a folder that is not there, as on a disk that is not mounted, MLflow makes an empty one.
+        if not any(path.is_file() and path.name not in artifact.NOT_STORED for path in found.rglob("*")):
+            raise UnavailableError(f"the files at {source} cannot be had: there are none")
+        return found
 
     @contextmanager
     def alone(self) -> Iterator[None]:
