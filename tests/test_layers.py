@@ -91,7 +91,7 @@ def test_a_program_starts_without_anything_heavy(name: str) -> None:
 
 
 def test_serving_imports_what_it_needs_to_answer_and_no_more() -> None:
-    needed = {"artifact", "config", "errors", "evaluation", "registry", "runs", "schema", "serving", "store"}
+    needed = {"artifact", "config", "errors", "evaluation", "program", "registry", "runs", "schema", "serving", "store"}
     for path in (PACKAGE / "serving").rglob("*.py"):
         dotted = [name.split(".") for name in imports(ast.parse(path.read_text())) if name.startswith("wineexp.")]
         assert {parts[1] for parts in dotted} <= needed, path

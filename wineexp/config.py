@@ -131,8 +131,8 @@ class Server:
     rows: int = MISSING
     body_bytes: int = MISSING
     concurrency: int = MISSING
-    slow_seconds: float = MISSING
-    drain_seconds: float = MISSING
+    slow_seconds: int = MISSING
+    drain_seconds: int = MISSING
     hosts: list[str] = MISSING
     origins: list[str] = MISSING
     keys: Keys = field(default_factory=Keys)

@@ -1,5 +1,6 @@
 """Clients that are slow, many, large, or not to be let in; signals; several workers."""
 
+import contextlib
 import json
 import os
 import signal
@@ -130,6 +131,12 @@ def connected(server: Server) -> socket.socket:
     return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20)
 
 
+def head(length: int) -> bytes:
+    """The head of a prediction."""
+    lines = ["POST /predict HTTP/1.1", "Host: a", "Content-Type: application/json", f"Content-Length: {length}", "", ""]
+    return "\r\n".join(lines).encode()
+
+
 def test_slow_clients_are_cut_off_and_others_do_not_notice(server: Server, row: dict[str, float]) -> None:
     began = time.monotonic()
     heads = [connected(server) for _ in range(70)]
@@ -146,10 +153,8 @@ def test_slow_clients_are_cut_off_and_others_do_not_notice(server: Server, row: 
     def trickle() -> None:
         while not over.wait(0.5):
             for each in heads + bodies:
-                try:
+                with contextlib.suppress(OSError):
                     each.send(b"a")
-                except OSError:
-                    pass
 
     thread = threading.Thread(target=trickle)
     thread.start()
@@ -159,11 +164,9 @@ def test_slow_clients_are_cut_off_and_others_do_not_notice(server: Server, row: 
         for each in heads + bodies + silent:
             each.settimeout(max(0.1, 10 - (time.monotonic() - began)))
             answer = b""
-            try:
+            with contextlib.suppress(ConnectionResetError):
                 while part := each.recv(4096):
                     answer += part
-            except ConnectionResetError:
-                pass
             assert b"408 Request Timeout" in answer
             assert b"application/problem+json" in answer
     finally:
@@ -181,9 +184,7 @@ def test_requests_above_the_limit_are_told_to_come_again(store: Store) -> None:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
         waiting = [connected(server) for _ in range(3)]
         for each in waiting:
-            each.sendall(
-                b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
-            )
+            each.sendall(head(9))
         server.until(lambda: server.metric("wineexp_requests_in_flight") == 4)
         refused = server.post("/predict", row)
         problem(refused, 503)
@@ -206,15 +207,16 @@ def test_sigterm_answers_what_is_under_way_and_exits_with_0(store: Store) -> Non
     with serving(store) as server:
         body = json.dumps(server.get("/model").json()["schema"]["samples"][0]["row"]).encode()
         client = connected(server)
-        head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        client.sendall(head.encode() + body[:10])
+        client.sendall(head(len(body)) + body[:10])
         server.until(lambda: server.metric("wineexp_requests_in_flight") == 2)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(1)
         with pytest.raises(httpx.TransportError):
             server.get("/livez")
         client.sendall(body[10:])
-        answer = client.recv(65536)
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"answers" in answer
         client.close()
@@ -235,7 +237,7 @@ def test_a_worker_that_is_killed_comes_back(store: Store) -> None:
         began = time.monotonic()
         os.kill(victim, signal.SIGKILL)
         told = []
-        while time.monotonic() < began + 30:
+        while time.monotonic() < began + 5:
             try:
                 found = alive()
             except httpx.TransportError:
@@ -245,10 +247,8 @@ def test_a_worker_that_is_killed_comes_back(store: Store) -> None:
             if len(found) == 2 and victim not in found:
                 break
             time.sleep(0.05)
-        seconds = time.monotonic() - began
-        assert told[-1] != first
         assert len(told[-1]) == 2
-        print(f"back after {seconds:.1f} s")
+        assert victim not in told[-1]
         ready = server.get("/readyz").json()
         assert ready["workers_wanted"] == 2
         for _ in range(20):

@@ -2,20 +2,19 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
-import tempfile
-from functools import partial
 
 import structlog
 import uvicorn
+from litestar.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.supervisors import Multiprocess
 
 from wineexp.config import Serve
 from wineexp.errors import UserError
+from wineexp.program import stop
 from wineexp.serving import logs, problems
+from wineexp.serving.supervisor import supervise
 
 log = structlog.get_logger()
 
@@ -40,9 +39,20 @@ def run(settings: Serve) -> None:
     host, port, *_ = listener.getsockname()
     log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
     if settings.serve.workers == 1:
-        _serve(uvicorn.Server(_config(settings, app)), listener)
+        _serve(settings, app, listener)
     else:
-        _supervise(settings, listener)
+        supervise(work, settings, listener, shared="PROMETHEUS_MULTIPROC_DIR")
+    log.info("stopped")
+
+
+def work(settings: Serve, listener: socket.socket) -> None:
+    """Be one of several workers."""
+    logs.configure()
+    from wineexp.serving.app import build
+
+    # As in any program, SIGTERM that comes before uvicorn listens to it ends the process.
+    signal.signal(signal.SIGTERM, stop)
+    _serve(settings, build(settings), listener)
 
 
 class Protocol(HttpToolsProtocol):
@@ -119,12 +129,10 @@ class Protocol(HttpToolsProtocol):
             self._deadline = None
 
 
-def _config(settings: Serve, app: object, *, factory: bool = False) -> uvicorn.Config:
+def _serve(settings: Serve, app: ASGIApp, listener: socket.socket) -> None:
     server = settings.serve
-    return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        factory=factory,
-        workers=server.workers,
+    config = uvicorn.Config(
+        app,
         http=Protocol,
         ws="none",
         loop="uvloop",
@@ -132,40 +140,16 @@ def _config(settings: Serve, app: object, *, factory: bool = False) -> uvicorn.C
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=server.slow_seconds,  # type: ignore[arg-type]
-        timeout_graceful_shutdown=server.drain_seconds,  # type: ignore[arg-type]
+        timeout_keep_alive=server.slow_seconds,
+        timeout_graceful_shutdown=server.drain_seconds,
     )
-
-
-def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
     try:
-        server.run([listener])
+        uvicorn.Server(config).run([listener])
     except SystemExit as error:
         # uvicorn has drained and then raises the signal again; the alarm that `program.stop` sets is called off.
         signal.setitimer(signal.ITIMER_REAL, 0)
         if error.code != 128 + signal.SIGTERM:
             raise
-    log.info("stopped")
-
-
-def _supervise(settings: Serve, listener: socket.socket) -> None:
-    """Keep as many workers alive as are wanted."""
-    from wineexp.serving.metrics import SHARED
-
-    shared = os.environ[SHARED] = tempfile.mkdtemp(prefix="wineexp-workers-")
-    try:
-        Multiprocess(_config(settings, partial(worker, settings), factory=True), sockets=[listener]).run()
-    finally:
-        shutil.rmtree(shared, ignore_errors=True)
-    log.info("stopped")
-
-
-def worker(settings: Serve) -> object:
-    """The application of one of several workers."""
-    logs.configure()
-    from wineexp.serving.app import build
-
-    return build(settings)
 
 
 def _listen(host: str, port: int) -> socket.socket:
