@@ -102,7 +102,7 @@ def openapi(app: Litestar, served: Served, settings: Serve) -> dict[str, Any]:
     _, components = msgspec.json.schema_components([row, Problem, Inference, *structs], ref_template=REFERENCE)
     paths: dict[str, Any] = {}
     for route, handler in routes:
-        operation = _operation(handler, answers[handler], route, _bodies(served))
+        operation = _operation(handler, answers[handler], route, served)
         if any(getattr(guard, "asks", False) for guard in handler.resolve_guards()):
             operation["security"] = [{"bearer": []}, {"header": []}]
             operation["responses"]["401"] = _problem("A key is wanted")
@@ -127,8 +127,9 @@ def openapi(app: Litestar, served: Served, settings: Serve) -> dict[str, Any]:
     }
 
 
-def _operation(handler: HTTPRouteHandler, kind: Any, route: HTTPRoute, bodies: dict[str, Any]) -> dict[str, Any]:
-    body = bodies.get(handler.fn.__name__)
+def _operation(handler: HTTPRouteHandler, kind: Any, route: HTTPRoute, served: Served) -> dict[str, Any]:
+    body = _bodies(served).get(handler.fn.__name__)
+    known = {"name": served.lineage.name, "version": str(served.lineage.version)}
     media_type = handler.media_type.split(";")[0] if isinstance(handler.media_type, str) else "application/json"
     structured = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     content = {"$ref": REFERENCE.format(name=kind.__name__)} if structured else {"type": "string"}
@@ -143,7 +144,7 @@ def _operation(handler: HTTPRouteHandler, kind: Any, route: HTTPRoute, bodies: d
     }
     if route.path_parameters:
         operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            {"name": name, "in": "path", "required": True, "schema": {"enum": [known[name]]}}
             for name in route.path_parameters
         ]
     if body:
