@@ -164,6 +164,7 @@ def test_the_model_is_described(server: Server, store: Store) -> None:
     assert found["tags"]["data.md5"] == run.data.tags["data.md5"]
     assert found["metrics"]["cv/accuracy"] == run.data.metrics["cv/accuracy"]
     assert found["aliases"] == ["champion"]
+    assert found["card"].startswith("# ")
     alcohol = found["schema"]["features"][0]
     assert (alcohol["name"], alcohol["unit"], alcohol["kind"]) == ("alcohol", "% vol", "number")
     assert alcohol["minimum"] < alcohol["median"] < alcohol["maximum"]

@@ -25,7 +25,7 @@ from wineexp.serving.rows import Reader, Row
 # How far probabilities may be from those that were stored with the version: other processors round otherwise.
 GOLDEN_GAP = 1e-6
 
-# Rows that a model fails on which are named, each of them found by asking again.
+# Rows that a model fails on which are named, each of them found by asking some more.
 MOST_NAMED = 10
 
 # A model card, where the version has one.
@@ -108,7 +108,7 @@ class Served:
         """
         try:
             return self._ask(rows)
-        except (ValueError, FloatingPointError, ArithmeticError):
+        except (ValueError, ArithmeticError):
             faults = self._unanswerable(rows)
             if not faults:
                 raise
@@ -150,18 +150,24 @@ class Served:
         return found
 
     def _unanswerable(self, rows: Sequence[Row]) -> list[Fault]:
-        """The rows beyond the training range that the model fails on."""
-        faults: list[Fault] = []
-        for number, row in enumerate(rows):
-            outside = self.reader.outside(row)
-            if not outside or len(faults) == MOST_NAMED:
-                continue
+        """The first rows that the model fails on, found by halving; none where one is within the training range."""
+        failing: list[int] = []
+        spans = [(0, len(rows))]
+        while spans and len(failing) < MOST_NAMED:
+            start, end = spans.pop()
             try:
-                self._ask([row])
+                self._ask(rows[start:end])
             except (ValueError, ArithmeticError):
-                told = f"row {number}: the model cannot compute with it; far beyond the training range: "
-                faults.append(Fault(told + ", ".join(outside), f"/{number}", number))
-        return faults
+                middle = (start + end) // 2
+                if end - start == 1:
+                    failing.append(start)
+                else:
+                    spans += [(middle, end), (start, middle)]
+        outside = {number: self.reader.outside(rows[number]) for number in failing}
+        if not all(outside.values()):
+            return []
+        told = "the model cannot compute with it; far beyond the training range:"
+        return [Fault(f"row {row}: {told} {', '.join(names)}", f"/{row}", row) for row, names in outside.items()]
 
 
 def load(folder: Path, version: Version, record: Record, alias: str, *, most: int) -> Served:
