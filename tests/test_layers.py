@@ -13,9 +13,9 @@ FLOORS = [
     ["errors", "config", "pin", "program"],
     [
         *("data", "target", "feature", "split", "model", "evaluation", "report", "findings", "chart", "comparison"),
-        *("schema", "wording"),
+        *("schema", "wording", "alternative"),
     ],
-    ["problem", "console", "artifact", "provenance", "gate", "layout", "scorechart"],
+    ["problem", "console", "artifact", "provenance", "gate", "layout", "scorechart", "explanation"],
     ["experiment", "store", "page", "certificate", "worktree", "document", "facts"],
     ["tracking", "limits", "performance"],
     ["record", "studies", "runs", "registry", "card"],
@@ -91,7 +91,8 @@ def test_a_program_starts_without_anything_heavy(name: str) -> None:
 
 
 def test_serving_imports_what_it_needs_to_answer_and_no_more() -> None:
-    needed = {"artifact", "config", "errors", "evaluation", "program", "registry", "runs", "schema", "serving", "store"}
+    answering = {"alternative", "artifact", "evaluation", "explanation", "registry", "runs", "schema", "store"}
+    needed = answering | {"config", "errors", "program", "serving"}
     for path in (PACKAGE / "serving").rglob("*.py"):
         dotted = [name.split(".") for name in imports(ast.parse(path.read_text())) if name.startswith("wineexp.")]
         assert {parts[1] for parts in dotted} <= needed, path
