@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
@@ -135,6 +136,13 @@ def golden(model: Any, X: pd.DataFrame) -> str:
     return json.dumps({"rows": X.to_dict("split", index=False), "probabilities": _ask(model, X).tolist()})
 
 
+def golden_rows(folder: Path) -> tuple[pd.DataFrame, npt.NDArray[np.float64]]:
+    """The golden rows (n_samples, n_features) in a folder, and the probabilities (n_samples, n_classes) with them."""
+    stored = json.loads((folder / EXTRA / GOLDEN).read_text())
+    X = pd.DataFrame(stored["rows"]["data"], columns=stored["rows"]["columns"])
+    return X, np.asarray(stored["probabilities"])
+
+
 def golden_gap(model: Any, folder: Path) -> float:
     """How far a loaded model's probabilities are from those it gave on its golden rows when it was stored: at most.
 
@@ -144,9 +152,8 @@ def golden_gap(model: Any, folder: Path) -> float:
         The folder has no golden rows, or the model cannot answer them.
     """
     try:
-        stored = json.loads((folder / EXTRA / GOLDEN).read_text())
-        X = pd.DataFrame(stored["rows"]["data"], columns=stored["rows"]["columns"])
-        return float(np.abs(_ask(model, X) - np.asarray(stored["probabilities"])).max())
+        X, probabilities = golden_rows(folder)
+        return float(np.abs(_ask(model, X) - probabilities).max())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the model cannot answer its golden rows ({type(error).__name__}: {error})") from error
 

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from wineexp.config import Serve
 from wineexp.evaluation import NATIVE_THREADS
-from wineexp.serving import api, document, doors, invocations, open_inference, problems, workers
+from wineexp.serving import api, document, doors, explain, invocations, open_inference, problems, site, workers
 from wineexp.serving.edge import Edge
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.watch import Watch
@@ -33,7 +33,7 @@ def build(settings: Serve) -> ASGIApp:
     predictions = doors.key(server.keys.predictions, "serve.keys.predictions")
     administration = doors.key(server.keys.administration, "serve.keys.administration")
     watch.start()
-    asked = [*api.ROUTES, *invocations.ROUTES, *open_inference.ROUTES]
+    asked = [*api.ROUTES, *explain.ROUTES, *invocations.ROUTES, *open_inference.ROUTES]
     app = Litestar(
         [
             Router("/", route_handlers=asked, guards=[predictions]),
@@ -42,6 +42,7 @@ def build(settings: Serve) -> ASGIApp:
             *invocations.OPEN,
             *open_inference.OPEN,
             *document.OPEN,
+            *site.OPEN,
         ],
         dependencies={
             "served": _given(lambda: watch.served),

@@ -183,6 +183,7 @@ def _bodies(served: Served) -> dict[str, dict[str, Any]]:
     ]
     return {
         "predict": {"application/json": {"schema": {"anyOf": [row, rows]}, "example": samples[0]}},
+        "explain": {"application/json": {"schema": row, "example": samples[0]}},
         "invocations": {
             "application/json": {"schema": {"oneOf": invocations}, "example": {"dataframe_records": samples[:2]}},
             "text/csv": {"schema": {"type": "string"}, "example": _csv(samples[:2])},

@@ -29,7 +29,7 @@ GOLDEN_GAP = 1e-6
 MOST_NAMED = 10
 
 # A model card, where the version has one.
-CARD = "card.md"
+CARD, CARD_PAGE = "card.md", "card.html"
 
 
 class Lineage(msgspec.Struct, frozen=True):
@@ -78,6 +78,10 @@ class Served:
     reader : Reader
     card : str or None
         Markdown.
+    card_page : str or None
+        The same in HTML.
+    golden : DataFrame of shape (n_golden, n_features)
+        Training rows, from all over them.
     gap : float
         How far its answers on the golden rows are from those stored with it.
     row_seconds : float
@@ -94,6 +98,8 @@ class Served:
     model: Any
     reader: Reader
     card: str | None
+    card_page: str | None
+    golden: pd.DataFrame
     gap: float
     row_seconds: float
     since: str
@@ -192,7 +198,6 @@ def load(folder: Path, version: Version, record: Record, alias: str, *, most: in
     stored = _stored(folder)
     described = _schema(folder, stored, model)
     reader = Reader(described, most)
-    card = folder / artifact.EXTRA / CARD
     tags = record.tags
     lineage = Lineage(
         name=version.name,
@@ -218,12 +223,18 @@ def load(folder: Path, version: Version, record: Record, alias: str, *, most: in
         schema=described,
         model=model,
         reader=reader,
-        card=card.read_text(encoding="utf-8") if card.exists() else None,
+        card=_text(folder / artifact.EXTRA / CARD),
+        card_page=_text(folder / artifact.EXTRA / CARD_PAGE),
+        golden=artifact.golden_rows(folder)[0],
         gap=gap,
         row_seconds=0.0,
         since=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return _warmed(served)
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def _warmed(served: Served) -> Served:
