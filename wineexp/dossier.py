@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
 
-from wineexp import artifact, card
+from wineexp import artifact, card, schema
 from wineexp.evaluation import Answers, Fold
 from wineexp.facts import Baseline, Facts
 from wineexp.problem import Problem
@@ -28,7 +28,7 @@ def files(
     params: Mapping[str, str],
     tags: Mapping[str, str],
 ) -> dict[str, str]:
-    """Its golden rows and its card, by name.
+    """Its golden rows, its schema and its card, by name.
 
     Parameters
     ----------
@@ -47,6 +47,7 @@ def files(
     facts = Facts(problem, folds, holdout, baseline, params, tags, importance)
     return {
         artifact.GOLDEN: artifact.golden(fitted, some),
+        schema.NAME: schema.write(problem.schema(params["data"], params["target"])),
         CARD: card.markdown(facts),
         CARD_PAGE: card.html(facts),
     }

@@ -9,7 +9,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from sklearn.base import ClassifierMixin
 
-from wineexp import artifact, console, dossier, evaluation, problem, provenance, record, schema
+from wineexp import artifact, console, dossier, evaluation, problem, provenance, record
 from wineexp.audit import Audit
 from wineexp.config import GROUPS, leaves
 from wineexp.errors import UserError
@@ -187,8 +187,6 @@ class Promotion:
             params=candidate.params,
             tags=run.tags,
         )
-        described = experiment.problem.schema(candidate.params["data"], candidate.params["target"])
-        files[schema.NAME] = schema.write(described)
         scores = experiment.problem.score_holdout(holdout)
         run.describe(record.note(candidate.params, experiment.problem, folds, scores, whole=True))
         return str(record.complete(run, experiment, folds, fitted, holdout, drops, files))
