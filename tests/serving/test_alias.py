@@ -214,6 +214,7 @@ def test_another_data_set_is_a_word_of_conf(own: Store) -> None:
 
 
 @pytest.mark.journey
+@pytest.mark.timeout(1200)
 def test_no_request_fails_while_the_alias_flips_a_hundred_times(own: Store) -> None:
     with serving(own, "serve.poll_seconds=0.05") as server:
         samples = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
