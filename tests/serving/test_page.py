@@ -106,7 +106,7 @@ def page(driver: webdriver.Chrome, server: Server) -> Iterator[Page]:
     sent = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     asked = {each["params"]["request"]["url"] for each in sent if each["method"] == "Network.requestWillBeSent"}
     assert f"{server.url}/predict" in asked
-    assert {url for url in asked if not url.startswith((f"{server.url}/", f"blob:{server.url}/"))} == set()
+    assert {url for url in asked if not url.startswith((f"{server.url}/", f"blob:{server.url}/", "data:"))} == set()
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
@@ -241,7 +241,10 @@ def test_a_phone_at_night(page: Page) -> None:
 def carded(page: Page) -> bool:
     """Whether the card is there, in a frame as tall as what is in it."""
     return bool(
-        page.script("return document.querySelector('#card iframe')?.contentDocument.querySelector('h1') !== null")
+        page.script(
+            "const frame = document.querySelector('#card iframe'), inside = frame?.contentDocument;"
+            "return inside?.querySelector('h1') && frame.clientHeight >= inside.body.scrollHeight"
+        )
     )
 
 

@@ -11,7 +11,8 @@ export function showCard({ model, card }) {
     panel.replaceChildren(element("p", { className: "lead" }, told));
     return;
   }
-  const frame = element("iframe", { title: `Model card of version ${model.version}`, sandbox: "allow-same-origin" });
+  const title = `Model card of version ${model.version}`;
+  const frame = element("iframe", { title, sandbox: "allow-same-origin", loading: "lazy" });
   frame.addEventListener("load", fit);
   frame.src = `card?version=${model.version}`;
   panel.replaceChildren(frame);
