@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import signal
@@ -94,7 +95,9 @@ class Server:
 @pytest.fixture(scope="session")
 def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose store holds the versions: made once, by whichever worker comes first."""
-    shared = tmp_path_factory.getbasetemp().parent / "promoted"
+    base = tmp_path_factory.getbasetemp()
+    # Without workers, the parent outlives the session, and so would versions that older code made.
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "promoted"
     with Path(f"{shared}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (shared / "done").exists():
