@@ -16,12 +16,13 @@ from rich.text import Text
 
 from wineexp import account
 from wineexp.ranking import Ranking, Row
+from wineexp.runs import SHORT_ID
 from wineexp.wording import figure, seconds, size, words
 
 log = logging.getLogger(__name__)
 
-# Characters of a run's name and of its id in a table.
-NAME, ID = 24, 8
+# Characters of a run's name in a table.
+NAME = 24
 # Blocks of columns, one below the other, before the rest is left to the other formats.
 BLOCKS = 2
 # Blanks between two columns.
@@ -105,7 +106,7 @@ def _columns(ranking: Ranking) -> list[Column]:
     rows = ranking.rows
     return [
         Column("#", [str(row.rank or "") for row in rows]),
-        Column("id", [row.record.id[:ID] for row in rows], "left"),
+        Column("id", [row.record.id[:SHORT_ID] for row in rows], "left"),
         Column("run", [_shortened(row.record.name) for row in rows], "left"),
         Column(words(ranking.metric), [figure(row.score, row.spread) for row in rows]),
         Column("against the best", [row.verdict for row in rows], "left"),

@@ -26,6 +26,9 @@ from wineexp.errors import UserError, did_you_mean
 # Runs a request.
 PAGE = 1000
 
+# Characters of a run's id that tables show, and that are enough to name it.
+SHORT_ID = 8
+
 # The tag of a promotion's run that names the run which it promotes.
 SOURCE = "source.run_id"
 
@@ -224,18 +227,37 @@ class Runs:
     def _named(self, word: str) -> Record | None:
         """The run of this id, or behind this version or alias."""
         if re.fullmatch("[0-9a-f]{32}", word):
-            try:
-                return self._read(self._client.get_run(word))
-            except MlflowException as error:
-                raise UserError(f"run={word}: {self.uri} has no run of this id") from error
+            return self._get(word, f"run={word}: {self.uri} has no run of this id")
         try:
             if word.isdecimal():
                 version = self._client.get_model_version(self.registry, word)
             else:
                 version = self._client.get_model_version_by_alias(self.registry, word)
         except MlflowException:
+            return self._begun(word)
+        if not version.run_id:
             return None
-        return self._read(self._client.get_run(version.run_id)) if version.run_id else None
+        return self._get(
+            version.run_id,
+            f"version {version.version} of {self.registry} is of run {version.run_id}, which {self.uri} has no more",
+        )
+
+    def _get(self, run_id: str, otherwise: str) -> Record:
+        try:
+            return self._read(self._client.get_run(run_id))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise UserError(otherwise) from error
+
+    def _begun(self, word: str) -> Record | None:
+        """The run whose id begins so; as many digits are wanted as a ranking shows."""
+        if not re.fullmatch(f"[0-9a-f]{{{SHORT_ID},31}}", word):
+            return None
+        found = self._search(list(self._experiments), f"attributes.run_id LIKE '{word}%'")
+        if len(found) > 1:
+            raise UserError(f"run={word}: the ids of {len(found)} runs begin so: {', '.join(run.id for run in found)}")
+        return found[0] if found else None
 
     def _study(self, name: str) -> list[Record]:
         quoted = name.replace("'", "\\'")
