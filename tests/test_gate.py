@@ -50,6 +50,22 @@ def nearest_mean(X: npt.NDArray[np.float64], y: npt.NDArray[np.intp], folds: lis
     return np.array(scores)
 
 
+@pytest.mark.parametrize("wanted", ["better", "not_worse"])
+def test_a_fold_without_a_figure_is_no_way_through(wanted: str) -> None:
+    rules, champion = gate(wanted=wanted), evidence([0.8, 0.81, 0.8, 0.81, 0.8], "version 1")
+    assert judged(wanted, rules, evidence([0.9, 0.92, 0.9, 0.92, 0.9]), champion)
+    assert not judged(wanted, rules, evidence([0.9, 0.92, 0.9, 0.92, np.nan]), champion)
+    assert not judged(wanted, rules, evidence([0.9] * 4), champion)
+    nothing = evidence([np.nan] * 5)
+    assert not judged(wanted, rules, nothing, nothing)
+
+
+def test_a_tie_is_not_better() -> None:
+    tie = evidence([0.8] * 5)
+    assert not judged("better", gate(), tie, tie)
+    assert judged("not_worse", gate(wanted="not_worse"), tie, tie)
+
+
 @pytest.fixture(scope="module")
 def equals() -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
     """Fold scores of 1,000 pairs of models, each pair on data of its own: neither model is better, both learn.

@@ -137,9 +137,17 @@ class Gate:
         return Check(f"floors.{name}", passed, told if passed else f"{told}: short by {abs(mean - bound):.4f}")
 
     def _against(self, candidate: Evidence, champion: Evidence, metric: str, test_to_train: float) -> Check:
+        ours, theirs = candidate.scores[metric], champion.scores[metric]
+        # A fold that one of them failed must not drop out of the comparison.
+        if len(ours) != len(theirs) or (np.isnan(ours) != np.isnan(theirs)).any() or np.isfinite(ours).sum() < 2:
+            told = (
+                f"{metric} has {np.isfinite(ours).sum()} figures of {len(ours)} folds, {champion.name}'s "
+                f"{np.isfinite(theirs).sum()} of {len(theirs)}; the same folds are wanted, 2 of them at least"
+            )
+            return Check(self.wanted, passed=False, told=told)
         found = paired(
-            candidate.scores[metric],
-            champion.scores[metric],
+            ours,
+            theirs,
             direction=METRICS[metric].direction,
             test_to_train=test_to_train,
             # Two-sided in the comparison, one-sided here.
