@@ -185,7 +185,7 @@ def test_a_wrong_alias_is_told_with_those_there_are(registry: Registry) -> None:
 
 def test_a_killed_process_finishes_its_decision_in_the_next_one(registry: Registry, version: Version) -> None:
     audit = Audit(registry)
-    audit.append("promoted", {"champion": [None, 1]}, ["because"], version.run_id)
+    audit.append("promoted", "champion", {"champion": [None, 1]}, ["because"], version.run_id)
     # Killed here, before the moves were made.
     assert registry.aliases() == {}
     audit.settle()
@@ -195,10 +195,19 @@ def test_a_killed_process_finishes_its_decision_in_the_next_one(registry: Regist
     assert "alias by-hand names version 1" in "".join(audit.faults())
 
 
+def test_a_decision_stands_though_its_run_or_its_version_is_gone(registry: Registry, version: Version) -> None:
+    audit = Audit(registry)
+    audit.append("promoted", "champion", {"champion": [None, 9]}, [], version.run_id)
+    audit.append("rolled back", "champion", {"champion": [9, 1]}, [], "0" * 32)
+    audit.settle()
+    assert registry.aliases() == {"champion": 1}
+    assert audit.faults() == []
+
+
 def test_an_altered_decision_is_found(registry: Registry, version: Version) -> None:
     audit = Audit(registry)
     for reason in ("first", "second", "third"):
-        audit.append("refused", {}, [reason], version.run_id)
+        audit.append("refused", "champion", {}, [reason], version.run_id)
     audit.settle()
     assert audit.faults() == []
     key = f"{PREFIX}000002"
@@ -218,7 +227,7 @@ for number in range(5):
     with registry.alone():
         audit = Audit(registry)
         audit.settle()
-        audit.append("refused", {}, [f"{sys.argv[3]}.{number}"], sys.argv[2])
+        audit.append("refused", "champion", {}, [f"{sys.argv[3]}.{number}"], sys.argv[2])
         audit.settle()
 """
 
@@ -228,6 +237,17 @@ from wineexp.registry import Registry
 with Registry(sys.argv[1], "wine").alone():
     print("held", flush=True)
     time.sleep(600)
+"""
+
+
+DAWDLE = """
+import sys, time
+from wineexp.registry import Registry
+with Registry(sys.argv[1], "wine").alone():
+    print("held", flush=True)
+    time.sleep(2)
+    print("decided", flush=True)
+print("undisturbed", flush=True)
 """
 
 
@@ -251,6 +271,17 @@ def test_decisions_of_several_processes_at_once_are_one_story(
     audit = Audit(registry)
     assert sorted(entry.why[0] for entry in audit.decisions()) == [f"{i}.{j}" for i in range(3) for j in range(5)]
     assert audit.faults() == []
+
+
+def test_ctrl_c_waits_for_the_end_of_a_decision(registry: Registry, tmp_path: Path) -> None:
+    decider = python(DAWDLE, tmp_path, registry.uri)
+    assert decider.stdout is not None
+    decider.stdout.readline()
+    decider.send_signal(signal.SIGINT)
+    told, _ = decider.communicate(timeout=60)
+    assert told.split() == ["decided"]
+    assert decider.returncode != 0
+    assert registry.client.search_registered_models("name = 'wine.lock'") == []
 
 
 def test_a_killed_holder_is_outlasted_and_a_living_one_is_not_disturbed(

@@ -3,12 +3,17 @@
 import getpass
 import hashlib
 import json
+import logging
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from mlflow.exceptions import MlflowException
+
 from wineexp.registry import Registry
+
+log = logging.getLogger(__name__)
 
 # Tags of the registered model: a decision each, by number, and the number of the last one whose moves were made.
 PREFIX, SETTLED = "decision.", "decisions.settled"
@@ -32,6 +37,8 @@ class Decision:
         user@host.
     kind : str
         promoted, refused, or rolled back.
+    alias : str
+        What it is about.
     moves : dict of str to [int or None, int or None]
         For each alias the version it named and the one it is to name; empty where nothing moves.
     why : list of str
@@ -45,6 +52,7 @@ class Decision:
     when: str
     who: str
     kind: str
+    alias: str
     moves: dict[str, list[int | None]]
     why: list[str]
     run_id: str
@@ -61,7 +69,9 @@ class Audit:
         """All of them, the oldest first."""
         return [Decision(**json.loads(text)) for text in self._texts()]
 
-    def append(self, kind: str, moves: Mapping[str, list[int | None]], why: list[str], run_id: str) -> Decision:
+    def append(
+        self, kind: str, alias: str, moves: Mapping[str, list[int | None]], why: list[str], run_id: str
+    ) -> Decision:
         """Write a decision down; `settle` makes its moves."""
         self.registry.ensure()
         texts = self._texts()
@@ -70,6 +80,7 @@ class Audit:
             when=datetime.now(UTC).isoformat(timespec="seconds"),
             who=f"{getpass.getuser()}@{socket.gethostname()}",
             kind=kind,
+            alias=alias,
             moves=dict(moves),
             why=_shortened(why),
             run_id=run_id,
@@ -86,10 +97,19 @@ class Audit:
             for alias, (_, to) in entry.moves.items():
                 if to is None:
                     self.registry.client.delete_registered_model_alias(self.registry.name, alias)
-                else:
+                # Deleted since by other means; `faults` tells of an alias that is not where it was sent.
+                elif self.registry.find(str(to)) is not None:
                     self.registry.client.set_registered_model_alias(self.registry.name, alias, str(to))
             self.registry.client.set_registered_model_tag(self.registry.name, SETTLED, str(entry.number))
+            self._log(entry)
+
+    def _log(self, entry: Decision) -> None:
+        """Copy the story so far to the run that the last decision is about; the decision stands without it."""
+        try:
             self.registry.client.log_text(entry.run_id, "\n".join(self._texts()[: entry.number]) + "\n", LOG)
+        except (MlflowException, OSError) as error:
+            reason = " ".join(str(error).split())
+            log.warning("decision %d stands, but run %s got no copy of it: %s", entry.number, entry.run_id, reason)
 
     def faults(self) -> list[str]:
         """What does not add up: entries that were changed or taken out, aliases that were moved by other means."""

@@ -18,6 +18,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 
 from wineexp import artifact, store
 from wineexp.errors import UserError, did_you_mean
+from wineexp.program import uninterrupted
 
 # Tags of a version: the manifest of its files, as JSON, and one digest over it.
 FILES, DIGEST = "model.files", "model.sha256"
@@ -241,10 +242,12 @@ class Registry:
                     f"registered model {lock}"
                 )
             time.sleep(0.1)
-        try:
-            yield
-        finally:
-            self._release(lock, me)
+        # Broken off half-way, a decision would leave a version that no decision tells of.
+        with uninterrupted():
+            try:
+                yield
+            finally:
+                self._release(lock, me)
 
     def _take(self, lock: str, me: str) -> bool:
         try:
