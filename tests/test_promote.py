@@ -61,7 +61,8 @@ def test_a_better_model_takes_the_alias_and_the_way_back_is_kept(folder: Path) -
     assert promoted.returncode == 0, promoted.stderr
     assert registry(folder).aliases() == {"champion": 2, "previous": 1}
 
-    again = run(folder, "promote", "run=champion", *QUICK)
+    # By as much of its id as a ranking shows.
+    again = run(folder, "promote", f"run='{registry(folder).version('champion').run_id[:8]}'", *QUICK)
     assert again.returncode == 1
     assert "refused by better: accuracy is 0.0000 better than version 2's on the same folds" in again.stderr
     assert "a true gain of" in again.stderr
@@ -78,6 +79,7 @@ def test_a_better_model_takes_the_alias_and_the_way_back_is_kept(folder: Path) -
     ]
     assert kinds == ["promoted", "promoted", "refused", "rolled back"]
     assert "champion 1 → 2, previous nothing → 1" in told.stdout
+    assert "champion not moved" in told.stdout
     assert told.stderr == ""
     # And forth.
     assert run(folder, "promote", "rollback=true").returncode == 0
@@ -122,6 +124,19 @@ def test_a_config_that_was_altered_is_not_built(folder: Path) -> None:
     assert "is not the config that the run was recorded with" in done.stderr
 
 
+def test_a_champion_that_cannot_be_measured_any_more_is_told_with_a_way_on(folder: Path) -> None:
+    champion = registry(folder).version("champion")
+    path = folder / "mlruns" / "cultivar-cultivar" / champion.run_id / "artifacts" / "config.yaml"
+    path.rename(path.with_suffix(".away"))
+    try:
+        done = run(folder, "promote", "best_of=cultivar-cultivar", *QUICK)
+    finally:
+        path.with_suffix(".away").rename(path)
+    assert done.returncode == 1
+    assert f"so version {champion.number}, which champion names, cannot be compared with" in done.stderr
+    assert "rollback=true" in done.stderr
+
+
 def test_another_question_needs_another_name(folder: Path) -> None:
     other = trained(folder, "model=majority", "target.ordinal=true")
     done = run(folder, "promote", f"run={other}", *QUICK)
@@ -143,6 +158,9 @@ def test_another_question_needs_another_name(folder: Path) -> None:
         (["best_of=cultivar-cultivr"], "did you mean cultivar-cultivar?"),
         (["run=champion", "allow=[dirt]"], "did you mean dirty?"),
         (["run=champion", "alias=previous"], "this alias is moved by promotions alone"),
+        (["run=champion", "alias=v2"], "alias=v2: letters, digits, - and _ are wanted"),
+        (["run=champion", "alias=2"], "alias=2: letters, digits, - and _ are wanted"),
+        (["run=champion", "alias=Latest"], "alias=Latest: letters, digits, - and _ are wanted"),
         (["run=champion", "tracking=off"], "a promotion needs the store"),
         (["run=champion", "gate.wanted=bettr"], "did you mean better?"),
         (["rollback=true", "alias=staging"], "there is nothing to go back to"),

@@ -1,6 +1,7 @@
 """Promote what a run found, undo it, or tell what was decided: `python -m wineexp.promote run=ID alias=champion`."""
 
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DOES = ("run", "study", "best_of", "rollback", "history")
+# Names that MLflow takes, and that cannot be taken for a version's number. `previous-` has to fit in front of it.
+LONGEST = 200
+ALIAS = rf"(?!(?i:latest|v\d+)$)[A-Za-z][A-Za-z0-9_-]{{0,{LONGEST - 1}}}"
 # The rules that can be waived, by name.
 WAIVABLE = ("data", "dirty")
 
@@ -43,8 +47,7 @@ def main(cfg: DictConfig) -> None:
             runs = Runs(cfg.tracking.uri, cfg.registry.name)
             folder, choices = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().runtime.choices
             attempt = promotion.Promotion(runs, registry, gate, cfg, choices, folder)
-            version = attempt.attempt(chosen(cfg, runs))
-            log.info("%s names version %d of %s now.", cfg.alias, version.number, registry.name)
+            attempt.attempt(chosen(cfg, runs))
 
 
 def check(cfg: DictConfig) -> None:
@@ -64,6 +67,11 @@ def check(cfg: DictConfig) -> None:
     ]
     if cfg.alias.startswith("previous"):
         faults.append(f"alias={cfg.alias}: this alias is moved by promotions alone; choose another name")
+    elif not re.fullmatch(ALIAS, cfg.alias):
+        faults.append(
+            f"alias={cfg.alias}: letters, digits, - and _ are wanted, beginning with a letter, {LONGEST} at most, and "
+            "neither latest nor v and a number, which have a meaning of their own"
+        )
     if cfg.tracking.uri is None:
         faults.append("tracking=off: a promotion needs the store that holds the run; choose tracking=local or server")
     if faults:
@@ -91,7 +99,7 @@ def show(registry: "Registry") -> None:
             f"{alias} {start or 'nothing'} → {to or 'nothing'}" for alias, (start, to) in each.moves.items()
         )
         log.info("\n%d. %s, %s by %s (run %s)", each.number, each.when, each.kind, each.who, each.run_id)
-        for line in [moved or "nothing moved", *each.why]:
+        for line in [moved or f"{each.alias} not moved", *each.why]:
             log.info("   %s", line)
     for fault in audit.faults():
         log.warning("%s", fault)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from wineexp.evaluation import METRICS, Fold
 from wineexp.experiment import Experiment, assemble
 from wineexp.facts import Baseline
 from wineexp.gate import Check, Evidence, Gate
+from wineexp.ranking import pruned, rank
 from wineexp.registry import Registry, Version
 from wineexp.runs import SOURCE, Record, Runs
 from wineexp.tracking import Run
@@ -63,6 +64,8 @@ class Promotion:
         What was chosen of its groups.
     folder : Path
         Its files become artifacts.
+    waived : list of str, optional
+        Filled with what did not hold and was let through by name.
     """
 
     runs: Runs
@@ -71,6 +74,7 @@ class Promotion:
     cfg: DictConfig
     choices: Mapping[str, str]
     folder: Path
+    waived: list[str] = field(default_factory=list)
 
     def attempt(self, source: Record) -> Version:
         """Train the run's config on the gate's folds, judge it, and if every rule holds register it and move the alias.
@@ -113,17 +117,17 @@ class Promotion:
     def _preconditions(self, source: Record, experiment: Experiment, champion: Version | None) -> list[Check]:
         """The rules that need no training: a clean tree, pinned data, the champion's question."""
         checks = []
-        for what, tags in (("the run's tree", source.tags), ("this tree", provenance.code())):
-            told = "had changes that were not committed" if "git.commit" in tags else "is of no known commit"
-            clean = tags.get("git.dirty") == "false" or "dirty" in self.cfg.allow
-            checks.append(
-                Check("dirty", clean, f"{what} {told}; commit and train anew, or waive it with allow=[dirty]")
+        trees = (("the run's tree", source.tags, "commit and train anew"), ("this tree", provenance.code(), "commit"))
+        for what, tags, mend in trees:
+            told = (
+                f"{what} {'had changes that were not committed' if 'git.commit' in tags else 'is of no known commit'}"
             )
+            checks.append(self._waivable("dirty", tags.get("git.dirty") == "false", told, mend))
         recorded, pinned = source.tags.get("data.md5"), experiment.problem.dataset.md5
-        told = f"the run was made on data with md5 {recorded}, but {pinned} is pinned here; train anew, or allow=[data]"
-        checks.append(Check("data", recorded == pinned or "data" in self.cfg.allow, told))
+        told = f"the run was made on data with md5 {recorded}, but {pinned} is pinned here"
+        checks.append(self._waivable("data", recorded == pinned, told, "train anew"))
         if champion is not None:
-            theirs = self.runs.one(str(champion.number)).config()
+            theirs = self._config_of(champion)
             other = [key for key in ("data", "target") if theirs[key] != experiment.cfg[key]]
             told = (
                 f"version {champion.number}, which {self.cfg.alias} names, answers another question (other "
@@ -131,6 +135,22 @@ class Promotion:
             )
             checks.append(Check("question", not other, told))
         return checks
+
+    def _waivable(self, rule: str, holds: bool, told: str, mend: str) -> Check:
+        """A rule that may be waived by name; that it was, goes into the audit."""
+        if not holds and rule in self.cfg.allow:
+            self.waived.append(f"{rule}: {told}; waived with allow=[{rule}]")
+        return Check(rule, holds or rule in self.cfg.allow, f"{told}; {mend}, or waive it with allow=[{rule}]")
+
+    def _config_of(self, champion: Version) -> DictConfig:
+        try:
+            return self.runs.one(str(champion.number)).config()
+        except UserError as error:
+            raise UserError(
+                *error.faults,
+                f"so version {champion.number}, which {self.cfg.alias} names, cannot be compared with; go back with "
+                f"rollback=true, or delete the alias in MLflow, and promote anew",
+            ) from error
 
     def _trained(self, run: Run, source: Record, experiment: Experiment) -> Candidate:
         """The candidate, measured and recorded."""
@@ -162,7 +182,7 @@ class Promotion:
         if recorded is not None and all(theirs.tags.get(key) == facts[key] for key in ("data.md5", "split.sha256")):
             scores = {metric: theirs.fold_scores(metric) for metric in experiment.problem.metrics}
             return Evidence(name, scores, METRICS[CALIBRATION].score(problem.answers(recorded)))
-        cfg = theirs.config()
+        cfg = self._config_of(champion)
         cfg.split, cfg.holdout, cfg.n_jobs = experiment.cfg.split, experiment.cfg.holdout, experiment.cfg.n_jobs
         return _evidence(name, self._followed(assemble(cfg), name))
 
@@ -216,9 +236,10 @@ class Promotion:
             if aliases.get(self.cfg.alias) != (champion and champion.number):
                 return None
             version = self.registry.register(run_id, model_id, seal)
-            why = [str(check) for check in checks]
-            audit.append("promoted", moves(self.cfg.alias, aliases, version.number), why, run_id)
+            why = [*self.waived, *map(str, checks)]
+            audit.append("promoted", self.cfg.alias, moves(self.cfg.alias, aliases, version.number), why, run_id)
             audit.settle()
+            log.info("%s names version %d of %s now.", self.cfg.alias, version.number, self.registry.name)
         return version
 
     def _demand(self, checks: list[Check], run_id: str) -> None:
@@ -228,26 +249,33 @@ class Promotion:
             audit = Audit(self.registry)
             with self.registry.alone():
                 audit.settle()
-                audit.append("refused", {}, failed, run_id)
+                audit.append("refused", self.cfg.alias, {}, failed, run_id)
                 audit.settle()
             raise UserError(*(f"refused by {told}" for told in failed))
 
 
 def best(runs: Runs, experiment: str) -> Record:
-    """The run of an experiment with the best mean of its deciding metric; earlier promotions are no candidates.
+    """The best run of an experiment, of those with the same data, target and folds that are most numerous.
+
+    Earlier promotions are no candidates: they were scored on the gate's folds.
 
     Raises
     ------
     UserError
-        It has none, or they were asked different questions.
+        It has none.
     """
-    found = [run for run in runs.many(experiment) if SOURCE not in run.tags]
-    questions = {(run.metric, run.params.get("target.direction")) for run in found}
-    if len(questions) != 1:
-        raise UserError(f"best_of={experiment}: {len(questions)} deciding metrics; name the run with run=...")
-    ((metric, direction),) = questions
-    sign = 1 if direction == "maximize" else -1
-    return max(found, key=lambda run: sign * run.metrics[f"cv/{metric}"])
+    candidates = [run for run in runs.many(experiment) if SOURCE not in run.tags]
+    # Of a single row no interval is computed, whatever alpha.
+    rankings, _ = rank(candidates, alpha=0.05, limit=1)
+    found = [ranking for ranking in rankings if not pruned(ranking.first)]
+    if not found:
+        raise UserError(
+            f"best_of={experiment}: it has no finished run with a score on all folds; name one with run=..."
+        )
+    others = sum(len(ranking.records) for ranking in rankings) - len(found[0].records)
+    elsewhere = f"; {others} on other folds or data are not compared" if others else ""
+    log.info("the best of %d runs on the same folds%s", len(found[0].records), elsewhere)
+    return found[0].first
 
 
 def roll_back(registry: Registry, alias: str) -> Version:
@@ -271,7 +299,7 @@ def roll_back(registry: Registry, alias: str) -> Version:
         aliases = registry.aliases()
         if aliases.get(before(alias)) != version.number:
             raise UserError(f"alias {before(alias)} has moved meanwhile; look at history=true and say it again")
-        audit.append("rolled back", moves(alias, aliases, version.number), [], version.run_id)
+        audit.append("rolled back", alias, moves(alias, aliases, version.number), [], version.run_id)
         audit.settle()
     return version
 
