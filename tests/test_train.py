@@ -231,6 +231,24 @@ def test_a_model_that_was_being_stored_is_not_left_pending(tmp_path: Path, monke
     assert model.status == LoggedModelStatus.FAILED
 
 
+def fails_in_its_own_words(folder: Path) -> None:
+    with opened(folder):
+        raise ValueError("count <= total_entries")
+
+
+@pytest.mark.parametrize(("signals", "status"), [([signal.SIGINT], "KILLED"), ([], "FAILED")])
+def test_a_stop_that_a_library_turned_into_a_failure_is_still_a_stop(
+    signals: list[int], status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    # As XGBoost does where Ctrl-C meets it in a callback.
+    monkeypatch.setattr(tracking, "STOPPED", signals)
+    with pytest.raises(ValueError, match="total_entries"):
+        fails_in_its_own_words(tmp_path)
+    (left,) = runs(tmp_path)
+    assert left.info.status == status
+
+
 def test_the_usual_store_lies_at_the_root_and_the_environments_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,8 +37,6 @@ class Decision:
         user@host.
     kind : str
         promoted, refused, or rolled back.
-    alias : str
-        What it is about.
     moves : dict of str to [int or None, int or None]
         For each alias the version it named and the one it is to name; empty where nothing moves.
     why : list of str
@@ -46,17 +44,19 @@ class Decision:
         Of the run that it is about.
     before : str
         SHA-256 of the entry before, so that an entry cannot be changed without a trace.
+    alias : str
+        What it is about; empty of the first decisions, which did not say so.
     """
 
     number: int
     when: str
     who: str
     kind: str
-    alias: str
     moves: dict[str, list[int | None]]
     why: list[str]
     run_id: str
     before: str
+    alias: str = ""
 
 
 class Audit:

@@ -27,6 +27,9 @@ from wineexp.errors import UserError, did_you_mean
 
 Task = Callable[[DictConfig], Any]
 
+# Signals that were to end this process. A library that catches the exception, XGBoost say, fails in words of its own.
+STOPPED: list[int] = []
+
 
 class StdoutHandler(logging.StreamHandler[TextIO]):
     """Logs to whatever `sys.stdout` is at the moment, so that a progress bar can keep its line below the log's."""
@@ -93,6 +96,10 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
                 print("interrupted", file=sys.stderr)
                 sys.exit(130)
             except (_TaskFailed, Exception) as error:
+                if STOPPED:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    print("interrupted", file=sys.stderr)
+                    sys.exit(128 + STOPPED[0])
                 cause = error.__cause__ if isinstance(error, _TaskFailed) else error
                 if isinstance(cause, BrokenPipeError):
                     # Whoever reads the output, head say, has had enough; at its exit Python would try once more.
@@ -117,6 +124,7 @@ def stop(number: int, _: FrameType | None) -> NoReturn:
 
     Python drops an exception that is raised while a weak reference's callback runs.
     """
+    STOPPED.append(number)
     signal.signal(signal.SIGALRM, lambda *_: stop(number, None))
     signal.setitimer(signal.ITIMER_REAL, 1)
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)

@@ -99,7 +99,7 @@ def show(registry: "Registry") -> None:
             f"{alias} {start or 'nothing'} → {to or 'nothing'}" for alias, (start, to) in each.moves.items()
         )
         log.info("\n%d. %s, %s by %s (run %s)", each.number, each.when, each.kind, each.who, each.run_id)
-        for line in [moved or f"{each.alias} not moved", *each.why]:
+        for line in [moved or f"{each.alias} not moved".lstrip(), *each.why]:
             log.info("   %s", line)
     for fault in audit.faults():
         log.warning("%s", fault)

@@ -25,7 +25,7 @@ from sklearn.pipeline import Pipeline
 from wineexp import artifact, store
 from wineexp.errors import UserError
 from wineexp.problem import Problem
-from wineexp.program import uninterrupted
+from wineexp.program import STOPPED, uninterrupted
 from wineexp.provenance import LIBRARIES
 
 MAX_TAG = 1000
@@ -91,7 +91,7 @@ class Run:
     ) -> None:
         if self.id is None:
             return
-        status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
+        status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) and not STOPPED else "KILLED"
         with uninterrupted():
             try:
                 mlflow.log_artifacts(str(self.folder))
