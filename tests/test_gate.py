@@ -13,6 +13,7 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 
 from wineexp import pin
 from wineexp.errors import UserError
+from wineexp.evaluation import METRICS
 from wineexp.gate import Evidence, Gate
 
 RATIO = 1 / 4
@@ -123,6 +124,10 @@ def test_worse_calibration_is_refused_and_told_by_how_much() -> None:
     (calibration,) = [check for check in checks if check.rule == "calibration"]
     assert not calibration.passed
     assert "over by 0.0100" in calibration.told
+
+
+def test_a_floor_can_be_set_for_every_metric() -> None:
+    assert set(usual().floors) == set(METRICS)
 
 
 def test_floors_and_costs_hold_the_bound_itself() -> None:

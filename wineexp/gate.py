@@ -50,8 +50,8 @@ class Gate:
 
     Parameters
     ----------
-    floors : dict of str to float
-        For each of these metrics the worst mean over the folds that is let through.
+    floors : dict of str to float or None
+        For each of these metrics the worst mean over the folds that is let through; None lets any through.
     wanted : str
         `better`: the candidate must be shown to be better than the champion. `not_worse`: it must be shown not to be
         worse by `margin` or more.
@@ -67,7 +67,7 @@ class Gate:
         The largest that the stored model may be, in millions of bytes.
     """
 
-    floors: dict[str, float]
+    floors: dict[str, float | None]
     wanted: str
     margin: float
     alpha: float
@@ -110,11 +110,10 @@ class Gate:
         UserError
             A floor is set for a metric that does not apply to the target.
         """
-        if missing := [name for name in self.floors if name not in candidate.scores]:
-            raise UserError(
-                *(f"gate.floors.{name}: {did_you_mean(name, candidate.scores)}" for name in missing),
-            )
-        checks = [self._floor(name, bound, candidate) for name, bound in self.floors.items()]
+        floors = {name: bound for name, bound in self.floors.items() if bound is not None}
+        if missing := [name for name in floors if name not in candidate.scores]:
+            raise UserError(*(f"gate.floors.{name}: {did_you_mean(name, candidate.scores)}" for name in missing))
+        checks = [self._floor(name, bound, candidate) for name, bound in floors.items()]
         if champion is not None:
             checks += [
                 self._against(candidate, champion, metric, test_to_train),
