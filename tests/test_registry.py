@@ -149,7 +149,7 @@ def test_a_path_that_leads_out_of_the_artifact_is_refused(registry: Registry, ve
 
 def test_a_store_whose_files_are_gone_says_so(registry: Registry, version: Version, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "mlruns")
-    with pytest.raises(UserError, match="none of the 6 files"):
+    with pytest.raises(UserError, match="there are none"):
         registry.load(version)
 
 
