@@ -145,7 +145,15 @@ class Run:
             # MLflow warns that a whole-number column cannot hold missing values; the schema forbids them.
             warnings.filterwarnings("ignore", ".*integer column.*")
             dataset = from_pandas(problem.frame, source=source, targets=problem.target.column, name=name, digest=digest)
-            mlflow.log_input(dataset, context="training", tags={"md5": problem.dataset.md5})
+            for again in (True, False):
+                try:
+                    mlflow.log_input(dataset, context="training", tags={"md5": problem.dataset.md5})
+                    break
+                except MlflowException as error:
+                    # MLflow looks whether it knows the data, and then inserts them: of two runs at once one may fail,
+                    # and the next time finds them there.
+                    if not again or "unique" not in str(error).lower():
+                        raise
 
     def log_figure(self, name: str, figure: Figure) -> None:
         """Record a figure as `figures/<name>.png`."""
