@@ -23,7 +23,7 @@ FOLDS = {"n_splits": 5, "n_repeats": 5}
 
 @functools.cache
 def usual() -> DictConfig:
-    return OmegaConf.load(pin.ROOT / "conf/promote.yaml").gate
+    return OmegaConf.load(pin.ROOT / "conf/gate/usual.yaml")
 
 
 def gate(**changes: object) -> Gate:

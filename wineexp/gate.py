@@ -46,7 +46,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Gate:
-    """The rules, as `conf/promote.yaml` sets them.
+    """The rules, as `conf/gate/usual.yaml` sets them.
 
     Parameters
     ----------
