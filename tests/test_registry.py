@@ -218,6 +218,44 @@ def test_an_altered_decision_is_found(registry: Registry, version: Version) -> N
     assert [json.loads(line)["why"] for line in log.splitlines()] == [["first"], ["second"], ["third"]]
 
 
+def test_no_decision_is_written_over_where_another_one_was_taken_out(registry: Registry, version: Version) -> None:
+    audit = Audit(registry)
+    for reason in ("first", "second", "third"):
+        audit.append("refused", "champion", {}, [reason], version.run_id)
+    audit.settle()
+    # One in the middle, and the last one.
+    for number in (2, 3):
+        registry.client.delete_registered_model_tag("wine", f"{PREFIX}{number:06}")
+        audit.append("promoted", "champion", {"champion": [None, 1]}, [f"without {number}"], version.run_id)
+        audit.settle()
+    told = [(entry.number, *entry.why) for entry in audit.decisions()]
+    assert told == [(1, "first"), (4, "without 2"), (5, "without 3")]
+    assert registry.aliases() == {"champion": 1}
+    assert audit.faults() == ["decision 2 was taken out", "decision 3 was taken out"]
+    registry.client.delete_registered_model_tag("wine", f"{PREFIX}000005")
+    assert "decision 5 was taken out" in audit.faults()
+
+
+def test_a_decision_that_cannot_be_read_is_named(registry: Registry, version: Version) -> None:
+    audit = Audit(registry)
+    for text in ("{", '{"number": 1}'):
+        entry = audit.append("refused", "champion", {}, [], version.run_id)
+        audit.settle()
+        registry.client.set_registered_model_tag("wine", f"{PREFIX}{entry.number:06}", text)
+        with pytest.raises(UserError, match=f"decision {entry.number} of wine cannot be read"):
+            audit.decisions()
+        registry.client.delete_registered_model_tag("wine", f"{PREFIX}{entry.number:06}")
+
+
+def test_whoever_has_no_name_is_told_by_number(
+    registry: Registry, version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_242_424)
+    assert Audit(registry).append("refused", "champion", {}, [], version.run_id).who.startswith("4242424@")
+
+
 DECIDE = """
 import sys
 from wineexp.audit import Audit

@@ -4,6 +4,8 @@ import getpass
 import hashlib
 import json
 import logging
+import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,12 +13,14 @@ from datetime import UTC, datetime
 
 from mlflow.exceptions import MlflowException
 
+from wineexp.errors import UserError
 from wineexp.registry import Registry
 
 log = logging.getLogger(__name__)
 
 # Tags of the registered model: a decision each, by number, and the number of the last one whose moves were made.
 PREFIX, SETTLED = "decision.", "decisions.settled"
+NUMBERED = rf"{re.escape(PREFIX)}\d{{6,}}"
 # The whole story, as a file among the artifacts of the run that a decision is about.
 LOG = "decisions.jsonl"
 # A registered model's tag holds 5,000 characters in PostgreSQL; what is left is for the names and numbers.
@@ -66,8 +70,25 @@ class Audit:
         self.registry = registry
 
     def decisions(self) -> list[Decision]:
-        """All of them, the oldest first."""
-        return [Decision(**json.loads(text)) for text in self._texts()]
+        """All that are there, the oldest first.
+
+        Raises
+        ------
+        UserError
+            With every one that is no decision any more.
+        """
+        found, faults = [], []
+        for number, text in self._texts().items():
+            try:
+                found.append(Decision(**json.loads(text)))
+            except (ValueError, TypeError):
+                faults.append(
+                    f"decision {number} of {self.registry.name} cannot be read: its tag {PREFIX}{number:06} was altered; "
+                    f"write it again as {LOG} has it, an artifact of every run that was decided on later"
+                )
+        if faults:
+            raise UserError(*faults)
+        return found
 
     def append(
         self, kind: str, alias: str, moves: Mapping[str, list[int | None]], why: list[str], run_id: str
@@ -76,15 +97,16 @@ class Audit:
         self.registry.ensure()
         texts = self._texts()
         entry = Decision(
-            number=len(texts) + 1,
+            # Not their count: where one was taken out, that would be the number of another one.
+            number=self._last(texts) + 1,
             when=datetime.now(UTC).isoformat(timespec="seconds"),
-            who=f"{getpass.getuser()}@{socket.gethostname()}",
+            who=f"{_user()}@{socket.gethostname()}",
             kind=kind,
             alias=alias,
             moves=dict(moves),
             why=_shortened(why),
             run_id=run_id,
-            before=_digest(texts[-1]) if texts else "",
+            before=_digest(texts[max(texts)]) if texts else "",
         )
         text = json.dumps(asdict(entry), ensure_ascii=False)
         self.registry.client.set_registered_model_tag(self.registry.name, f"{PREFIX}{entry.number:06}", text)
@@ -92,8 +114,10 @@ class Audit:
 
     def settle(self) -> None:
         """Make the moves of decisions that were written down and not carried out: their process was killed."""
-        settled = int(self.registry.tags().get(SETTLED, 0))
-        for entry in self.decisions()[settled:]:
+        settled = self._settled()
+        for entry in self.decisions():
+            if entry.number <= settled:
+                continue
             for alias, (_, to) in entry.moves.items():
                 if to is None:
                     self.registry.client.delete_registered_model_alias(self.registry.name, alias)
@@ -105,19 +129,21 @@ class Audit:
 
     def _log(self, entry: Decision) -> None:
         """Copy the story so far to the run that the last decision is about; the decision stands without it."""
+        story = "".join(f"{text}\n" for number, text in self._texts().items() if number <= entry.number)
         try:
-            self.registry.client.log_text(entry.run_id, "\n".join(self._texts()[: entry.number]) + "\n", LOG)
+            self.registry.client.log_text(entry.run_id, story, LOG)
         except (MlflowException, OSError) as error:
             reason = " ".join(str(error).split())
             log.warning("decision %d stands, but run %s got no copy of it: %s", entry.number, entry.run_id, reason)
 
     def faults(self) -> list[str]:
         """What does not add up: entries that were changed or taken out, aliases that were moved by other means."""
-        found = []
         texts, decisions = self._texts(), self.decisions()
-        for place, entry in enumerate(decisions):
-            if entry.number != place + 1 or entry.before != (_digest(texts[place - 1]) if place else ""):
-                found.append(f"decision {entry.number} does not follow on the one before it: one of them was altered")
+        found = [f"decision {number} was taken out" for number in range(1, self._last(texts) + 1) if number not in texts]
+        for number, entry in zip(texts, decisions, strict=True):
+            follows = number - 1 not in texts or entry.before == _digest(texts[number - 1])
+            if entry.number != number or not follows:
+                found.append(f"decision {number} does not follow on the one before it: one of them was altered")
         told = {alias: to for entry in decisions for alias, (_, to) in entry.moves.items()}
         actual = self.registry.aliases()
         found += [
@@ -128,9 +154,25 @@ class Audit:
         ]
         return found
 
-    def _texts(self) -> list[str]:
+    def _texts(self) -> dict[int, str]:
+        """The text of each decision by its number, the first one first."""
         tags = self.registry.tags()
-        return [tags[key] for key in sorted(tags) if key.startswith(PREFIX)]
+        return {int(key.removeprefix(PREFIX)): tags[key] for key in sorted(tags) if re.fullmatch(NUMBERED, key)}
+
+    def _settled(self) -> int:
+        return int(self.registry.tags().get(SETTLED, 0))
+
+    def _last(self, texts: Mapping[int, str]) -> int:
+        """The highest number that was ever given, whether or not its decision is still there."""
+        return max([self._settled(), *texts])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # In a container a process may run under a number that has no name.
+        return str(os.getuid())
 
 
 def _digest(text: str) -> str:
