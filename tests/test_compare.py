@@ -332,7 +332,7 @@ def test_the_lineage_leads_from_the_alias_to_the_bytes(store: Store) -> None:
             "alias champion of wine",
             f"version 1: model SHA-256 {'a' * 64}",
             f"run {recorded.info.run_id} (logreg scaled grouped of {EXPERIMENT}, ",
-            f"config SHA-256 {tags['config.sha256']}",
+            f"config SHA-256 {tags['config.sha256']}, seed {recorded.data.params['seed']}",
             "config.yaml of the run is the one that was recorded",
             f"split grouped SHA-256 {tags['split.sha256']}",
             f"code commit {tags['git.commit']}",

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.conftest import Command, environment, run
 from wineexp.audit import Audit
+from wineexp.config import digest
 from wineexp.registry import Registry
 
 # The tree that is being developed may be dirty; fewer folds are quicker.
@@ -42,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_version_carries_where_it_comes_from(folder: Path) -> None:
+def test_a_version_carries_where_it_comes_from(folder: Path, tmp_path: Path) -> None:
     held = registry(folder)
     version = held.version("champion")
     client = held.client
@@ -53,7 +55,14 @@ def test_a_version_carries_where_it_comes_from(folder: Path) -> None:
     assert len(own.tags["split.sha256"]) == len(own.tags["config.sha256"]) == 64
     # The gate's folds are not those that the run was scored on.
     assert own.tags["split.sha256"] != source.data.tags["split.sha256"]
-    assert {"golden.json", "card.md", "card.html"} <= {Path(name).name for name in version.files}
+    assert {"golden.json", "card.md", "card.html", "config.yaml"} <= {Path(name).name for name in version.files}
+    # The version tells it itself, whatever becomes of its run.
+    facts = {name for name in own.tags if not name.startswith("mlflow.")}
+    assert {"git.commit", "config.sha256", "split.sha256", "machine.cores", "threads", "data.md5"} <= facts
+    assert {name: version.tags[name] for name in facts} == {name: own.tags[name] for name in facts}
+    assert version.tags["seed"] == own.params["seed"]
+    config = OmegaConf.load(held.fetch(version, tmp_path) / "extra_files" / "config.yaml")
+    assert digest(config) == version.tags["config.sha256"]
 
 
 def test_a_better_model_takes_the_alias_and_the_way_back_is_kept(folder: Path) -> None:
@@ -69,7 +78,7 @@ def test_a_better_model_takes_the_alias_and_the_way_back_is_kept(folder: Path) -
     assert registry(folder).aliases() == {"champion": 2, "previous": 1}
     assert registry(folder).find("3") is None
 
-    back = run(folder, "promote", "rollback=true")
+    back = run(folder, "promote", "rollback=true", "reason='too bold, by half'")
     assert back.returncode == 0, back.stderr
     assert registry(folder).aliases() == {"champion": 1, "previous": 2}
 
@@ -80,6 +89,7 @@ def test_a_better_model_takes_the_alias_and_the_way_back_is_kept(folder: Path) -
     assert kinds == ["promoted", "promoted", "refused", "rolled back"]
     assert "champion 1 → 2, previous nothing → 1" in told.stdout
     assert "champion not moved" in told.stdout
+    assert told.stdout.rstrip().endswith("champion 2 → 1, previous 1 → 2\n   too bold, by half")
     assert told.stderr == ""
     # And forth.
     assert run(folder, "promote", "rollback=true").returncode == 0

@@ -430,6 +430,13 @@ def test_a_store_that_is_not_there_is_told(world: World, xgb: str) -> None:
     refused(done, "http://127.0.0.1:9", "the store cannot be opened")
 
 
+def test_a_store_that_breaks_under_way_is_told(world: World, xgb: str) -> None:
+    change = f"UPDATE runs SET artifact_uri = 'nowhere://' || artifact_uri WHERE run_uuid = '{xgb}'"
+    with store(world, change) as uri:
+        done = world.run("reproduce", f"run={xgb}", MLFLOW_TRACKING_URI=uri)
+    refused(done, f"the store {uri} failed: ", "nowhere")
+
+
 @pytest.mark.journey
 @pytest.mark.timeout(1800)
 def test_a_checkout_installs_another_lock(world: World) -> None:

@@ -23,7 +23,8 @@ def trace(word: str, runs: Runs) -> dict[str, Any]:
     Returns
     -------
     dict
-        `asked`, `alias`, `version`, `run`, `promoted_from`, `config`, `split`, `code`, `lock`, `machine`, `data`.
+        `asked`, `alias`, `version`, `run`, `promoted_from`, `config`, `seed`, `split`, `code`, `lock`, `machine`,
+        `data`.
 
     Raises
     ------
@@ -52,6 +53,7 @@ def trace(word: str, runs: Runs) -> dict[str, Any]:
         if source
         else None,
         "config": {"sha256": tags.get("config.sha256"), "fault": _config_fault(run)},
+        "seed": run.params.get("seed"),
         "split": {"sha256": tags.get("split.sha256"), "splitter": run.params.get("split")},
         "code": _code(tags),
         "lock": tags.get("lock.sha256"),
@@ -88,7 +90,7 @@ def _facts(origin: dict[str, Any]) -> list[tuple[str, list[str]]]:
         before = [(_line("promoted from run", source), below)]
     return [
         *before,
-        (f"config SHA-256 {config['sha256'] or UNKNOWN}", [fault]),
+        (f"config SHA-256 {config['sha256'] or UNKNOWN}, seed {origin['seed'] or UNKNOWN}", [fault]),
         (f"split {origin['split']['splitter'] or ''} SHA-256 {origin['split']['sha256'] or UNKNOWN}", []),
         (_commit(origin["code"]), []),
         (f"lock SHA-256 {origin['lock'] or UNKNOWN}", []),

@@ -83,7 +83,7 @@ class Audit:
                 found.append(Decision(**json.loads(text)))
             except (ValueError, TypeError):
                 faults.append(
-                    f"decision {number} of {self.registry.name} cannot be read: its tag {PREFIX}{number:06} was altered; "
+                    f"decision {number} of {self.registry.name} cannot be read, its tag {_key(number)} was altered; "
                     f"write it again as {LOG} has it, an artifact of every run that was decided on later"
                 )
         if faults:
@@ -109,7 +109,7 @@ class Audit:
             before=_digest(texts[max(texts)]) if texts else "",
         )
         text = json.dumps(asdict(entry), ensure_ascii=False)
-        self.registry.client.set_registered_model_tag(self.registry.name, f"{PREFIX}{entry.number:06}", text)
+        self.registry.client.set_registered_model_tag(self.registry.name, _key(entry.number), text)
         return entry
 
     def settle(self) -> None:
@@ -139,7 +139,8 @@ class Audit:
     def faults(self) -> list[str]:
         """What does not add up: entries that were changed or taken out, aliases that were moved by other means."""
         texts, decisions = self._texts(), self.decisions()
-        found = [f"decision {number} was taken out" for number in range(1, self._last(texts) + 1) if number not in texts]
+        given = range(1, self._last(texts) + 1)
+        found = [f"decision {number} was taken out" for number in given if number not in texts]
         for number, entry in zip(texts, decisions, strict=True):
             follows = number - 1 not in texts or entry.before == _digest(texts[number - 1])
             if entry.number != number or not follows:
@@ -165,6 +166,10 @@ class Audit:
     def _last(self, texts: Mapping[int, str]) -> int:
         """The highest number that was ever given, whether or not its decision is still there."""
         return max([self._settled(), *texts])
+
+
+def _key(number: int) -> str:
+    return f"{PREFIX}{number:06}"
 
 
 def _user() -> str:

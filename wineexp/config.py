@@ -75,6 +75,7 @@ class Promote:
     history: bool = False
     alias: str = MISSING
     allow: list[str] = field(default_factory=list)
+    reason: str | None = None
     registry: Registry = field(default_factory=Registry)
     tracking: Tracking = field(default_factory=Tracking)
     split: Any = MISSING

@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> None:
         if cfg.history:
             show(registry)
         elif cfg.rollback:
-            version = promotion.roll_back(registry, cfg.alias)
+            version = promotion.roll_back(registry, cfg.alias, cfg.reason)
             log.info("%s names version %d of %s again.", cfg.alias, version.number, registry.name)
         else:
             runs = Runs(cfg.tracking.uri, cfg.registry.name)

@@ -96,18 +96,18 @@ class Promotion:
             tags=record.lineage(cfg, experiment.problem, self.folder) | {SOURCE: source.id},
             folder=self.folder,
         )
-        model_id, seal = "", {}
+        model_id, tags = "", {}
         with run:
             candidate = self._trained(run, source, experiment)
             checks = self._judged(candidate, champion)
             if all(check.passed for check in checks):
                 model_id = self._stored(run, candidate)
-                seal = self.registry.seal(model_id)
+                tags = run.tags | {"seed": candidate.params["seed"]} | self.registry.seal(model_id)
             else:
                 run.log(metrics=record.figures(candidate.folds))
         while True:
             self._demand(checks, str(run.id))
-            version = self._moved(str(run.id), model_id, seal, champion, checks)
+            version = self._moved(str(run.id), model_id, tags, champion, checks)
             if version is not None:
                 return version
             log.info("alias %s has moved meanwhile; judging against the version that it names now", self.cfg.alias)
@@ -207,6 +207,7 @@ class Promotion:
             params=candidate.params,
             tags=run.tags,
         )
+        files[record.CONFIG] = (run.folder / record.CONFIG).read_text(encoding="utf-8")
         scores = experiment.problem.score_holdout(holdout)
         run.describe(record.note(candidate.params, experiment.problem, folds, scores, whole=True))
         return str(record.complete(run, experiment, folds, fitted, holdout, drops, files))
@@ -224,7 +225,7 @@ class Promotion:
         self,
         run_id: str,
         model_id: str,
-        seal: Mapping[str, str],
+        tags: Mapping[str, str],
         champion: Version | None,
         checks: list[Check],
     ) -> Version | None:
@@ -235,12 +236,16 @@ class Promotion:
             aliases = self.registry.aliases()
             if aliases.get(self.cfg.alias) != (champion and champion.number):
                 return None
-            version = self.registry.register(run_id, model_id, seal)
-            why = [*self.waived, *map(str, checks)]
+            version = self.registry.register(run_id, model_id, tags)
+            why = [*self._reason, *self.waived, *map(str, checks)]
             audit.append("promoted", self.cfg.alias, moves(self.cfg.alias, aliases, version.number), why, run_id)
             audit.settle()
             log.info("%s names version %d of %s now.", self.cfg.alias, version.number, self.registry.name)
         return version
+
+    @property
+    def _reason(self) -> list[str]:
+        return [self.cfg.reason] if self.cfg.reason else []
 
     def _demand(self, checks: list[Check], run_id: str) -> None:
         """Raise, and write down, the refusal of whatever rule does not hold."""
@@ -249,7 +254,7 @@ class Promotion:
             audit = Audit(self.registry)
             with self.registry.alone():
                 audit.settle()
-                audit.append("refused", self.cfg.alias, {}, failed, run_id)
+                audit.append("refused", self.cfg.alias, {}, [*self._reason, *failed], run_id)
                 audit.settle()
             raise UserError(*(f"refused by {told}" for told in failed))
 
@@ -278,8 +283,15 @@ def best(runs: Runs, experiment: str) -> Record:
     return found[0].first
 
 
-def roll_back(registry: Registry, alias: str) -> Version:
+def roll_back(registry: Registry, alias: str, reason: str | None = None) -> Version:
     """Make an alias name again what it named before; the two versions change places.
+
+    Parameters
+    ----------
+    registry : Registry
+    alias : str
+    reason : str, optional
+        In words, for the audit.
 
     Raises
     ------
@@ -299,7 +311,8 @@ def roll_back(registry: Registry, alias: str) -> Version:
         aliases = registry.aliases()
         if aliases.get(before(alias)) != version.number:
             raise UserError(f"alias {before(alias)} has moved meanwhile; look at history=true and say it again")
-        audit.append("rolled back", alias, moves(alias, aliases, version.number), [], version.run_id)
+        why = [reason] if reason else []
+        audit.append("rolled back", alias, moves(alias, aliases, version.number), why, version.run_id)
         audit.settle()
     return version
 

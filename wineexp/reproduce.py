@@ -27,14 +27,23 @@ def main(cfg: DictConfig) -> None:
     if cfg.tracking.uri is None:
         raise UserError("tracking=off: a run is reproduced from its record; name the store that it is in")
 
-    from wineexp import reproduction, runs
+    from wineexp import store
 
-    store = runs.Runs(cfg.tracking.uri, cfg.registry.name)
-    record = store.one(cfg.run)
+    with store.told():
+        hold(cfg)
+
+
+def hold(cfg: DictConfig) -> None:
+    """What `main` does, once the config has proved to be sound."""
+    from wineexp import reproduction
+    from wineexp.runs import Runs
+
+    runs = Runs(cfg.tracking.uri, cfg.registry.name)
+    record = runs.one(cfg.run)
     recorded = record.config()
     folder = Path(HydraConfig.get().runtime.output_dir)
     if cfg.checkout:
-        sys.exit(elsewhere(record, store.uri, cfg, folder))
+        sys.exit(elsewhere(record, runs.uri, cfg, folder))
     binding, _ = reproduction.facts(record)
     differing = [line for line in binding if not line.equal]
     if differing and cfg.strict:
@@ -43,7 +52,7 @@ def main(cfg: DictConfig) -> None:
         log.warning("not as recorded: %s", line)
     if cfg.n_jobs is not None:
         recorded.n_jobs = cfg.n_jobs
-    certificate = reproduction.certify(record, recorded, store.uri)
+    certificate = reproduction.certify(record, recorded, runs.uri)
     (folder / "certificate.json").write_text(certificate.json(), encoding="utf-8")
     (folder / "certificate.txt").write_text(certificate.text(), encoding="utf-8")
     log.info(certificate.text())
