@@ -14,6 +14,9 @@ from wineexp.audit import Audit
 from wineexp.config import digest
 from wineexp.registry import Registry
 
+# One test is several commands, each of which a busy machine takes its time for.
+pytestmark = pytest.mark.timeout(600)
+
 # The tree that is being developed may be dirty; fewer folds are quicker.
 QUICK = ("allow=[dirty]", "split.n_repeats=1")
 ANYTHING = ("gate.wanted=not_worse", "gate.margin=1", "gate.calibration_margin=1")
@@ -57,7 +60,7 @@ def test_a_version_carries_where_it_comes_from(folder: Path, tmp_path: Path) -> 
     assert own.tags["split.sha256"] != source.data.tags["split.sha256"]
     assert {"golden.json", "card.md", "card.html", "config.yaml"} <= {Path(name).name for name in version.files}
     # The version tells it itself, whatever becomes of its run.
-    facts = {name for name in own.tags if not name.startswith("mlflow.")}
+    facts = {name for name in own.tags if not name.startswith("mlflow.") and name != "decision"}
     assert {"git.commit", "config.sha256", "split.sha256", "machine.cores", "threads", "data.md5"} <= facts
     assert {name: version.tags[name] for name in facts} == {name: own.tags[name] for name in facts}
     assert version.tags["seed"] == own.params["seed"]
@@ -75,6 +78,12 @@ def test_a_better_model_takes_the_alias_and_the_way_back_is_kept(folder: Path) -
     assert again.returncode == 1
     assert "refused by better: accuracy is 0.0000 better than version 2's on the same folds" in again.stderr
     assert "a true gain of" in again.stderr
+    # In MLflow one sees which is which.
+    held = registry(folder).client
+    (refused,) = held.search_runs(["1"], "tags.decision = 'refused'")
+    assert refused.info.run_name == "promote promote logreg scaled grouped"
+    assert refused.data.tags["mlflow.note.content"].startswith("**logreg** on scaled features of cultivar")
+    assert len(held.search_runs(["1"], "tags.decision = 'promoted'")) == 2
     assert registry(folder).aliases() == {"champion": 2, "previous": 1}
     assert registry(folder).find("3") is None
 
@@ -173,6 +182,8 @@ def test_another_question_needs_another_name(folder: Path) -> None:
         (["run=champion", "alias=Latest"], "alias=Latest: letters, digits, - and _ are wanted"),
         (["run=champion", "tracking=off"], "a promotion needs the store"),
         (["run=champion", "gate.wanted=bettr"], "did you mean better?"),
+        (["run=champion", "baseline=majority"], "a model is chosen with model@baseline=majority"),
+        (["run=champion", "baseline.C=-1", "split.n_splits=x"], "2 faults"),
         (["rollback=true", "alias=staging"], "there is nothing to go back to"),
     ],
 )

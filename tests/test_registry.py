@@ -188,7 +188,10 @@ def test_a_killed_process_finishes_its_decision_in_the_next_one(registry: Regist
     audit.append("promoted", "champion", {"champion": [None, 1]}, ["because"], version.run_id)
     # Killed here, before the moves were made.
     assert registry.aliases() == {}
+    (told,) = audit.faults()
+    assert told.startswith("decision 1 was written down, but its process was stopped")
     audit.settle()
+    assert audit.faults() == []
     assert registry.aliases() == {"champion": 1}
     registry.client.set_registered_model_alias("wine", "by-hand", "1")
     audit.settle()

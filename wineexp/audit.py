@@ -23,6 +23,8 @@ PREFIX, SETTLED = "decision.", "decisions.settled"
 NUMBERED = rf"{re.escape(PREFIX)}\d{{6,}}"
 # The whole story, as a file among the artifacts of the run that a decision is about.
 LOG = "decisions.jsonl"
+# A tag of that run: the kind of the last one.
+DECISION = "decision"
 # A registered model's tag holds 5,000 characters in PostgreSQL; what is left is for the names and numbers.
 LONGEST_WHY = 3500
 
@@ -128,16 +130,17 @@ class Audit:
             self._log(entry)
 
     def _log(self, entry: Decision) -> None:
-        """Copy the story so far to the run that the last decision is about; the decision stands without it."""
+        """Tell the run that the last decision is about of it, with a copy of the story; the decision stands without."""
         story = "".join(f"{text}\n" for number, text in self._texts().items() if number <= entry.number)
         try:
             self.registry.client.log_text(entry.run_id, story, LOG)
+            self.registry.client.set_tag(entry.run_id, DECISION, entry.kind)
         except (MlflowException, OSError) as error:
             reason = " ".join(str(error).split())
             log.warning("decision %d stands, but run %s got no copy of it: %s", entry.number, entry.run_id, reason)
 
     def faults(self) -> list[str]:
-        """What does not add up: entries that were changed or taken out, aliases that were moved by other means."""
+        """What does not add up: entries changed, taken out or not carried out, aliases moved by other means."""
         texts, decisions = self._texts(), self.decisions()
         given = range(1, self._last(texts) + 1)
         found = [f"decision {number} was taken out" for number in given if number not in texts]
@@ -145,12 +148,18 @@ class Audit:
             follows = number - 1 not in texts or entry.before == _digest(texts[number - 1])
             if entry.number != number or not follows:
                 found.append(f"decision {number} does not follow on the one before it: one of them was altered")
+        due = [entry for entry in decisions if entry.number > self._settled()]
+        found += [
+            f"decision {entry.number} was written down, but its process was stopped before it was carried out; the "
+            "next decision does that first"
+            for entry in due
+        ]
         told = {alias: to for entry in decisions for alias, (_, to) in entry.moves.items()}
-        actual = self.registry.aliases()
+        actual, unsure = self.registry.aliases(), {alias for entry in due for alias in entry.moves}
         found += [
             f"alias {alias} names {_version(actual.get(alias))}, but the last decision about it says "
             f"{_version(told.get(alias))}: it was moved by other means"
-            for alias in sorted(told.keys() | actual.keys())
+            for alias in sorted((told.keys() | actual.keys()) - unsure)
             if told.get(alias) != actual.get(alias)
         ]
         return found

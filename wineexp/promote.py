@@ -30,7 +30,8 @@ WAIVABLE = ("data", "dirty")
 def main(cfg: DictConfig) -> None:
     """Find what is to be promoted, put it through the gate; or go back; or show the history."""
     check(cfg)
-    gate = build(OmegaConf.masked_copy(cfg, ["gate"]))["gate"]
+    # All that is needed in the end, before anything is trained.
+    gate = build(OmegaConf.masked_copy(cfg, ["gate", "split", "baseline", "seed"]))["gate"]
 
     from wineexp import promotion, store
     from wineexp.registry import Registry
@@ -72,6 +73,8 @@ def check(cfg: DictConfig) -> None:
             f"alias={cfg.alias}: letters, digits, - and _ are wanted, beginning with a letter, {LONGEST} at most, and "
             "neither latest nor v and a number, which have a meaning of their own"
         )
+    if cfg.baseline is not None and not isinstance(cfg.baseline, DictConfig):
+        faults.append(f"baseline={cfg.baseline}: a model is chosen with model@baseline={cfg.baseline}")
     if cfg.tracking.uri is None:
         faults.append("tracking=off: a promotion needs the store that holds the run; choose tracking=local or server")
     if faults:

@@ -105,6 +105,7 @@ class Promotion:
                 tags = run.tags | {"seed": candidate.params["seed"]} | self.registry.seal(model_id)
             else:
                 run.log(metrics=record.figures(candidate.folds))
+                run.describe(record.note(candidate.params, experiment.problem, candidate.folds, {}, whole=False))
         while True:
             self._demand(checks, str(run.id))
             version = self._moved(str(run.id), model_id, tags, champion, checks)
