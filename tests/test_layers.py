@@ -10,12 +10,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "wineexp"
 
 FLOORS = [
-    ["errors", "config", "pin", "program"],
+    ["errors", "config", "pin", "program", "address", "seal"],
     [
         *("data", "target", "feature", "split", "model", "evaluation", "report", "findings", "chart", "comparison"),
         *("schema", "wording", "alternative"),
     ],
-    ["problem", "console", "artifact", "provenance", "gate", "layout", "scorechart", "explanation"],
+    ["problem", "console", "artifact", "provenance", "gate", "layout", "scorechart", "explanation", "compiled"],
     ["experiment", "store", "page", "certificate", "worktree", "document", "facts"],
     ["tracking", "limits", "performance"],
     ["record", "studies", "runs", "registry", "card"],
@@ -28,7 +28,11 @@ PROGRAMS = FLOORS[-1]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 # The bottom floor stands on itself.
-NEIGHBOURS = {("config", "errors"), ("pin", "errors"), ("program", "errors"), ("program", "config")}
+NEIGHBOURS = {
+    *((name, "errors") for name in ("config", "pin", "program", "seal")),
+    ("program", "config"),
+    ("address", "pin"),
+}
 
 
 def module_name(path: Path) -> str:
@@ -91,8 +95,9 @@ def test_a_program_starts_without_anything_heavy(name: str) -> None:
 
 
 def test_serving_imports_what_it_needs_to_answer_and_no_more() -> None:
-    answering = {"alternative", "artifact", "evaluation", "explanation", "registry", "runs", "schema", "store"}
-    needed = answering | {"config", "errors", "program", "serving"}
+    answering = {"address", "compiled", "schema", "seal"}
+    verifying = {"alternative", "artifact", "evaluation", "explanation", "registry", "runs", "store"}
+    needed = answering | verifying | {"config", "errors", "program", "serving"}
     for path in (PACKAGE / "serving").rglob("*.py"):
         dotted = [name.split(".") for name in imports(ast.parse(path.read_text())) if name.startswith("wineexp.")]
         assert {parts[1] for parts in dotted} <= needed, path

@@ -15,7 +15,7 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 
 from tests.conftest import composed, environment
-from wineexp import artifact, pin, record, tracking
+from wineexp import artifact, pin, record, seal, tracking
 from wineexp import registry as registries
 from wineexp.audit import PREFIX, Audit
 from wineexp.errors import UserError
@@ -38,7 +38,7 @@ def version(registry: Registry, tmp_path: Path) -> Version:
     (tmp_path / "files").mkdir()
     run = tracking.Run(registry.uri, "cultivar-cultivar", "logreg", {}, tmp_path / "files")
     with run:
-        files = {artifact.GOLDEN: artifact.golden(fitted, experiment.problem.X.head())}
+        files = {seal.GOLDEN: artifact.golden(fitted, experiment.problem.X.head())}
         model_id = record.complete(run, experiment, folds, fitted, None, None, files)
     return registry.register(run.id, model_id, registry.seal(model_id))
 
@@ -51,7 +51,7 @@ def stored(version: Version) -> Path:
 
 def resealed(registry: Registry, version: Version) -> Version:
     """The version, with the digests of whatever its files are now: an attacker who can write there, can write here."""
-    registry.client.set_model_version_tag("wine", "1", FILES, json.dumps(artifact.manifest(stored(version))))
+    registry.client.set_model_version_tag("wine", "1", FILES, json.dumps(seal.manifest(stored(version))))
     return registry.version("1")
 
 
@@ -69,7 +69,7 @@ def test_a_version_is_loaded_and_answers_as_it_did(registry: Registry, version: 
     folder = registry.fetch(version, tmp_path / "fetched")
     assert artifact.golden_gap(registry.load(version), folder) == 0
     assert artifact.MODEL in version.files
-    assert version.tags["model.sha256"] == artifact.digest(version.files)
+    assert version.tags["model.sha256"] == seal.digest(version.files)
 
 
 def test_swapped_weights_are_refused_by_name(registry: Registry, version: Version) -> None:
@@ -140,7 +140,7 @@ def test_a_path_that_leads_out_of_the_artifact_is_refused(registry: Registry, ve
     with pytest.raises(UserError, match="cannot be had"):
         registry.load(version)
     with pytest.raises(UserError, match="leads elsewhere"):
-        artifact.manifest(stored(version))
+        seal.manifest(stored(version))
     # A version whose files are said to be somewhere else altogether.
     elsewhere = registry.client.create_model_version("wine", f"file://{tmp_path}/files", version.run_id, version.tags)
     with pytest.raises(UserError, match="missing"):
@@ -170,7 +170,7 @@ def test_what_was_refused_leaves_nothing_behind(registry: Registry, version: Ver
 
 
 def test_a_model_that_was_not_stored_as_it_was_is_not_sealed(registry: Registry, version: Version) -> None:
-    golden = stored(version) / artifact.EXTRA / artifact.GOLDEN
+    golden = stored(version) / seal.EXTRA / seal.GOLDEN
     golden.write_text(golden.read_text().replace("0.", "0.1", 40))
     with pytest.raises(UserError, match="golden rows otherwise"):
         registry.seal(version.source.removeprefix("models:/"))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
 
-from wineexp import artifact, card, schema
+from wineexp import artifact, card, schema, seal
 from wineexp.evaluation import Answers, Fold
 from wineexp.facts import Baseline, Facts
 from wineexp.problem import Problem
@@ -27,7 +27,7 @@ def files(
     *,
     params: Mapping[str, str],
     tags: Mapping[str, str],
-) -> dict[str, str]:
+) -> dict[str, str | bytes]:
     """Its golden rows, its schema and its card, by name.
 
     Parameters
@@ -46,7 +46,7 @@ def files(
     some = X.iloc[np.unique(np.linspace(0, len(X) - 1, GOLDEN_ROWS).round().astype(int))]
     facts = Facts(problem, folds, holdout, baseline, params, tags, importance)
     return {
-        artifact.GOLDEN: artifact.golden(fitted, some),
+        seal.GOLDEN: artifact.golden(fitted, some),
         schema.NAME: schema.write(problem.schema(params["data"], params["target"])),
         CARD: card.markdown(facts),
         CARD_PAGE: card.html(facts),

@@ -11,6 +11,8 @@ from sklearn.base import ClassifierMixin
 
 from wineexp import artifact, console, dossier, evaluation, problem, provenance, record
 from wineexp.audit import Audit
+from wineexp.compiled import form
+from wineexp.compiled.process import compiled
 from wineexp.config import GROUPS, leaves
 from wineexp.errors import UserError
 from wineexp.evaluation import METRICS, Fold
@@ -18,7 +20,7 @@ from wineexp.experiment import Experiment, assemble
 from wineexp.facts import Baseline
 from wineexp.gate import Check, Evidence, Gate
 from wineexp.ranking import pruned, rank
-from wineexp.registry import Registry, Version
+from wineexp.registry import FORM, Registry, Version
 from wineexp.runs import SOURCE, Record, Runs
 from wineexp.tracking import Run
 
@@ -101,8 +103,8 @@ class Promotion:
             candidate = self._trained(run, source, experiment)
             checks = self._judged(candidate, champion)
             if all(check.passed for check in checks):
-                model_id = self._stored(run, candidate)
-                tags = run.tags | {"seed": candidate.params["seed"]} | self.registry.seal(model_id)
+                model_id, told = self._stored(run, candidate)
+                tags = run.tags | {"seed": candidate.params["seed"], FORM: told} | self.registry.seal(model_id)
             else:
                 run.log(metrics=record.figures(candidate.folds))
                 run.describe(record.note(candidate.params, experiment.problem, candidate.folds, {}, whole=False))
@@ -193,12 +195,19 @@ class Promotion:
         folds = experiment.cross_validate()
         return list(console.follow(folds, total=total, metric=metric, title=title, every=max(1, total // 5)))
 
-    def _stored(self, run: Run, candidate: Candidate) -> str:
-        """Complete the run's record with the holdout, which no rule has seen, and the model; gives the model's id."""
+    def _stored(self, run: Run, candidate: Candidate) -> tuple[str, str]:
+        """Complete the run's record with the holdout, which no rule has seen, and the model.
+
+        Returns
+        -------
+        model_id : str
+        told : str
+            Whether it was compiled for serving, or why not.
+        """
         experiment, fitted, folds = candidate.experiment, candidate.fitted, candidate.folds
         holdout = experiment.problem.ask_holdout(fitted)
         drops = record.importance(experiment, fitted, holdout)
-        files = dossier.files(
+        files: dict[str, str | bytes] = dossier.files(
             experiment.problem,
             folds,
             fitted,
@@ -209,9 +218,13 @@ class Promotion:
             tags=run.tags,
         )
         files[record.CONFIG] = (run.folder / record.CONFIG).read_text(encoding="utf-8")
+        content, told = compiled(fitted, experiment.problem.X)
+        log.info("for serving: %s", told if content else f"the plain pipeline, not compiled, since {told}")
+        if content is not None:
+            files[form.NAME] = content
         scores = experiment.problem.score_holdout(holdout)
         run.describe(record.note(candidate.params, experiment.problem, folds, scores, whole=True))
-        return str(record.complete(run, experiment, folds, fitted, holdout, drops, files))
+        return str(record.complete(run, experiment, folds, fitted, holdout, drops, files)), told
 
     def _baseline(self, experiment: Experiment) -> Baseline:
         """The figures that the card sets beside the candidate's, on the same folds and the same holdout."""

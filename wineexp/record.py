@@ -102,7 +102,7 @@ def complete(
     fitted: Any,
     holdout: evaluation.Answers | None,
     drops: pd.DataFrame | None,
-    files: Mapping[str, str] | None = None,
+    files: Mapping[str, str | bytes] | None = None,
 ) -> str | None:
     """Log the figures of a run, its answers and its model; gives the model's id, None where nothing is recorded.
 
@@ -116,8 +116,8 @@ def complete(
         None where nothing is held out, or nobody may look yet.
     drops : DataFrame, or None
         As `importance` gives it.
-    files : mapping of str to str, optional
-        Texts to store with the model, by name.
+    files : mapping of str to str or bytes, optional
+        What to store with the model, by name.
     """
     problem = experiment.problem
     scores = problem.score_holdout(holdout)

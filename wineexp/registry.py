@@ -16,12 +16,15 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from wineexp import artifact, store
+from wineexp import artifact, seal, store
 from wineexp.errors import UserError, did_you_mean
 from wineexp.program import uninterrupted
 
 # Tags of a version: the manifest of its files, as JSON, and one digest over it.
 FILES, DIGEST = "model.files", "model.sha256"
+
+# Another: whether the model was compiled for serving, or why not.
+FORM = "model.form"
 
 # Seconds that a process may hold the registry to itself; whoever has watched the same holder for longer takes over.
 LEASE = 20.0
@@ -158,11 +161,11 @@ class Registry:
         """
         with tempfile.TemporaryDirectory() as scratch:
             folder = self._download(f"models:/{model_id}", Path(scratch))
-            files = artifact.manifest(folder)
+            files = seal.manifest(folder)
             gap = artifact.golden_gap(artifact.load(folder), folder)
         if gap != 0:
             raise UserError(f"the stored model answers its golden rows otherwise than it did before, by up to {gap:g}")
-        return {FILES: json.dumps(files), DIGEST: artifact.digest(files)}
+        return {FILES: json.dumps(files), DIGEST: seal.digest(files)}
 
     def register(self, run_id: str, model_id: str, tags: Mapping[str, str]) -> Version:
         """Make a version of a stored model; its tags are those of `seal`, and any others."""
@@ -184,7 +187,7 @@ class Registry:
         expected = version.files
         try:
             found = self._download(version.source, folder)
-            artifact.verify(found, expected)
+            seal.verify(found, expected)
         except UserError as error:
             for path in folder.iterdir():
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
@@ -211,7 +214,7 @@ class Registry:
             told = " ".join(str(error).split())[:LONGEST]
             raise UnavailableError(f"the files at {source} cannot be had: {told}") from error
         # Of a folder that is not there, as on a disk that is not mounted, MLflow makes an empty one.
-        if not any(path.is_file() and path.name not in artifact.NOT_STORED for path in found.rglob("*")):
+        if not any(path.is_file() and path.name not in seal.NOT_STORED for path in found.rglob("*")):
             raise UnavailableError(f"the files at {source} cannot be had: there are none")
         return found
 

@@ -1,8 +1,13 @@
 """The schema of a model: what it may be asked, and what the rows that it was trained on looked like."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    # A server, which reads what is described here, does without.
+    import pandas as pd
 
 # The name of its file, beside the model.
 NAME = "schema.json"
@@ -85,12 +90,12 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: list[Sample]
 
 
-def features(X: pd.DataFrame, units: dict[str, str]) -> list[Number | Text]:
+def features(X: "pd.DataFrame", units: dict[str, str]) -> list[Number | Text]:
     """Describe the columns of the training rows X (n_samples, n_features)."""
     return [_feature(X[name], units[str(name)]) for name in X]
 
 
-def samples(X: pd.DataFrame, y: pd.Series) -> list[Sample]:
+def samples(X: "pd.DataFrame", y: "pd.Series") -> list[Sample]:
     """Rows of X (n_samples, n_features) from all over each class of y (n_samples,), classes in ascending order."""
     found = []
     for label in y.unique():
@@ -117,9 +122,11 @@ def read(text: str) -> Schema:
     return msgspec.json.decode(text, type=Schema)
 
 
-def _feature(column: pd.Series, unit: str) -> Number | Text:
+def _feature(column: "pd.Series", unit: str) -> Number | Text:
     name, dtype = str(column.name), str(column.dtype)
-    if not pd.api.types.is_numeric_dtype(column):
+    from pandas.api.types import is_numeric_dtype
+
+    if not is_numeric_dtype(column):
         counts = column.value_counts().sort_index()
         return Text(name, unit, dtype, {str(value): int(count) for value, count in counts.items()})
     heights, edges = np.histogram(column, bins=BINS)

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import logging
-import os
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from wineexp import address
 from wineexp.errors import UserError
-from wineexp.pin import ROOT
 
 # What it logs with a traceback, a failed commit, it raises as well.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -37,7 +36,7 @@ def connect(uri: str) -> str:
     UserError
         The store cannot be reached or opened.
     """
-    uri = resolved(uri)
+    uri = address.resolved(uri)
     try:
         if uri.startswith("sqlite:///"):
             mlflow.set_tracking_uri(uri)
@@ -50,16 +49,6 @@ def connect(uri: str) -> str:
             f"tracking.uri={uri}: the store cannot be opened: {str(error).splitlines()[0]}; start it, name another "
             "one, or record nothing with tracking=off"
         ) from error
-    return uri
-
-
-def resolved(uri: str) -> str:
-    """The URI that `connect` would use."""
-    stated = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = stated or uri
-    if uri.startswith("sqlite:///"):
-        # What stands in the environment, MLflow itself would read from the current folder.
-        uri = f"sqlite:///{(Path.cwd() if stated else ROOT) / uri.removeprefix('sqlite:///')}"
     return uri
 
 

@@ -160,15 +160,15 @@ class Run:
         if self.id is not None:
             mlflow.log_figure(figure, f"figures/{name}.png")
 
-    def log_model(self, model: Pipeline, X: pd.DataFrame, files: Mapping[str, str] | None = None) -> str | None:
+    def log_model(self, model: Pipeline, X: pd.DataFrame, files: Mapping[str, str | bytes] | None = None) -> str | None:
         """Store a fitted pipeline without pickle, with a signature inferred from X (n_samples, n_features).
 
         Parameters
         ----------
         model : Pipeline
         X : DataFrame
-        files : mapping of str to str, optional
-            Texts to store with it, by name, below `artifact.EXTRA`.
+        files : mapping of str to str or bytes, optional
+            What to store with it, by name, below `seal.EXTRA`.
 
         Returns
         -------
@@ -185,7 +185,8 @@ class Run:
         with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
             extra = [Path(name) / file for file in files or {}]
             for path in extra:
-                path.write_text((files or {})[path.name], encoding="utf-8")
+                content = (files or {})[path.name]
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
             warnings.filterwarnings("ignore", ".*integer column.*")
             try:
                 stored = mlflow.sklearn.log_model(

@@ -97,12 +97,12 @@ def damage(store: Store, what: str) -> str:
 
 
 def reseal(store: Store) -> None:
-    from wineexp import artifact
+    from wineexp import seal
     from wineexp.registry import DIGEST, FILES
 
-    files = artifact.manifest(store.files(1))
+    files = seal.manifest(store.files(1))
     store.client.set_model_version_tag("wine", "1", FILES, json.dumps(files))
-    store.client.set_model_version_tag("wine", "1", DIGEST, artifact.digest(files))
+    store.client.set_model_version_tag("wine", "1", DIGEST, seal.digest(files))
 
 
 def test_a_version_that_fails_a_check_is_refused_and_the_old_one_answers(own: Store) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from litestar.response import Response
 from wineexp.config import Serve
 from wineexp.schema import Schema
 from wineexp.serving import doors, workers
+from wineexp.serving.link import Refusal
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.rows import Row
 from wineexp.serving.served import Answer, Lineage, Served
@@ -42,6 +42,7 @@ class Model(msgspec.Struct, frozen=True):
     loaded: str
     stale: bool
     golden_gap: float
+    form: str
     run_name: str
     params: dict[str, str]
     metrics: dict[str, float]
@@ -64,11 +65,13 @@ class Ready(msgspec.Struct, frozen=True):
     ready : bool
     model : Lineage
     loaded : str
+    form : str
+        `compiled`, or why the plain pipeline answers.
     stale : bool
         Whether the registry cannot be asked, so that the alias may name another version by now.
     registry : str
         `reachable`, or since when it is not and why.
-    refused : dict or None
+    refused : Refusal or None
         The version that the alias names and that failed a check, with the reasons.
     workers : list of int
         Process ids of those that answer.
@@ -78,9 +81,10 @@ class Ready(msgspec.Struct, frozen=True):
     ready: bool
     model: Lineage
     loaded: str
+    form: str
     stale: bool
     registry: str
-    refused: dict[str, Any] | None
+    refused: Refusal | None
     workers: list[int]
     workers_wanted: int
 
@@ -109,17 +113,18 @@ async def predict(request: Request[Any, Any, Any], served: Served, metrics: Metr
 @get("/model")
 async def model(served: Served, watch: Watch) -> Model:
     """The version that answers: lineage, metrics, schema with training ranges, model card."""
-    record = served.record
+    kept = served.kept
     return Model(
         model=served.lineage,
-        aliases=list(served.version.aliases),
+        aliases=kept.aliases,
         loaded=served.since,
         stale=watch.unreachable is not None,
         golden_gap=served.gap,
-        run_name=record.name,
-        params=record.params,
-        metrics={name: value for name, value in record.metrics.items() if not name.startswith("fold/")},
-        tags={name: value for name, value in record.tags.items() if not name.startswith("mlflow.")},
+        form=served.form,
+        run_name=kept.run_name,
+        params=kept.params,
+        metrics={name: value for name, value in kept.metrics.items() if not name.startswith("fold/")},
+        tags={name: value for name, value in kept.tags.items() if not name.startswith("mlflow.")},
         model_schema=served.schema,
         card=served.card,
     )
@@ -142,9 +147,10 @@ def _ready(served: Served, watch: Watch, settings: Serve) -> Ready:
         ready=True,
         model=served.lineage,
         loaded=served.since,
+        form=served.form,
         stale=watch.unreachable is not None,
         registry=watch.unreachable or "reachable",
-        refused=asdict(watch.refusal) if watch.refusal else None,
+        refused=watch.refusal,
         workers=workers.alive() or [os.getpid()],
         workers_wanted=settings.serve.workers,
     )
@@ -159,7 +165,7 @@ async def figures(metrics: Metrics) -> Response[bytes]:
 @post("/refresh", status_code=200)
 async def refresh(watch: Watch, settings: Serve) -> Ready:
     """Ask the registry at once what the alias names, and swap where it names another version."""
-    await asyncio.to_thread(watch.look)
+    await watch.look()
     return _ready(watch.served, watch, settings)
 
 

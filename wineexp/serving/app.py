@@ -7,17 +7,16 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
-from threadpoolctl import threadpool_limits
 
 from wineexp.config import Serve
-from wineexp.evaluation import NATIVE_THREADS
 from wineexp.serving import api, document, doors, explain, invocations, open_inference, problems, site, workers
 from wineexp.serving.edge import Edge
+from wineexp.serving.link import Link
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.watch import Watch
 
 
-def build(settings: Serve) -> ASGIApp:
+def build(settings: Serve, link: Link) -> ASGIApp:
     """The application of one process, with a version loaded.
 
     Raises
@@ -25,10 +24,8 @@ def build(settings: Serve) -> ASGIApp:
     UserError
         There is nothing to serve, or a key is named that is not set.
     """
-    # As where the model was trained: the last bits depend on how many threads share a computation.
-    threadpool_limits(NATIVE_THREADS)
     metrics = Metrics()
-    watch = Watch(settings, metrics)
+    watch = Watch(settings, metrics, link)
     server = settings.serve
     predictions = doors.key(server.keys.predictions, "serve.keys.predictions")
     administration = doors.key(server.keys.administration, "serve.keys.administration")

@@ -1,4 +1,7 @@
-"""The last version that passed every check, kept on disk: what a server starts from while the registry is down."""
+"""The last version that passed every check, kept on disk: what a server answers from, whatever becomes of the registry.
+
+The companion puts it there, once it has held everything against the registry; servers load it from there.
+"""
 
 import os
 import shutil
@@ -10,10 +13,8 @@ from urllib.parse import quote
 import msgspec
 import structlog
 
-from wineexp import artifact
+from wineexp import seal
 from wineexp.errors import UserError
-from wineexp.registry import DIGEST, Version
-from wineexp.runs import Record
 
 log = structlog.get_logger()
 
@@ -21,22 +22,49 @@ NOTE = "served.json"
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """What the note beside the files says.
+    """What the note beside the files says of a version.
 
     Attributes
     ----------
     uri : str
-        The store that the version is registered in.
-    version : Version
-    record : Record
+        The store that it is registered in.
+    name : str
+        The registered model.
+    number : int
+    run_id : str
+    digest : str
+        One SHA-256 over all of its files.
+    files : dict of str to str
+        SHA-256 of each file, as it was registered.
+    aliases : list of str
+    form : str
+        Whether it was compiled for serving, or why not.
+    run_name : str
+    params, tags : dict of str to str
+    metrics : dict of str to float
+        Of the run that it was registered from.
     folder : str
         Name of the folder that holds its files.
     """
 
     uri: str
-    version: Version
-    record: Record
-    folder: str
+    name: str
+    number: int
+    run_id: str
+    digest: str
+    files: dict[str, str]
+    aliases: list[str]
+    form: str
+    run_name: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    folder: str = ""
+
+    @property
+    def identity(self) -> tuple[int, str, str]:
+        """What tells it from any other version, and from itself with other files."""
+        return self.number, self.run_id, self.digest
 
 
 class Cache:
@@ -52,55 +80,62 @@ class Cache:
     def __init__(self, folder: Path, uri: str, name: str, alias: str) -> None:
         self.uri = uri
         self.folder = folder / f"{quote(name, safe='')}@{quote(alias, safe='')}"
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def scratch(self) -> Path:
         """A new empty folder on the cache's own disk, from which `keep` can move what is good."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=".fetching-", dir=self.folder))
 
-    def find(self) -> tuple[Kept, Path] | None:
-        """The last version and its files, whole by their seal; None where there is none."""
+    def files(self, kept: Kept) -> Path:
+        """Where a version's files are."""
+        return self.folder / kept.folder
+
+    def find(self) -> Kept | None:
+        """The last version, whole by its seal; None where there is none."""
         try:
             kept = msgspec.json.decode((self.folder / NOTE).read_bytes(), type=Kept)
-            files = self.folder / kept.folder
-            if kept.uri != self.uri or files.parent != self.folder:
+            if kept.uri != self.uri or self.files(kept).parent != self.folder:
                 return None
-            artifact.verify(files, kept.version.files)
+            seal.verify(self.files(kept), kept.files)
         except (OSError, msgspec.MsgspecError):
             return None
         except UserError as error:
             log.warning("cache refused", why=list(error.faults))
             return None
-        return kept, files
+        return kept
 
-    def keep(self, files: Path, version: Version, record: Record) -> None:
-        """Make verified files the ones that `find` gives, all at once or not at all."""
-        name = f"version-{version.number}-{version.tags.get(DIGEST, '')[:16]}"
-        target = self.folder / name
+    def keep(self, files: Path, kept: Kept) -> Kept:
+        """Make verified files the ones that `find` gives, all at once or not at all; gives the note with its folder."""
+        kept = msgspec.structs.replace(kept, folder=f"version-{kept.number}-{kept.digest[:16]}")
+        target = self.files(kept)
         try:
             files.rename(target)
         except OSError:
-            # It is there, from before or from another worker: whole or not, these are known to be.
+            # It is there, from before or from another server: whole or not, these are known to be.
             shutil.rmtree(target, ignore_errors=True)
             shutil.move(files, target)
+        os.utime(target)
         note = self.folder / f".{NOTE}-{os.getpid()}"
         with note.open("wb") as file:
-            file.write(msgspec.json.encode(Kept(self.uri, version, record, name)))
+            file.write(msgspec.json.encode(kept))
             file.flush()
             os.fsync(file.fileno())
         note.replace(self.folder / NOTE)
-        self._tidy(name)
+        self._tidy(target)
+        return kept
 
-    def _tidy(self, current: str) -> None:
-        """Drop what is no longer named, and what a killed process left."""
-        for path in self.folder.iterdir():
-            stale = path.name.startswith(".fetching-") and _minutes_old(path) > 60
-            if path.is_dir() and (stale or (path.name.startswith("version-") and path.name != current)):
-                shutil.rmtree(path, ignore_errors=True)
+    def _tidy(self, current: Path) -> None:
+        """Drop what is no longer named, but for the version before, which may be being loaded; and what was left."""
+        found = [path for path in self.folder.iterdir() if path.is_dir()]
+        left = [path for path in found if path.name.startswith(".fetching-") and _age(path) > 3600]
+        versions = sorted((path for path in found if path.name.startswith("version-") and path != current), key=_age)
+        for path in [*left, *versions[1:]]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _minutes_old(path: Path) -> float:
+def _age(path: Path) -> float:
+    """Seconds since it was made or kept."""
     try:
-        return (time.time() - path.stat().st_mtime) / 60
+        return time.time() - path.stat().st_mtime
     except OSError:
         return 0.0

@@ -30,7 +30,7 @@ async def invocations(request: Request[Any, Any, Any], served: Served, metrics: 
     """Predict labels, for rows in any of MLflow's forms."""
     content, media_type = await doors.body(request, api.JSON, CSV)
     rows = table(served, content) if media_type == CSV else given(served, parse(content))
-    labels = dict(zip(served.schema.classes, served.model.classes_.tolist(), strict=True))
+    labels = dict(zip(served.schema.classes, served.labels, strict=True))
     answers = await api.answer(served, rows, metrics)
     return Predictions([labels[each.label] for each in answers])
 

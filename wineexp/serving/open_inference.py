@@ -101,7 +101,7 @@ async def metadata(served: Served, name: str, version: str | None = None) -> Mod
     inputs = [Metadata(each.name, _datatype(each), [-1, 1]) for each in served.schema.features]
     shapes = {"class": [-1, 1], "probabilities": [-1, len(served.schema.classes)]}
     outputs = [Metadata(each, datatype, shapes[each]) for each, datatype in OUTPUTS.items()]
-    return ModelMetadata(name, [str(served.version.number)], "wineexp", inputs, outputs)
+    return ModelMetadata(name, [str(served.lineage.version)], "wineexp", inputs, outputs)
 
 
 @get(["/v2/models/{name:str}/ready", "/v2/models/{name:str}/versions/{version:str}/ready"])
@@ -128,7 +128,7 @@ async def infer(
         "probabilities": Output("probabilities", "FP64", [len(rows), len(served.schema.classes)], probabilities),
     }
     asked = str(value.get("id", ""))
-    return Inferred(name, str(served.version.number), [found[each] for each in wanted], asked)
+    return Inferred(name, str(served.lineage.version), [found[each] for each in wanted], asked)
 
 
 def tensors(served: Served, value: Any) -> tuple[list[Row], list[str]]:
@@ -216,7 +216,7 @@ def _datatype(feature: Any) -> str:
 
 
 def _known(served: Served, name: str, version: str | None) -> None:
-    if name != served.lineage.name or version not in (None, str(served.version.number)):
+    if name != served.lineage.name or version not in (None, str(served.lineage.version)):
         raise NotFoundException
 
 

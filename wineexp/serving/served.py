@@ -1,24 +1,22 @@
-"""A version that has passed every check, ready to answer."""
+"""A version that answers: compiled, so that it needs little more than numpy, or with its plain pipeline."""
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import yaml
 
-from wineexp import artifact, schema
+from wineexp import schema, seal
+from wineexp.compiled import form
 from wineexp.errors import UserError
-from wineexp.registry import Version
-from wineexp.runs import Record
-from wineexp.schema import Number, Schema, Text
+from wineexp.schema import Schema
+from wineexp.serving.cache import Kept
 from wineexp.serving.problems import Fault, Refused
 from wineexp.serving.rows import Reader, Row
 
@@ -30,6 +28,9 @@ MOST_NAMED = 10
 
 # A model card, where the version has one.
 CARD, CARD_PAGE = "card.md", "card.html"
+
+# From rows to probabilities (n_rows, n_classes).
+Ask = Callable[[Sequence[Row]], npt.NDArray[np.float64]]
 
 
 class Lineage(msgspec.Struct, frozen=True):
@@ -63,25 +64,25 @@ class Answer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Served:
-    """A registered version with its model in memory.
+    """A registered version, ready to answer.
 
     Attributes
     ----------
-    version : Version
-    record : Record
-        The run that it was registered from.
+    kept : Kept
     mlflow_version : str
         Of the MLflow that stored it.
     lineage : Lineage
     schema : Schema
-    model : classifier
+    labels : list of int or str
+        The classes, as they are in the data.
+    ask : callable
+    form : str
+        `form.COMPILED`, or why the plain pipeline answers.
     reader : Reader
     card : str or None
         Markdown.
     card_page : str or None
         The same in HTML.
-    golden : DataFrame of shape (n_golden, n_features)
-        Training rows, from all over them.
     gap : float
         How far its answers on the golden rows are from those stored with it.
     row_seconds : float
@@ -90,16 +91,16 @@ class Served:
         When it was loaded; UTC, ISO 8601.
     """
 
-    version: Version
-    record: Record
+    kept: Kept
     mlflow_version: str
     lineage: Lineage
     schema: Schema
-    model: Any
+    labels: list[int | str]
+    ask: Ask
+    form: str
     reader: Reader
     card: str | None
     card_page: str | None
-    golden: pd.DataFrame
     gap: float
     row_seconds: float
     since: str
@@ -129,28 +130,15 @@ class Served:
             As `probabilities`.
         """
         found = self.probabilities(rows)
-        classes = self.schema.classes
+        classes, outside = self.schema.classes, self.reader.outside
         return [
-            Answer(classes[best], dict(zip(classes, each, strict=True)), self.reader.outside(row))
+            Answer(classes[best], dict(zip(classes, each, strict=True)), outside(row))
             for best, each, row in zip(found.argmax(axis=1).tolist(), found.tolist(), rows, strict=True)
         ]
 
-    def frame(self, rows: Sequence[Row]) -> pd.DataFrame:
-        """Rows as the table that the model was trained on: (n_rows, n_features)."""
-        names = list(self.reader.features)
-        if not self.reader.texts:
-            return pd.DataFrame(np.array(rows, dtype=np.float64).reshape(len(rows), len(names)), columns=names)
-        columns = zip(*rows, strict=True)
-        return pd.DataFrame(
-            {
-                feature.name: pd.Series(values, dtype=feature.dtype if isinstance(feature, Text) else np.float64)
-                for feature, values in zip(self.schema.features, columns, strict=True)
-            }
-        )
-
     def _ask(self, rows: Sequence[Row]) -> npt.NDArray[np.float64]:
         with np.errstate(all="ignore"):
-            found: npt.NDArray[np.float64] = self.model.predict_proba(self.frame(rows))
+            found = self.ask(rows)
         if not np.isfinite(found).all():
             raise FloatingPointError("the model gave a probability that is no number")
         return found
@@ -176,15 +164,14 @@ class Served:
         return [Fault(f"row {row}: {told} {', '.join(names)}", f"/{row}", row) for row, names in outside.items()]
 
 
-def load(folder: Path, version: Version, record: Record, alias: str, *, most: int) -> Served:
-    """A version from its verified files, after all checks: types, schema, signature, a warm answer, golden rows.
+def load(folder: Path, kept: Kept, alias: str, *, most: int) -> Served:
+    """A version from its files, after every check that needs no registry: schema, golden rows, a warm answer.
 
     Parameters
     ----------
     folder : Path
         Held against the version's seal already.
-    version : Version
-    record : Record
+    kept : Kept
     alias : str
     most : int
         Rows that one request may hold.
@@ -194,43 +181,111 @@ def load(folder: Path, version: Version, record: Record, alias: str, *, most: in
     UserError
         A check fails.
     """
-    model = artifact.load(folder)
-    stored = _stored(folder)
-    described = _schema(folder, stored, model)
+    described = stored_schema(folder)
     reader = Reader(described, most)
-    tags = record.tags
-    lineage = Lineage(
-        name=version.name,
-        alias=alias,
-        version=version.number,
-        run_id=version.run_id,
-        config_sha256=tags.get("config.sha256", ""),
-        data_md5=tags.get("data.md5", ""),
+    ask, labels, told = _asked(folder, kept, reader)
+    gap = _golden_gap(folder, ask)
+    bound(gap)
+    return _warmed(
+        Served(
+            kept=kept,
+            mlflow_version=str(stored_model(folder).get("mlflow_version", "")),
+            lineage=Lineage(
+                name=kept.name,
+                alias=alias,
+                version=kept.number,
+                run_id=kept.run_id,
+                config_sha256=kept.tags.get("config.sha256", ""),
+                data_md5=kept.tags.get("data.md5", ""),
+            ),
+            schema=described,
+            labels=labels,
+            ask=ask,
+            form=told,
+            reader=reader,
+            card=_text(folder / seal.EXTRA / CARD),
+            card_page=_text(folder / seal.EXTRA / CARD_PAGE),
+            gap=gap,
+            row_seconds=0.0,
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
     )
-    # The first answer makes what later ones reuse.
-    gap = artifact.golden_gap(model, folder)
+
+
+def stored_schema(folder: Path) -> Schema:
+    """The schema in a version's files.
+
+    Raises
+    ------
+    UserError
+        There is none that can be read.
+    """
+    try:
+        return schema.read((folder / seal.EXTRA / schema.NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        told = f"it has no {schema.NAME}, so that nobody can tell what it may be asked; promote it anew"
+        raise UserError(told) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"its schema cannot be read ({type(error).__name__}: {error})") from error
+
+
+def stored_model(folder: Path) -> dict[str, object]:
+    """What MLflow wrote down of the model.
+
+    Raises
+    ------
+    UserError
+        There is nothing that can be read.
+    """
+    try:
+        return dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"its MLmodel cannot be read ({type(error).__name__})") from error
+
+
+def _asked(folder: Path, kept: Kept, reader: Reader) -> tuple[Ask, list[int | str], str]:
+    """What answers: the compiled form where there is one, else the pipeline."""
+    packed = folder / seal.EXTRA / form.NAME
+    if packed.exists():
+        found = form.read(packed.read_bytes())
+        ask: Ask = found.ask
+        labels, told = found.classes, form.COMPILED
+        if found.plan.columns != list(reader.features) or {each.name for each in found.plan.texts} != reader.texts:
+            raise UserError("its compiled form asks for other features than its schema names")
+    else:
+        # All that a lean server goes without.
+        from wineexp.serving.pipeline import loaded
+
+        ask, labels = loaded(folder, reader)
+        told = kept.form
+    if [str(label) for label in labels] != reader.schema.classes:
+        raise UserError(f"its schema names the classes {reader.schema.classes}, the model {labels}")
+    return ask, labels, told
+
+
+def _golden_gap(folder: Path, ask: Ask) -> float:
+    """How far answers are from those that were stored with the version: at most."""
+    try:
+        golden = json.loads((folder / seal.EXTRA / seal.GOLDEN).read_text(encoding="utf-8"))
+        return float(np.abs(ask(golden["rows"]["data"]) - np.asarray(golden["probabilities"])).max())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"the model cannot answer its golden rows ({type(error).__name__}: {error})") from error
+
+
+def bound(gap: float) -> None:
+    """Refuse answers on the golden rows that are too far from those that were stored.
+
+    Raises
+    ------
+    UserError
+        They are.
+    """
     # Written so that no number is refused as well.
     if not gap <= GOLDEN_GAP:
         raise UserError(
             f"its probabilities on its golden rows are off by {gap:g} from those that were stored with it; at most "
             f"{GOLDEN_GAP:g} is let through"
         )
-    served = Served(
-        version=version,
-        record=record,
-        mlflow_version=str(stored.get("mlflow_version", "")),
-        lineage=lineage,
-        schema=described,
-        model=model,
-        reader=reader,
-        card=_text(folder / artifact.EXTRA / CARD),
-        card_page=_text(folder / artifact.EXTRA / CARD_PAGE),
-        golden=artifact.golden_rows(folder)[0],
-        gap=gap,
-        row_seconds=0.0,
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    return _warmed(served)
 
 
 def _text(path: Path) -> str | None:
@@ -239,49 +294,12 @@ def _text(path: Path) -> str | None:
 
 def _warmed(served: Served) -> Served:
     """Ask a row as a client would, and see what it takes."""
-    sample = served.schema.samples[0].row
-    body = msgspec.json.encode(sample)
+    if not served.schema.samples:
+        raise UserError("its schema has no samples")
+    body = msgspec.json.encode(served.schema.samples[0].row)
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
         served.answers(served.reader.json(body))
         seconds.append(time.perf_counter() - began)
-    return Served(**{**vars(served), "row_seconds": min(seconds)})
-
-
-def _stored(folder: Path) -> dict[str, Any]:
-    """What MLflow wrote down of the model."""
-    try:
-        return dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"its MLmodel cannot be read ({type(error).__name__})") from error
-
-
-def _schema(folder: Path, stored: Mapping[str, Any], model: Any) -> Schema:
-    """The schema in the files, held against the model and against MLflow's signature."""
-    try:
-        found = schema.read((folder / artifact.EXTRA / schema.NAME).read_text(encoding="utf-8"))
-        inputs = {each["name"]: each["type"] for each in json.loads(stored["signature"]["inputs"])}
-    except FileNotFoundError as error:
-        told = f"it has no {schema.NAME}, so that nobody can tell what it may be asked; promote it anew"
-        raise UserError(told) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"its schema or signature cannot be read ({type(error).__name__}: {error})") from error
-    faults = []
-    names = [feature.name for feature in found.features]
-    if names != list(inputs):
-        faults.append(f"its schema names the features {names}, its signature {list(inputs)}")
-    faults += [
-        f"feature {feature.name} is a {'number' if isinstance(feature, Number) else 'text'} in its schema, but "
-        f"{inputs[feature.name]} in its signature"
-        for feature in found.features
-        if feature.name in inputs and (inputs[feature.name] == "string") is isinstance(feature, Number)
-    ]
-    classes = [str(label) for label in model.classes_]
-    if classes != found.classes:
-        faults.append(f"its schema names the classes {found.classes}, the model {classes}")
-    if not found.samples:
-        faults.append("its schema has no samples")
-    if faults:
-        raise UserError(*faults)
-    return found
+    return replace(served, row_seconds=min(seconds))

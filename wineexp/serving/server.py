@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+from functools import partial
 
 import structlog
 import uvicorn
@@ -14,6 +15,8 @@ from wineexp.config import Serve
 from wineexp.errors import UserError
 from wineexp.program import stop
 from wineexp.serving import logs, problems
+from wineexp.serving.companion import Companion
+from wineexp.serving.link import Link
 from wineexp.serving.supervisor import supervise
 
 log = structlog.get_logger()
@@ -31,28 +34,31 @@ def run(settings: Serve) -> None:
     # A registry that is down is asked again at the next look, not by MLflow for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    # As where models are trained: the last bits depend on how many threads share a computation.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     listener = _listen(settings.serve.host, settings.serve.port)
-    from wineexp.serving.app import build
+    with Companion(settings) as companion:
+        from wineexp.serving.app import build
 
-    # In several processes too: what is wrong is told once, and the cache is filled once.
-    app = build(settings)
-    host, port, *_ = listener.getsockname()
-    log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
-    if settings.serve.workers == 1:
-        _serve(settings, app, listener)
-    else:
-        supervise(work, settings, listener, shared="PROMETHEUS_MULTIPROC_DIR")
+        # In several processes too: what is wrong is told once, and the cache is filled once.
+        app = build(settings, companion.link)
+        host, port, *_ = listener.getsockname()
+        log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
+        if settings.serve.workers == 1:
+            _serve(settings, app, listener)
+        else:
+            supervise(partial(work, link=companion.link), settings, listener, shared="PROMETHEUS_MULTIPROC_DIR")
     log.info("stopped")
 
 
-def work(settings: Serve, listener: socket.socket) -> None:
+def work(settings: Serve, listener: socket.socket, link: Link) -> None:
     """Be one of several workers."""
     logs.configure()
     from wineexp.serving.app import build
 
     # As in any program, SIGTERM that comes before uvicorn listens to it ends the process.
     signal.signal(signal.SIGTERM, stop)
-    _serve(settings, build(settings), listener)
+    _serve(settings, build(settings, link), listener)
 
 
 class Protocol(HttpToolsProtocol):

@@ -1,56 +1,41 @@
-"""The watch over an alias: what it names is fetched, checked and swapped in beside the requests, never in their way."""
+"""The watch of a server: what its companion has verified is loaded and swapped in, never in a request's way."""
 
-import shutil
-import tempfile
-import threading
+import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
+import msgspec
 import structlog
 from litestar import Litestar
 
-from wineexp import artifact, store
+from wineexp import address
 from wineexp.config import Serve
 from wineexp.errors import UserError
-from wineexp.registry import DIGEST, Registry, UnavailableError, Version
-from wineexp.runs import Runs
-from wineexp.serving.cache import Cache
+from wineexp.serving.cache import Cache, Kept
+from wineexp.serving.link import Link, Question, Refusal, State, Told, line
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.served import Served, load
 
 log = structlog.get_logger()
 
+# Bytes that a message of the companion's may have.
+LONGEST = 2**26
 
-@dataclass(frozen=True)
-class Refusal:
-    """A version that the alias names and that is not served.
-
-    Attributes
-    ----------
-    version : int
-    why : tuple of str
-    when : str
-        UTC, ISO 8601.
-    final : bool
-        Whether it failed a check, so that asking again is of no use.
-    """
-
-    version: int
-    why: tuple[str, ...]
-    when: str
-    final: bool
+# Seconds between two attempts to reach the companion.
+PAUSE = 0.1
 
 
 class Watch:
-    """Follows one alias.
+    """Follows one alias through the companion.
 
     Parameters
     ----------
     settings : Serve
     metrics : Metrics
+    link : Link
 
     Attributes
     ----------
@@ -64,187 +49,171 @@ class Watch:
 
     served: Served
 
-    def __init__(self, settings: Serve, metrics: Metrics) -> None:
+    def __init__(self, settings: Serve, metrics: Metrics, link: Link) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.link = link
         self.refusal: Refusal | None = None
         self.unreachable: str | None = None
-        self._registry: Registry | None = None
-        self._seen: tuple[int, str, str] | None = None
-        self._looking = threading.Lock()
-        self._over = threading.Event()
+        self._state = State()
+        self._turn = asyncio.Lock()
+        self._unfit: tuple[int, str, str] | None = None
+        uri = address.resolved(settings.tracking.uri or "")
+        self._cache = Cache(link.cache, uri, settings.registry.name, settings.serve.alias)
 
     def start(self) -> None:
-        """Load what the alias names; while the registry cannot be asked, the last version that was verified.
+        """Load the last version that was verified; where there is none, what the companion verifies.
 
         Raises
         ------
         UserError
             There is no such alias or its version fails a check; or neither the registry nor a cache is there.
         """
-        name, alias = self.settings.registry.name, self.settings.serve.alias
-        try:
-            version = self._ask().version(alias)
-        except Exception as error:
-            if self._registry is not None and isinstance(error, UserError):
-                raise
-            self._lost(error)
-            found = self._cached(None)
-            if found is None:
-                raise UserError(
-                    f"{_reason(error)[0]}; and serve.cache={self.settings.serve.cache} holds no version of {name} "
-                    f"behind {alias} to start from"
-                ) from error
-            self._serve(found)
-            return
-        self.metrics.registry_up.set(1)
-        try:
-            self._serve(self._cached(version) or self._fetched(version))
-        except UserError as error:
-            found = self._cached(None)
-            if found is None:
-                raise UserError(*(f"{alias}: {fault}" for fault in error.faults)) from error
-            self._serve(found)
-            self._failed(version, error)
-
-    def look(self) -> None:
-        """Ask the registry once, and swap if the alias names another version that passes every check."""
-        with self._looking:
+        kept = self._cache.find()
+        if kept is not None:
             try:
-                version = self._ask().find(self.settings.serve.alias)
-            except Exception as error:
-                # Whatever a store fails with, what is served goes on.
-                self._lost(error)
+                served = self._load(kept)
+            except UserError as error:
+                log.warning("cache refused", why=list(error.faults))
+            else:
+                self._lost("it has not been asked yet")
+                self._serve(served)
                 return
-            if self.unreachable is not None:
-                log.info("registry reachable again")
-            self.unreachable = None
-            self.metrics.registry_up.set(1)
-            if version is None:
-                self._refuse(0, (f"the alias {self.settings.serve.alias} names nothing any more",), final=True)
-            elif _identity(version) == _identity(self.served.version):
-                self.refusal, self._seen = None, _identity(version)
-            elif self._seen != _identity(version) or not (self.refusal and self.refusal.final):
-                self._try(version)
+        state = self._first()
+        if state.kept is None:
+            raise UserError(*state.faults)
+        served = self._load(state.kept)
+        self._note(state)
+        self._serve(served)
+        self._refused(state)
 
     @asynccontextmanager
     async def polling(self, _: Litestar) -> AsyncIterator[None]:
-        """Look every `serve.poll_seconds`, in a thread of its own, as long as the application runs."""
-        thread = threading.Thread(target=self._poll, name="watch", daemon=True)
-        thread.start()
+        """Follow the companion as long as the application runs."""
+        task = asyncio.create_task(self._follow())
         try:
             yield
         finally:
-            self._over.set()
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
-    def _poll(self) -> None:
-        while not self._over.wait(self.settings.serve.poll_seconds):
-            self.look()
+    async def look(self) -> None:
+        """Have the registry asked at once, and be done when what the alias names is served or refused."""
+        with suppress(OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
+            await self._take(msgspec.json.decode(await self._asked(Question("look")), type=State))
 
-    def _ask(self) -> Registry:
-        if self._registry is None:
-            self._registry = Registry(self.settings.tracking.uri or "", self.settings.registry.name)
-        else:
-            store.knock(self._registry.uri)
-        return self._registry
-
-    def _try(self, version: Version) -> None:
-        """Swap to a version, or say why not."""
+    async def told(self, question: Question) -> Told | None:
+        """The companion's answer; None where it cannot be had."""
         try:
-            self._serve(self._fetched(version))
-        except Exception as error:
-            # A version can be broken in any way.
-            self._failed(version, error)
+            return msgspec.json.decode(await self._asked(question), type=Told)
+        except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
+            return None
 
-    def _failed(self, version: Version, error: Exception) -> None:
-        """Note why a version is not served: for good, or until its files can be had."""
-        self.metrics.load_failures.inc()
-        final = not isinstance(error, UnavailableError)
-        if final:
-            self.metrics.refusals.inc()
-        self._refuse(version.number, _reason(error), final=final)
-        self._seen = _identity(version)
-
-    def _fetched(self, version: Version) -> Served:
-        """A version from the registry, verified, checked, and kept in the cache."""
-        registry, settings = self._ask(), self.settings
-        cache = self._cache()
-        scratch = cache.scratch() if cache else Path(tempfile.mkdtemp(prefix="wineexp-"))
+    async def _asked(self, question: Question) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(str(self.link.socket), limit=LONGEST)
         try:
-            files = registry.fetch(version, scratch)
-            record = Runs(registry.uri, version.name).one(version.run_id)
-            served = load(files, version, record, settings.serve.alias, most=settings.serve.rows)
-            if cache:
-                try:
-                    cache.keep(files, version, record)
-                except OSError as error:
-                    log.warning("cache not written", why=str(error))
-            return served
+            writer.write(line(question))
+            return await reader.readuntil(b"\n")
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            writer.close()
 
-    def _cached(self, version: Version | None) -> Served | None:
-        """The version in the cache, if it is this one (any, where None), whole, and passes every check."""
-        cache = self._cache()
-        found = cache.find() if cache else None
-        if found is None:
-            return None
-        kept, files = found
-        if version is not None and _identity(version) != _identity(kept.version):
-            return None
-        try:
-            artifact.verify(files, (version or kept.version).files)
-            return load(files, kept.version, kept.record, self.settings.serve.alias, most=self.settings.serve.rows)
-        except UserError as error:
-            log.warning("cache refused", why=list(error.faults))
-            return None
+    async def _follow(self) -> None:
+        met = False
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(str(self.link.socket), limit=LONGEST)
+                writer.write(line(Question("follow")))
+                try:
+                    while True:
+                        state = msgspec.json.decode(await reader.readuntil(b"\n"), type=State)
+                        if not met:
+                            # A new companion counts anew.
+                            met, self._state = (
+                                True,
+                                msgspec.structs.replace(self._state, serial=0, load_failures=0, refusals=0),
+                            )
+                        await self._take(state)
+                finally:
+                    writer.close()
+            except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
+                if met:
+                    met = False
+                    self._lost("the process that asks it has ended; it is started again")
+            await asyncio.sleep(PAUSE)
 
-    def _cache(self) -> Cache | None:
-        folder, settings = self.settings.serve.cache, self.settings
-        if folder is None:
-            return None
-        uri = self._registry.uri if self._registry else store.resolved(settings.tracking.uri or "")
-        try:
-            return Cache(Path(folder), uri, settings.registry.name, settings.serve.alias)
-        except OSError as error:
-            log.warning("cache not usable", why=str(error))
-            return None
+    async def _take(self, state: State) -> None:
+        """Come to what the companion says."""
+        async with self._turn:
+            if state.serial < self._state.serial:
+                return
+            kept = state.kept
+            if kept is not None and kept.identity not in (self.served.kept.identity, self._unfit):
+                try:
+                    self._serve(await asyncio.to_thread(self._load, kept))
+                except (UserError, OSError) as error:
+                    # The companion could: this process is short of something.
+                    self._unfit = kept.identity
+                    why = error.faults if isinstance(error, UserError) else (str(error),)
+                    state = msgspec.structs.replace(state, refusal=Refusal(kept.number, why, _now(), False))
+            self._note(state)
+            self._refused(state)
+
+    def _first(self) -> State:
+        """The first that the companion says; it may take as long as the registry."""
+        while True:
+            with suppress(OSError, msgspec.MsgspecError), socket.socket(socket.AF_UNIX) as asking:
+                asking.connect(str(self.link.socket))
+                asking.sendall(line(Question("follow")))
+                with asking.makefile("rb") as told:
+                    return msgspec.json.decode(told.readline(), type=State)
+            time.sleep(PAUSE)
+
+    def _load(self, kept: Kept) -> Served:
+        return load(self._cache.files(kept), kept, self.settings.serve.alias, most=self.settings.serve.rows)
 
     def _serve(self, served: Served) -> None:
         before: Served | None = getattr(self, "served", None)
         self.metrics.serving(served, before)
-        self.served, self.refusal, self._seen = served, None, _identity(served.version)
+        self.served = served
         log.info(
             "serving",
             model=served.lineage.name,
             version=served.lineage.version,
             before=before and before.lineage.version,
             run_id=served.lineage.run_id,
+            form=served.form,
             golden_gap=served.gap,
             row_milliseconds=round(1000 * served.row_seconds, 3),
             stale=self.unreachable is not None,
         )
 
-    def _refuse(self, version: int, why: tuple[str, ...], *, final: bool) -> None:
-        if self.refusal is None or (self.refusal.version, self.refusal.why) != (version, why):
-            log.error("version refused", version=version, why=list(why), still=self.served.lineage.version)
-            self.refusal = Refusal(version, why, _now(), final)
+    def _note(self, state: State) -> None:
+        """Tell of a registry that came or went, and count."""
+        self.metrics.load_failures.inc(max(0, state.load_failures - self._state.load_failures))
+        self.metrics.refusals.inc(max(0, state.refusals - self._state.refusals))
+        self._state = state
+        if state.unreachable is not None:
+            self._lost(state.unreachable)
+            return
+        if self.unreachable is not None:
+            log.info("registry reachable")
+        self.unreachable = None
+        self.metrics.registry_up.set(1)
 
-    def _lost(self, error: Exception) -> None:
+    def _refused(self, state: State) -> None:
+        refusal = state.refusal
+        if refusal is not None and (self.refusal is None or self.refusal.why != refusal.why):
+            still = self.served.lineage.version
+            log.error("version refused", version=refusal.version, why=list(refusal.why), still=still)
+        self.refusal = refusal
+
+    def _lost(self, why: str) -> None:
         self.metrics.registry_up.set(0)
+        told = why if why.startswith("since ") else f"since {_now()}: {why}"
         if self.unreachable is None:
-            self.unreachable = f"since {_now()}: {_reason(error)[0]}"
-            log.error("registry unreachable", why=_reason(error)[0])
-
-
-def _identity(version: Version) -> tuple[int, str, str]:
-    return version.number, version.run_id, version.tags.get(DIGEST, "")
-
-
-def _reason(error: Exception) -> tuple[str, ...]:
-    if isinstance(error, UserError):
-        return error.faults
-    return (f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",)
+            log.error("registry unreachable", why=told)
+        self.unreachable = told
 
 
 def _now() -> str:

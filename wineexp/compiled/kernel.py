@@ -1,0 +1,240 @@
+"""The walk over trees: in C where its library was built ahead, else in numpy, with the same bits.
+
+`python -m wineexp.compiled.kernel` builds the library, with whatever C compiler is there; serving never does.
+"""
+
+import ctypes
+import functools
+import hashlib
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes.util import find_library
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SOURCE = Path(__file__).with_name("kernel.c")
+FOLDER = Path(__file__).with_name("build")
+
+# No extended precision, no fused multiply-add: the bits are to be those of the libraries.
+FLAGS = ["-std=c11", "-O2", "-fPIC", "-shared", "-ffp-contract=off"]
+
+# Rows that numpy walks at once: the walk keeps a node for each row and tree.
+CHUNK = 256
+
+Reals = npt.NDArray[np.floating[Any]]
+
+
+def place() -> Path:
+    """Where the library is, or would be: under a name that no other source, flags or machine share."""
+    told = [SOURCE.read_bytes(), *(word.encode() for word in (*FLAGS, platform.machine(), *platform.libc_ver()))]
+    return FOLDER / f"kernel-{hashlib.sha256(b' '.join(told)).hexdigest()[:16]}.so"
+
+
+def build() -> Path | None:
+    """Build the library where it is missing; None where there is no compiler, or no room for it."""
+    target = place()
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if target.exists():
+        return target
+    if compiler is None:
+        return None
+    try:
+        FOLDER.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
+            made = Path(scratch) / target.name
+            subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"], check=True, capture_output=True)
+            # Whole or not at all, whoever else builds it meanwhile.
+            made.replace(target)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return target
+
+
+class _Trees(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("nodes", "values", "roots", "groups")),
+        *((name, ctypes.c_int64) for name in ("count", "width", "columns", "outputs")),
+    ]
+
+
+_plain = False
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Numpy alone, as where no library was built."""
+    global _plain
+    _plain = True
+    try:
+        yield
+    finally:
+        _plain = False
+
+
+def library() -> ctypes.CDLL | None:
+    """The library, where it was built."""
+    return None if _plain else _library()
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    try:
+        found = ctypes.CDLL(str(place()))
+    except OSError:
+        return None
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    for name, arguments in {
+        "wineexp_sum32": [pointer, pointer, number, pointer],
+        "wineexp_sum64": [pointer, pointer, number, pointer],
+        "wineexp_softmax32": [pointer, number, number],
+        "wineexp_sigmoid32": [pointer, number],
+        "wineexp_sigmoid64": [pointer, number],
+    }.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = arguments, None
+    return found
+
+
+@functools.cache
+def _libm() -> ctypes.CDLL:
+    """The C library's mathematics: numpy's own exponentials differ from them in the last bit."""
+    found = ctypes.CDLL(find_library("m") or None)
+    for name, kind in {"expf": ctypes.c_float, "logf": ctypes.c_float, "exp": ctypes.c_double}.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = [kind], kind
+    return found
+
+
+class Walk:
+    """Trees, ready to be summed.
+
+    Parameters
+    ----------
+    threshold : ndarray of float32 or float64 of shape (n_nodes,)
+        In float32 a smaller value goes left, as in XGBoost; in float64 an equal one as well, as in scikit-learn.
+    feature : ndarray of int32 of shape (n_nodes,)
+        The column that a node asks for; of a leaf, the row of its values.
+    left : ndarray of int32 of shape (n_nodes,)
+        The left child, which the right one follows; -1 of a leaf.
+    missing_left : ndarray of bool of shape (n_nodes,)
+        Where a missing value goes.
+    roots, groups : ndarray of int32 of shape (n_trees,)
+        Of each tree, and the first output that it adds to.
+    values : ndarray of the thresholds' type of shape (n_values, width)
+    columns, outputs : int
+    """
+
+    def __init__(
+        self,
+        threshold: Reals,
+        feature: npt.NDArray[np.int32],
+        left: npt.NDArray[np.int32],
+        missing_left: npt.NDArray[np.bool_],
+        roots: npt.NDArray[np.int32],
+        groups: npt.NDArray[np.int32],
+        values: Reals,
+        columns: int,
+        outputs: int,
+    ) -> None:
+        self.dtype = threshold.dtype
+        self.columns = columns
+        self.outputs = outputs
+        self._library = library()
+        self._arrays = threshold, feature, left, missing_left, roots, groups, values
+        if self._library is not None:
+            kind = [("threshold", self.dtype), ("feature", np.uint32), ("left", np.int32)]
+            nodes = np.empty(len(threshold), dtype=kind)
+            nodes["threshold"], nodes["left"] = threshold, left
+            nodes["feature"] = feature.astype(np.uint32) | (missing_left & (left >= 0)).astype(np.uint32) << 31
+            self._held = [np.ascontiguousarray(each) for each in (nodes, values, roots, groups)]
+            pointers = [each.ctypes.data for each in self._held]
+            self._trees = _Trees(*pointers, len(roots), values.shape[1], columns, outputs)
+            self._address = ctypes.addressof(self._trees)
+            self._sum = self._library.wineexp_sum32 if self.dtype == np.float32 else self._library.wineexp_sum64
+
+    def add(self, X: Reals, out: Reals) -> None:
+        """Add to `out` (n_rows, outputs) what each tree says of X (n_rows, columns), both C-contiguous."""
+        if self._library is not None:
+            self._sum(self._address, X.ctypes.data, len(X), out.ctypes.data)
+            return
+        for start in range(0, len(X), CHUNK):
+            self._add(X[start : start + CHUNK], out[start : start + CHUNK])
+
+    def _add(self, X: Reals, out: Reals) -> None:
+        threshold, feature, left, missing_left, roots, groups, values = self._arrays
+        rows = np.arange(len(X))[:, None]
+        node = np.tile(roots, (len(X), 1))
+        inner = left[node] >= 0
+        while inner.any():
+            cell = X[rows, np.where(inner, feature[node], 0)]
+            limit = threshold[node]
+            goes_left = (cell < limit if self.dtype == np.float32 else cell <= limit) | (
+                np.isnan(cell) & missing_left[node]
+            )
+            node = np.where(inner, left[node] + ~goes_left, node)
+            inner = left[node] >= 0
+        leaves = values[feature[node]]
+        # One tree after the other, as accumulate adds: any other order has other last bits.
+        for group in np.unique(groups):
+            some = leaves[:, groups == group]
+            wide = slice(group, group + some.shape[2])
+            out[:, wide] = np.add.accumulate(np.concatenate([out[:, None, wide], some], axis=1), axis=1)[:, -1]
+
+
+def softmax(out: npt.NDArray[np.float32]) -> None:
+    """In place, over each row of `out` (n_rows, n_outputs), C-contiguous, as XGBoost does it."""
+    found = library()
+    if found is not None:
+        found.wineexp_softmax32(out.ctypes.data, *out.shape)
+        return
+    out -= out.max(axis=1, keepdims=True)
+    _each(out, _libm().expf)
+    sums = np.add.accumulate(out.astype(np.float64), axis=1)[:, -1:]
+    out /= sums.astype(np.float32)
+
+
+def sigmoid(out: Reals) -> None:
+    """In place, C-contiguous: in float32 as XGBoost does it, in float64 as SciPy does."""
+    found = library()
+    if found is not None:
+        function = found.wineexp_sigmoid32 if out.dtype == np.float32 else found.wineexp_sigmoid64
+        function(out.ctypes.data, out.size)
+        return
+    np.negative(out, out=out)
+    if out.dtype == np.float32:
+        np.minimum(out, np.float32(88.7), out=out)
+        _each(out, _libm().expf)
+        out += np.float32(1)
+        out += np.float32(1e-16)
+    else:
+        _each(out, _libm().exp)
+        out += 1
+    np.divide(out.dtype.type(1), out, out=out)
+
+
+def logit(share: np.float32) -> np.float32:
+    """XGBoost's, in single precision."""
+    ratio = np.float32(1) / share - np.float32(1)
+    return np.float32(-_libm().logf(float(ratio)) if ratio > 0 else -math.inf)
+
+
+def _each(out: Reals, function: Any) -> None:
+    flat = out.reshape(-1)
+    flat[:] = [function(value) for value in flat.tolist()]
+
+
+if __name__ == "__main__":
+    made = build()
+    if made is None:
+        sys.exit("error: no C compiler (CC, cc) built wineexp/compiled/kernel.c; numpy will walk the trees instead")
+    print(made)

@@ -1,0 +1,111 @@
+"""What servers and their companion say to each other, over a socket in a folder that nobody else may enter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from wineexp.serving.cache import Kept
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A version that the alias names and that is not served.
+
+    Attributes
+    ----------
+    version : int
+    why : tuple of str
+    when : str
+        UTC, ISO 8601.
+    final : bool
+        Whether it failed a check, so that asking again is of no use.
+    """
+
+    version: int
+    why: tuple[str, ...]
+    when: str
+    final: bool
+
+
+class State(msgspec.Struct, frozen=True):
+    """What is known of the alias.
+
+    Attributes
+    ----------
+    serial : int
+        Rises with every change.
+    kept : Kept or None
+        The version to serve.
+    faults : list of str
+        Why there is none.
+    unreachable : str or None
+        Since when, and why, the registry cannot be asked.
+    refusal : Refusal or None
+        Of the version that the alias names now.
+    load_failures, refusals : int
+        So far.
+    """
+
+    serial: int = 0
+    kept: Kept | None = None
+    faults: list[str] = []
+    unreachable: str | None = None
+    refusal: Refusal | None = None
+    load_failures: int = 0
+    refusals: int = 0
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What a server asks: to follow the state, to look at the alias now, to explain the answer to a row.
+
+    Attributes
+    ----------
+    kind : str
+        `follow`, `look` or `explain`.
+    row : list
+        To be explained.
+    identity : tuple
+        Of the version that is to explain it.
+    """
+
+    kind: str
+    row: tuple[float | str, ...] = ()
+    identity: tuple[int, str, str] | None = None
+
+
+class Told(msgspec.Struct, frozen=True):
+    """The companion's answer to what was to be explained.
+
+    Attributes
+    ----------
+    status : int
+        200; 409 where it knows another version; 422 and 500 as over HTTP.
+    body : Raw
+        Why, and what would change it.
+    detail : str
+    faults : list of str
+    """
+
+    status: int
+    body: msgspec.Raw = msgspec.Raw(b"null")
+    detail: str = ""
+    faults: list[str] = []
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where the companion and its cache are.
+
+    Attributes
+    ----------
+    socket, cache : Path
+    """
+
+    socket: Path
+    cache: Path
+
+
+def line(message: Any) -> bytes:
+    """A message as it is sent."""
+    return msgspec.json.encode(message) + b"\n"

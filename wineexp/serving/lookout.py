@@ -1,0 +1,234 @@
+"""The lookout over an alias: what it names is fetched, checked and kept for the servers to load."""
+
+import shutil
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import structlog
+
+from wineexp import address, artifact, store
+from wineexp.config import Serve
+from wineexp.errors import UserError
+from wineexp.registry import DIGEST, FORM, Registry, UnavailableError, Version
+from wineexp.runs import Runs
+from wineexp.serving import pipeline
+from wineexp.serving.cache import Cache, Kept
+from wineexp.serving.link import Refusal, State
+from wineexp.serving.served import Served, load
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A version that has passed every check.
+
+    Attributes
+    ----------
+    kept : Kept
+    served : Served
+        As the servers load it.
+    model : classifier
+    golden : DataFrame of shape (n_golden, n_features)
+        Training rows, from all over them.
+    """
+
+    kept: Kept
+    served: Served
+    model: Any
+    golden: pd.DataFrame
+
+
+class Lookout:
+    """Follows one alias.
+
+    Parameters
+    ----------
+    settings : Serve
+    folder : Path
+        Of the cache.
+
+    Attributes
+    ----------
+    verified : Verified or None
+        The last version that passed every check.
+    state : State
+        What servers are told.
+    """
+
+    def __init__(self, settings: Serve, folder: Path) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.verified: Verified | None = None
+        self.state = State()
+        self._changed = threading.Condition()
+        self._registry: Registry | None = None
+        self._seen: tuple[int, str, str] | None = None
+        self._looking = threading.Lock()
+
+    def after(self, serial: int) -> State:
+        """Wait for a state later than that of a serial number."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.state.serial > serial)
+            return self.state
+
+    def look(self) -> State:
+        """Ask the registry once; a version that passes every check is kept, and told of."""
+        with self._looking:
+            try:
+                version = self._ask().find(self.settings.serve.alias)
+            except Exception as error:
+                # Whatever a store fails with, what is served goes on.
+                self._lost(error)
+            else:
+                self._found(version)
+            return self.state
+
+    def _found(self, version: Version | None) -> None:
+        if version is None:
+            self._fall_back()
+            told = f"the alias {self.settings.serve.alias} names nothing any more"
+            self._say(unreachable=None, refusal=self._refusal(0, (told,), final=True), faults=self._unknown())
+        elif self.verified is not None and _identity(version) == self.verified.kept.identity:
+            self._seen = _identity(version)
+            self._say(unreachable=None, refusal=None)
+        elif self._seen != _identity(version) or not (self.state.refusal and self.state.refusal.final):
+            self._try(version)
+        else:
+            self._say(unreachable=None)
+
+    def _ask(self) -> Registry:
+        if self._registry is None:
+            self._registry = Registry(self.settings.tracking.uri or "", self.settings.registry.name)
+        else:
+            store.knock(self._registry.uri)
+        return self._registry
+
+    def _try(self, version: Version) -> None:
+        """Verify a version, or say why not."""
+        try:
+            self.verified = self._cached(_identity(version)) or self._fetched(version)
+        except Exception as error:
+            # A version can be broken in any way.
+            final = not isinstance(error, UnavailableError)
+            self._fall_back()
+            self._say(
+                unreachable=None,
+                refusal=self._refusal(version.number, _reason(error), final=final),
+                faults=[f"{self.settings.serve.alias}: {fault}" for fault in _reason(error)],
+                load_failures=self.state.load_failures + 1,
+                refusals=self.state.refusals + final,
+            )
+        else:
+            self._say(unreachable=None, refusal=None)
+        self._seen = _identity(version)
+
+    def _fetched(self, version: Version) -> Verified:
+        """A version from the registry, verified, checked, and kept in the cache."""
+        registry = self._ask()
+        cache = self._cache()
+        scratch = cache.scratch()
+        try:
+            files = registry.fetch(version, scratch)
+            record = Runs(registry.uri, version.name).one(version.run_id)
+            kept = Kept(
+                uri=registry.uri,
+                name=version.name,
+                number=version.number,
+                run_id=version.run_id,
+                digest=version.tags.get(DIGEST, ""),
+                files=version.files,
+                aliases=list(version.aliases),
+                form=version.tags.get(FORM, "it was registered without a compiled form"),
+                run_name=record.name,
+                params=record.params,
+                metrics=record.metrics,
+                tags=record.tags,
+            )
+            verified = self._checked(files, kept)
+            return Verified(cache.keep(files, kept), verified.served, verified.model, verified.golden)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _cached(self, identity: tuple[int, str, str] | None) -> Verified | None:
+        """The version in the cache, if it is this one (any, where None), whole, and passes every check."""
+        cache = self._cache()
+        kept = cache.find()
+        if kept is None or identity not in (None, kept.identity):
+            return None
+        try:
+            return self._checked(cache.files(kept), kept)
+        except UserError as error:
+            log.warning("cache refused", why=list(error.faults))
+            return None
+
+    def _checked(self, files: Path, kept: Kept) -> Verified:
+        model = pipeline.checked(files)
+        served = load(files, kept, self.settings.serve.alias, most=self.settings.serve.rows)
+        return Verified(kept, served, model, artifact.golden_rows(files)[0])
+
+    def _fall_back(self) -> None:
+        """Where nothing was verified yet, go back to what the cache holds."""
+        if self.verified is None:
+            self.verified = self._cached(None)
+
+    def _cache(self) -> Cache:
+        uri = self._registry.uri if self._registry else address.resolved(self.settings.tracking.uri or "")
+        return Cache(self.folder, uri, self.settings.registry.name, self.settings.serve.alias)
+
+    def _unknown(self) -> list[str]:
+        """What is to be told of an alias that is not there."""
+        try:
+            self._ask().version(self.settings.serve.alias)
+        except UserError as error:
+            return list(error.faults)
+        except Exception as error:
+            return list(_reason(error))
+        return ["the alias has just been set; start again"]
+
+    def _refusal(self, version: int, why: tuple[str, ...], *, final: bool) -> Refusal:
+        known = self.state.refusal
+        if known and (known.version, known.why, known.final) == (version, why, final):
+            return known
+        return Refusal(version, why, _now(), final)
+
+    def _lost(self, error: Exception) -> None:
+        self._fall_back()
+        reason = _reason(error)[0]
+        name, alias = self.settings.registry.name, self.settings.serve.alias
+        self._say(
+            unreachable=self.state.unreachable or f"since {_now()}: {reason}",
+            faults=[
+                f"{reason}; and serve.cache={self.settings.serve.cache} holds no version of {name} behind {alias} to "
+                "start from"
+            ],
+        )
+
+    def _say(self, faults: list[str] | None = None, **changes: Any) -> None:
+        """Tell of a new state; of faults only while there is nothing to serve."""
+        kept = self.verified.kept if self.verified else None
+        told = {name: getattr(self.state, name) for name in State.__struct_fields__} | changes
+        told |= {"kept": kept, "faults": [] if kept else faults or []}
+        new = State(**told)
+        with self._changed:
+            if new != self.state or not new.serial:
+                self.state = State(**(told | {"serial": self.state.serial + 1}))
+                self._changed.notify_all()
+
+
+def _identity(version: Version) -> tuple[int, str, str]:
+    return version.number, version.run_id, version.tags.get(DIGEST, "")
+
+
+def _reason(error: Exception) -> tuple[str, ...]:
+    if isinstance(error, UserError):
+        return error.faults
+    return (f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,81 @@
+"""A version's plain pipeline, and every check that needs one: types, signature, classes, golden rows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from wineexp import artifact
+from wineexp.errors import UserError
+from wineexp.evaluation import NATIVE_THREADS
+from wineexp.schema import Number, Text
+from wineexp.serving.rows import Reader, Row
+from wineexp.serving.served import Ask, bound, stored_model, stored_schema
+
+
+def loaded(folder: Path, reader: Reader) -> tuple[Ask, list[int | str]]:
+    """What asks the pipeline in a folder, and its classes.
+
+    Raises
+    ------
+    UserError
+        It is no model, or holds a type that is not trusted.
+    """
+    # As where the model was trained: the last bits depend on how many threads share a computation.
+    threadpool_limits(NATIVE_THREADS)
+    model = artifact.load(folder)
+
+    def ask(rows: "list[Row]") -> Any:
+        return model.predict_proba(frame(rows, reader))
+
+    return ask, model.classes_.tolist()  # type: ignore[return-value]
+
+
+def frame(rows: Any, reader: Reader) -> pd.DataFrame:
+    """Rows as the table that the model was trained on: (n_rows, n_features)."""
+    names = list(reader.features)
+    if not reader.texts:
+        return pd.DataFrame(np.array(rows, dtype=np.float64).reshape(len(rows), len(names)), columns=names)
+    columns = zip(*rows, strict=True)
+    return pd.DataFrame(
+        {
+            feature.name: pd.Series(values, dtype=feature.dtype if isinstance(feature, Text) else np.float64)
+            for feature, values in zip(reader.schema.features, columns, strict=True)
+        }
+    )
+
+
+def checked(folder: Path) -> Any:
+    """The model in a folder, held against the schema, MLflow's signature and the golden rows that are stored with it.
+
+    Raises
+    ------
+    UserError
+        A check fails.
+    """
+    model, found = artifact.load(folder), stored_schema(folder)
+    try:
+        signature: Any = stored_model(folder)["signature"]
+        inputs = {each["name"]: each["type"] for each in json.loads(signature["inputs"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"its signature cannot be read ({type(error).__name__}: {error})") from error
+    faults = []
+    names = [feature.name for feature in found.features]
+    if names != list(inputs):
+        faults.append(f"its schema names the features {names}, its signature {list(inputs)}")
+    faults += [
+        f"feature {feature.name} is a {'number' if isinstance(feature, Number) else 'text'} in its schema, but "
+        f"{inputs[feature.name]} in its signature"
+        for feature in found.features
+        if feature.name in inputs and (inputs[feature.name] == "string") is isinstance(feature, Number)
+    ]
+    classes = [str(label) for label in model.classes_]
+    if classes != found.classes:
+        faults.append(f"its schema names the classes {found.classes}, the model {classes}")
+    if faults:
+        raise UserError(*faults)
+    bound(artifact.golden_gap(model, folder))
+    return model
