@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from wineexp.compiled.models import MODELS
-from wineexp.compiled.steps import STEPS, Array, Arrays, Numbers
+from wineexp.compiled.steps import STEPS, Array, Arrays, Numbers, steps
 from wineexp.errors import UserError
 
 # The name of its file, beside the model.
@@ -106,11 +106,7 @@ class Form:
         texts = {each.name: each for each in plan.texts}
         self._numbers = [place for place, name in enumerate(plan.columns) if name not in texts]
         self._texts = [(plan.columns.index(each.name), each) for each in plan.texts]
-        self._steps = []
-        width = len(self._numbers)
-        for place, kind in enumerate(plan.steps):
-            step, width = STEPS[kind](Arrays(arrays, f"step{place}"), width)
-            self._steps.append(step)
+        self._steps, width = steps(plan.steps, arrays, len(self._numbers))
         width += sum(len(each.words) - (each.drop is not None) for each in plan.texts)
         self._model = MODELS[plan.model](Arrays(arrays, "model"), width, len(plan.present))
         # Most models have seen every class.

@@ -1,52 +1,176 @@
-/* Sums of decision trees over flattened nodes, and the two links that follow them.
+/* Feature steps, sums of decision trees over flattened nodes, and the links that follow them.
  *
- * Bit for bit what XGBoost and scikit-learn compute: the trees of a row are added one after the other, in the precision
- * of the library that grew them. Compile without -ffast-math and with -ffp-contract=off, or that is not so.
+ * Bit for bit what numpy, XGBoost and scikit-learn compute: the trees of a row are added one after the other, in the
+ * precision of the library that grew them. Compile without -ffast-math and with -ffp-contract=off, or that is not so.
  */
 #include <math.h>
 #include <stdint.h>
 
-/* The right child follows the left one; a leaf has left < 0, and the place of its values in `feature`. The highest bit
- * of `feature` says that a missing value goes left. */
-struct node32 { float threshold; uint32_t feature; int32_t left; };
-struct node64 { double threshold; uint32_t feature; int32_t left; };
+/* What is done to a row, from `before` columns to `after`. */
+enum { RATIOS, IMPUTE, SCALE, PRODUCTS, CLIP };
+struct step {
+    int64_t kind, before, after;
+    const void *first, *second;
+};
 
-#define MISSING_LEFT 0x80000000u
-#define BLOCK 64
+static int one_step(const struct step *step, const double *x, double *out)
+{
+    const int64_t before = step->before, more = step->after - before;
+    const double *low = step->first, *high = step->second;
+    const int32_t *left = step->first, *right = step->second;
+    const int missing = step->kind == RATIOS || step->kind == IMPUTE || step->kind == SCALE;
+    for (int64_t place = 0; place < before; ++place)
+        if (isinf(x[place]) || (!missing && isnan(x[place])))
+            return 0;
+    switch (step->kind) {
+    case RATIOS:
+        for (int64_t place = 0; place < before; ++place)
+            out[place] = x[place];
+        for (int64_t place = 0; place < more; ++place)
+            out[before + place] = x[right[place]] != 0 ? x[left[place]] / x[right[place]] : 0.0;
+        return 1;
+    case IMPUTE:
+        for (int64_t place = 0; place < before; ++place)
+            out[place] = isnan(x[place]) ? low[place] : x[place];
+        return 1;
+    case SCALE:
+        for (int64_t place = 0; place < before; ++place)
+            out[place] = (x[place] - low[place]) / high[place];
+        return 1;
+    case PRODUCTS:
+        for (int64_t place = 0; place < before; ++place)
+            out[place] = x[place];
+        for (int64_t place = 0; place < more; ++place)
+            out[before + place] = x[left[place]] * x[right[place]];
+        return 1;
+    default:
+        for (int64_t place = 0; place < before; ++place) {
+            const double raised = x[place] > low[place] ? x[place] : low[place];
+            out[place] = raised < high[place] ? raised : high[place];
+        }
+        return 1;
+    }
+}
 
-/* Trees of one precision. A tree adds `width` values, the first of them to the output `group`. */
+/* All steps over all rows, by way of two rows of `scratch` that are as wide as the widest step; 0 where a value is
+ * infinite or missing that may not be. */
+int wineexp_steps(const struct step *steps, int64_t count, const double *x, int64_t rows, double *out, double *scratch,
+                  int64_t widest)
+{
+    const int64_t before = steps[0].before, after = steps[count - 1].after;
+    for (int64_t row = 0; row < rows; ++row) {
+        const double *from = x + row * before;
+        for (int64_t number = 0; number < count; ++number) {
+            double *to = number == count - 1 ? out + row * after : scratch + (number % 2) * widest;
+            if (!one_step(steps + number, from, to))
+                return 0;
+            from = to;
+        }
+    }
+    return 1;
+}
+
+/* The left child is so many nodes ahead, and the right one follows it. A leaf asks for the column behind the last, which
+ * holds minus infinity, and so leads to itself; its threshold is its value, or, where it has several, their place. */
+struct node32 { float threshold; uint16_t column, ahead; };
+struct node64 { double threshold; uint32_t column, ahead; };
+
+/* Trees of one precision, of which each is as deep as `depths` says. A tree adds `width` values, the first of them to
+ * the output `group`. */
 struct trees {
     const void *nodes;
+    const uint8_t *missing_left;
     const void *values;
     const int32_t *roots;
+    const int32_t *depths;
     const int32_t *groups;
     int64_t count, width, columns, outputs;
 };
 
+/* Rows that go through a tree before the next one, and trees that a row goes through at once: so that several answers
+ * of the memory are awaited at a time. */
+#define BLOCK 64
+#define LANES 8
+#define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+
 #define SUM(NAME, REAL, NODE, GOES_LEFT)                                                                            \
-    void NAME(const struct trees *trees, const REAL *x, int64_t rows, REAL *out)                                    \
+    static inline void NAME##_add(const struct trees *trees, int64_t tree, REAL told, REAL *out)                    \
+    {                                                                                                               \
+        REAL *sums = out + trees->groups[tree];                                                                     \
+        if (trees->width == 1) {                                                                                    \
+            sums[0] += told;                                                                                        \
+            return;                                                                                                 \
+        }                                                                                                           \
+        const REAL *values = (const REAL *)trees->values + (int64_t)told * trees->width;                            \
+        for (int64_t place = 0; place < trees->width; ++place)                                                      \
+            sums[place] += values[place];                                                                           \
+    }                                                                                                               \
+                                                                                                                    \
+    /* One tree, for any row. */                                                                                    \
+    static void NAME##_one(const struct trees *trees, int64_t tree, const REAL *cells, REAL *out)                   \
+    {                                                                                                               \
+        const struct NODE *nodes = trees->nodes, *node = nodes + trees->roots[tree];                                \
+        while (node->ahead) {                                                                                       \
+            const REAL cell = cells[node->column];                                                                  \
+            const int goes_left = cell != cell ? trees->missing_left[node - nodes] : (GOES_LEFT);                   \
+            node += node->ahead + !goes_left;                                                                       \
+        }                                                                                                           \
+        NAME##_add(trees, tree, node->threshold, out);                                                              \
+    }                                                                                                               \
+                                                                                                                    \
+    /* LANES trees, for a row without missing values. */                                                            \
+    static void NAME##_some(const struct trees *trees, int64_t first, const REAL *cells, REAL *out)                 \
     {                                                                                                               \
         const struct NODE *nodes = trees->nodes;                                                                    \
-        const REAL *values = trees->values;                                                                         \
-        const int64_t width = trees->width;                                                                         \
+        int32_t depth = 0;                                                                                          \
+        EACH(NAME##_START)                                                                                          \
+        for (; depth > 0; --depth) {                                                                                \
+            EACH(NAME##_STEP)                                                                                       \
+        }                                                                                                           \
+        EACH(NAME##_END)                                                                                            \
+    }                                                                                                               \
+                                                                                                                    \
+    /* `cells` has room for a block of rows, each of them with one column more. */                                  \
+    void NAME(const struct trees *trees, const double *x, int64_t rows, REAL *out, REAL *cells)                     \
+    {                                                                                                               \
+        const int64_t columns = trees->columns;                                                                     \
+        int whole[BLOCK];                                                                                           \
         for (int64_t start = 0; start < rows; start += BLOCK) {                                                     \
-            const int64_t end = start + BLOCK < rows ? start + BLOCK : rows;                                        \
-            for (int64_t tree = 0; tree < trees->count; ++tree)                                                     \
-                for (int64_t row = start; row < end; ++row) {                                                       \
-                    const REAL *cells = x + row * trees->columns;                                                   \
-                    const struct NODE *node = nodes + trees->roots[tree];                                           \
-                    while (node->left >= 0) {                                                                       \
-                        const REAL cell = cells[node->feature & ~MISSING_LEFT];                                     \
-                        const int goes_left = (GOES_LEFT) | ((cell != cell) & (node->feature >> 31));               \
-                        node = nodes + node->left + !goes_left;                                                     \
-                    }                                                                                               \
-                    REAL *sums = out + row * trees->outputs + trees->groups[tree];                                  \
-                    const REAL *leaf = values + (int64_t)node->feature * width;                                     \
-                    for (int64_t place = 0; place < width; ++place)                                                 \
-                        sums[place] += leaf[place];                                                                 \
+            const int64_t some = start + BLOCK < rows ? BLOCK : rows - start;                                       \
+            for (int64_t row = 0; row < some; ++row) {                                                              \
+                whole[row] = 1;                                                                                     \
+                for (int64_t column = 0; column < columns; ++column) {                                              \
+                    const REAL cell = (REAL)x[(start + row) * columns + column];                                    \
+                    cells[row * (columns + 1) + column] = cell;                                                     \
+                    whole[row] &= cell == cell;                                                                     \
+                }                                                                                                   \
+                cells[row * (columns + 1) + columns] = -INFINITY;                                                   \
+            }                                                                                                       \
+            for (int64_t first = 0; first < trees->count; first += LANES)                                           \
+                for (int64_t row = 0; row < some; ++row) {                                                          \
+                    const REAL *asked = cells + row * (columns + 1);                                                \
+                    REAL *sums = out + (start + row) * trees->outputs;                                              \
+                    if (whole[row] && first + LANES <= trees->count)                                                \
+                        NAME##_some(trees, first, asked, sums);                                                     \
+                    else                                                                                            \
+                        for (int64_t tree = first; tree < first + LANES && tree < trees->count; ++tree)             \
+                            NAME##_one(trees, tree, asked, sums);                                                   \
                 }                                                                                                   \
         }                                                                                                           \
     }
+
+#define START(NODE, LANE)                                                                                           \
+    const struct NODE *node##LANE = nodes + trees->roots[first + LANE];                                             \
+    depth = depth > trees->depths[first + LANE] ? depth : trees->depths[first + LANE];
+#define STEP(LANE, LESS) node##LANE += node##LANE->ahead + !(cells[node##LANE->column] LESS node##LANE->threshold);
+#define END(NAME, LANE) NAME##_add(trees, first + LANE, node##LANE->threshold, out);
+
+#define wineexp_sum32_START(LANE) START(node32, LANE)
+#define wineexp_sum32_STEP(LANE) STEP(LANE, <)
+#define wineexp_sum32_END(LANE) END(wineexp_sum32, LANE)
+#define wineexp_sum64_START(LANE) START(node64, LANE)
+#define wineexp_sum64_STEP(LANE) STEP(LANE, <=)
+#define wineexp_sum64_END(LANE) END(wineexp_sum64, LANE)
 
 SUM(wineexp_sum32, float, node32, cell < node->threshold)
 SUM(wineexp_sum64, double, node64, cell <= node->threshold)

@@ -1,4 +1,4 @@
-"""The walk over trees: in C where its library was built ahead, else in numpy, with the same bits.
+"""Feature steps and the walk over trees: in C where its library was built ahead, else in numpy, with the same bits.
 
 `python -m wineexp.compiled.kernel` builds the library, with whatever C compiler is there; serving never does.
 """
@@ -6,6 +6,7 @@
 import ctypes
 import functools
 import hashlib
+import itertools
 import math
 import os
 import platform
@@ -13,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes.util import find_library
 from pathlib import Path
@@ -28,9 +29,13 @@ FOLDER = Path(__file__).with_name("build")
 # No extended precision, no fused multiply-add: the bits are to be those of the libraries.
 FLAGS = ["-std=c11", "-O2", "-fPIC", "-shared", "-ffp-contract=off"]
 
+# As in kernel.c.
+BLOCK = 64
+
 # Rows that numpy walks at once: the walk keeps a node for each row and tree.
 CHUNK = 256
 
+Array = npt.NDArray[Any]
 Reals = npt.NDArray[np.floating[Any]]
 
 
@@ -62,7 +67,7 @@ def build() -> Path | None:
 
 class _Trees(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("nodes", "values", "roots", "groups")),
+        *((name, ctypes.c_void_p) for name in ("nodes", "missing_left", "values", "roots", "depths", "groups")),
         *((name, ctypes.c_int64) for name in ("count", "width", "columns", "outputs")),
     ]
 
@@ -94,14 +99,16 @@ def _library() -> ctypes.CDLL | None:
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     for name, arguments in {
-        "wineexp_sum32": [pointer, pointer, number, pointer],
-        "wineexp_sum64": [pointer, pointer, number, pointer],
+        "wineexp_sum32": [pointer, pointer, number, pointer, pointer],
+        "wineexp_sum64": [pointer, pointer, number, pointer, pointer],
         "wineexp_softmax32": [pointer, number, number],
         "wineexp_sigmoid32": [pointer, number],
         "wineexp_sigmoid64": [pointer, number],
     }.items():
         function = getattr(found, name)
         function.argtypes, function.restype = arguments, None
+    found.wineexp_steps.argtypes = [pointer, number, pointer, number, pointer, pointer, number]
+    found.wineexp_steps.restype = ctypes.c_int
     return found
 
 
@@ -113,6 +120,56 @@ def _libm() -> ctypes.CDLL:
         function = getattr(found, name)
         function.argtypes, function.restype = [kind], kind
     return found
+
+
+class _Step(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("kind", "before", "after")),
+        *((name, ctypes.c_void_p) for name in ("first", "second")),
+    ]
+
+
+class Steps:
+    """Feature steps, one after the other, in C.
+
+    Parameters
+    ----------
+    steps : list of (kind, columns before, columns after, first array, second array)
+    """
+
+    KINDS = ("ratios", "impute", "scale", "products", "clip")
+
+    def __init__(self, steps: Sequence[tuple[str, int, int, Array, Array]]) -> None:
+        found = library()
+        if found is None:
+            raise RuntimeError("the library has not been built")
+        self._call = found.wineexp_steps
+        self._held = [array for step in steps for array in step[3:]]
+        made = [
+            _Step(self.KINDS.index(kind), before, after, first.ctypes.data, second.ctypes.data)
+            for kind, before, after, first, second in steps
+        ]
+        self._steps = (_Step * len(steps))(*made)
+        self._address, self._count = ctypes.addressof(self._steps), len(steps)
+        self._after, self._widest = steps[-1][2], max(step[2] for step in steps)
+
+    def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """What becomes of the values (n_rows, n_columns), C-contiguous.
+
+        Raises
+        ------
+        ValueError
+            One is infinite, or becomes so.
+        """
+        rows = len(values)
+        out = np.empty((rows, self._after))
+        scratch = np.empty(2 * self._widest)
+        told = self._call(
+            self._address, self._count, values.ctypes.data, rows, out.ctypes.data, scratch.ctypes.data, self._widest
+        )
+        if not told:
+            raise ValueError("a value is infinite or too large")
+        return out
 
 
 class Walk:
@@ -149,26 +206,33 @@ class Walk:
         self.dtype = threshold.dtype
         self.columns = columns
         self.outputs = outputs
-        self._library = library()
         self._arrays = threshold, feature, left, missing_left, roots, groups, values
-        if self._library is not None:
-            kind = [("threshold", self.dtype), ("feature", np.uint32), ("left", np.int32)]
-            nodes = np.empty(len(threshold), dtype=kind)
-            nodes["threshold"], nodes["left"] = threshold, left
-            nodes["feature"] = feature.astype(np.uint32) | (missing_left & (left >= 0)).astype(np.uint32) << 31
-            self._held = [np.ascontiguousarray(each) for each in (nodes, values, roots, groups)]
+        found, places = library(), np.uint16 if self.dtype == np.float32 else np.uint32
+        inner = left >= 0
+        ahead = np.where(inner, left - np.arange(len(left)), 0)
+        self._sum = None
+        # Short nodes, of which many lie side by side; what is too large for them, numpy walks.
+        if found is not None and max(columns, int(ahead.max())) <= np.iinfo(places).max:
+            self._sum = found.wineexp_sum32 if self.dtype == np.float32 else found.wineexp_sum64
+            nodes = np.empty(len(left), dtype=[("threshold", self.dtype), ("column", places), ("ahead", places)])
+            # As kernel.c has it: a leaf leads to itself, and tells its value, or where its values are.
+            rows = np.where(inner, 0, feature)
+            nodes["threshold"] = np.where(inner, threshold, values[rows, 0] if values.shape[1] == 1 else rows)
+            nodes["column"] = np.where(inner, feature, columns)
+            nodes["ahead"] = ahead
+            self._held = [nodes, missing_left, values, roots, _depths(left, roots), groups]
             pointers = [each.ctypes.data for each in self._held]
             self._trees = _Trees(*pointers, len(roots), values.shape[1], columns, outputs)
             self._address = ctypes.addressof(self._trees)
-            self._sum = self._library.wineexp_sum32 if self.dtype == np.float32 else self._library.wineexp_sum64
 
-    def add(self, X: Reals, out: Reals) -> None:
+    def add(self, X: npt.NDArray[np.float64], out: Reals) -> None:
         """Add to `out` (n_rows, outputs) what each tree says of X (n_rows, columns), both C-contiguous."""
-        if self._library is not None:
-            self._sum(self._address, X.ctypes.data, len(X), out.ctypes.data)
+        if self._sum is not None:
+            cells = np.empty((BLOCK, self.columns + 1), dtype=self.dtype)
+            self._sum(self._address, X.ctypes.data, len(X), out.ctypes.data, cells.ctypes.data)
             return
         for start in range(0, len(X), CHUNK):
-            self._add(X[start : start + CHUNK], out[start : start + CHUNK])
+            self._add(X[start : start + CHUNK].astype(self.dtype), out[start : start + CHUNK])
 
     def _add(self, X: Reals, out: Reals) -> None:
         threshold, feature, left, missing_left, roots, groups, values = self._arrays
@@ -189,6 +253,20 @@ class Walk:
             some = leaves[:, groups == group]
             wide = slice(group, group + some.shape[2])
             out[:, wide] = np.add.accumulate(np.concatenate([out[:, None, wide], some], axis=1), axis=1)[:, -1]
+
+
+def _depths(left: npt.NDArray[np.int32], roots: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Steps from each root to the furthest leaf below it."""
+    depths = np.zeros(len(roots), dtype=np.int32)
+    tree, node = np.arange(len(roots)), roots
+    for depth in itertools.count(1):
+        inner = left[node] >= 0
+        tree, node = tree[inner], left[node[inner]]
+        if not len(tree):
+            return depths
+        depths[tree] = depth
+        tree, node = np.concatenate([tree, tree]), np.concatenate([node, node + 1])
+    raise AssertionError
 
 
 def softmax(out: npt.NDArray[np.float32]) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from wineexp.compiled import kernel
-from wineexp.compiled.steps import Arrays, Numbers, finite
+from wineexp.compiled.steps import Array, Arrays, Numbers, finite
 from wineexp.errors import UserError
 
 # Probabilities of the classes that the training rows held, (n_rows, n_present).
@@ -29,12 +29,21 @@ def trees(arrays: Arrays, kind: str, columns: int, outputs: int, width: int = 1)
     roots = arrays.places("roots", nodes, None)
     groups = arrays.places("groups", outputs - width + 1, len(roots))
     inner = left >= 0
-    places = np.arange(nodes)
-    led = (left[inner] > places[inner]) & (left[inner].astype(np.int64) + 1 < nodes)
+    first = left[inner].astype(np.int64)
+    children = np.concatenate([first, first + 1])
+    # No node has two parents, or a tree of few nodes would be a walk without end.
+    led = (
+        (first > np.flatnonzero(inner)).all() and (children < nodes).all() and _once(np.concatenate([children, roots]))
+    )
     asked = (feature >= 0) & (feature < np.where(inner, columns, len(values)))
-    if not (led.all() and asked.all()):
+    if not (columns and led and asked.all()):
         raise UserError("a tree of its compiled form leads to a node, a column or a value that is not there")
     return kernel.Walk(threshold, feature, left, missing_left, roots, groups, values, columns, outputs)
+
+
+def _once(places: Array) -> bool:
+    """Whether no place is named twice."""
+    return len(np.unique(places)) == len(places)
 
 
 def _xgboost(arrays: Arrays, columns: int, present: int) -> Model:
@@ -45,7 +54,7 @@ def _xgboost(arrays: Arrays, columns: int, present: int) -> Model:
     def model(X: Numbers) -> Numbers:
         out = np.empty((len(X), outputs), dtype=np.float32)
         out[:] = base
-        walk.add(np.ascontiguousarray(X, dtype=np.float32), out)
+        walk.add(np.ascontiguousarray(X), out)
         if outputs > 1:
             kernel.softmax(out)
             return out.astype(np.float64)

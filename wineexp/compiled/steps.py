@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wineexp.compiled import kernel
 from wineexp.errors import UserError
 
 Array = npt.NDArray[Any]
 Numbers = npt.NDArray[np.float64]
 Step = Callable[[Numbers], Numbers]
+
+# A step in numpy, the columns that it gives, and the two arrays with which C does the same, where it can.
+Made = tuple[Step, int, tuple[Array, Array] | None]
 
 
 class Arrays:
@@ -78,7 +82,7 @@ def finite(values: Numbers, *, missing: bool = False) -> Numbers:
     return values
 
 
-def _ratios(arrays: Arrays, width: int) -> tuple[Step, int]:
+def _ratios(arrays: Arrays, width: int) -> Made:
     over, under = arrays.places("over", width, None), arrays.places("under", width, None)
     if len(over) != len(under):
         raise UserError("the ratios of its compiled form lack a side")
@@ -89,29 +93,29 @@ def _ratios(arrays: Arrays, width: int) -> tuple[Step, int]:
         added = np.divide(values[:, over], below, out=np.zeros(below.shape), where=below != 0)
         return np.hstack([values, added])
 
-    return step, width + len(over)
+    return step, width + len(over), (over, under)
 
 
-def _impute(arrays: Arrays, width: int) -> tuple[Step, int]:
+def _impute(arrays: Arrays, width: int) -> Made:
     fill = arrays.take("fill", "float64", width)
 
     def step(values: Numbers) -> Numbers:
         return np.where(np.isnan(finite(values, missing=True)), fill, values)
 
-    return step, width
+    return step, width, (fill, fill)
 
 
-def _scale(arrays: Arrays, width: int) -> tuple[Step, int]:
+def _scale(arrays: Arrays, width: int) -> Made:
     mean, scale = arrays.take("mean", "float64", width), arrays.take("scale", "float64", width)
 
     def step(values: Numbers) -> Numbers:
         moved: Numbers = np.subtract(finite(values, missing=True), mean)
         return np.divide(moved, scale, out=moved)
 
-    return step, width
+    return step, width, (mean, scale)
 
 
-def _products(arrays: Arrays, width: int) -> tuple[Step, int]:
+def _products(arrays: Arrays, width: int) -> Made:
     left, right = arrays.places("left", width, None), arrays.places("right", width, None)
     if len(left) != len(right):
         raise UserError("the products of its compiled form lack a side")
@@ -123,20 +127,21 @@ def _products(arrays: Arrays, width: int) -> tuple[Step, int]:
         np.multiply(values[:, left], values[:, right], out=made[:, width:])
         return made
 
-    return step, total
+    return step, total, (left, right)
 
 
-def _clip(arrays: Arrays, width: int) -> tuple[Step, int]:
+def _clip(arrays: Arrays, width: int) -> Made:
     low, high = arrays.take("low", "float64", width), arrays.take("high", "float64", width)
-    return lambda values: np.clip(finite(values), low, high), width
+    return lambda values: np.clip(finite(values), low, high), width, (low, high)
 
 
-def _log(arrays: Arrays, width: int) -> tuple[Step, int]:
+def _log(arrays: Arrays, width: int) -> Made:
     skewed = arrays.take("skewed", "bool", width)
-    return lambda values: np.where(skewed, np.log1p(np.maximum(finite(values), 0)), values), width
+    # Numpy has logarithms of its own, whose last bits are not the C library's on every processor.
+    return lambda values: np.where(skewed, np.log1p(np.maximum(finite(values), 0)), values), width, None
 
 
-STEPS: dict[str, Callable[[Arrays, int], tuple[Step, int]]] = {
+STEPS: dict[str, Callable[[Arrays, int], Made]] = {
     "ratios": _ratios,
     "impute": _impute,
     "scale": _scale,
@@ -144,3 +149,31 @@ STEPS: dict[str, Callable[[Arrays, int], tuple[Step, int]]] = {
     "clip": _clip,
     "log": _log,
 }
+
+
+def steps(kinds: list[str], arrays: Mapping[str, Array], width: int) -> tuple[list[Step], int]:
+    """Steps one after the other, from that many columns, and how many they give; in C, as many at once as can be.
+
+    Raises
+    ------
+    UserError
+        An array is missing, or no such array.
+    """
+    found: list[Step] = []
+    run: list[tuple[str, int, int, Array, Array]] = []
+
+    def end() -> None:
+        if run:
+            found.append(kernel.Steps(run))
+            run.clear()
+
+    for place, kind in enumerate(kinds):
+        step, after, told = STEPS[kind](Arrays(arrays, f"step{place}"), width)
+        if told is not None and kernel.library() is not None:
+            run.append((kind, width, after, *told))
+        else:
+            end()
+            found.append(step)
+        width = after
+    end()
+    return found, width

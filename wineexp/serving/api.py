@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,10 +94,7 @@ async def answer(served: Served, rows: Sequence[Row], metrics: Metrics) -> list[
         found = served.answers(rows)
     else:
         found = await asyncio.to_thread(served.answers, rows)
-    for label, count in Counter(each.label for each in found).items():
-        metrics.predictions.labels(label).inc(count)
-    if outside := sum(bool(each.outside) for each in found):
-        metrics.outside.inc(outside)
+    metrics.answered(found)
     return found
 
 

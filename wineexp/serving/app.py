@@ -10,9 +10,11 @@ from litestar.types import ASGIApp
 
 from wineexp.config import Serve
 from wineexp.serving import api, document, doors, explain, invocations, open_inference, problems, site, workers
+from wineexp.serving.doors import Key
 from wineexp.serving.edge import Edge
 from wineexp.serving.link import Link
 from wineexp.serving.metrics import Metrics
+from wineexp.serving.shortcut import Shortcut
 from wineexp.serving.watch import Watch
 
 
@@ -27,8 +29,8 @@ def build(settings: Serve, link: Link) -> ASGIApp:
     metrics = Metrics()
     watch = Watch(settings, metrics, link)
     server = settings.serve
-    predictions = doors.key(server.keys.predictions, "serve.keys.predictions")
-    administration = doors.key(server.keys.administration, "serve.keys.administration")
+    predictions = Key(server.keys.predictions, "serve.keys.predictions")
+    administration = Key(server.keys.administration, "serve.keys.administration")
     watch.start()
     asked = [*api.ROUTES, *explain.ROUTES, *invocations.ROUTES, *open_inference.ROUTES]
     app = Litestar(
@@ -55,7 +57,7 @@ def build(settings: Serve, link: Link) -> ASGIApp:
         logging_config=None,
         openapi_config=None,
     )
-    return Edge(app, server, metrics)
+    return Edge(app, server, metrics, Shortcut(watch, metrics, server, predictions))
 
 
 def _given(what: Any) -> Provide:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,8 +28,8 @@ log = structlog.get_logger()
 # Seconds between two starts: one that cannot start is not to keep a core busy.
 PAUSE = 1.0
 
-# Requests come first, wherever cores are few.
-NICE = 10
+# Requests come first, wherever cores are few, once there is something to answer with.
+NICE = 5
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -110,10 +111,10 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 def main() -> None:
     """Be a companion until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICE)
     logs.configure()
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
     threading.Thread(target=_follow, daemon=True).start()
+    import numpy as np
     from threadpoolctl import threadpool_limits
 
     from wineexp.evaluation import NATIVE_THREADS
@@ -121,6 +122,7 @@ def main() -> None:
     from wineexp.serving.reasons import explained
 
     threadpool_limits(NATIVE_THREADS)
+    np.seterr(all="ignore")
     lookout = Lookout(order.settings, Path(order.cache))
     explaining = threading.Lock()
 
@@ -156,9 +158,11 @@ def main() -> None:
     Path(order.socket).unlink(missing_ok=True)
     with _Server(order.socket, Conversation) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        lookout.look()
+        os.nice(NICE)
         while True:
+            time.sleep(order.settings.serve.poll_seconds)
             lookout.look()
-            threading.Event().wait(order.settings.serve.poll_seconds)
 
 
 def _follow() -> None:

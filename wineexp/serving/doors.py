@@ -2,7 +2,6 @@
 
 import hmac
 import os
-from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any
 
@@ -13,8 +12,6 @@ from litestar.handlers import BaseRouteHandler
 
 from wineexp.errors import UserError
 from wineexp.serving.problems import Refused
-
-Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]
 
 
 async def body(request: Request[Any, Any, Any], *media_types: str) -> tuple[bytes, str]:
@@ -48,31 +45,46 @@ async def acceptable(connection: ASGIConnection[Any, Any, Any, Any], handler: Ba
         raise Refused(406, f"this path answers with {given}, which the header Accept leaves out")
 
 
-def key(variable: str | None, setting: str) -> Guard:
+class Key:
     """A guard that asks for the API key in an environment variable, None for none.
+
+    Parameters
+    ----------
+    variable : str or None
+    setting : str
+        That names it.
+
+    Attributes
+    ----------
+    asks : bool
 
     Raises
     ------
     UserError
         The variable is not set, or empty.
     """
-    secret = os.environ.get(variable, "").encode() if variable else b""
-    if variable and not secret:
-        raise UserError(f"{setting}={variable}: this environment variable holds no key; set it, or say {setting}=null")
 
-    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        if not secret:
-            return
-        scheme, *token = connection.headers.get("authorization", "").split(maxsplit=1)[:2] or [""]
-        given = token[0] if scheme.lower() == "bearer" and token else connection.headers.get("x-api-key", "")
-        # In a time that does not depend on how much of it is right.
-        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), secret):
+    def __init__(self, variable: str | None, setting: str) -> None:
+        self._secret = os.environ.get(variable, "").encode() if variable else b""
+        self.asks = bool(self._secret)
+        if variable and not self.asks:
+            raise UserError(
+                f"{setting}={variable}: this environment variable holds no key; set it, or say {setting}=null"
+            )
+
+    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        """Guard."""
+        headers = connection.headers
+        if self.asks and not self.opens(headers.get("authorization", ""), headers.get("x-api-key", "")):
             told = "an API key is wanted, as Authorization: Bearer KEY or X-API-Key: KEY"
             raise Refused(401, told, headers={"www-authenticate": "Bearer"})
 
-    # For the documentation.
-    guard.asks = bool(secret)  # type: ignore[attr-defined]
-    return guard
+    def opens(self, authorization: str, x_api_key: str) -> bool:
+        """Whether one of these headers holds the key."""
+        scheme, *token = authorization.split(maxsplit=1)[:2] or [""]
+        given = token[0] if scheme.lower() == "bearer" and token else x_api_key
+        # In a time that does not depend on how much of it is right.
+        return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._secret)
 
 
 def _covers(wanted: str, given: str) -> bool:

@@ -1,8 +1,9 @@
 """The edge of the application: what is done for every request, whether a route takes it or none does."""
 
+import os
 import re
 import time
-import uuid
+from typing import Any
 
 import structlog
 from litestar.enums import ScopeType
@@ -10,7 +11,9 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from wineexp.config import Server
 from wineexp.serving import problems
+from wineexp.serving.logs import Access
 from wineexp.serving.metrics import Metrics
+from wineexp.serving.shortcut import PATH, Shortcut
 
 log = structlog.get_logger()
 
@@ -19,6 +22,9 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 # Answered however many requests are under way: an orchestrator that gets no answer kills the process.
 ALWAYS = {"/livez", "/readyz", "/metrics", "/ping", "/v2/health/live", "/v2/health/ready"}
+
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+JSON = (b"content-type", b"application/json")
 
 # A client's own request id is kept where it can do no harm in a log.
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -32,13 +38,16 @@ class Edge:
     app : ASGI application
     settings : Server
     metrics : Metrics
+    shortcut : Shortcut
     """
 
-    def __init__(self, app: ASGIApp, settings: Server, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: Server, metrics: Metrics, shortcut: Shortcut) -> None:
         self.app = app
         self.hosts = {host.lower() for host in settings.hosts}
         self.concurrency = settings.concurrency
         self.metrics = metrics
+        self.shortcut = shortcut
+        self._access = Access()
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,68 +60,118 @@ class Edge:
     async def _http(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         headers = dict(scope["headers"])
-        request_id = _request_id(headers.get(b"x-request-id", b""))
-        scope.setdefault("state", {})["request_id"] = request_id
-        # Its body is left out by uvicorn, which looks at the method of its own scope.
-        inner = scope.copy()
-        if scope["method"] == "HEAD":
-            inner["method"] = "GET"
-        status = 0
-
-        async def told(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-            await send(message)
-
+        given = headers.get(b"x-request-id")
+        request_id = given.decode() if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        request = _Request(scope, request_id, send)
         self._under_way += 1
         self.metrics.in_flight.inc()
         try:
             if refusal := self._refusal(scope, headers.get(b"host", b"")):
-                await _answer(told, request_id, *refusal)
+                await _answer(request.send, request_id, *refusal)
+            elif self.shortcut.fits(scope, headers):
+                await self._short(request, receive)
             else:
-                await self.app(inner, receive, told)
+                await self.app(request.inner(), receive, request.send)
         except Exception as error:
             log.error("failed", request_id=request_id, exc_info=error)
-            if status == 0:
-                await _answer(told, request_id, 500, f"the server failed; its log tells more under {request_id}")
+            if request.status == 0:
+                told = f"the server failed; its log tells more under {request_id}"
+                await _answer(request.send, request_id, 500, told)
         finally:
             self._under_way -= 1
             self.metrics.in_flight.dec()
-            self._note(inner, scope["method"], status, time.perf_counter() - began, request_id)
+            self._note(request, time.perf_counter() - began)
+
+    async def _short(self, request: "_Request", receive: Receive) -> None:
+        """Answer in short, or hand over what was received."""
+        message = await receive()
+        body = None
+        if message["type"] == "http.request" and not message.get("more_body"):
+            body = self.shortcut.answer(message["body"], request.id)
+        if body is not None:
+            request.route = PATH
+            await request.answer(body)
+            return
+        first: list[Message] = [message]  # type: ignore[list-item]
+
+        async def again() -> Any:
+            return first.pop() if first else await receive()
+
+        await self.app(request.inner(), again, request.send)
 
     def _refusal(self, scope: HTTPScope, host: bytes) -> tuple[int, str] | None:
         if self._under_way > self.concurrency and scope["path"] not in ALWAYS:
             return 503, f"more than {self.concurrency} requests are under way; come again in a second"
-        name = host.decode("latin-1").rsplit(":", 1)[0] if b"]" not in host else host.decode("latin-1")
-        if self.hosts and name.lower() not in self.hosts:
-            return 400, "this server does not answer under the name in the header Host"
+        if self.hosts:
+            name = host.decode("latin-1").rsplit(":", 1)[0] if b"]" not in host else host.decode("latin-1")
+            if name.lower() not in self.hosts:
+                return 400, "this server does not answer under the name in the header Host"
         return None
 
-    def _note(self, scope: HTTPScope, method: str, status: int, seconds: float, request_id: str) -> None:
-        route = str(scope.get("path_template") or "none")
-        known = method if method in METHODS else "other"
+    def _note(self, request: "_Request", seconds: float) -> None:
+        scope, route = request.scope, request.found()
+        method = scope["method"]
         # 499 as nginx has it: the client left before its answer.
-        self.metrics.requests.labels(known, route, str(status or 499)).inc()
-        self.metrics.seconds.labels(known, route).observe(seconds)
-        log.info(
-            "request",
-            request_id=request_id,
-            method=method,
-            route=route,
-            status=status or 499,
-            milliseconds=round(1000 * seconds, 3),
-            client=scope["client"][0] if scope["client"] else None,
-        )
+        status = request.status or 499
+        self.metrics.request(method if method in METHODS else "other", route, status, seconds)
+        client = scope["client"]
+        self._access.write(request.id, method, route, status, round(1000 * seconds, 3), client[0] if client else None)
 
 
-def _request_id(given: bytes) -> str:
-    return given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+class _Request:
+    """A request under way.
+
+    Parameters
+    ----------
+    scope : HTTPScope
+    id : str
+    send : Send
+
+    Attributes
+    ----------
+    status : int
+        Of its answer; 0 before.
+    route : str
+        Where the edge answers itself.
+    """
+
+    __slots__ = ("_inner", "_send", "id", "route", "scope", "status")
+
+    def __init__(self, scope: HTTPScope, request_id: str, send: Send) -> None:
+        self.scope = scope
+        self.id = request_id
+        self.status = 0
+        self.route = ""
+        self._send = send
+        self._inner: HTTPScope | None = None
+
+    def inner(self) -> HTTPScope:
+        """The scope as the application sees it."""
+        self.scope.setdefault("state", {})["request_id"] = self.id
+        # The body of an answer to HEAD is left out by uvicorn, which looks at the method of its own scope.
+        self._inner = self.scope.copy()
+        if self.scope["method"] == "HEAD":
+            self._inner["method"] = "GET"
+        return self._inner
+
+    def found(self) -> str:
+        """The template of its route."""
+        return self.route or str((self._inner and self._inner.get("path_template")) or "none")
+
+    async def send(self, message: Message) -> None:
+        """Send what the application says, with the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], (b"x-request-id", self.id.encode()), NOSNIFF]
+        await self._send(message)
+
+    async def answer(self, body: bytes) -> None:
+        """Send a JSON text."""
+        self.status = 200
+        length = b"%d" % len(body)
+        headers = [JSON, (b"content-length", length), (b"x-request-id", self.id.encode()), NOSNIFF]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def _answer(send: Send, request_id: str, status: int, detail: str) -> None:

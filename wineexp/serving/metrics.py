@@ -1,11 +1,13 @@
 """Figures of a running server, as Prometheus reads them; every label has few values."""
 
 import os
+from collections import Counter as Counts
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from wineexp.serving.served import Served
+from wineexp.serving.served import Answer, Served
 
 # Seconds: a row takes milliseconds, a large batch seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -21,6 +23,9 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         own = CollectorRegistry()
         self._own = own
+        # What labels lead to is looked up once: that costs more than counting.
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._classes: dict[str, Counter] = {}
         self.requests = Counter("wineexp_requests", "Requests answered", ["method", "route", "status"], registry=own)
         self.seconds = Histogram(
             "wineexp_request_duration_seconds",
@@ -49,6 +54,28 @@ class Metrics:
         self.registry_up = Gauge(
             "wineexp_registry_up", "Whether the last poll reached it", registry=own, multiprocess_mode="livemin"
         )
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        counter, histogram = self._children.get((method, route, status)) or self._child(method, route, status)
+        counter.inc()
+        histogram.observe(seconds)
+
+    def _child(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        found = self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
+        self._children[method, route, status] = found
+        return found
+
+    def answered(self, answers: Sequence[Answer]) -> None:
+        """Count answers by class, and the rows that went beyond the training range."""
+        counts = Counts([each.label for each in answers]) if len(answers) > 1 else {answers[0].label: 1}
+        for label, count in counts.items():
+            counter = self._classes.get(label)
+            if counter is None:
+                counter = self._classes[label] = self.predictions.labels(label)
+            counter.inc(count)
+        if outside := sum([bool(each.outside) for each in answers]):
+            self.outside.inc(outside)
 
     def serving(self, served: Served, before: Served | None) -> None:
         """Tell which version answers, and which did before."""

@@ -91,6 +91,11 @@ class Reader:
         self._decoder = msgspec.json.Decoder(self.type | list[self.type])  # type: ignore[name-defined]
         pick = attrgetter(*attributes)
         self._pick = pick if len(attributes) > 1 else lambda row: (pick(row),)
+        self._ranges = [
+            (place, feature.name, feature.minimum, feature.maximum)
+            for place, feature in enumerate(schema.features)
+            if isinstance(feature, Number)
+        ]
 
     def json(self, body: bytes) -> list[Row]:
         """The rows of a JSON text: an object, or an array of them.
@@ -144,11 +149,7 @@ class Reader:
 
     def outside(self, row: Row) -> list[str]:
         """Names of the features whose value in a row is beyond what the training rows had."""
-        return [
-            feature.name
-            for feature, value in zip(self.schema.features, row, strict=True)
-            if isinstance(feature, Number) and not feature.minimum <= value <= feature.maximum  # type: ignore[operator]
-        ]
+        return [name for place, name, low, high in self._ranges if not low <= row[place] <= high]  # type: ignore[operator]
 
     def _row_faults(self, value: Any, row: int, pointer: str) -> Iterator[Fault]:
         if not isinstance(value, dict):

@@ -66,6 +66,7 @@ class Protocol(HttpToolsProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _unsent = 0
+    _partial = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a first request."""
@@ -78,19 +79,19 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Expect the rest of a request whose first bytes are here."""
-        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
-            self._arm()
+        """Expect the rest of a request whose first bytes are here; most are here whole, and start no clock."""
         super().data_received(data)
+        if self._partial and self._deadline is None:
+            self._arm()
 
     def on_message_begin(self) -> None:
-        """Expect the rest of a request that another one's answer is still awaited before."""
-        if self._deadline is None:
-            self._arm()
+        """The first bytes of a request are here."""
+        self._partial = True
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
         """The request is here."""
+        self._partial = False
         self._disarm()
         super().on_message_complete()
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 import msgspec
+import numpy as np
 import structlog
 from litestar import Litestar
 
@@ -57,6 +58,8 @@ class Watch:
         self.unreachable: str | None = None
         self._state = State()
         self._turn = asyncio.Lock()
+        # Here and in all that starts from here: what is no number is found at the end, and refused.
+        np.seterr(all="ignore")
         self._unfit: tuple[int, str, str] | None = None
         uri = address.resolved(settings.tracking.uri or "")
         self._cache = Cache(link.cache, uri, settings.registry.name, settings.serve.alias)
