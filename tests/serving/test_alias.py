@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import run
 from tests.serving.conftest import Server, Store, copied, promote, serving
 from tests.serving.test_predictions import problem
+from wineexp.compiled import form
 
 
 @pytest.fixture
@@ -86,6 +87,16 @@ def damage(store: Store, what: str) -> str:
         text = (files / "MLmodel").read_text()
         (files / "MLmodel").write_text(text.replace('"name": "ash"', '"name": "cinders"'))
         told = "its signature"
+    elif what == "compiled":
+        plan, arrays = form.unpack((extra / form.NAME).read_bytes())
+        arrays["step0.fill"] = arrays["step0.fill"][1:]
+        (extra / form.NAME).write_bytes(form.write(plan, arrays))
+        told = "step0.fill of its compiled form"
+    elif what == "otherwise":
+        plan, arrays = form.unpack((extra / form.NAME).read_bytes())
+        arrays["model.offset"][0] += 1e-3
+        (extra / form.NAME).write_bytes(form.write(plan, arrays))
+        told = "its probabilities on its golden rows are off"
     elif what == "no schema":
         (extra / "schema.json").unlink()
         told = "has no schema.json"
@@ -112,6 +123,7 @@ def test_a_version_that_fails_a_check_is_refused_and_the_old_one_answers(own: St
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
         before = server.post("/predict", row).json()["answers"]
         kinds = ["bytes", "added", "golden", "schema", "signature", "no schema", "model", "seal"]
+        kinds += ["compiled", "otherwise"]
         for count, what in enumerate(kinds, 1):
             told = damage(own, what)
             own.point(1)

@@ -1,9 +1,11 @@
 """Processes and sockets: uvicorn, with the time limits on clients that it lacks."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
+import sys
 from functools import partial
 
 import structlog
@@ -36,6 +38,8 @@ def run(settings: Serve) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     # As where models are trained: the last bits depend on how many threads share a computation.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # Seconds that a large request may keep the event loop waiting for its turn.
+    sys.setswitchinterval(0.001)
     listener = _listen(settings.serve.host, settings.serve.port)
     with Companion(settings) as companion:
         from wineexp.serving.app import build
@@ -138,6 +142,9 @@ class Protocol(HttpToolsProtocol):
 
 def _serve(settings: Serve, app: ASGIApp, listener: socket.socket) -> None:
     server = settings.serve
+    # What is there now stays: looked through at each collection, it would hold up the request that comes in between.
+    gc.collect()
+    gc.freeze()
     config = uvicorn.Config(
         app,
         http=Protocol,

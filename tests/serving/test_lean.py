@@ -1,0 +1,185 @@
+"""What answers is lean: a compiled version in a process without the libraries that made it, beside a companion."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.serving.conftest import Server, Store, copied, promote, serving
+from tests.serving.test_predictions import problem
+
+HEAVY = re.compile(r"/(pandas|sklearn|scikit_learn\.libs|xgboost|mlflow|skops|scipy|matplotlib|sqlalchemy|pyarrow)/")
+
+
+def loaded(pid: int) -> set[str]:
+    """Libraries in a process's memory that a lean one goes without."""
+    return set(HEAVY.findall(Path(f"/proc/{pid}/maps").read_text()))
+
+
+def resident(pid: int) -> float:
+    """Megabytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def companion(server: Server) -> int:
+    """Its process id: the only child of the server."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    (found,) = [int(pid) for pid in children]
+    return found
+
+
+@pytest.fixture(scope="module")
+def served(store: Store) -> Any:
+    """A server that has answered every kind of question, from a cache that was there."""
+    with serving(store):
+        pass
+    with serving(store) as server:
+        row = server.get("/model").json()["schema"]["samples"][0]["row"]
+        for path, body in {
+            "/predict": [row] * 200,
+            "/explain": row,
+            "/invocations": {"dataframe_records": [row]},
+        }.items():
+            assert server.post(path, body).status_code == 200
+        for path in ("/", "/model", "/card", "/schema", "/docs", "/metrics", "/readyz", "/v2/models/wine"):
+            assert server.get(path).status_code == 200
+        yield server
+
+
+def test_a_compiled_version_is_served_without_the_libraries_that_made_it(served: Server) -> None:
+    assert served.get("/readyz").json()["form"] == served.get("/model").json()["form"] == "compiled"
+    assert loaded(served.process.pid) == set()
+    assert resident(served.process.pid) < 100
+    # That the pattern finds them where they are.
+    assert {"pandas", "sklearn", "xgboost"} <= loaded(companion(served))
+
+
+def test_what_a_server_imports_is_light() -> None:
+    code = (
+        "import sys; import wineexp.serving.app, wineexp.serving.server;"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pandas", "sklearn", "xgboost", "mlflow", "skops", "scipy", "sqlalchemy"} & set(told.stdout.split())
+
+
+def test_a_companion_that_dies_is_told_of_and_comes_back(own: Store) -> None:
+    with serving(own) as server:
+        row = server.get("/model").json()["schema"]["samples"][0]["row"]
+        before = companion(server)
+        os.kill(before, signal.SIGKILL)
+        server.until(lambda: server.get("/readyz").json()["stale"])
+        ready = server.get("/readyz").json()
+        assert ready["ready"] is True
+        assert "has ended; it is started again" in ready["registry"]
+        assert server.metric("wineexp_registry_up") == 0
+        assert server.post("/predict", row).status_code == 200
+        server.until(lambda: not server.get("/readyz").json()["stale"], 60)
+        assert companion(server) != before
+        own.point(1)
+        server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1)
+        assert server.post("/explain", row).json()["model"]["version"] == 1
+        last = companion(server)
+        assert server.stop() == 0
+        server.until(lambda: not Path(f"/proc/{last}").exists())
+
+
+def test_a_companion_does_not_outlive_a_server_that_is_killed(own: Store) -> None:
+    with serving(own) as server:
+        left = companion(server)
+        server.process.kill()
+        server.process.wait()
+        server.until(lambda: not Path(f"/proc/{left}").exists())
+
+
+def test_what_was_not_compiled_is_served_by_its_pipeline_and_says_why(own: Store) -> None:
+    promote(own.folder, "model=svm", name="other")
+    assert "model.form" in own.client.get_model_version("other", "1").tags
+    with serving(own, "registry.name=other", "serve.cache=null") as server:
+        found = server.get("/model").json()
+        assert "CalibratedClassifierCV" in found["form"]
+        assert server.get("/readyz").json()["form"] == found["form"]
+        assert server.post("/predict", found["schema"]["samples"][0]["row"]).status_code == 200
+        assert "sklearn" in loaded(server.process.pid)
+    assert not (own.folder / "outputs/serving").exists()
+
+
+@pytest.fixture
+def own(promoted: Path, tmp_path: Path) -> Store:
+    """A store that a test may break."""
+    return copied(promoted, tmp_path)
+
+
+# Each of them takes the whole way, through the framework.
+WHOLE = [
+    {"accept": "application/json, text/plain;q=0.5"},
+    {"content-type": "application/json; Charset=UTF-8"},
+    {"origin": "https://elsewhere.example"},
+]
+
+
+def test_the_short_way_answers_as_the_whole_way(server: Server, row: dict[str, float]) -> None:
+    for values in (row, {name: value * 3 for name, value in row.items()}, dict.fromkeys(row, 0)):
+        short = server.post("/predict", values, headers={"content-type": "application/json", "x-request-id": "same"})
+        assert short.status_code == 200
+        for headers in WHOLE:
+            whole = server.post(
+                "/predict", values, headers={"content-type": "application/json", "x-request-id": "same"} | headers
+            )
+            assert whole.content == short.content
+            assert dict(whole.headers) | {"date": ""} == dict(short.headers) | {"date": ""}
+    assert server.post("/predict", [row], headers={"x-request-id": "same", "content-type": "application/json"}).content
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"{}", b'{"a": 1}', b"[]", b"null", b"\xff", b"{" * 3000])
+def test_what_is_refused_is_refused_alike(server: Server, body: bytes) -> None:
+    headers = {"content-type": "application/json", "x-request-id": "same"}
+    short = server.post("/predict", body, headers=headers)
+    whole = server.post("/predict", body, headers=headers | WHOLE[0])
+    assert short.content == whole.content
+    assert problem(short, whole.status_code)["detail"]
+
+
+def test_one_row_is_counted_and_logged_as_any(server: Server, row: dict[str, float]) -> None:
+    before = server.metric("wineexp_requests_total", route="/predict", status="200", method="POST")
+    seconds = server.metric("wineexp_request_duration_seconds_count", route="/predict")
+    rows = server.metric("wineexp_predictions_total")
+    outside = server.metric("wineexp_rows_outside_total")
+    with httpx.Client(base_url=server.url) as client:
+        for number in range(20):
+            told = client.post("/predict", json=row | {"ash": 99}, headers={"x-request-id": f"counted-{number}"})
+            assert told.json()["answers"][0]["outside"] == ["ash"]
+            assert told.json()["request_id"] == told.headers["x-request-id"] == f"counted-{number}"
+    assert server.metric("wineexp_requests_total", route="/predict", status="200", method="POST") == before + 20
+    assert server.metric("wineexp_request_duration_seconds_count", route="/predict") == seconds + 20
+    assert server.metric("wineexp_predictions_total") == rows + 20
+    assert server.metric("wineexp_rows_outside_total") == outside + 20
+    lines = [line for line in server.lines() if str(line.get("request_id")).startswith("counted-")]
+    assert [line["request_id"] for line in lines] == [f"counted-{number}" for number in range(20)]
+    whole = next(line for line in server.lines() if line.get("route") == "/model")
+    assert list(lines[0]) == list(whole)
+    assert time.strptime(lines[0]["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")
+    assert lines[0]["timestamp"].endswith("Z")
+
+
+def test_a_row_may_come_in_pieces(server: Server, row: dict[str, float]) -> None:
+    body = json.dumps(row).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    parts = urlsplit(server.url)
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20) as client:
+        for piece in (head.encode()[:30], head.encode()[30:], body[:50], body[50:]):
+            client.sendall(piece)
+            time.sleep(0.05)
+        answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"answers"' in answer
