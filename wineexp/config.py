@@ -66,13 +66,15 @@ class Explore:
 
 @dataclass
 class Promote:
-    """Frame of conf/promote.yaml. One of the first five says what to do."""
+    """Frame of conf/promote.yaml. One of the first six says what to do."""
 
     run: str | None = None
     study: str | None = None
     best_of: str | None = None
     rollback: bool = False
     history: bool = False
+    export: str | None = None
+    told: str | None = None
     alias: str = MISSING
     allow: list[str] = field(default_factory=list)
     reason: str | None = None
@@ -129,6 +131,7 @@ class Server:
     workers: int = MISSING
     poll_seconds: float = MISSING
     cache: str | None = MISSING
+    export: str | None = MISSING
     rows: int = MISSING
     body_bytes: int = MISSING
     concurrency: int = MISSING

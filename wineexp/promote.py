@@ -1,4 +1,4 @@
-"""Promote what a run found, undo it, or tell what was decided: `python -m wineexp.promote run=ID alias=champion`."""
+"""Promote what a run found, undo it, tell what was decided, or export it: `python -m wineexp.promote run=ID`."""
 
 import logging
 import re
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DOES = ("run", "study", "best_of", "rollback", "history")
+DOES = ("run", "study", "best_of", "rollback", "history", "export")
 # Names that MLflow takes, and that cannot be taken for a version's number. `previous-` has to fit in front of it.
 LONGEST = 200
 ALIAS = rf"(?!(?i:latest|v\d+)$)[A-Za-z][A-Za-z0-9_-]{{0,{LONGEST - 1}}}"
@@ -28,7 +28,7 @@ WAIVABLE = ("data", "dirty")
 
 @program(Promote)
 def main(cfg: DictConfig) -> None:
-    """Find what is to be promoted, put it through the gate; or go back; or show the history."""
+    """Find what is to be promoted, put it through the gate; or go back; or show the history; or export a version."""
     check(cfg)
     # All that is needed in the end, before anything is trained.
     gate = build(OmegaConf.masked_copy(cfg, ["gate", "split", "baseline", "seed"]))["gate"]
@@ -44,6 +44,12 @@ def main(cfg: DictConfig) -> None:
         elif cfg.rollback:
             version = promotion.roll_back(registry, cfg.alias, cfg.reason)
             log.info("%s names version %d of %s again.", cfg.alias, version.number, registry.name)
+        elif cfg.export:
+            from wineexp.serving import exporter
+
+            kept = exporter.write(registry, cfg.alias, Path(cfg.export), cfg.told).kept
+            log.info("version %d of %s, which %s names, is in %s.", kept.number, kept.name, cfg.alias, cfg.export)
+            log.info("Serve it: python -m wineexp.serve serve.export=%s", cfg.export)
         else:
             runs = Runs(cfg.tracking.uri, cfg.registry.name)
             folder, choices = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().runtime.choices

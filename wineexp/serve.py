@@ -12,8 +12,11 @@ def main(cfg: DictConfig) -> None:
     """Check the settings, then serve until told to stop."""
     settings = OmegaConf.to_object(cfg)
     assert isinstance(settings, Serve)  # noqa: S101  for mypy: the frame is what composes it
-    if settings.tracking.uri is None:
-        raise UserError("tracking=off: a server needs the store that holds its versions; choose local or server")
+    if settings.tracking.uri is None and settings.serve.export is None:
+        raise UserError(
+            "tracking=off: a server needs the store that holds its versions, or a version that was exported; choose "
+            "tracking=local or server, or say serve.export=FOLDER"
+        )
     check(settings.serve)
 
     from wineexp.serving import server

@@ -36,6 +36,24 @@ class Prediction(msgspec.Struct, frozen=True):
     answers: list[Answer]
 
 
+class Source(msgspec.Struct, frozen=True):
+    """Where the version was taken from.
+
+    Attributes
+    ----------
+    kind : str
+        `registry`, whose alias is followed, or `export`, which is served until the server stops.
+    exported : str or None
+        When; UTC, ISO 8601.
+    told : str or None
+        What whoever exported it wanted to be said.
+    """
+
+    kind: str
+    exported: str | None = None
+    told: str | None = None
+
+
 class Model(msgspec.Struct, frozen=True):
     """Everything that is known of the version that answers."""
 
@@ -44,6 +62,7 @@ class Model(msgspec.Struct, frozen=True):
     loaded: str
     stale: bool
     golden_gap: float
+    source: Source
     form: str
     run_name: str
     params: dict[str, str]
@@ -72,7 +91,7 @@ class Ready(msgspec.Struct, frozen=True):
     stale : bool
         Whether the registry cannot be asked, so that the alias may name another version by now.
     registry : str
-        `reachable`, or since when it is not and why.
+        `reachable`, or since when it is not and why; `none` where an export is served.
     refused : Refusal or None
         The version that the alias names and that failed a check, with the reasons.
     workers : list of int
@@ -129,6 +148,7 @@ async def model(served: Served, watch: Watch) -> Model:
         loaded=served.since,
         stale=watch.unreachable is not None,
         golden_gap=served.gap,
+        source=_source(watch),
         form=served.form,
         run_name=kept.run_name,
         params=kept.params,
@@ -137,6 +157,11 @@ async def model(served: Served, watch: Watch) -> Model:
         model_schema=served.schema,
         card=served.card,
     )
+
+
+def _source(watch: Watch) -> Source:
+    exported = watch.exported
+    return Source("export", exported.when, exported.told) if exported else Source("registry")
 
 
 @get("/livez")
@@ -158,7 +183,7 @@ def _ready(served: Served, watch: Watch, settings: Serve) -> Ready:
         loaded=served.since,
         form=served.form,
         stale=watch.unreachable is not None,
-        registry=watch.unreachable or "reachable",
+        registry=watch.unreachable or ("none" if watch.exported else "reachable"),
         refused=watch.refusal,
         workers=workers.alive() or [os.getpid()],
         workers_wanted=settings.serve.workers,

@@ -15,7 +15,7 @@ from wineexp.config import Serve
 from wineexp.errors import UserError
 from wineexp.registry import DIGEST, FORM, Registry, UnavailableError, Version
 from wineexp.runs import Runs
-from wineexp.serving import pipeline
+from wineexp.serving import export, pipeline
 from wineexp.serving.cache import Cache, Kept
 from wineexp.serving.link import Refusal, State
 from wineexp.serving.served import Served, load
@@ -79,6 +79,9 @@ class Lookout:
     def look(self) -> State:
         """Ask the registry once; a version that passes every check is kept, and told of."""
         with self._looking:
+            if (folder := export.chosen(self.settings)) is not None:
+                self._exported(folder)
+                return self.state
             try:
                 version = self._ask().find(self.settings.serve.alias)
             except Exception as error:
@@ -87,6 +90,13 @@ class Lookout:
             else:
                 self._found(version)
             return self.state
+
+    def _exported(self, folder: Path) -> None:
+        """Verify an export, once, which stays what is served."""
+        if self.verified is None:
+            found, files = export.read(folder)
+            self.verified = self._checked(files, found.kept)
+            self._say()
 
     def _found(self, version: Version | None) -> None:
         if version is None:
@@ -134,21 +144,7 @@ class Lookout:
         scratch = cache.scratch()
         try:
             files = registry.fetch(version, scratch)
-            record = Runs(registry.uri, version.name).one(version.run_id)
-            kept = Kept(
-                uri=registry.uri,
-                name=version.name,
-                number=version.number,
-                run_id=version.run_id,
-                digest=version.tags.get(DIGEST, ""),
-                files=version.files,
-                aliases=list(version.aliases),
-                form=version.tags.get(FORM, "it was registered without a compiled form"),
-                run_name=record.name,
-                params=record.params,
-                metrics=record.metrics,
-                tags=record.tags,
-            )
+            kept = described(registry, version)
             verified = self._checked(files, kept)
             return Verified(cache.keep(files, kept), verified.served, verified.model, verified.golden)
         finally:
@@ -218,6 +214,25 @@ class Lookout:
             if new != self.state or not new.serial:
                 self.state = State(**(told | {"serial": self.state.serial + 1}))
                 self._changed.notify_all()
+
+
+def described(registry: Registry, version: Version) -> Kept:
+    """What the registry says of a version and its run."""
+    record = Runs(registry.uri, version.name).one(version.run_id)
+    return Kept(
+        uri=registry.uri,
+        name=version.name,
+        number=version.number,
+        run_id=version.run_id,
+        digest=version.tags.get(DIGEST, ""),
+        files=version.files,
+        aliases=list(version.aliases),
+        form=version.tags.get(FORM, "it was registered without a compiled form"),
+        run_name=record.name,
+        params=record.params,
+        metrics=record.metrics,
+        tags=record.tags,
+    )
 
 
 def _identity(version: Version) -> tuple[int, str, str]:

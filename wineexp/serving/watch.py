@@ -15,7 +15,9 @@ from litestar import Litestar
 from wineexp import address
 from wineexp.config import Serve
 from wineexp.errors import UserError
+from wineexp.serving import export
 from wineexp.serving.cache import Cache, Kept
+from wineexp.serving.export import Export
 from wineexp.serving.link import Link, Question, Refusal, State, Told, line
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.served import Served, load
@@ -46,6 +48,8 @@ class Watch:
         Of the version that the alias names now.
     unreachable : str or None
         Since when, and why, the registry cannot be asked.
+    exported : Export or None
+        What is served instead of an alias, for good.
     """
 
     served: Served
@@ -56,6 +60,7 @@ class Watch:
         self.link = link
         self.refusal: Refusal | None = None
         self.unreachable: str | None = None
+        self.exported: Export | None = None
         self._state = State()
         self._turn = asyncio.Lock()
         # Here and in all that starts from here: what is no number is found at the end, and refused.
@@ -67,11 +72,20 @@ class Watch:
     def start(self) -> None:
         """Load the last version that was verified; where there is none, what the companion verifies.
 
+        Where an export is to be served, that and nothing else.
+
         Raises
         ------
         UserError
-            There is no such alias or its version fails a check; or neither the registry nor a cache is there.
+            There is no such alias or its version fails a check; or neither the registry nor a cache is there; or the
+            export is not whole.
         """
+        if (folder := export.chosen(self.settings)) is not None:
+            self.exported, files = export.read(folder)
+            # No registry is wanted, so none is missed.
+            self.metrics.registry_up.set(float("nan"))
+            self._serve(load(files, self.exported.kept, self.exported.alias, most=self.settings.serve.rows))
+            return
         kept = self._cache.find()
         if kept is not None:
             try:
@@ -202,7 +216,8 @@ class Watch:
         if self.unreachable is not None:
             log.info("registry reachable")
         self.unreachable = None
-        self.metrics.registry_up.set(1)
+        if self.exported is None:
+            self.metrics.registry_up.set(1)
 
     def _refused(self, state: State) -> None:
         refusal = state.refusal

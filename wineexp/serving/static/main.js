@@ -86,14 +86,18 @@ function showSamples() {
   );
 }
 
+/** Of an export, that it is one, and what its maker wanted to be said. */
+const origin = (source) => source.kind !== "export" ? ""
+  : ` ${source.told ?? ""} Exported on ${source.exported.slice(0, 10)}; this server follows no registry.`;
+
 function showServed(before) {
-  const { model, schema, params, metrics } = served;
+  const { model, schema, params, metrics, source } = served;
   document.title = `${schema.target} · ${model.name} ${model.version}`;
   find("title").replaceChildren(element("span", {}, schema.target), `, as version ${model.version} sees it`);
   const metric = metrics[`holdout/${schema.metric}`];
   const figure = metric === undefined ? "" : `; ${schema.metric.replaceAll("_", " ")} ${metric.toFixed(3)} on wines that it had not seen`;
   const made = `${params.model ?? "a model"} on ${params.feature ?? "its"} features of ${schema.data} data`;
-  find("lineage").textContent = `The ${model.alias} of ${model.name}: ${made}${figure}.`;
+  find("lineage").textContent = `The ${model.alias} of ${model.name}: ${made}${figure}.${origin(source)}`;
   find("run").replaceChildren("run ", element("code", {}, model.run_id));
   const values = before ? before.values : {};
   form = new Form(find("form"), schema, changed);

@@ -1,0 +1,116 @@
+# The server as an image; its stage `trainer` is the programs that train and promote. README.md, "A container".
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+# A folder in the build's context that `python -m wineexp.promote export=FOLDER` wrote; without, a model is trained here.
+ARG EXPORT=
+
+# pip's settings, an index say, and a CA bundle come as secrets, which no layer keeps: --secret id=pip_conf,src=FILE.
+FROM ${BASE_IMAGE} AS python
+ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/srv/wineexp \
+    PATH=/srv/python/bin:$PATH
+RUN python3 -m venv /srv/python
+WORKDIR /srv/wineexp
+
+FROM python AS libraries
+COPY requirements-serve.txt .
+# The tests of libraries are a sixth of their size.
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca_bundle,target=/etc/ssl/certs/ca-certificates.crt \
+    --mount=type=cache,target=/root/.cache/pip \
+    pip install --quiet --no-compile --no-deps --require-hashes -r requirements-serve.txt && \
+    pip uninstall --quiet --yes pip setuptools && \
+    find /srv/python -type d -name tests -prune -exec rm -r {} + && \
+    rm requirements-serve.txt
+
+FROM python AS programs
+COPY requirements.txt .
+# NVIDIA's library is for several GPUs at once, and a third of the size.
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca_bundle,target=/etc/ssl/certs/ca-certificates.crt \
+    --mount=type=cache,target=/root/.cache/pip \
+    awk '/^[^ ]/ {kept = !/^nvidia-/} kept' requirements.txt > /tmp/lean.txt && \
+    pip install --quiet --no-compile --no-deps --require-hashes -r /tmp/lean.txt
+COPY conf conf
+COPY hydra_plugins hydra_plugins
+COPY data data
+COPY wineexp wineexp
+# The data that scikit-learn carries, where a read-only container finds them.
+RUN python -c "from wineexp import data; data.cultivar('data/raw/wine.data.dvc')"
+
+FROM programs AS trainer
+RUN chmod -R a+rX /srv && \
+    python -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv
+ENV HOME=/tmp
+WORKDIR /var/lib/wineexp
+RUN chown 65532:65532 .
+USER 65532:65532
+VOLUME /var/lib/wineexp
+ENTRYPOINT ["python", "-m"]
+CMD ["wineexp.train"]
+
+FROM programs AS trained
+WORKDIR /tmp/trained
+RUN python -m wineexp.train model=logreg tracking.uri=sqlite:////tmp/trained/mlflow.db && \
+    python -m wineexp.promote best_of=cultivar-cultivar allow=[dirty] tracking.uri=sqlite:////tmp/trained/mlflow.db && \
+    python -m wineexp.promote export=/tmp/trained/export tracking.uri=sqlite:////tmp/trained/mlflow.db \
+        "told='It was trained when this image was built, on the wines that scikit-learn carries.'"
+
+FROM scratch AS model
+COPY --from=trained /tmp/trained/export /
+
+FROM scratch AS model-exported
+ARG EXPORT
+COPY ${EXPORT} /
+
+FROM model${EXPORT:+-exported} AS chosen
+
+FROM libraries AS server
+COPY conf conf
+COPY wineexp wineexp
+COPY --from=chosen / model
+RUN chmod -R a+rX /srv && \
+    python -c "from pathlib import Path; from wineexp.serving import export; export.read(Path('model'))" && \
+    python -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv
+
+# What the base image has and a server does not need: pip, caches, manuals.
+FROM python AS system
+RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"; \
+    find /usr/lib/python3* /usr/local/lib/python3* -type d \
+        \( -name site-packages -o -name ensurepip -o -name lib2to3 -o -name idlelib -o -name test \) -prune -exec rm -r {} +; \
+    rm -rf /srv/* /root/.cache /tmp/* /usr/local/bin/pip* /usr/share/python-wheels /usr/share/doc /usr/share/man /usr/share/info \
+        /usr/share/locale /var/cache/* /var/lib/apt/lists/* /var/log/*; \
+    echo 'wineexp:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd; \
+    echo 'wineexp:x:65532:' >> /etc/group; \
+    install -d -o 65532 -g 65532 /var/cache/wineexp
+
+# From nothing, so that what was removed is not there below.
+FROM scratch
+ARG BASE_IMAGE
+ARG REVISION=unknown
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="wineexp" \
+      org.opencontainers.image.description="Answers with a registered model of wine, over HTTP" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}"
+COPY --from=system / /
+COPY --from=server /srv /srv
+ENV PATH=/srv/python/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONPATH=/srv/wineexp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    LANG=C.UTF-8 \
+    TMPDIR=/var/cache/wineexp \
+    DO_NOT_TRACK=1 \
+    MLFLOW_DISABLE_TELEMETRY=true
+WORKDIR /srv/wineexp
+USER 65532:65532
+EXPOSE 8000
+# Writable where the rest is read-only: versions from a registry are kept here.
+VOLUME /var/cache/wineexp
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=2 \
+    CMD ["python", "-S", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=3)"]
+ENTRYPOINT ["python", "-m", "wineexp.serve", "serve.host=0.0.0.0", "serve.port=8000", "serve.cache=/var/cache/wineexp", "serve.export=/srv/wineexp/model"]
