@@ -7,8 +7,10 @@ ARG EXPORT=
 FROM ${BASE_IMAGE} AS python
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/srv/wineexp \
+    GIT_PYTHON_REFRESH=quiet \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    DO_NOT_TRACK=1 \
     PATH=/srv/python/bin:$PATH
 RUN python3 -m venv /srv/python
 WORKDIR /srv/wineexp
@@ -22,6 +24,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     pip install --quiet --no-compile --no-deps --require-hashes -r requirements-serve.txt && \
     pip uninstall --quiet --yes pip setuptools && \
     find /srv/python -type d -name tests -prune -exec rm -r {} + && \
+    python -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv && \
     rm requirements-serve.txt
 
 FROM python AS programs
@@ -40,11 +43,9 @@ COPY wineexp wineexp
 RUN python -c "from wineexp import data; data.cultivar('data/raw/wine.data.dvc')"
 
 FROM programs AS trainer
-RUN chmod -R a+rX /srv && \
-    python -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv
-ENV HOME=/tmp
+ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/lib/wineexp
-RUN chown 65532:65532 .
+RUN chmod -R a+rX /srv/wineexp && chown 65532:65532 .
 USER 65532:65532
 VOLUME /var/lib/wineexp
 ENTRYPOINT ["python", "-m"]
@@ -66,13 +67,21 @@ COPY ${EXPORT} /
 
 FROM model${EXPORT:+-exported} AS chosen
 
+# Trees are walked in C where there is a compiler to be had, else in numpy, with the same bits.
+FROM libraries AS kernel
+RUN command -v cc > /dev/null || { apt-get -qq update && apt-get -qq install --no-install-recommends gcc libc6-dev; } \
+    > /dev/null || echo "no compiler can be had: trees will be walked in numpy"
+COPY wineexp wineexp
+RUN python -m wineexp.compiled.kernel; mkdir -p wineexp/compiled/build
+
 FROM libraries AS server
 COPY conf conf
 COPY wineexp wineexp
+COPY --from=kernel /srv/wineexp/wineexp/compiled/build wineexp/compiled/build
 COPY --from=chosen / model
-RUN chmod -R a+rX /srv && \
+RUN chmod -R a+rX . && \
     python -c "from pathlib import Path; from wineexp.serving import export; export.read(Path('model'))" && \
-    python -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv
+    python -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv/wineexp
 
 # What the base image has and a server does not need: pip, caches, manuals.
 FROM python AS system
@@ -103,8 +112,9 @@ ENV PATH=/srv/python/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     LANG=C.UTF-8 \
     TMPDIR=/var/cache/wineexp \
-    DO_NOT_TRACK=1 \
-    MLFLOW_DISABLE_TELEMETRY=true
+    GIT_PYTHON_REFRESH=quiet \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    DO_NOT_TRACK=1
 WORKDIR /srv/wineexp
 USER 65532:65532
 EXPOSE 8000

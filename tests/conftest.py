@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -82,9 +84,23 @@ def choices(group: str) -> list[str]:
     return found
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[str]:
-    """The URL of a database of its own, on a free port, gone afterwards."""
+    """The URL of a database of its own."""
+    with database(tmp_path) as url:
+        yield url
+
+
+@contextmanager
+def database(folder: Path) -> Iterator[str]:
+    """The URL of a PostgreSQL database on a free port, gone afterwards; its log is in the folder."""
     missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"{' and '.join(missing)} not found")
@@ -92,18 +108,15 @@ def postgres(tmp_path: Path) -> Iterator[str]:
         pytest.skip("the package psycopg is not installed")
     # PostgreSQL refuses to run as root.
     as_nobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if os.getuid() == 0 else []
-    home = Path("/tmp") / f"postgres-{os.getpid()}"  # nobody cannot enter pytest's folders
-    home.mkdir()
+    home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))  # nobody cannot enter pytest's folders
     if as_nobody:
         shutil.chown(home, "nobody")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     where = ["-D", str(home / "data")]
     subprocess.run([*as_nobody, "initdb", *where, "-U", "tester", "-A", "trust", "--no-sync"], check=True,
                    stdout=subprocess.DEVNULL)  # fmt: skip
     options = ["-p", str(port), "-k", str(home), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-    with (tmp_path / "postgres.log").open("w") as log:
+    with (folder / "postgres.log").open("w") as log:
         server = subprocess.Popen([*as_nobody, "postgres", *where, *options], stdout=log, stderr=log)
         try:
             until = time.monotonic() + 30

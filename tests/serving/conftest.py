@@ -109,13 +109,13 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shared
 
 
-def promote(folder: Path, *overrides: str, name: str = "wine") -> None:
+def promote(folder: Path, *overrides: str, name: str = "wine", **more: str) -> None:
     """Train, and make the run a version."""
-    trained = run(folder, "train", "split.n_splits=3", *overrides)
+    trained = run(folder, "train", "split.n_splits=3", *overrides, **more)
     assert trained.returncode == 0, trained.stderr
     match = re.search(r"Recorded as run (\w+)", trained.stdout)
     assert match
-    done = run(folder, "promote", f"run={match[1]}", f"registry.name={name}", *ANY)
+    done = run(folder, "promote", f"run={match[1]}", f"registry.name={name}", *ANY, **more)
     assert done.returncode == 0, done.stderr
 
 

@@ -32,7 +32,8 @@ def write(registry: Registry, alias: str, folder: Path, told: str | None) -> Exp
         fetched.mkdir(parents=True)
         registry.fetch(version, fetched).rename(half / export.FILES)
         shutil.rmtree(fetched, ignore_errors=True)
-        kept = lookout.described(registry, version)
+        # Its address may hold a password.
+        kept = msgspec.structs.replace(lookout.described(registry, version), uri="")
         written = Export(kept, alias, datetime.now(UTC).isoformat(timespec="seconds"), told)
         note = msgspec.json.encode(written)
         sealed = Sealed(hashlib.sha256(note).hexdigest(), msgspec.Raw(note))

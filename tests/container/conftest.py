@@ -1,0 +1,303 @@
+"""The image, built by Docker from the Dockerfile on a base image made here, and containers of it.
+
+Needs no image registry: where no Docker answers, root starts a daemon of the session's own, gone afterwards.
+"""
+
+import configparser
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from tests.conftest import database, environment, free_port
+from tests.serving.conftest import Server, promote
+from wineexp.pin import ROOT
+
+CA = Path("/etc/ssl/certs/ca-certificates.crt")
+BASE, SUITE = "wineexp-base", "bookworm"
+
+# As the README says to run it: nothing can be written, nothing is permitted.
+LOCKED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+
+
+@dataclass
+class Docker:
+    """The command line of a daemon that answers."""
+
+    program: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, *arguments: str, check: bool = True, **more: Any) -> str:
+        done = subprocess.run(
+            [self.program, *arguments],
+            env=os.environ | {"DOCKER_BUILDKIT": "1"} | self.environment,
+            text=True,
+            check=False,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more,
+        )
+        assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout.strip()
+
+    def inspect(self, name: str, what: str) -> Any:
+        return json.loads(self("inspect", "-f", f"{{{{json {what}}}}}", name))
+
+
+def program() -> str:
+    """A command line that knows BuildKit; Debian's is, where another one was put before it."""
+    for path in ("/usr/bin/docker", shutil.which("docker") or ""):
+        if path and os.access(path, os.X_OK):
+            return path
+    pytest.skip("no container is tried: there is no docker")
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    """Docker, which answers already, or is started here and stopped by whoever of the session comes last."""
+    found = Docker(program())
+    if found("info", "-f", "{{.ServerVersion}}", check=False):
+        yield found
+        return
+    if os.getuid() != 0 or shutil.which("dockerd") is None:
+        pytest.skip("no container is tried: no Docker answers, and it takes root and dockerd to start one")
+    home = shared(tmp_path_factory) / "dockerd"
+    home.mkdir(exist_ok=True)
+    found.environment = {"DOCKER_HOST": f"unix://{home}/socket"}
+    with (home / "users").open("w") as users:
+        with (home / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(users, fcntl.LOCK_SH)
+            process = None if (home / "log").exists() else started(found, home)
+        if not found("info", "-f", "{{.ServerVersion}}", check=False):
+            told = (home / "log").read_text().strip().splitlines()[-1][-300:]
+            pytest.skip(f"no container is tried: dockerd does not start here: {told}")
+        yield found
+        if process is not None:
+            # When the others are done.
+            fcntl.flock(users, fcntl.LOCK_EX)
+            process.terminate()
+            process.wait(60)
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def started(docker: Docker, home: Path) -> "subprocess.Popen[bytes]":
+    """A daemon that keeps to one folder."""
+    where = [f"--data-root={home}/data", f"--exec-root={home}/exec", f"--pidfile={home}/pid"]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["dockerd", *where, f"--host=unix://{home}/socket"], stdout=log, stderr=log, start_new_session=True
+        )
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if docker("info", "-f", "{{.ServerVersion}}", check=False):
+            break
+        time.sleep(0.5)
+    return process
+
+
+def shared(factory: pytest.TempPathFactory) -> Path:
+    """A folder of all workers of this session."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@contextmanager
+def once(factory: pytest.TempPathFactory, name: str) -> Iterator[bool]:
+    """Whether this worker is the first to do something; the others wait until it is done."""
+    with (shared(factory) / f"{name}.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock.tell() == 0
+        lock.write("done\n")
+
+
+@pytest.fixture(scope="session")
+def base(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A base image: Debian's own Python, made from the machine's mirror of Debian."""
+    with once(tmp_path_factory, "base"):
+        if docker("images", "-q", BASE):
+            return BASE
+        if shutil.which("debootstrap") is None or os.getuid() != 0:
+            pytest.skip(f"no container is tried: making {BASE} takes root and debootstrap")
+        folder = tmp_path_factory.mktemp("base")
+        done = subprocess.run(
+            ["debootstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-venv", SUITE, folder,
+             *mirror()],
+            capture_output=True,
+            text=True,
+            check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            pytest.skip(f"no container is tried: debootstrap failed: {done.stdout.strip().splitlines()[-1:]}")
+        for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+            shutil.rmtree(folder / waste)
+        tar = subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE)
+        docker("import", "-", BASE, stdin=tar.stdout)
+        assert tar.wait() == 0
+        shutil.rmtree(folder)
+    return BASE
+
+
+def mirror() -> list[str]:
+    """Where this machine takes Debian from; [] leaves it to debootstrap."""
+    lists = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
+    told = "\n".join(path.read_text() for path in lists if path.is_file())
+    found = re.findall(r"^(?:URIs:|deb(?: \[.*\])?) (http\S+/debian/?)(?:\s|$)", told, re.MULTILINE)
+    return found[:1]
+
+
+def settings(folder: Path) -> Path:
+    """This machine's settings of pip, as a file for the build: without what leads to this machine's disk."""
+    told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+    parser = configparser.ConfigParser(interpolation=None)
+    parser["global"] = {}
+    for name, value in re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", told.stdout, re.MULTILINE):
+        words = [word for word in value.split() if not word.startswith(("/", "file:"))]
+        if words and name != "config-file":
+            parser["global"][name.lower()] = " ".join(words)
+    path = folder / "pip.conf"
+    with path.open("w") as file:
+        parser.write(file)
+    return path
+
+
+def build(
+    docker: Docker, factory: pytest.TempPathFactory, name: str, base: str, *options: str, context: Path = ROOT
+) -> str:
+    """Build an image from the Dockerfile, with this machine's way to its packages as secrets."""
+    secrets = [f"id=pip_conf,src={settings(factory.mktemp('pip'))}"]
+    secrets += [f"id=ca_bundle,src={CA}"] if CA.exists() else []
+    docker(
+        *("build", "--network", "host", "--tag", name, "--build-arg", f"BASE_IMAGE={base}"),
+        *(word for secret in secrets for word in ("--secret", secret)),
+        *options,
+        str(context),
+    )
+    return name
+
+
+@pytest.fixture(scope="session")
+def image(docker: Docker, base: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image as `docker build .` makes it."""
+    with once(tmp_path_factory, "image") as first:
+        return build(docker, tmp_path_factory, "wineexp", base) if first else "wineexp"
+
+
+@dataclass
+class Container(Server):
+    """A server in a container."""
+
+    docker: Docker
+    name: str
+
+    def logs(self) -> str:
+        """What it wrote, to either stream."""
+        return self.docker("logs", self.name, stderr=subprocess.STDOUT, stdout=subprocess.PIPE)
+
+    @property
+    def health(self) -> str:
+        return str(self.docker.inspect(self.name, ".State.Health.Status"))
+
+    def exits(self) -> int:
+        return int(self.docker("wait", self.name))
+
+    def execute(self, *command: str, check: bool = True) -> str:
+        return self.docker("exec", self.name, *command, check=check)
+
+
+@contextmanager
+def contained(docker: Docker, image: str, *options: str, command: tuple[str, ...] = ()) -> Iterator[Container]:
+    """A container of an image, locked, whose port is free on this machine; gone afterwards."""
+    name = f"wineexp-{uuid.uuid4().hex[:8]}"
+    docker("run", "--detach", "--name", name, "--publish", "127.0.0.1::8000", *LOCKED, *options, image, *command)
+    try:
+        port = docker("port", name, "8000").rpartition(":")[2]
+        yield Container(None, f"http://127.0.0.1:{port}", Path(os.devnull), docker, name)  # type: ignore[arg-type]
+    finally:
+        docker("rm", "--force", "--volumes", name)
+
+
+@dataclass
+class Tracking:
+    """An MLflow server on PostgreSQL, started as compose.yaml does, as this machine and a container see it."""
+
+    here: str
+    there: str
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.here, self.here)
+
+    def options(self, address: str = "host-gateway") -> tuple[str, ...]:
+        """Of `docker run`: the address under which a container finds it, or another where nothing listens."""
+        return ("--env", f"MLFLOW_TRACKING_URI={self.there}", "--add-host", f"mlflow:{address}")
+
+
+@pytest.fixture(scope="session")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
+    """A registry without any version."""
+    folder, port = tmp_path_factory.mktemp("tracking"), free_port()
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["mlflow"]
+    # The later of two equal options is the one that holds.
+    own = [f"--port={port}", f"--allowed-hosts=mlflow:{port},127.0.0.1:{port}", f"--artifacts-destination={folder}"]
+    with database(folder) as url, (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *service["command"], *own],
+            cwd=folder,
+            env=environment(folder, **service["environment"] | {"MLFLOW_BACKEND_STORE_URI": url}),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            found = Tracking(f"http://127.0.0.1:{port}", f"http://mlflow:{port}")
+            deadline = time.monotonic() + 120
+            while not answers(f"{found.here}/health"):
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.2)
+            yield found
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def registry(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+    """The registry with two versions of wine, the second of them the champion."""
+    folder = tmp_path_factory.mktemp("training")
+    for model in ("logreg", "xgb"):
+        promote(folder, f"model={model}", MLFLOW_TRACKING_URI=tracking.here)
+    return tracking
+
+
+def listening(container: Container) -> Container:
+    """The container, once it answers."""
+    container.until(lambda: container.health == "healthy" or not running(container), 90)
+    assert running(container), container.docker("logs", container.name)
+    return container
+
+
+def running(container: Container) -> bool:
+    return bool(container.docker.inspect(container.name, ".State.Running"))

@@ -1,0 +1,200 @@
+"""The image: what is in it, and what a container of it does."""
+
+import json
+import shutil
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import mlflow
+import pandas as pd
+import pytest
+
+from tests.conftest import run
+from tests.container.conftest import Container, Docker, Tracking, build, contained, listening, running
+from wineexp.pin import ROOT
+
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def alone(docker: Docker, image: str) -> "Container":
+    """A container with nothing else."""
+    with contained(docker, image) as container:
+        assert container.health == "starting"
+        yield listening(container)
+
+
+@pytest.fixture(scope="module")
+def export(registry: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The champion as a folder."""
+    folder = tmp_path_factory.mktemp("exported")
+    done = run(folder, "promote", "export=wine", "told=From the cellar.", MLFLOW_TRACKING_URI=registry.here)
+    assert done.returncode == 0, done.stderr
+    return folder / "wine"
+
+
+def samples(container: Container) -> list[dict[str, float]]:
+    return [sample["row"] for sample in container.get("/model").json()["schema"]["samples"]]
+
+
+def probabilities(container: Container, rows: list[dict[str, float]]) -> list[list[float]]:
+    found = container.post("/predict", rows).json()
+    return [list(each["probabilities"].values()) for each in found["answers"]]
+
+
+def test_without_anything_else_it_serves_what_was_trained_at_its_build(alone: Container) -> None:
+    source = alone.get("/model").json()["source"]
+    assert source["kind"] == "export"
+    assert source["told"] == "It was trained when this image was built, on the wines that scikit-learn carries."
+    assert alone.get("/readyz").json()["registry"] == "none"
+    assert alone.get("/").status_code == 200
+    assert alone.get("/docs").status_code == 200
+    assert len(probabilities(alone, samples(alone))) == len(samples(alone))
+
+
+def test_it_holds_what_serves_and_nothing_else(alone: Container, docker: Docker, image: str, base: str) -> None:
+    assert alone.execute("id", "-u") == "65532"
+    assert alone.execute("sh", "-c", "command -v cc gcc g++ clang ld as make pip pip3 uv", check=False) == ""
+    for module in ("pip", "ensurepip", "setuptools"):
+        assert alone.execute("python", "-c", f"import importlib.util as i; print(i.find_spec('{module}'))") == "None"
+    assert (
+        alone.execute("python", "-c", "from wineexp.compiled import kernel; print(kernel.place().exists())") == "True"
+    )
+    # Nothing can be written, but where versions are kept.
+    assert alone.execute("sh", "-c", "touch /srv/x /tmp/x /x; touch /var/cache/wineexp/x && echo there") == "there"
+    assert alone.execute("sh", "-c", "cat /proc/1/status | grep CapBnd").split()[1].strip("0") == ""
+    uncompiled = (
+        "from importlib.util import cache_from_source as c; from pathlib import Path\n"
+        "print(*(p for p in Path('/srv').rglob('*.py') if not Path(c(str(p))).exists()))"
+    )
+    assert len(alone.execute("python", "-c", uncompiled).split()) < 5
+    settings = docker.inspect(image, ".Config")
+    assert {"MLFLOW_DISABLE_TELEMETRY=true", "DO_NOT_TRACK=1"} <= set(settings["Env"])
+    assert settings["Labels"]["org.opencontainers.image.title"] == "wineexp"
+    assert settings["Labels"]["org.opencontainers.image.base.name"] == base
+    assert settings["StopSignal"] == "SIGTERM"
+
+
+def test_no_layer_tells_how_pip_found_its_packages(alone: Container, docker: Docker, image: str) -> None:
+    assert alone.execute("sh", "-c", "ls /etc/pip.conf /root/.config /root/.pip 2> /dev/null", check=False) == ""
+    told = docker("history", "--no-trunc", image) + json.dumps(docker.inspect(image, "."))
+    assert "index" not in told
+    assert "BEGIN CERTIFICATE" not in told
+
+
+def test_a_version_of_the_registry_answers_with_its_own_bits_and_the_alias_is_followed(
+    docker: Docker, image: str, registry: Tracking
+) -> None:
+    with contained(docker, image, *registry.options(), command=("serve.poll_seconds=0.2",)) as container:
+        rows = samples(listening(container))
+        assert container.get("/model").json()["source"]["kind"] == "registry"
+        for number in (2, 1, 2):
+            registry.client.set_registered_model_alias("wine", "champion", str(number))
+            container.until(lambda number=number: container.get("/readyz").json()["model"]["version"] == number)
+            assert container.get("/model").json()["golden_gap"] == 0
+            mlflow.set_tracking_uri(registry.here)
+            model = mlflow.sklearn.load_model(registry.client.get_model_version("wine", str(number)).source)
+            assert probabilities(container, rows) == model.predict_proba(pd.DataFrame(rows)).tolist()
+        assert len(docker("inspect", "-f", "{{.RestartCount}}", container.name)) == 1
+
+
+def test_it_starts_while_the_registry_is_down_with_what_it_kept(
+    docker: Docker, image: str, registry: Tracking, tmp_path: Path
+) -> None:
+    volume = f"wineexp-{tmp_path.name}"
+    options = ("--volume", f"{volume}:/var/cache/wineexp")
+    try:
+        with contained(docker, image, *registry.options(), *options) as container:
+            rows = samples(listening(container))
+            before = probabilities(container, rows)
+        # Within the container, nothing listens there.
+        with contained(docker, image, *registry.options("127.0.0.1"), *options) as container:
+            ready = listening(container).get("/readyz").json()
+            assert ready["stale"]
+            assert ready["registry"].startswith("since ")
+            assert probabilities(container, rows) == before
+        with contained(docker, image, *registry.options("127.0.0.1")) as container:
+            assert container.exits() == 1
+            assert "holds no version of wine behind champion to start from" in container.logs()
+    finally:
+        docker("volume", "rm", "--force", volume)
+
+
+def test_an_export_is_served_and_baked_in_and_refused_where_it_was_changed(
+    docker: Docker, base: str, image: str, export: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    context = tmp_path / "context"
+    for name in ("conf", "data", "hydra_plugins", "wineexp"):
+        shutil.copytree(ROOT / name, context / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Dockerfile", ".dockerignore", "requirements.txt", "requirements-serve.txt"):
+        shutil.copy(ROOT / name, context)
+    shutil.copytree(export, context / "export")
+    baked = build(docker, tmp_path_factory, "wineexp-baked", base, "--build-arg", "EXPORT=export", context=context)
+    with contained(docker, baked) as container:
+        model = listening(container).get("/model").json()
+        assert model["model"]["version"] == 2
+        assert model["golden_gap"] == 0
+        assert (model["source"]["kind"], model["source"]["told"]) == ("export", "From the cellar.")
+
+    changed = tmp_path / "changed"
+    shutil.copytree(export, changed)
+    with (changed / "files" / "model.skops").open("ab") as file:
+        file.write(b"x")
+    with contained(docker, image, "--volume", f"{changed}:/srv/wineexp/model:ro") as container:
+        assert container.exits() == 1
+        assert "model.skops in the stored model has SHA-256" in container.logs()
+
+
+def test_a_server_that_hangs_is_called_unhealthy_until_it_answers_again(docker: Docker, image: str) -> None:
+    with contained(docker, image) as container:
+        listening(container)
+        docker("kill", "--signal", "STOP", container.name)
+        container.until(lambda: container.health == "unhealthy", 60)
+        docker("kill", "--signal", "CONT", container.name)
+        container.until(lambda: container.health == "healthy", 60)
+
+
+def test_sigterm_under_load_drops_nothing(docker: Docker, image: str) -> None:
+    with contained(docker, image) as container:
+        rows = samples(listening(container))
+        # Past Docker's own proxy, which takes connections that nobody answers any more.
+        address = docker.inspect(container.name, ".NetworkSettings.IPAddress")
+        ended: Counter[str] = Counter()
+        stopped = threading.Event()
+
+        def load(_: int) -> None:
+            while not stopped.is_set():
+                try:
+                    answer = httpx.post(f"http://{address}:8000/predict", json=rows * 20, timeout=60)
+                    ended[str(answer.status_code)] += 1
+                except httpx.ConnectError:
+                    ended["not taken"] += 1
+                    return
+                except httpx.TransportError as error:
+                    ended[f"dropped: {error!r}"] += 1
+                    return
+
+        with ThreadPoolExecutor(8) as pool:
+            loading = [pool.submit(load, number) for number in range(8)]
+            container.until(lambda: ended["200"] > 50)
+            docker("stop", "--time", "40", container.name)
+            stopped.set()
+            for each in loading:
+                each.result()
+        assert set(ended) <= {"200", "not taken"}, ended
+        assert container.exits() == 0
+        assert '"stopped"' in container.logs()
+
+
+def test_a_limit_of_memory_is_held_under_load(docker: Docker, image: str) -> None:
+    with contained(docker, image, "--memory", "384m", "--memory-swap", "384m") as container:
+        rows = samples(listening(container))
+        many = (rows * 10_000)[:10_000]
+        with ThreadPoolExecutor(4) as pool:
+            given = list(pool.map(lambda _: container.post("/predict", many).status_code, range(24)))
+        assert given == [200] * 24
+        assert running(container)
+        assert not docker.inspect(container.name, ".State.OOMKilled")
