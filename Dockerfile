@@ -16,14 +16,20 @@ RUN python3 -m venv /srv/python
 WORKDIR /srv/wineexp
 
 FROM python AS libraries
+# A compiler makes trees fast, and what comes with it strips symbols; without, numpy walks the trees, to the same bits.
+RUN command -v cc strip > /dev/null || { apt-get -qq update && apt-get -qq install --no-install-recommends gcc libc6-dev; } \
+    > /dev/null || echo "no compiler can be had: trees will be walked in numpy"
 COPY requirements-serve.txt .
-# The tests of libraries are a sixth of their size.
+# A third of what is installed is tests, symbols, and what the libraries bring and a server never imports.
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca_bundle,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/pip \
     pip install --quiet --no-compile --no-deps --require-hashes -r requirements-serve.txt && \
-    pip uninstall --quiet --yes pip setuptools && \
+    pip uninstall --quiet --yes \
+        cffi cryptography faker polyfactory prettytable pyasn1-modules pycparser wcwidth pip setuptools && \
     find /srv/python -type d -name tests -prune -exec rm -r {} + && \
+    find /srv/python \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.a' \) -delete && \
+    { ! command -v strip || find /srv/python -name '*.so' -not -path '*.libs/*' -exec strip --strip-unneeded {} +; } && \
     python -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv && \
     rm requirements-serve.txt
 
@@ -67,27 +73,21 @@ COPY ${EXPORT} /
 
 FROM model${EXPORT:+-exported} AS chosen
 
-# Trees are walked in C where there is a compiler to be had, else in numpy, with the same bits.
-FROM libraries AS kernel
-RUN command -v cc > /dev/null || { apt-get -qq update && apt-get -qq install --no-install-recommends gcc libc6-dev; } \
-    > /dev/null || echo "no compiler can be had: trees will be walked in numpy"
-COPY wineexp wineexp
-RUN python -m wineexp.compiled.kernel; mkdir -p wineexp/compiled/build
-
 FROM libraries AS server
 COPY conf conf
 COPY wineexp wineexp
-COPY --from=kernel /srv/wineexp/wineexp/compiled/build wineexp/compiled/build
 COPY --from=chosen / model
 RUN chmod -R a+rX . && \
+    { python -m wineexp.compiled.kernel || true; } && \
     python -c "from pathlib import Path; from wineexp.serving import export; export.read(Path('model'))" && \
     python -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv/wineexp
 
-# What the base image has and a server does not need: pip, caches, manuals.
+# What the base image has and a server does not need: packages' managers, Perl, caches, manuals.
 FROM python AS system
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"; \
     find /usr/lib/python3* /usr/local/lib/python3* -type d \
         \( -name site-packages -o -name ensurepip -o -name lib2to3 -o -name idlelib -o -name test \) -prune -exec rm -r {} +; \
+    dpkg --purge --force-all apt e2fsprogs gpgv libapt-pkg6.0 logsave perl-base > /dev/null 2>&1; \
     rm -rf /srv/* /root/.cache /tmp/* /usr/local/bin/pip* /usr/share/python-wheels /usr/share/doc /usr/share/man /usr/share/info \
         /usr/share/locale /var/cache/* /var/lib/apt/lists/* /var/log/*; \
     echo 'wineexp:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd; \

@@ -89,7 +89,8 @@ def test_a_changed_one_is_refused(store: Store, folder: Path, tmp_path: Path, wh
     assert "Traceback" not in done.stderr
 
 
-def test_what_is_there_is_not_written_over(store: Store, folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_what_is_there_is_not_written_over(store: Store) -> None:
     done = run(store.folder, "promote", "export=exported")
     assert done.returncode == 1
     assert "export=exported: it is there already" in done.stderr
