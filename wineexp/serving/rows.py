@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any, Literal
@@ -29,7 +30,7 @@ class _Beyond(float):
 class _Object(dict[str, Any]):
     """An object of JSON, with the keys that it holds more than once."""
 
-    repeated: list[str]
+    repeated: Sequence[str] = ()
 
 
 def parse(body: bytes) -> Any:
@@ -127,18 +128,15 @@ class Reader:
         Refused
             422, with all faults.
         """
-        if not values:
-            raise wrong([Fault("no rows; at least one is wanted")], 1)
-        if len(values) > self.most:
-            raise wrong([Fault(f"{len(values)} rows; at most {self.most} in one request")], 1)
-        faults = (
-            fault
-            for row, value in enumerate(values)
-            for fault in self._row_faults(value, row, "" if single else f"/{row}")
-        )
-        listed = list(islice(faults, MOST_FAULTS))
+        self.counted(len(values))
+        found = ((row, *each) for row, value in enumerate(values) for each in self._wrong(value))
+        # Of a long body that is wrong everywhere few faults are told: to find the nearest name takes long.
+        listed = [
+            _fault("" if single else f"/{row}", row, name, reason or f"no such feature; {self._nearest(str(name))}")
+            for row, name, reason in islice(found, MOST_FAULTS)
+        ]
         if listed:
-            raise wrong(listed, len(listed) + sum(1 for _ in faults))
+            raise wrong(listed, len(listed) + sum(1 for _ in found))
         return [
             tuple(
                 float(value[name]) if isinstance(feature, Number) else value[name]
@@ -147,24 +145,41 @@ class Reader:
             for value in values
         ]
 
+    def counted(self, rows: int) -> None:
+        """Hold a number of rows against what a request may hold.
+
+        Raises
+        ------
+        Refused
+            422: none, or more than that.
+        """
+        if not rows:
+            raise wrong([Fault("no rows; at least one is wanted")], 1)
+        if rows > self.most:
+            raise wrong([Fault(f"{rows} rows; at most {self.most} in one request")], 1)
+
     def outside(self, row: Row) -> list[str]:
         """Names of the features whose value in a row is beyond what the training rows had."""
         return [name for place, name, low, high in self._ranges if not low <= row[place] <= high]  # type: ignore[operator]
 
-    def _row_faults(self, value: Any, row: int, pointer: str) -> Iterator[Fault]:
+    def _wrong(self, value: Any) -> Iterator[tuple[str | None, str]]:
+        """Names in a parsed row, with what is wrong with each; nothing of one that is unknown."""
         if not isinstance(value, dict):
-            yield Fault(f"row {row}: an object of {len(self.features)} features is wanted, got {told(value)}", pointer)
+            yield None, f"an object of {len(self.features)} features is wanted, got {told(value)}"
             return
         for name in getattr(value, "repeated", ()):
-            yield _fault(pointer, row, name, "is given more than once")
+            yield name, "is given more than once"
         for name in value:
             if name not in self.features:
-                yield _fault(pointer, row, name, f"no such feature; {did_you_mean(name[:SHOWN], self.features)}")
+                yield name, ""
         for name, feature in self.features.items():
             if name not in value:
-                yield _fault(pointer, row, name, f"is missing; {_wanted(feature)} is wanted")
+                yield name, f"is missing; {_wanted(feature)} is wanted"
             elif misfit := _misfit(value[name], feature):
-                yield _fault(pointer, row, name, misfit)
+                yield name, misfit
+
+    def _nearest(self, name: str) -> str:
+        return did_you_mean(name[:SHOWN], self.features)
 
 
 def _type(feature: Number | Text) -> Any:
@@ -204,7 +219,9 @@ def told(value: Any) -> str:
     return f"the text {_shortened(json.dumps(value))}" if isinstance(value, str) else _shortened(json.dumps(value))
 
 
-def _fault(pointer: str, row: int, name: str, reason: str) -> Fault:
+def _fault(pointer: str, row: int, name: str | None, reason: str) -> Fault:
+    if name is None:
+        return Fault(f"row {row}: {reason}", pointer, row)
     safe = _shortened(name.encode("ascii", "backslashreplace").decode() if not name.isprintable() else name)
     return Fault(f"row {row}, {safe}: {reason}", f"{pointer}/{_escaped(safe)}", row, safe)
 
@@ -217,13 +234,11 @@ def _escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def _object(pairs: Iterable[tuple[str, Any]]) -> _Object:
-    pairs = list(pairs)
+def _object(pairs: list[tuple[str, Any]]) -> _Object:
     found = _Object(pairs)
-    found.repeated = []
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        found.repeated = sorted({name for name, _ in pairs if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+        counts = Counter(name for name, _ in pairs)
+        found.repeated = sorted(name for name, count in counts.items() if count > 1)
     return found
 
 
