@@ -179,6 +179,30 @@ def test_slow_clients_are_cut_off_and_others_do_not_notice(server: Server, row: 
     server.until(lambda: server.metric("wineexp_requests_in_flight") == 1)
 
 
+@pytest.mark.parametrize(
+    ("path", "media_type", "body"),
+    [
+        ("/predict", "application/json", "[" + "{}," * 1_300_000 + "{}]"),
+        (
+            "/invocations",
+            "text/csv",
+            "\n".join([",".join(f"x{n}" for n in range(300)), *[",".join(["1"] * 300)] * 6000]),
+        ),
+    ],
+)
+def test_others_are_answered_while_a_large_body_is_found_wrong(
+    server: Server, path: str, media_type: str, body: str
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(server.post, path, body, headers={"content-type": media_type})
+        meanwhile = 0
+        while not refused.done():
+            time.sleep(0.05)
+            meanwhile += server.get("/livez").status_code == 200 and not refused.done()
+    problem(refused.result(), 422)
+    assert meanwhile >= 5
+
+
 def test_requests_above_the_limit_are_told_to_come_again(store: Store) -> None:
     with serving(store, "serve.concurrency=3") as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]

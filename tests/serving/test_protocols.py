@@ -79,10 +79,31 @@ def test_a_fault_in_csv_is_named_by_row_and_field(server: Server, samples: pd.Da
         {"instances": [], "inputs": []},
         {"instances": 1, "params": {"a": 1}},
         {"surprise": 1},
+        {"dataframe_split": {"columns": ["alcohol"], "data": [7] * 9_000}},
+        {"dataframe_split": {"columns": ["alcohol"] * 30_000, "data": []}},
+        {"inputs": {"alcohol": [1] * 1_000_000}},
     ],
 )
-def test_what_is_none_of_mlflows_forms_is_refused(server: Server, body: Any) -> None:
-    assert problem(server.post("/invocations", body), 422)["errors"]
+def test_what_is_none_of_mlflows_forms_is_refused_briefly(server: Server, body: Any) -> None:
+    response = server.post("/invocations", body)
+    assert problem(response, 422)["errors"]
+    assert len(response.content) < 20_000
+
+
+def test_a_key_given_twice_is_refused_wherever_it_is(server: Server, samples: pd.DataFrame) -> None:
+    split = json.dumps({"dataframe_split": samples.to_dict("split", index=False)})
+    columns = json.dumps({"inputs": samples.to_dict("list")})
+    inference = json.dumps(tensors(samples))
+    for path, body, key in (
+        ("/invocations", split, "data"),
+        ("/invocations", split, "columns"),
+        ("/invocations", columns, "hue"),
+        ("/v2/models/wine/infer", inference, "inputs"),
+        ("/v2/models/wine/infer", inference, "shape"),
+    ):
+        twice = body.replace(f'"{key}": ', f'"{key}": [1], "{key}": ', 1)
+        assert twice != body
+        assert problem(server.post(path, twice), 422)["errors"], (path, key)
 
 
 @pytest.mark.parametrize("body", ["", "alcohol\n", "alcohol,alcohol\n1,2\n", "alcohol,ash\n1\n", 'alcohol\n"1\n', "\n"])
@@ -139,6 +160,10 @@ def test_open_inference_gives_labels_and_probabilities(server: Server, samples: 
         (["inputs", 0, "shape"], []),
         (["inputs", 0, "data"], ["a"] * 9),
         (["inputs", 0, "data"], {}),
+        (["inputs", 0, "datatype"], "INT32"),
+        (["inputs", 0, "surprise"], 1),
+        (["inputs"], [{}] * 100_000),
+        (["surprise"], 1),
         (["outputs"], [{"name": "regression"}]),
         (["outputs"], [{"name": ["class"]}]),
         (["id"], 7),

@@ -24,9 +24,6 @@ JSON = "application/json"
 # A request that takes less is answered on the event loop, where a thread would cost more than it gains.
 INLINE_SECONDS = 0.02
 
-# Bytes of a body that takes longer to read than the event loop is to be held up.
-INLINE_BYTES = 32768
-
 
 class Prediction(msgspec.Struct, frozen=True):
     """The answers to one request, and where they come from."""
@@ -125,7 +122,7 @@ async def predict(request: Request[Any, Any, Any], served: Served, metrics: Metr
     """Predict one row, or many."""
     content, _ = await doors.body(request, JSON)
     request_id = request.scope["state"]["request_id"]
-    if len(content) > INLINE_BYTES:
+    if len(content) > doors.INLINE_BYTES:
         told = await asyncio.to_thread(_told, served, content, metrics, request_id)
         return Response(told, media_type=JSON)  # type: ignore[return-value]
     return Prediction(request_id, served.lineage, await answer(served, served.reader.json(content), metrics))

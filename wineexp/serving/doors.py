@@ -1,9 +1,11 @@
 """What stands before a route: the body as bytes, its type, the types that a client takes, its key."""
 
+import asyncio
 import hmac
 import os
+from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from litestar import MediaType, Request
 from litestar.connection import ASGIConnection
@@ -12,6 +14,11 @@ from litestar.handlers import BaseRouteHandler
 
 from wineexp.errors import UserError
 from wineexp.serving.problems import Refused
+
+Read = TypeVar("Read")
+
+# A body that has more is read beside the event loop, where it holds up nobody; for fewer a thread costs more than that.
+INLINE_BYTES = 32_768
 
 
 async def body(request: Request[Any, Any, Any], *media_types: str) -> tuple[bytes, str]:
@@ -34,6 +41,13 @@ async def body(request: Request[Any, Any, Any], *media_types: str) -> tuple[byte
         return await request.body(), media_type.lower()
     except InternalServerException as error:
         raise Refused(400, "the body ended before it was whole") from error
+
+
+async def read(reading: Callable[[bytes], Read], content: bytes) -> Read:
+    """What a function makes of a body; of a large one beside the event loop, where nobody waits for it."""
+    if len(content) <= INLINE_BYTES:
+        return reading(content)
+    return await asyncio.to_thread(reading, content)
 
 
 async def acceptable(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

@@ -83,7 +83,7 @@ class Explanation(msgspec.Struct, frozen=True):
 async def explain(request: Request[Any, Any, Any], served: Served, watch: Watch) -> Explanation:
     """Explain the answer to one row."""
     content, _ = await doors.body(request, JSON)
-    rows = served.reader.json(content)
+    rows = await doors.read(served.reader.json, content)
     if len(rows) != 1:
         raise wrong([Fault(f"{len(rows)} rows; one is explained at a time")], 1)
     # First as anybody would ask it: a row that the model cannot answer is refused as there.

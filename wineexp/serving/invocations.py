@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections import Counter
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ from litestar.response import Response
 
 from wineexp.serving import api, doors
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.problems import Fault, wrong
+from wineexp.serving.problems import MOST_FAULTS, Fault, keys, wrong
 from wineexp.serving.rows import Row, parse, told
 from wineexp.serving.served import Served
 
@@ -29,7 +31,7 @@ class Predictions(msgspec.Struct, frozen=True):
 async def invocations(request: Request[Any, Any, Any], served: Served, metrics: Metrics) -> Predictions:
     """Predict labels, for rows in any of MLflow's forms."""
     content, media_type = await doors.body(request, api.JSON, CSV)
-    rows = table(served, content) if media_type == CSV else given(served, parse(content))
+    rows = await doors.read(partial(table if media_type == CSV else given, served), content)
     labels = dict(zip(served.schema.classes, served.labels, strict=True))
     answers = await api.answer(served, rows, metrics)
     return Predictions([labels[each.label] for each in answers])
@@ -47,27 +49,30 @@ async def version(served: Served) -> Response[str]:
     return Response(served.mlflow_version, media_type="text/plain")
 
 
-def given(served: Served, value: Any) -> list[Row]:
-    """The rows in a JSON body of one of MLflow's forms.
+def given(served: Served, content: bytes) -> list[Row]:
+    """The rows in a JSON text of one of MLflow's forms.
 
     Raises
     ------
     Refused
-        422, with all faults.
+        400: it is no JSON. 422, with all faults.
     """
+    value = parse(content)
     forms = [form for form in FORMS if isinstance(value, dict) and form in value]
-    if len(forms) != 1 or value.keys() - {*forms, "params"} or getattr(value, "repeated", ()):
+    if len(forms) != 1 or keys(value, "", (*forms, "params")):
         raise wrong([Fault(f"an object with one of {', '.join(FORMS)} is wanted, and nothing else but params")], 1)
     if value.get("params"):
         raise wrong([Fault("this model takes no params", "/params")], 1)
     form = forms[0]
     table = value[form]
     if form == "dataframe_split":
-        if not isinstance(table, dict) or not table.keys() <= {"columns", "data", "index"}:
-            raise wrong([Fault("an object of columns, data and, if need be, index is wanted", f"/{form}")], 1)
+        if not isinstance(table, dict) or keys(table, "", ("columns", "data", "index")):
+            raise wrong(
+                [Fault("an object of columns, data and, if need be, index is wanted, each once", f"/{form}")], 1
+            )
         return served.reader.rows(_named(table.get("data"), table.get("columns"), served, f"/{form}/data"))
     if form == "inputs" and isinstance(table, dict):
-        return served.reader.rows(_turned(table, f"/{form}"))
+        return served.reader.rows(_turned(table, served, f"/{form}"))
     if isinstance(table, list) and form != "dataframe_records" and any(isinstance(each, list) for each in table):
         return served.reader.rows(_named(table, None, served, f"/{form}"))
     if not isinstance(table, list):
@@ -116,29 +121,34 @@ def _named(data: Any, columns: Any, served: Served, pointer: str) -> list[dict[s
     faults = []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         faults.append(Fault("columns is to be an array of the features' names", f"{pointer}/columns"))
-    elif repeated := sorted({name for name in names if names.count(name) > 1}):
-        faults.append(Fault(f"columns names {', '.join(map(told, repeated))} more than once", f"{pointer}/columns"))
+    elif repeated := [name for name, count in Counter(names).items() if count > 1]:
+        listed = ", ".join(map(told, repeated[:MOST_FAULTS]))
+        faults.append(Fault(f"columns names {listed} more than once", f"{pointer}/columns"))
     if not isinstance(data, list):
         faults.append(Fault(f"an array of rows is wanted, got {told(data)}", pointer))
     if not faults:
+        served.reader.counted(len(data))
         faults = [
             Fault(f"row {row}: an array of {len(names)} values is wanted", f"{pointer}/{row}", row)
             for row, values in enumerate(data)
             if not isinstance(values, list) or len(values) != len(names)
         ]
     if faults:
-        raise wrong(faults, len(faults))
+        raise wrong(faults[:MOST_FAULTS], len(faults))
     return [dict(zip(names, values, strict=True)) for values in data]
 
 
-def _turned(columns: dict[str, Any], pointer: str) -> list[dict[str, Any]]:
+def _turned(columns: dict[str, Any], served: Served, pointer: str) -> list[dict[str, Any]]:
     """Columns of values as rows."""
+    if faults := keys(columns, pointer):
+        raise wrong(faults, len(faults))
     if not all(isinstance(values, list) for values in columns.values()):
         # One row, as single values.
         return [columns]
     lengths = {len(values) for values in columns.values()}
     if len(lengths) != 1:
         raise wrong([Fault(f"columns of one length are wanted, got {sorted(lengths)}", pointer)], 1)
+    served.reader.counted(*lengths)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

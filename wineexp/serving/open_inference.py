@@ -1,5 +1,6 @@
 """The Open Inference Protocol, version 2: what KServe, MLServer and Triton speak."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import wineexp
 from wineexp.schema import Number
 from wineexp.serving import api, doors
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.problems import Fault, wrong
+from wineexp.serving.problems import Fault, keys, wrong
 from wineexp.serving.rows import Row, parse, told
 from wineexp.serving.served import Served
 
@@ -118,8 +119,7 @@ async def infer(
     """Predict the rows that a tensor for each feature, or one for all of them, holds."""
     _known(served, name, version)
     content, _ = await doors.body(request, api.JSON)
-    value = parse(content)
-    rows, wanted = tensors(served, value)
+    rows, wanted, asked = await doors.read(partial(tensors, served), content)
     answers = await api.answer(served, rows, metrics)
     labels: list[str | float] = [each.label for each in answers]
     probabilities: list[str | float] = [share for each in answers for share in each.probabilities.values()]
@@ -127,22 +127,26 @@ async def infer(
         "class": Output("class", "BYTES", [len(rows), 1], labels),
         "probabilities": Output("probabilities", "FP64", [len(rows), len(served.schema.classes)], probabilities),
     }
-    asked = str(value.get("id", ""))
     return Inferred(name, str(served.lineage.version), [found[each] for each in wanted], asked)
 
 
-def tensors(served: Served, value: Any) -> tuple[list[Row], list[str]]:
-    """The rows in an inference request, and the names of the outputs that it asks for.
+def tensors(served: Served, content: bytes) -> tuple[list[Row], list[str], str]:
+    """The rows in an inference request, the names of the outputs that it asks for, and its id.
 
     Raises
     ------
     Refused
-        422, with all faults.
+        400: it is no JSON. 422, with all faults.
     """
+    value = parse(content)
     inputs = value.get("inputs") if isinstance(value, dict) else None
     if not isinstance(inputs, list) or not inputs:
         raise wrong([Fault("an object is wanted, with an array `inputs` of tensors", "/inputs")], 1)
-    faults, columns, whole = [], {}, None
+    if len(inputs) > len(served.reader.features):
+        raise wrong(
+            [Fault(f"at most {len(served.reader.features)} tensors are wanted, got {len(inputs)}", "/inputs")], 1
+        )
+    faults, columns, whole = keys(value, "", ("id", "parameters", "inputs", "outputs")), {}, None
     if not isinstance(value.get("id", ""), str):
         faults.append(Fault(f"a text is wanted, got {told(value['id'])}", "/id"))
     for place, tensor in enumerate(inputs):
@@ -164,17 +168,21 @@ def tensors(served: Served, value: Any) -> tuple[list[Row], list[str]]:
     if faults:
         raise wrong(faults, len(faults))
     names = list(served.reader.features)
+    served.reader.counted(lengths.pop() // (len(names) if whole is not None else 1))
     if whole is not None:
         (values,) = columns.values()
-        return served.reader.rows([dict(zip(names, each, strict=True)) for each in _chunks(values, len(names))]), wanted
-    rows = zip(*columns.values(), strict=True)
-    return served.reader.rows([dict(zip(columns, each, strict=True)) for each in rows]), wanted
+        table = [dict(zip(names, each, strict=True)) for each in _chunks(values, len(names))]
+    else:
+        table = [dict(zip(columns, each, strict=True)) for each in zip(*columns.values(), strict=True)]
+    return served.reader.rows(table), wanted, value.get("id", "")
 
 
 def _fault(tensor: Any, width: int, pointer: str) -> Fault | None:
     """What is wrong with the form of an input."""
     if not isinstance(tensor, dict) or not all(key in tensor for key in ("name", "shape", "datatype", "data")):
         return Fault("a tensor is wanted, with name, shape, datatype and data", pointer)
+    if faults := keys(tensor, pointer, ("name", "shape", "datatype", "parameters", "data")):
+        return faults[0]
     if not isinstance(tensor["name"], str):
         return Fault(f"a text is wanted, got {told(tensor['name'])}", f"{pointer}/name")
     if tensor["datatype"] not in (*NUMBERS, "BYTES"):
@@ -185,6 +193,9 @@ def _fault(tensor: Any, width: int, pointer: str) -> Fault | None:
         return Fault(f"a shape of [rows], [rows, 1] or [rows, {width}] is wanted", f"{pointer}/shape")
     if not isinstance(tensor["data"], list) or len(_flat(tensor["data"])) != np.prod(shape):
         return Fault("an array of as many values as the shape says is wanted", f"{pointer}/data")
+    for value in _flat(tensor["data"]) if "INT" in tensor["datatype"] else ():
+        if isinstance(value, float) and (value % 1 or (value < 0 and tensor["datatype"].startswith("U"))):
+            return Fault(f"{told(value)} is no {tensor['datatype']}", f"{pointer}/data")
     return None
 
 

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 has them: one JSON object that says what is wrong, with every fault of the body."""
 
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -76,6 +77,14 @@ def wrong(faults: list[Fault], total: int) -> Refused:
     """The refusal of a body that is well-formed and wrong, with the first of its faults."""
     more = f", the first {len(faults)} of them listed" if total > len(faults) else ""
     return Refused(422, f"{total} {'fault' if total == 1 else 'faults'} in the body{more}", faults)
+
+
+def keys(value: Mapping[str, Any], pointer: str, known: Collection[str] | None = None) -> list[Fault]:
+    """What is wrong with the keys of a parsed object: given more than once; or none of those that are known."""
+    repeated = [(name, "is given more than once") for name in getattr(value, "repeated", ())]
+    others = [name for name in value if name not in known] if known is not None else []
+    unknown = [(name, f"is none of {', '.join(known or ())}") for name in others]
+    return [Fault(f"the key {name[:60]!a} {told}", pointer) for name, told in (repeated + unknown)[:MOST_FAULTS]]
 
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
