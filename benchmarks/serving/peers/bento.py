@@ -1,0 +1,15 @@
+"""BentoML with a service of one worker, which takes a row as a table."""
+
+import bentoml
+import pandas as pd
+from rows import NAMES, answer, model
+
+
+@bentoml.service(workers=1)
+class Wine:
+    def __init__(self) -> None:
+        self.pipeline = model()
+
+    @bentoml.api
+    def predict(self, row: dict[str, float]) -> dict[str, object]:
+        return answer(self.pipeline.predict_proba(pd.DataFrame([row], columns=NAMES))[0].tolist())
