@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -225,6 +226,24 @@ def test_what_is_no_http_is_refused_as_a_problem(server: Server) -> None:
         answer = client.recv(4096)
     assert answer.startswith(b"HTTP/1.1 400")
     assert b"application/problem+json" in answer
+
+
+@pytest.mark.parametrize("more", [b"a" * 70_000, b"a\r\nX-More: a" * 6_000])
+def test_a_head_without_end_is_refused(server: Server, more: bytes) -> None:
+    with connected(server) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Long: ")
+        for _ in range(20):
+            client.sendall(more)
+            if select.select([client], [], [], 0.3)[0]:
+                break
+        answer = client.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 431")
+        assert b"application/problem+json" in answer
+    with connected(server) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * 40_000)
+        time.sleep(0.1)
+        client.sendall(b"a" * 20_000 + b"\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
 
 
 def test_sigterm_answers_what_is_under_way_and_exits_with_0(store: Store) -> None:

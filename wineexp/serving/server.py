@@ -65,12 +65,22 @@ def work(settings: Serve, listener: socket.socket, link: Link) -> None:
     _serve(settings, build(settings, link), listener)
 
 
+# Of a request's line and headers together; those of browsers and proxies stay far below.
+HEAD_BYTES = 65_536
+
+
 class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, in which a request must arrive, and its answer be taken, within the keep-alive time."""
+    """uvicorn's HTTP/1.1, in which a request must arrive, and its answer be taken, within the keep-alive time.
+
+    The head of a request is limited too: the parser keeps it, however long it is.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
     _unsent = 0
     _partial = False
+    # Of the head that is awaited, None between heads: bytes after the piece in which it began.
+    _head: int | None = None
+    _began = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a first request."""
@@ -84,14 +94,26 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Expect the rest of a request whose first bytes are here; most are here whole, and start no clock."""
+        self._began = False
         super().data_received(data)
         if self._partial and self._deadline is None:
             self._arm()
+        if self._head is not None and not self._began:
+            self._head += len(data)
+            if self._head > HEAD_BYTES and not self.transport.is_closing():
+                told = f"the request's line and headers are longer than {HEAD_BYTES} bytes"
+                self._refuse(b"HTTP/1.1 431 Request Header Fields Too Large\r\n", 431, told)
 
     def on_message_begin(self) -> None:
         """The first bytes of a request are here."""
         self._partial = True
+        self._head, self._began = 0, True
         super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is here."""
+        self._head = None
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The request is here."""
