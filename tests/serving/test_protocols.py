@@ -142,7 +142,10 @@ def test_open_inference_gives_labels_and_probabilities(server: Server, samples: 
     (only,) = server.post("/v2/models/wine/versions/2/infer", whole).json()["outputs"]
     assert only == probabilities
     whole["inputs"][0]["data"] = samples.to_numpy().tolist()
-    assert server.post("/v2/models/wine/infer", whole).json()["outputs"] == [only]
+    # Triton's client names no type.
+    assert server.post("/v2/models/wine/infer", whole, headers={}).json()["outputs"] == [only]
+    refused = problem(server.post("/v2/models/wine/infer", {"inputs": []}), 422)
+    assert refused["error"] == f"{refused['detail']}; {refused['errors'][0]['detail']}"
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,16 @@ from wineexp.serving.served import Served
 REFERENCE = "#/components/schemas/{name}"
 
 # What any path may answer besides what it is for, and what one with a body may answer as well.
-ALWAYS = {400: "Not for this host, or no HTTP", 406: "Accept leaves the answer out", 500: "The server failed"}
+ALWAYS = {
+    400: "Not for this host, or no HTTP",
+    406: "Accept leaves the answer out",
+    408: "The request did not arrive in time",
+    431: "The request's line and headers are too long",
+    500: "The server failed",
+}
 OVERLOAD = {503: "Too many requests at once; Retry-After says when to come again"}
 BODY = {
     400: "No JSON in UTF-8, or not for this host",
-    408: "The request did not arrive in time",
     413: "The body is too large",
     415: "The content type is another",
     422: "Something in the body is wrong; all of it is listed",

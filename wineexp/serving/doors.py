@@ -21,8 +21,8 @@ Read = TypeVar("Read")
 INLINE_BYTES = 32_768
 
 
-async def body(request: Request[Any, Any, Any], *media_types: str) -> tuple[bytes, str]:
-    """The whole body and its media type, which must be one of these.
+async def body(request: Request[Any, Any, Any], *media_types: str, unsaid: str | None = None) -> tuple[bytes, str]:
+    """The whole body and its media type, which must be one of these; `unsaid` is what one without a type has.
 
     Raises
     ------
@@ -30,6 +30,7 @@ async def body(request: Request[Any, Any, Any], *media_types: str) -> tuple[byte
         415: another type, an encoding, or another character set than UTF-8.
     """
     media_type, parameters = request.content_type
+    media_type = media_type or unsaid or ""
     if media_type.lower() not in media_types:
         told = f"is {media_type[:60]}" if media_type else "is missing"
         raise Refused(415, f"Content-Type {told}; this path takes {' or '.join(media_types)}")

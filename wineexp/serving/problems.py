@@ -46,13 +46,14 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of every error."""
+    """The body of every error; those of the Open Inference Protocol have `error` too, which its clients read."""
 
     title: str
     status: int
     detail: str
     request_id: str = ""
     errors: list[Fault] = []
+    error: str = ""
 
 
 class Refused(HTTPException):
@@ -99,11 +100,11 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
         headers = dict(error.headers or {})
     if status == 500:
         log.error("failed", request_id=request_id, exc_info=error)
-    return Response(
-        encode(status, detail, request_id, faults), media_type=MEDIA_TYPE, status_code=status, headers=headers
-    )
+    told = "; ".join([detail, *(fault.detail for fault in faults)]) if request.scope["path"].startswith("/v2/") else ""
+    content = encode(status, detail, request_id, faults, told)
+    return Response(content, media_type=MEDIA_TYPE, status_code=status, headers=headers)
 
 
-def encode(status: int, detail: str, request_id: str, faults: list[Fault] | None = None) -> bytes:
+def encode(status: int, detail: str, request_id: str, faults: list[Fault] | None = None, error: str = "") -> bytes:
     """A problem as JSON."""
-    return msgspec.json.encode(Problem(HTTPStatus(status).phrase, status, detail, request_id, faults or []))
+    return msgspec.json.encode(Problem(HTTPStatus(status).phrase, status, detail, request_id, faults or [], error))
