@@ -103,10 +103,7 @@ def page(driver: webdriver.Chrome, server: Server) -> Iterator[Page]:
     yield Page(driver, server)
     # Chromium itself notes refusals, and rows of a file that are wrong are refused.
     assert [note for note in driver.get_log("browser") if "status of 422" not in note["message"]] == []
-    sent = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    asked = {each["params"]["request"]["url"] for each in sent if each["method"] == "Network.requestWillBeSent"}
-    assert f"{server.url}/predict" in asked
-    assert {url for url in asked if not url.startswith((f"{server.url}/", f"blob:{server.url}/", "data:"))} == set()
+    assert foreign(driver, server) == set()
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
@@ -286,6 +283,27 @@ def test_a_key_is_asked_for_and_used(driver: webdriver.Chrome, store: Store) -> 
         page.until(lambda: page.label == "2")
         assert not page.find("key").is_displayed()
         page.script("sessionStorage.clear()")
+
+
+def test_the_documentation_is_drawn_without_a_network(driver: webdriver.Chrome, server: Server) -> None:
+    for kind in ("browser", "performance"):
+        driver.get_log(kind)
+    page = Page.__new__(Page)
+    page.driver, page.server = driver, server
+    driver.get(f"{server.url}/docs")
+    described = server.get("/schema").json()["paths"]
+    page.until(lambda: len(driver.find_elements(By.CSS_SELECTOR, ".opblock")) == len(described))
+    assert "0.1.0+model." in page.driver.find_element(By.CSS_SELECTOR, ".info").text
+    assert driver.get_log("browser") == []
+    assert foreign(driver, server) == set()
+
+
+def foreign(driver: webdriver.Chrome, server: Server) -> set[str]:
+    """What was asked of anybody but the server."""
+    sent = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    asked = {each["params"]["request"]["url"] for each in sent if each["method"] == "Network.requestWillBeSent"}
+    assert any(url.startswith(f"{server.url}/") for url in asked)
+    return {url for url in asked if not url.startswith((f"{server.url}/", f"blob:{server.url}/", "data:"))}
 
 
 def test_the_page_has_the_colours_of_the_charts() -> None:
