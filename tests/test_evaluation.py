@@ -10,6 +10,7 @@ from sklearn import metrics as reference
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.conftest import choices, composed
@@ -63,6 +64,8 @@ BINARY = Answers(
         ("f1_macro", ORDINAL, (1 / 2 + 4 / 5 + 2 / 3) / 3),
         # (c n - sum t p) / sqrt((n² - sum p²)(n² - sum t²)) with t = (2, 2, 2), p = (2, 3, 1).
         ("matthews_corrcoef", ORDINAL, (4 * 6 - 12) / math.sqrt((36 - 14) * (36 - 12))),
+        # (c n - sum t p) / (n² - sum t p).
+        ("cohen_kappa", ORDINAL, (4 * 6 - 12) / (36 - 12)),
         ("log_loss", ORDINAL, -(4 * math.log(0.5) + 2 * math.log(0.25)) / 6),
         # Right: 0.5² + 0.25² + 0.25². Wrong: 0.75² + 0.5² + 0.25².
         ("brier_score", ORDINAL, (4 * 0.375 + 2 * 0.875) / 6),
@@ -153,10 +156,10 @@ def test_a_class_that_no_row_has_changes_no_recall() -> None:
     assert scores["quadratic_weighted_kappa"] == pytest.approx(1 - 1 / 5)
 
 
-def test_roc_auc_of_one_class_is_no_number() -> None:
+def test_roc_auc_and_kappa_of_one_class_are_no_numbers() -> None:
     answers = Answers(np.array([0, 0]), np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]]))
     scores = evaluation.score(answers, evaluation.metrics_for(2, ordinal=False))
-    assert [name for name, value in scores.items() if math.isnan(value)] == ["roc_auc"]
+    assert [name for name, value in scores.items() if math.isnan(value)] == ["cohen_kappa", "roc_auc"]
 
 
 def test_which_metrics_a_target_has() -> None:
@@ -252,9 +255,10 @@ def test_the_final_model_is_fitted_and_scored_with_one_native_thread() -> None:
     problem, _ = posed()
     # Two, on a machine of one core too.
     with threadpool_limits(2):
-        fitted = evaluation.fit(Threads(), problem.X, problem.y)
+        estimator = model.pipeline(FunctionTransformer(), Threads(), problem.classes)
+        fitted = evaluation.fit(estimator, problem.X, problem.y)
         assert problem.ask_holdout(fitted) is not None
-    assert fitted.threads_ == {1}
+    assert fitted[-1].estimator_.threads_ == {1}
 
 
 def test_folds_come_in_order_with_the_rows_they_scored() -> None:
@@ -298,7 +302,7 @@ def test_only_a_column_that_the_model_uses_drops_the_metric_when_shuffled() -> N
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"tells": np.repeat([0.0, 1.0], 50), "noise": rng.normal(size=100)})
     y = X["tells"].astype(int)
-    fitted = model.FixedClassesClassifier(LogisticRegression(C=100), [0, 1]).fit(X, y)
+    fitted = model.pipeline(FunctionTransformer(), LogisticRegression(C=100), [0, 1]).fit(X, y)
     for metric in ("accuracy", "log_loss"):
         drops = evaluation.permutation_drops(fitted, X, y.to_numpy(), metric, seed=0)
         assert drops.shape == (2, 5)

@@ -15,8 +15,11 @@ FLOORS = [
         *("data", "target", "feature", "split", "model", "evaluation", "report", "findings", "chart", "comparison"),
         *("schema", "wording", "alternative"),
     ],
-    ["problem", "console", "artifact", "provenance", "gate", "layout", "scorechart", "explanation", "compiled"],
-    ["experiment", "store", "page", "certificate", "worktree", "document", "facts"],
+    [
+        *("problem", "console", "artifact", "provenance", "gate", "layout", "scorechart", "explanation", "compiled"),
+        "decision",
+    ],
+    ["experiment", "store", "page", "certificate", "worktree", "document", "facts", "ordinal"],
     ["tracking", "limits", "performance"],
     ["record", "studies", "runs", "registry", "card"],
     ["audit", "ranking", "ancestry", "dossier"],

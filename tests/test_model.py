@@ -1,27 +1,39 @@
 """Models: every one answers for all classes, whichever of them its training rows hold."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from sklearn.base import ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
 from tests.conftest import choices, composed
-from wineexp import model
+from wineexp import artifact, model
 from wineexp.model import FixedClassesClassifier
 
 GRADES = [3, 4, 5, 6, 7]
 # Small enough to be quick; the rest is as in conf/model.
-SMALL = {"n_estimators": 10, "max_iter": 40}
+SMALL = {"n_estimators": 10, "max_iter": 40, "iterations": 40}
+
+
+def small(node: Any) -> Any:
+    """A node of a config with `SMALL` wherever it is said how much work is to be done, but by a neural network."""
+    if not isinstance(node, dict):
+        return [small(child) for child in node] if isinstance(node, list) else node
+    few = {} if "MLP" in node.get("_target_", "") else SMALL
+    return {key: few.get(key, small(child)) for key, child in node.items()}
 
 
 def classifier(name: str) -> ClassifierMixin:
-    node = composed(f"model={name}").model
-    built = instantiate(node, _convert_="all")
-    return built.set_params(**{key: value for key, value in SMALL.items() if key in node and name != "mlp"})
+    package = str(composed(f"model={name}").model._target_).partition(".")[0]
+    pytest.importorskip(package, reason=f"the optional package {package} is not installed")
+    return instantiate(small(OmegaConf.to_container(composed(f"model={name}").model, resolve=True)), _convert_="all")
 
 
 @pytest.fixture
@@ -60,6 +72,32 @@ def test_labels_may_be_words_in_an_order_of_their_own(name: str, rows: tuple[pd.
     by_grade = FixedClassesClassifier(classifier(name), [3, 5, 7]).fit(X, y)
     np.testing.assert_array_equal(by_word.predict_proba(X), by_grade.predict_proba(X))
     assert by_word.predict(X).tolist() == [words[(grade - 3) // 2] for grade in by_grade.predict(X)]
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_a_model_is_stored_and_loaded_without_pickle(name: str, rows: tuple[pd.DataFrame, pd.Series]) -> None:
+    X, y = rows
+    fitted = model.pipeline(instantiate(composed("feature=raw").feature), classifier(name), GRADES).fit(X, y)
+    loaded = skops.io.loads(skops.io.dumps(fitted), trusted=artifact.TRUSTED_TYPES)
+    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_a_model_decides_as_its_pipeline_does(name: str, rows: tuple[pd.DataFrame, pd.Series]) -> None:
+    X, y = rows
+    estimator = classifier(name)
+    before = repr(estimator.get_params())
+    fitted = FixedClassesClassifier(estimator, [3, 5, 7]).fit(X, y)
+    assert repr(estimator.get_params()) == before, "the estimator that was given stays as it is"
+    codes = fitted.decide(fitted.predict_proba(X))
+    np.testing.assert_array_equal(fitted.predict(X), np.array([3, 5, 7])[codes])
+    # Of one row at a time and of all at once the same, to the last tie.
+    one_by_one = [fitted.predict(X.iloc[[place]])[0] for place in range(len(X))]
+    np.testing.assert_array_equal(fitted.predict(X), one_by_one)
+    if name not in ("xgb", "lightgbm", "catboost"):
+        own = clone(estimator).fit(X, y)
+        np.testing.assert_array_equal(fitted.predict(X), own.predict(X))
 
 
 def test_probabilities_are_the_estimators_own(rows: tuple[pd.DataFrame, pd.Series]) -> None:

@@ -14,6 +14,7 @@ from wineexp import split
 from wineexp.config import build
 from wineexp.errors import UserError
 from wineexp.problem import Problem, pose
+from wineexp.split import CopiesTogetherKFold
 
 
 @st.composite
@@ -153,3 +154,34 @@ def test_the_holdout_shares_no_row_with_the_rest_of_the_wine_quality_data(name: 
     assert shared(X, training, held_out) == 0
     assert len(held_out) / len(y) == pytest.approx(0.2, abs=0.01)
     assert dataset.duplicates > 200
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_stay_together_in_folds_that_an_estimator_makes_for_itself(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 6, (200, 3)).astype(float)
+    y = rng.choice(3, 200, p=[0.7, 0.27, 0.03])
+    folds = list(CopiesTogetherKFold(folds=5, random_state=seed).split(X, y))
+    np.testing.assert_array_equal(np.sort(np.concatenate([test for _, test in folds])), np.arange(200))
+    for train, test in folds:
+        assert not set(map(tuple, X[train])) & set(map(tuple, X[test]))
+        assert sorted([*train, *test]) == list(range(200))
+
+
+def test_such_folds_are_stratified_whatever_the_order_of_the_rows() -> None:
+    X = np.arange(103.0)[:, None]
+    y = np.repeat(["a", "b", "c"], [60, 40, 3])
+    folds = list(CopiesTogetherKFold(folds=5, random_state=0).split(X, y))
+    for label in "abc":
+        counts = [(y[test] == label).sum() for _, test in folds]
+        assert max(counts) - min(counts) <= 1
+    order = np.random.default_rng(0).permutation(103)
+    again = list(CopiesTogetherKFold(folds=5, random_state=0).split(X[order], y[order]))
+    assert [set(order[test]) for _, test in again] == [set(test) for _, test in folds]
+
+
+@pytest.mark.parametrize("folds", [1, 4])
+def test_too_few_different_rows_for_such_folds_are_told(folds: int) -> None:
+    splitter = CopiesTogetherKFold(folds=folds, random_state=0)
+    with pytest.raises(ValueError, match=f"2 <= folds <= 3 different rows must hold, but got folds={folds}"):
+        list(splitter.split(np.array([[0.0], [1.0], [2.0], [2.0]]), np.array([0, 1, 0, 1])))

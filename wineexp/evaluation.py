@@ -11,6 +11,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from sklearn import metrics
 from sklearn.base import ClassifierMixin, clone
+from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from wineexp.errors import UserError, did_you_mean
@@ -33,7 +34,7 @@ class Answers:
     y : ndarray of shape (n_samples,)
         True classes as positions in the list of classes.
     predicted : ndarray of shape (n_samples,)
-        Predicted classes, likewise.
+        The classes that were decided on, likewise.
     probabilities : ndarray of shape (n_samples, n_classes)
     """
 
@@ -50,6 +51,8 @@ class Metric:
     direction: str = "maximize"
     # On which targets it means something: all, those of two classes, those whose classes are ordered.
     applies_to: str = "all"
+    # What it is computed from: the decisions, or the probabilities alone.
+    judges: str = "decisions"
 
 
 def _log_loss(answers: Answers) -> float:
@@ -73,6 +76,11 @@ def _brier_score(answers: Answers) -> float:
     return float(metrics.brier_score_loss(answers.y, answers.probabilities, labels=labels, scale_by_half=False))
 
 
+def _cohen_kappa(answers: Answers, weights: str | None = None) -> float:
+    labels = list(range(answers.probabilities.shape[1]))
+    return float(metrics.cohen_kappa_score(answers.y, answers.predicted, weights=weights, labels=labels))
+
+
 def reliability(answers: Answers) -> pd.DataFrame:
     """How often the likeliest class is right, by the probability that it was given.
 
@@ -85,7 +93,8 @@ def reliability(answers: Answers) -> pd.DataFrame:
         `low`, `high` and `confidence` (smallest, greatest and mean probability), `accuracy`, `answers` (their number);
         the least confident bin first.
     """
-    confidence, right = answers.probabilities.max(axis=1), answers.y == answers.predicted
+    # Not the class that was decided on, whose probability a decision may have other reasons than to maximize.
+    confidence, right = answers.probabilities.max(axis=1), answers.y == answers.probabilities.argmax(axis=1)
     bins = min(BINS, max(1, len(confidence) // BIN_ROWS))
     edges = np.unique(np.quantile(confidence, np.arange(1, bins) / bins, method="inverted_cdf"))
     table = pd.DataFrame({"confidence": confidence, "right": right}).groupby(np.searchsorted(edges, confidence))
@@ -110,16 +119,15 @@ METRICS: dict[str, Metric] = {
     "balanced_accuracy": Metric(_balanced_accuracy),
     "matthews_corrcoef": Metric(lambda a: metrics.matthews_corrcoef(a.y, a.predicted)),
     "f1_macro": Metric(lambda a: metrics.f1_score(a.y, a.predicted, average="macro", zero_division=0)),
-    "log_loss": Metric(_log_loss, "minimize"),
-    "brier_score": Metric(_brier_score, "minimize"),
-    "expected_calibration_error": Metric(_expected_calibration_error, "minimize"),
-    "roc_auc": Metric(lambda a: metrics.roc_auc_score(a.y, a.probabilities[:, 1]), applies_to="binary"),
-    "quadratic_weighted_kappa": Metric(
-        lambda a: metrics.cohen_kappa_score(
-            a.y, a.predicted, weights="quadratic", labels=list(range(a.probabilities.shape[1]))
-        ),
-        applies_to="ordinal",
+    # Agreement beyond what chance would give (Cohen 1960): 0 is as good as chance, and the majority class.
+    "cohen_kappa": Metric(_cohen_kappa),
+    "log_loss": Metric(_log_loss, "minimize", judges="probabilities"),
+    "brier_score": Metric(_brier_score, "minimize", judges="probabilities"),
+    "expected_calibration_error": Metric(_expected_calibration_error, "minimize", judges="probabilities"),
+    "roc_auc": Metric(
+        lambda a: metrics.roc_auc_score(a.y, a.probabilities[:, 1]), applies_to="binary", judges="probabilities"
     ),
+    "quadratic_weighted_kappa": Metric(lambda a: _cohen_kappa(a, weights="quadratic"), applies_to="ordinal"),
     "mean_absolute_error": Metric(
         lambda a: metrics.mean_absolute_error(a.y, a.predicted), "minimize", applies_to="ordinal"
     ),
@@ -149,10 +157,11 @@ def check_metric(name: str, direction: str, n_classes: int, *, ordinal: bool) ->
 
 
 def score(answers: Answers, names: list[str]) -> Scores:
-    """The named metrics of some answers; ROC-AUC is NaN where only one class occurs."""
+    """The named metrics of some answers; ROC-AUC and kappa are NaN where only one class occurs."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Only one class is present in y_true")
         warnings.filterwarnings("ignore", "A single label was found")
+        warnings.filterwarnings("ignore", "`y1`, `y2` and `labels` have only one label")
         return {name: float(METRICS[name].score(answers)) for name in names}
 
 
@@ -186,10 +195,10 @@ class Fold:
     predict_seconds: float
 
 
-def ask(estimator: ClassifierMixin, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> Answers:
-    """A fitted estimator's answers for X (n_samples, n_features); y holds positions in its classes."""
+def ask(estimator: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> Answers:
+    """A fitted pipeline's answers for X (n_samples, n_features); y holds positions in its classes."""
     probabilities = estimator.predict_proba(X)
-    return Answers(y, probabilities.argmax(axis=1), probabilities)
+    return Answers(y, estimator[-1].decide(probabilities), probabilities)
 
 
 def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
@@ -216,7 +225,7 @@ def _fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> Classifie
 
 
 def cross_validate(
-    estimator: ClassifierMixin,
+    estimator: Pipeline,
     X: pd.DataFrame,
     y: pd.Series,
     folds: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]],
@@ -228,8 +237,8 @@ def cross_validate(
 
     Parameters
     ----------
-    estimator : classifier with `classes`
-        Not fitted; whatever it fits, it fits on the fold's training rows alone.
+    estimator : Pipeline
+        Of `wineexp.model.pipeline`, not fitted; whatever it fits, it fits on the fold's training rows alone.
     X : DataFrame of shape (n_samples, n_features)
     y : Series of shape (n_samples,)
     folds : list of (training, test) positions
@@ -289,7 +298,7 @@ def row_seconds(fitted: ClassifierMixin, X: pd.DataFrame) -> float:
 
 
 def permutation_drops(
-    model: ClassifierMixin, X: pd.DataFrame, y: npt.NDArray[np.intp], metric: str, *, seed: int
+    model: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp], metric: str, *, seed: int
 ) -> npt.NDArray[np.float64]:
     """By how much a metric gets worse when one column of X is shuffled: (n_features, 5 repeats).
 
@@ -299,7 +308,7 @@ def permutation_drops(
 
     sign = 1 if METRICS[metric].direction == "maximize" else -1
 
-    def scoring(model: ClassifierMixin, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> float:
+    def scoring(model: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> float:
         return sign * METRICS[metric].score(ask(model, X, y))
 
     with threadpool_limits(NATIVE_THREADS):

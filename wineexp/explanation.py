@@ -23,7 +23,7 @@ class Why:
     Attributes
     ----------
     label : object
-        The class that is explained: the likeliest.
+        The class that is explained: the one that was decided on.
     unit : str
         `log-odds` (of the class, XGBoost with two classes), `score` (before the softmax, which makes of differences
         in it log-odds between classes; XGBoost with more) or `probability`.
@@ -41,7 +41,7 @@ class Why:
 
 
 def why(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame, *, seed: int) -> Why:
-    """Shapley values of the likeliest class: the exact ones of XGBoost's trees, else an estimate.
+    """Shapley values of the decided class: the exact ones of XGBoost's trees, else an estimate.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def why(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame, *, seed: 
     """
     model: FixedClassesClassifier = fitted[-1]
     background = background[list(row)].astype(row.dtypes.to_dict())
-    code = int(fitted.predict_proba(row)[0].argmax())
+    code = int(model.decide(fitted.predict_proba(row))[0])
     label = model.classes_[code]
     if not hasattr(model.estimator_, "get_booster"):
         base, parts = _sampled(lambda rows: fitted.predict_proba(rows)[:, code], row, background, seed)

@@ -1,10 +1,15 @@
-"""Models: any scikit-learn compatible classifier behind a feature pipeline, over a fixed set of classes."""
+"""Models: any scikit-learn compatible classifier behind a feature pipeline, over a fixed set of classes.
+
+A model gives probabilities, and a decision is made from these alone: by a matrix of utilities, where it has learned one
+as `utility_`, else for the likeliest class.
+"""
 
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, TransformerMixin, clone
+from sklearn.model_selection import BaseCrossValidator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,6 +25,57 @@ def pipeline(feature: TransformerMixin, model: ClassifierMixin, classes: npt.Arr
         All labels in ascending order; see `FixedClassesClassifier`.
     """
     return Pipeline([("feature", feature), ("model", FixedClassesClassifier(model, np.asarray(classes).tolist()))])
+
+
+def best(probabilities: npt.NDArray[np.float64], utility: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The decision of the greatest expected utility for each row, the first of equals.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_samples, n_classes)
+    utility : ndarray of shape (n_classes, n_classes)
+        What it is worth to answer the column's class where the row's is true.
+
+    Returns
+    -------
+    ndarray of int of shape (n_samples,)
+        Positions of classes.
+    """
+    # Not a product of matrices, whose last bits, and so its ties, depend on how many rows are asked at once.
+    return np.asarray((probabilities[:, :, None] * utility).sum(axis=1).argmax(axis=1))
+
+
+def out_of_fold(
+    estimator: ClassifierMixin, X: npt.NDArray[np.float64], y: npt.NDArray[np.intp], cv: BaseCrossValidator
+) -> npt.NDArray[np.float64]:
+    """Probabilities for each row by clones of the estimator that were not fitted on it.
+
+    Parameters
+    ----------
+    estimator : classifier
+    X : ndarray of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+        Labels 0 to n_classes - 1.
+    cv : cross-validator
+        Each row is in one test part or more; of more, the mean is given.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+
+    Raises
+    ------
+    ValueError
+        The cross-validator leaves a row out of every test part.
+    """
+    classes = np.unique(y).tolist()
+    total, times = np.zeros((len(y), len(classes))), np.zeros((len(y), 1))
+    for train, test in cv.split(X, y):
+        total[test] += FixedClassesClassifier(estimator, classes).fit(X[train], y[train]).predict_proba(X[test])
+        times[test] += 1
+    if not times.all():
+        raise ValueError(f"every row must be in a test part of cv, but {int((times == 0).sum())} of {len(y)} are not")
+    return np.asarray(total / times)
 
 
 class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -66,8 +122,19 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:
-        """The likeliest label of each row, the first of equals: shape (n_samples,)."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        """The label that is decided on for each row: shape (n_samples,); see `decide`."""
+        return np.asarray(self.classes_[self.decide(self.predict_proba(X))])
+
+    def decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+        """Positions in `classes_`, of shape (n_samples,), decided on from the estimator's own probabilities.
+
+        The likeliest class, unless the estimator has learned a `utility_`; see `best`.
+        """
+        check_is_fitted(self)
+        utility = getattr(self.estimator_, "utility_", None)
+        if utility is None:
+            return np.asarray(probabilities.argmax(axis=1))
+        return np.asarray(self.present_[best(probabilities[:, self.present_], utility)])
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Probabilities of shape (n_samples, n_classes), in the order of `classes_`."""

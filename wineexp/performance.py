@@ -111,7 +111,7 @@ def slices(facts: Facts) -> list[Part]:
 def calibration(facts: Facts) -> list[Part]:
     """Whether probabilities are what they say: in words, as a picture, as a table."""
     bins = evaluation.reliability(facts.answers)
-    right = float(np.mean(facts.answers.y == facts.answers.predicted))
+    right = float(np.mean(facts.answers.y == facts.answers.probabilities.argmax(axis=1)))
     given = float(facts.answers.probabilities.max(axis=1).mean())
     names = ["expected_calibration_error", "brier_score", "log_loss"]
     pooled = evaluation.score(facts.answers, names)

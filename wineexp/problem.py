@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import ClassifierMixin
 from sklearn.model_selection import BaseCrossValidator
+from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from wineexp import evaluation, schema, split
@@ -69,8 +69,8 @@ class Problem:
         """Labels (n_samples,) as positions in `classes`."""
         return np.asarray(pd.Index(self.classes).get_indexer(y))
 
-    def ask_holdout(self, fitted: ClassifierMixin) -> evaluation.Answers | None:
-        """A fitted estimator's answers on the holdout; None where nothing is held out."""
+    def ask_holdout(self, fitted: Pipeline) -> evaluation.Answers | None:
+        """A fitted pipeline's answers on the holdout; None where nothing is held out."""
         if self.y_holdout.empty:
             return None
         # As in the folds: the last bits of a product of matrices depend on how many threads share it.

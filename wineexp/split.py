@@ -89,6 +89,48 @@ def fingerprint(holdout: Indices, folds: list[tuple[Indices, Indices]]) -> str:
     return digest.hexdigest()
 
 
+class CopiesTogetherKFold(BaseEstimator):  # type: ignore[misc]
+    """Stratified folds that keep identical rows on one side, for what an estimator splits within its own fit.
+
+    The rows are their own groups, so that nobody has to hand groups down to it. A class may have fewer rows than
+    there are folds.
+
+    Parameters
+    ----------
+    folds : int
+        At least 2. Not `n_splits`, from which scikit-learn's calibration concludes that each class has so many rows.
+    random_state : int
+    """
+
+    def __init__(self, folds: int, random_state: int) -> None:
+        self.folds = folds
+        self.random_state = random_state
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
+        """The folds."""
+        return self.folds
+
+    def split(self, X: npt.ArrayLike, y: npt.ArrayLike, groups: object = None) -> Iterator[tuple[Indices, Indices]]:
+        """Positions of the training and of the test rows of each fold.
+
+        Raises
+        ------
+        ValueError
+            `folds` is less than 2, or more than there are different rows.
+        """
+        _, first, group = np.unique(np.asarray(X), axis=0, return_index=True, return_inverse=True)
+        if not 2 <= self.folds <= len(first):
+            raise ValueError(f"2 <= folds <= {len(first)} different rows must hold, but got folds={self.folds}")
+        # Dealt out like cards that were shuffled and then sorted by class; copies of other classes follow the first.
+        order = np.random.default_rng(self.random_state).permutation(len(first))
+        order = order[np.argsort(np.asarray(y)[first][order], kind="stable")]
+        dealt = np.empty(len(first), dtype=np.intp)
+        dealt[order] = np.arange(len(first)) % self.folds
+        fold = dealt[group.ravel()]
+        for number in range(self.folds):
+            yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+
+
 class RepeatedStratifiedGroupKFold(BaseEstimator):  # type: ignore[misc]
     """scikit-learn's StratifiedGroupKFold, repeated with another shuffle each time.
 
