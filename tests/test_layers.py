@@ -19,7 +19,7 @@ FLOORS = [
         *("problem", "console", "artifact", "provenance", "gate", "layout", "scorechart", "explanation", "compiled"),
         "decision",
     ],
-    ["experiment", "store", "page", "certificate", "worktree", "document", "facts", "ordinal"],
+    ["experiment", "store", "page", "certificate", "worktree", "document", "facts", "ordinal", "ensemble"],
     ["tracking", "limits", "performance"],
     ["record", "studies", "runs", "registry", "card"],
     ["audit", "ranking", "ancestry", "dossier"],

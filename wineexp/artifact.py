@@ -33,6 +33,8 @@ TRUSTED_TYPES = [
     "sklearn.tree._tree.Tree",
     "wineexp.decision.LossClassifier",
     "wineexp.decision.MetricClassifier",
+    "wineexp.ensemble.SelectionClassifier",
+    "wineexp.ensemble.StackClassifier",
     "wineexp.feature.QuantileClipper",
     "wineexp.feature.Ratios",
     "wineexp.feature.SkewedLog",

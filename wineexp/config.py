@@ -225,6 +225,12 @@ def _faults(name: str, node: Any) -> Iterator[str]:
             yield f"{name}.{key}={value}: {path} has no such argument; {did_you_mean(key, parameters)}"
         elif isinstance(value, dict) and "_target_" in value:
             yield from _faults(f"{name}.{key}", value)
+        elif isinstance(value, dict) and any(
+            isinstance(child, dict) and "_target_" in child for child in value.values()
+        ):
+            # Several of them, each under a name of its own.
+            for child, node in value.items():
+                yield from _faults(f"{name}.{key}.{child}", node)
         elif fault := _misfit(target, key, value):
             yield f"{name}.{key}={value}: {fault}"
     for key, parameter in parameters.items():
