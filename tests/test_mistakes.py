@@ -32,6 +32,10 @@ MISTAKES = {
     "metric of another target": (["target.metric=roc_auc"], ["target.metric=roc_auc", "choices: accuracy"]),
     "metric the other way": (["target.direction=minimize"], ["target.direction=minimize", "accuracy"]),
     "missing pin": (["data.pin_file=data/raw/nope.dvc"], ["data/raw/nope.dvc", "data/raw/wine.data.dvc"]),
+    "package that is not installed": (
+        ["model._target_=lightgbn.LGBMClassifier"],
+        ["model._target_=lightgbn.LGBMClassifier: there is no package lightgbn here", "pip install '.[boost]'"],
+    ),
     "dangerous target": (["model._target_=os.system"], ["os.system"]),
     "options that exclude each other": (["-m", "--cfg", "job"], ["Only one of", "--cfg"]),
     "syntax": (["model=[xgb"], ["[xgb"]),

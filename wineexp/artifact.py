@@ -20,9 +20,14 @@ from wineexp.seal import EXTRA, GOLDEN
 # What a model may be made of besides scikit-learn's and numpy's public types. A type that is not listed is neither
 # written nor loaded.
 TRUSTED_TYPES = [
+    "catboost.core.CatBoostClassifier",
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
     "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",

@@ -1,6 +1,7 @@
 """Typed frames of the primary configs, and the check that holds every `_target_` against its callable."""
 
 import hashlib
+import importlib.util
 import inspect
 import json
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from wineexp.errors import UserError, did_you_mean
 
 # Groups whose choices say what an experiment is, in the order in which a title names them.
 GROUPS = ("data", "target", "feature", "split", "model")
+
+# Arguments that a library takes, yet does not name in its signature.
+UNNAMED = {"lightgbm.LGBMClassifier": ["verbosity"]}
 
 
 @dataclass
@@ -212,6 +216,10 @@ def check(name: str, node: DictConfig) -> list[str]:
 
 def _faults(name: str, node: Any) -> Iterator[str]:
     path = node["_target_"]
+    package = str(path).partition(".")[0]
+    if package.isidentifier() and importlib.util.find_spec(package) is None:
+        yield f"{name}._target_={path}: there is no package {package} here; the optional ones: pip install '.[boost]'"
+        return
     try:
         # Partial, so that nothing is called, yet Hydra's own refusals of dangerous targets hold.
         target = instantiate({"_target_": path, "_partial_": True}).func
@@ -221,6 +229,8 @@ def _faults(name: str, node: Any) -> Iterator[str]:
     parameters = _parameters(target)
     given = {key: value for key, value in node.items() if not key.startswith("_")}
     for key, value in given.items():
+        if key in UNNAMED.get(path, []):
+            continue
         if key not in parameters:
             yield f"{name}.{key}={value}: {path} has no such argument; {did_you_mean(key, parameters)}"
         elif isinstance(value, dict) and "_target_" in value:
