@@ -5,13 +5,14 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from tests.conftest import Command, composed
 from wineexp import config
 from wineexp.ensemble import LEAST, SelectionClassifier, StackClassifier
-from wineexp.model import out_of_fold
+from wineexp.model import best, out_of_fold
 from wineexp.split import CopiesTogetherKFold
 
 CV = CopiesTogetherKFold(folds=4, random_state=0)
@@ -44,7 +45,7 @@ def test_a_selection_by_hand() -> None:
     X, y = np.array([[0.9, 0.1, 0.4], [0.1, 0.8, 0.4]] * 4) + np.arange(8)[:, None] * 1e-9, np.array([1, 1] * 4)
     X[-2:], y[-2:] = [[0.1, 0.1, 0.6], [0.1, 0.1, 0.6]] + np.arange(2)[:, None] * 1e-9, 0
     members = {"first": Column(0), "second": Column(1), "third": Column(2)}
-    fitted = SelectionClassifier(members, "brier_score", 2, CV).fit(X, y)
+    fitted = SelectionClassifier(members, "brier_score", 2, "roc_auc", CV).fit(X, y)
     # Alone, the first is best: 4 wrong of 0.8 against 0.6, and 0.9 against 0.1; then the second mends most.
     assert fitted.weights_ == {"first": 0.5, "second": 0.5, "third": 0}
     assert list(fitted.members_) == ["first", "second"]
@@ -54,7 +55,7 @@ def test_a_selection_by_hand() -> None:
 
 def test_a_selection_stops_where_more_is_no_better(rows: tuple[np.ndarray, np.ndarray]) -> None:
     members = {"good": LogisticRegression(), "bad": DummyClassifier(strategy="constant", constant=2)}
-    fitted = SelectionClassifier(members, "log_loss", 30, CV).fit(*rows)
+    fitted = SelectionClassifier(members, "log_loss", 30, "log_loss", CV).fit(*rows)
     assert fitted.weights_ == {"good": 1, "bad": 0}
     np.testing.assert_allclose(fitted.predict_proba(rows[0]), LogisticRegression().fit(*rows).predict_proba(rows[0]))
 
@@ -65,7 +66,7 @@ def test_a_selection_is_no_worse_out_of_fold_than_its_best_member(rows: tuple[np
         "near": KNeighborsClassifier(25),
         "tree": DecisionTreeClassifier(min_samples_leaf=25),
     }
-    fitted = SelectionClassifier(members, "log_loss", 20, CV).fit(X, y)
+    fitted = SelectionClassifier(members, "log_loss", 20, "f1_macro", CV).fit(X, y)
 
     def loss(told: np.ndarray) -> float:
         return float(-np.log(np.maximum(told[range(len(y)), y], 1e-15)).mean())
@@ -74,6 +75,9 @@ def test_a_selection_is_no_worse_out_of_fold_than_its_best_member(rows: tuple[np
     mean = sum(fitted.weights_[name] * told[name] for name in members)
     assert sum(weight > 0 for weight in fitted.weights_.values()) >= 2
     assert loss(mean) < min(map(loss, told.values()))
+    # And it is decided for the other metric.
+    f1 = [f1_score(y, predicted, average="macro") for predicted in (best(mean, fitted.utility_), mean.argmax(axis=1))]
+    assert f1[0] > f1[1]
 
 
 @pytest.mark.parametrize("copies", [1, 3])
@@ -81,7 +85,7 @@ def test_who_knows_a_row_by_heart_is_not_picked_for_it(copies: int, rows: tuple[
     """The nearest neighbour has no fault on rows that it has seen, and on copies of them."""
     X, y = (np.repeat(part, copies, axis=0) for part in rows)
     members = {"by_heart": KNeighborsClassifier(1), "line": LogisticRegression()}
-    fitted = SelectionClassifier(members, "log_loss", 10, CV).fit(X, y)
+    fitted = SelectionClassifier(members, "log_loss", 10, "log_loss", CV).fit(X, y)
     assert fitted.weights_["line"] > 0.9
     stack = StackClassifier(members, LogisticRegression(), CV).fit(X, y)
     by_heart, line = np.abs(stack.final_.coef_[:, :3]).mean(), np.abs(stack.final_.coef_[:, 3:]).mean()
@@ -101,9 +105,10 @@ def test_a_stack_is_its_final_model_over_logarithms(rows: tuple[np.ndarray, np.n
 def test_a_wrong_argument_is_told(rows: tuple[np.ndarray, np.ndarray]) -> None:
     line = {"line": LogisticRegression()}
     for arguments, told in [
-        ((line, "kappa", 3), r"metric must be one of accuracy, .*, but got kappa"),
-        ((line, "accuracy", 0), r"picks >= 1 must hold, but got picks=0"),
-        (({}, "accuracy", 3), r"members must name one model or more, but got none"),
+        ((line, "kappa", 3, "accuracy"), r"metric must be one of accuracy, .*, but got kappa"),
+        ((line, "accuracy", 3, "kappa"), r"decision must be one of accuracy, .*, but got kappa"),
+        ((line, "accuracy", 0, "accuracy"), r"picks >= 1 must hold, but got picks=0"),
+        (({}, "accuracy", 3, "accuracy"), r"members must name one model or more, but got none"),
     ]:
         with pytest.raises(ValueError, match=told):
             SelectionClassifier(*arguments, CV).fit(*rows)

@@ -85,11 +85,7 @@ class LossClassifier(DecidingClassifier):
 
 
 class MetricClassifier(DecidingClassifier):
-    """Decides so that a metric is best on out-of-fold probabilities of its own training rows.
-
-    Of ordered classes, those whose metric knows their order: by thresholds on the expected place. Of others: by a
-    weight for each class, which of two classes is a threshold. A metric of the probabilities themselves, as the log
-    loss, has no say: the likeliest class is answered.
+    """Decides so that a metric is best on out-of-fold probabilities of its own training rows; see `utility_for`.
 
     Parameters
     ----------
@@ -117,21 +113,36 @@ class MetricClassifier(DecidingClassifier):
             raise ValueError(f"metric must be one of {', '.join(METRICS)}, but got {self.metric}")
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        self.utility_ = np.eye(len(self.classes_))
-        if METRICS[self.metric].judges == "decisions":
-            told = out_of_fold(self.estimator, values, codes, self.cv)
-            utility = _thresholds if METRICS[self.metric].applies_to == "ordinal" else _weights
-            self.utility_ = utility(told, self._judge(codes, told))
+        self.utility_ = utility_for(self.metric, codes, out_of_fold(self.estimator, values, codes, self.cv))
         self.estimator_ = clone(self.estimator).fit(values, labels)
         return self
 
-    def _judge(
-        self, codes: npt.NDArray[np.intp], told: npt.NDArray[np.float64]
-    ) -> Callable[[npt.NDArray[np.float64]], float]:
-        """How good a utility is, the more the better."""
-        metric = METRICS[self.metric]
-        sign = 1 if metric.direction == "maximize" else -1
-        return lambda utility: sign * float(metric.score(Answers(codes, best(told, utility), told)))
+
+def utility_for(metric: str, codes: npt.NDArray[np.intp], told: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The utility of shape (n_classes, n_classes) whose decisions are the best that were found by a metric.
+
+    Of a metric that knows the classes' order: thresholds on the expected place. Of others: a weight for each class,
+    which of two classes is a threshold. A metric of the probabilities themselves, as the log loss, has no say: the
+    likeliest class is answered.
+
+    Parameters
+    ----------
+    metric : str
+        One of `wineexp.evaluation.METRICS`.
+    codes : ndarray of shape (n_samples,)
+        True classes, 0 to n_classes - 1.
+    told : ndarray of shape (n_samples, n_classes)
+        Probabilities of rows that they were not fitted on.
+    """
+    by = METRICS[metric]
+    if by.judges == "probabilities":
+        return np.eye(told.shape[1])
+    sign = 1 if by.direction == "maximize" else -1
+
+    def judge(utility: npt.NDArray[np.float64]) -> float:
+        return sign * float(by.score(Answers(codes, best(told, utility), told)))
+
+    return _thresholds(told, judge) if by.applies_to == "ordinal" else _weights(told, judge)
 
 
 def _thresholds(

@@ -8,8 +8,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from wineexp.decision import utility_for
 from wineexp.evaluation import METRICS, Answers
-from wineexp.model import FixedClassesClassifier, out_of_fold
+from wineexp.model import FixedClassesClassifier, best, out_of_fold
 
 # Probabilities below it are taken for it, where their logarithm is.
 LEAST = 1e-4
@@ -29,14 +30,16 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
     members_ : dict of str to FixedClassesClassifier
         Those that have a say, fitted on all training rows.
     classes_ : ndarray of shape (n_classes,)
+    utility_ : ndarray of shape (n_classes, n_classes)
+        See `wineexp.model.best`.
     """
 
     members: dict[str, ClassifierMixin]
     cv: BaseCrossValidator
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:
-        """The likeliest label of each row: shape (n_samples,)."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        """The label of the greatest expected utility for each row: shape (n_samples,)."""
+        return np.asarray(self.classes_[best(self.predict_proba(X), self.utility_)])
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Probabilities of shape (n_samples, n_classes)."""
@@ -75,6 +78,9 @@ class SelectionClassifier(EnsembleClassifier):
         One of `wineexp.evaluation.METRICS`, by which they are picked.
     picks : int
         At most; the best beginning of the sequence is taken.
+    decision : str
+        Another one, for which is decided on the mean's out-of-fold probabilities; see
+        `wineexp.decision.utility_for`.
     cv : cross-validator
 
     Attributes
@@ -83,10 +89,13 @@ class SelectionClassifier(EnsembleClassifier):
         Shares of the picks, of every member; those of none are not fitted again.
     """
 
-    def __init__(self, members: dict[str, ClassifierMixin], metric: str, picks: int, cv: BaseCrossValidator) -> None:
+    def __init__(
+        self, members: dict[str, ClassifierMixin], metric: str, picks: int, decision: str, cv: BaseCrossValidator
+    ) -> None:
         self.members = members
         self.metric = metric
         self.picks = picks
+        self.decision = decision
         self.cv = cv
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
@@ -95,16 +104,20 @@ class SelectionClassifier(EnsembleClassifier):
         Raises
         ------
         ValueError
-            The metric is unknown, `picks` is less than 1, there is no member, or one of them refuses the data.
+            A metric is unknown, `picks` is less than 1, there is no member, or one of them refuses the data.
         """
-        if self.metric not in METRICS:
-            raise ValueError(f"metric must be one of {', '.join(METRICS)}, but got {self.metric}")
+        for name, metric in (("metric", self.metric), ("decision", self.decision)):
+            if metric not in METRICS:
+                raise ValueError(f"{name} must be one of {', '.join(METRICS)}, but got {metric}")
         if self.picks < 1:
             raise ValueError(f"picks >= 1 must hold, but got picks={self.picks}")
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        picked = self._pick(self._out_of_fold(values, codes), codes)
+        told = self._out_of_fold(values, codes)
+        picked = self._pick(told, codes)
         self.weights_ = {name: picked.count(name) / len(picked) for name in self.members}
+        mean = sum(self.weights_[name] * told[name] for name in self.members)
+        self.utility_ = utility_for(self.decision, codes, np.asarray(mean))
         self._fit_members([name for name in self.members if name in picked], values, codes)
         return self
 
@@ -164,6 +177,7 @@ class StackClassifier(EnsembleClassifier):
         self.classes_, codes = np.unique(labels, return_inverse=True)
         told = self._out_of_fold(values, codes)
         self.final_ = clone(self.final).fit(_logarithms(list(told.values())), codes)
+        self.utility_ = np.eye(len(self.classes_))
         self._fit_members(list(self.members), values, codes)
         return self
 
