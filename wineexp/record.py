@@ -16,6 +16,9 @@ from wineexp.tracking import Run
 # Names of artifacts.
 CONFIG, DIFF, PREDICTIONS, IMPORTANCE = "config.yaml", "git.diff", "predictions.parquet", "importance.csv"
 
+# The tag that names the choice of conf/experiment/ that a run was started with.
+PROTOCOL = "experiment"
+
 
 def lineage(cfg: DictConfig, problem: Problem, folder: Path) -> dict[str, str]:
     """Tags on where a run comes from; writes the config and, of a changed tree, the diff into the run's folder."""

@@ -38,11 +38,12 @@ def main(cfg: DictConfig) -> float | list[float]:
     me = trial.current()
     folder = Path(HydraConfig.get().runtime.output_dir)
     name = f"{choices['model']} {choices['feature']} {choices['split']}"
+    named = {record.PROTOCOL: choices["experiment"]} if choices["experiment"] else {}
     run = tracking.Run(
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
         name=name if me.number is None else f"trial {me.number}: {name}",
-        tags=record.lineage(cfg, problem, folder),
+        tags=record.lineage(cfg, problem, folder) | named,
         folder=folder,
         parent=me.context.get("parent_run_id"),
     )

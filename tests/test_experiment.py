@@ -1,0 +1,99 @@
+"""Named experiments: every one composes, says how it is run, and keeps to its protocol."""
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from tests.conftest import Command, choices, composed
+from wineexp import config
+from wineexp.experiment import Experiment, assemble
+from wineexp.pin import ROOT
+
+BEST = [name for name in choices("experiment") if name.startswith("best_")]
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_a_file_says_how_it_is_run_and_fits_its_callables(name: str) -> None:
+    first, *rest = (ROOT / "conf/experiment" / f"{name}.yaml").read_text().splitlines()
+    assert first == "# @package _global_"
+    assert any(line.startswith("#") and f"python -m wineexp.train experiment={name}" in line for line in rest)
+    cfg = composed(f"experiment={name}")
+    for group in config.GROUPS:
+        assert config.check(group, cfg[group]) == []
+
+
+def copies_on_both_sides(experiment: Experiment) -> int:
+    problem = experiment.problem
+    rows = [tuple(row) for row in problem.X.itertuples(index=False)]
+    return max(len({rows[i] for i in train} & {rows[i] for i in test}) for train, test in problem.folds)
+
+
+@pytest.mark.usefixtures("wine_quality")
+@pytest.mark.parametrize("name", BEST)
+def test_the_best_are_leak_free_repeated_and_leave_the_holdout_alone(name: str) -> None:
+    experiment = assemble(composed(f"experiment={name}"))
+    assert copies_on_both_sides(experiment) == 0
+    assert len(experiment.problem.folds) == 25
+    assert len(experiment.problem.y_holdout) > 0.19 * len(experiment.problem.dataset.frame)
+    beside = assemble(composed(f"experiment={name}", "split=stratified"))
+    assert copies_on_both_sides(beside) > 20
+    assert beside.cfg.model == experiment.cfg.model
+    assert not set(experiment.problem.rows_holdout) & set(experiment.problem.rows)
+
+
+@pytest.mark.usefixtures("wine_quality")
+@pytest.mark.parametrize(
+    ("name", "paper"),
+    [
+        (
+            "paper_red",
+            {"mean_absolute_error": 0.46, "accuracy": 0.624, "accuracy_within_1": 0.890, "cohen_kappa": 0.387},
+        ),
+        (
+            "paper_white",
+            {"mean_absolute_error": 0.45, "accuracy": 0.646, "accuracy_within_1": 0.868, "cohen_kappa": 0.439},
+        ),
+    ],
+)
+def test_a_run_of_the_papers_protocol_beats_the_paper(name: str, paper: dict[str, float]) -> None:
+    few = ["model.estimator.n_estimators=40", "split.n_repeats=1"]
+    assert composed(f"experiment={name}").split.n_repeats == 20
+    experiment = assemble(composed(f"experiment={name}", *few))
+    problem = experiment.problem
+    assert len(problem.y) == len(problem.dataset.frame)
+    tested = np.concatenate([test for _, test in problem.folds])
+    assert sorted(tested) == list(range(len(problem.y)))
+    folds = list(experiment.cross_validate())
+    for metric, figure in paper.items():
+        ours = float(np.mean([fold.scores[metric] for fold in folds]))
+        assert (ours < figure) if metric == "mean_absolute_error" else (ours > figure), metric
+
+
+@pytest.mark.usefixtures("wine_quality")
+def test_the_chemistry_alone_tells_the_colour() -> None:
+    experiment = assemble(composed("experiment=colour", "split.n_repeats=1"))
+    assert "colour" not in experiment.problem.X
+    assert experiment.problem.X.shape[1] == 11
+    folds = list(experiment.cross_validate())
+    assert np.mean([fold.scores["accuracy"] for fold in folds]) > 0.994
+
+
+def test_a_run_remembers_which_named_experiment_it_was(command: Command, tmp_path: Path) -> None:
+    few = ["split.n_splits=2", "split.n_repeats=1"]
+    for arguments in (["experiment=cultivar", *few], ["model=logreg"]):
+        done = command("train", *arguments)
+        assert done.returncode == 0, done.stderr
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (held,) = [each for each in client.search_experiments() if each.name == "cultivar-cultivar"]
+    second, first = client.search_runs([held.experiment_id])
+    assert (first.data.tags["experiment"], first.data.params["model"]) == ("cultivar", "extratrees")
+    assert "experiment" not in second.data.tags
+
+
+def test_a_misspelt_name_is_told(command: Command) -> None:
+    done = command("train", "experiment=paper_rad")
+    assert done.returncode == 1
+    assert "paper_rad" in done.stderr
+    assert "did you mean paper_red?" in done.stderr
