@@ -17,7 +17,7 @@ FLOORS = [
     ],
     [
         *("problem", "console", "artifact", "provenance", "gate", "layout", "scorechart", "explanation", "compiled"),
-        "decision",
+        *("decision", "conformal"),
     ],
     ["experiment", "store", "page", "certificate", "worktree", "document", "facts", "ordinal", "ensemble"],
     ["tracking", "limits", "performance"],

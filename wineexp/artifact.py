@@ -36,6 +36,7 @@ TRUSTED_TYPES = [
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
+    "wineexp.conformal.ConformalClassifier",
     "wineexp.decision.LossClassifier",
     "wineexp.decision.MetricClassifier",
     "wineexp.ensemble.SelectionClassifier",

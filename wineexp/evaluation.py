@@ -36,11 +36,14 @@ class Answers:
     predicted : ndarray of shape (n_samples,)
         The classes that were decided on, likewise.
     probabilities : ndarray of shape (n_samples, n_classes)
+    sets : ndarray of bool of shape (n_samples, n_classes), or None
+        Which classes are not ruled out; None of a model that knows of no such sets.
     """
 
     y: npt.NDArray[np.intp]
     predicted: npt.NDArray[np.intp]
     probabilities: npt.NDArray[np.float64]
+    sets: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,12 +160,39 @@ def check_metric(name: str, direction: str, n_classes: int, *, ordinal: bool) ->
 
 
 def score(answers: Answers, names: list[str]) -> Scores:
-    """The named metrics of some answers; ROC-AUC and kappa are NaN where only one class occurs."""
+    """The named metrics of some answers; ROC-AUC and kappa are NaN where only one class occurs.
+
+    Of answers with sets also `set_coverage`, how often they hold the true class, and `set_size`, how many they hold.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Only one class is present in y_true")
         warnings.filterwarnings("ignore", "A single label was found")
         warnings.filterwarnings("ignore", "`y1`, `y2` and `labels` have only one label")
-        return {name: float(METRICS[name].score(answers)) for name in names}
+        scores = {name: float(METRICS[name].score(answers)) for name in names}
+    if answers.sets is not None:
+        held = answers.sets[np.arange(len(answers.y)), answers.y]
+        scores |= {"set_coverage": float(held.mean()), "set_size": float(answers.sets.sum(axis=1).mean())}
+    return scores
+
+
+def coverage(answers: Answers) -> pd.DataFrame:
+    """How often the sets hold the true class: one row a class, by position; NaN where no row is of it.
+
+    Returns
+    -------
+    DataFrame of shape (n_classes, 2)
+        `rows` and `coverage`.
+
+    Raises
+    ------
+    ValueError
+        The answers have no sets.
+    """
+    if answers.sets is None:
+        raise ValueError("the answers have no sets")
+    held = pd.Series(answers.sets[np.arange(len(answers.y)), answers.y]).groupby(answers.y)
+    table = pd.DataFrame({"rows": held.size(), "coverage": held.mean()})
+    return table.reindex(range(answers.sets.shape[1])).fillna({"rows": 0}).astype({"rows": int})
 
 
 def majority(y_train: npt.NDArray[np.intp], y_test: npt.NDArray[np.intp]) -> float:
@@ -198,7 +228,8 @@ class Fold:
 def ask(estimator: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> Answers:
     """A fitted pipeline's answers for X (n_samples, n_features); y holds positions in its classes."""
     probabilities = estimator.predict_proba(X)
-    return Answers(y, estimator[-1].decide(probabilities), probabilities)
+    model = estimator[-1]
+    return Answers(y, model.decide(probabilities), probabilities, model.sets(probabilities))
 
 
 def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
@@ -273,10 +304,12 @@ def cross_validate(
 
 def pooled(folds: list[Fold]) -> Answers:
     """The answers of all folds together; of a repeated split, several for each row."""
+    sets = [fold.answers.sets for fold in folds if fold.answers.sets is not None]
     return Answers(
         y=np.concatenate([fold.answers.y for fold in folds]),
         predicted=np.concatenate([fold.answers.predicted for fold in folds]),
         probabilities=np.concatenate([fold.answers.probabilities for fold in folds]),
+        sets=np.concatenate(sets) if sets else None,
     )
 
 

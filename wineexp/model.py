@@ -1,7 +1,7 @@
 """Models: any scikit-learn compatible classifier behind a feature pipeline, over a fixed set of classes.
 
 A model gives probabilities, and a decision is made from these alone: by a matrix of utilities, where it has learned one
-as `utility_`, else for the likeliest class.
+as `utility_`, else for the likeliest class. What is not ruled out is told from them likewise, by `least_`.
 """
 
 from typing import Self
@@ -135,6 +135,20 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         if utility is None:
             return np.asarray(probabilities.argmax(axis=1))
         return np.asarray(self.present_[best(probabilities[:, self.present_], utility)])
+
+    def sets(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | None:
+        """Which classes are not ruled out, from the estimator's own probabilities: (n_samples, n_classes).
+
+        None where the estimator has not learned a `least_`, the least probability with which a class is not. Of a
+        class that the training rows lacked nothing was learned, so that it is in every set.
+        """
+        check_is_fitted(self)
+        least = getattr(self.estimator_, "least_", None)
+        if least is None:
+            return None
+        bounds = np.zeros(len(self.classes_))
+        bounds[self.present_] = least
+        return np.asarray(probabilities >= bounds)
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Probabilities of shape (n_samples, n_classes), in the order of `classes_`."""

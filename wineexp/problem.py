@@ -89,9 +89,10 @@ class Problem:
 
         Returns
         -------
-        DataFrame of shape (n_answers, 4 + n_classes)
+        DataFrame of shape (n_answers, 4 + n_classes) or (n_answers, 4 + 2 n_classes)
             `fold` (`HOLDOUT` for the holdout), `row` (position in the data set), `true` and `predicted` (labels as
-            text), and a column `probability <label>` for each class, to the last bit.
+            text), a column `probability <label>` for each class, to the last bit, and of a model that knows of sets
+            a column `in set <label>`.
         """
         asked = [(fold.number, self.rows[fold.test], fold.answers) for fold in folds]
         if holdout is not None:
@@ -107,6 +108,11 @@ class Problem:
                         "predicted": labels[answers.predicted],
                         **{f"probability {label}": answers.probabilities[:, code] for code, label in enumerate(labels)},
                     }
+                    | (
+                        {f"in set {label}": answers.sets[:, code] for code, label in enumerate(labels)}
+                        if answers.sets is not None
+                        else {}
+                    )
                 )
                 for number, rows, answers in asked
             ],

@@ -15,6 +15,7 @@ from wineexp.tracking import Run
 
 # Names of artifacts.
 CONFIG, DIFF, PREDICTIONS, IMPORTANCE = "config.yaml", "git.diff", "predictions.parquet", "importance.csv"
+COVERAGE = "coverage.csv"
 
 # The tag that names the choice of conf/experiment/ that a run was started with.
 PROTOCOL = "experiment"
@@ -132,6 +133,12 @@ def complete(
     labels = [str(label) for label in problem.classes]
     run.log_figure("confusion", report.confusion(told.y, told.predicted, labels))
     run.log_figure("probabilities", report.probabilities(told.y, told.probabilities, labels))
+    if told.sets is not None:
+        tables = {"folds": told} | ({"holdout": holdout} if holdout is not None else {})
+        covered = pd.concat(
+            {name: evaluation.coverage(each) for name, each in tables.items()}, names=["rows_of", "class"]
+        )
+        covered.rename(index=dict(enumerate(labels)), level="class").to_csv(run.folder / COVERAGE)
     if problem.target.ordinal:
         run.log_figure("grades", report.grades(told.y, told.probabilities, labels))
     if drops is not None:
