@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +114,8 @@ def _library() -> ctypes.CDLL | None:
 @functools.cache
 def _libm() -> ctypes.CDLL:
     """The C library's mathematics: numpy's own exponentials differ from them in the last bit."""
-    found = ctypes.CDLL(find_library("m") or None)
+    # Whoever runs Python has it loaded.
+    found = ctypes.CDLL(None)
     for name, kind in {"expf": ctypes.c_float, "logf": ctypes.c_float, "exp": ctypes.c_double}.items():
         function = getattr(found, name)
         function.argtypes, function.restype = [kind], kind

@@ -95,7 +95,7 @@ class Companion:
     def _keep(self) -> None:
         while True:
             code = self._process.wait()
-            if self._over.wait(PAUSE if code is not None else 0):
+            if self._over.wait(PAUSE):
                 return
             log.error("companion died", pid=self._process.pid, exitcode=code)
             self._process = self._started()
@@ -153,7 +153,11 @@ def main() -> None:
             verified = lookout.verified
             if verified is None or verified.kept.identity != question.identity:
                 return Told(409)
-            return explained(verified, question.row)
+            try:
+                return explained(verified, question.row)
+            except Exception as error:
+                log.error("explanation failed", exc_info=error)
+                return Told(500, detail="the explanation failed; the server's log tells more")
 
     Path(order.socket).unlink(missing_ok=True)
     with _Server(order.socket, Conversation) as server:

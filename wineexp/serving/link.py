@@ -1,11 +1,13 @@
 """What servers and their companion say to each other, over a socket in a folder that nobody else may enter."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from wineexp.errors import UserError
 from wineexp.serving.cache import Kept
 
 
@@ -109,3 +111,15 @@ class Link:
 def line(message: Any) -> bytes:
     """A message as it is sent."""
     return msgspec.json.encode(message) + b"\n"
+
+
+def reason(error: Exception) -> tuple[str, ...]:
+    """Why something failed, in words for whoever runs the server."""
+    if isinstance(error, UserError):
+        return error.faults
+    return (f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",)
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

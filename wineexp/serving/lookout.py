@@ -3,7 +3,6 @@
 import shutil
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from wineexp.registry import DIGEST, FORM, Registry, UnavailableError, Version
 from wineexp.runs import Runs
 from wineexp.serving import export, pipeline
 from wineexp.serving.cache import Cache, Kept
-from wineexp.serving.link import Refusal, State
+from wineexp.serving.link import Refusal, State, now, reason
 from wineexp.serving.served import Served, load
 
 log = structlog.get_logger()
@@ -128,8 +127,8 @@ class Lookout:
             self._fall_back()
             self._say(
                 unreachable=None,
-                refusal=self._refusal(version.number, _reason(error), final=final),
-                faults=[f"{self.settings.serve.alias}: {fault}" for fault in _reason(error)],
+                refusal=self._refusal(version.number, reason(error), final=final),
+                faults=[f"{self.settings.serve.alias}: {fault}" for fault in reason(error)],
                 load_failures=self.state.load_failures + 1,
                 refusals=self.state.refusals + final,
             )
@@ -158,8 +157,9 @@ class Lookout:
             return None
         try:
             return self._checked(cache.files(kept), kept)
-        except UserError as error:
-            log.warning("cache refused", why=list(error.faults))
+        except Exception as error:
+            # As what comes from the registry, it can be broken in any way.
+            log.warning("cache refused", why=list(reason(error)))
             return None
 
     def _checked(self, files: Path, kept: Kept) -> Verified:
@@ -183,23 +183,23 @@ class Lookout:
         except UserError as error:
             return list(error.faults)
         except Exception as error:
-            return list(_reason(error))
+            return list(reason(error))
         return ["the alias has just been set; start again"]
 
     def _refusal(self, version: int, why: tuple[str, ...], *, final: bool) -> Refusal:
         known = self.state.refusal
         if known and (known.version, known.why, known.final) == (version, why, final):
             return known
-        return Refusal(version, why, _now(), final)
+        return Refusal(version, why, now(), final)
 
     def _lost(self, error: Exception) -> None:
         self._fall_back()
-        reason = _reason(error)[0]
+        why = reason(error)[0]
         name, alias = self.settings.registry.name, self.settings.serve.alias
         self._say(
-            unreachable=self.state.unreachable or f"since {_now()}: {reason}",
+            unreachable=self.state.unreachable or f"since {now()}: {why}",
             faults=[
-                f"{reason}; and serve.cache={self.settings.serve.cache} holds no version of {name} behind {alias} to "
+                f"{why}; and serve.cache={self.settings.serve.cache} holds no version of {name} behind {alias} to "
                 "start from"
             ],
         )
@@ -237,13 +237,3 @@ def described(registry: Registry, version: Version) -> Kept:
 
 def _identity(version: Version) -> tuple[int, str, str]:
     return version.number, version.run_id, version.tags.get(DIGEST, "")
-
-
-def _reason(error: Exception) -> tuple[str, ...]:
-    if isinstance(error, UserError):
-        return error.faults
-    return (f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

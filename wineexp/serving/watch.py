@@ -5,7 +5,6 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 
 import msgspec
 import numpy as np
@@ -18,7 +17,7 @@ from wineexp.errors import UserError
 from wineexp.serving import export
 from wineexp.serving.cache import Cache, Kept
 from wineexp.serving.export import Export
-from wineexp.serving.link import Link, Question, Refusal, State, Told, line
+from wineexp.serving.link import Link, Question, Refusal, State, Told, line, now, reason
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.served import Served, load
 
@@ -90,8 +89,8 @@ class Watch:
         if kept is not None:
             try:
                 served = self._load(kept)
-            except UserError as error:
-                log.warning("cache refused", why=list(error.faults))
+            except Exception as error:
+                log.warning("cache refused", why=list(reason(error)))
             else:
                 self._lost("it has not been asked yet")
                 self._serve(served)
@@ -168,11 +167,11 @@ class Watch:
             if kept is not None and kept.identity not in (self.served.kept.identity, self._unfit):
                 try:
                     self._serve(await asyncio.to_thread(self._load, kept))
-                except (UserError, OSError) as error:
+                except Exception as error:
                     # The companion could: this process is short of something.
                     self._unfit = kept.identity
-                    why = error.faults if isinstance(error, UserError) else (str(error),)
-                    state = msgspec.structs.replace(state, refusal=Refusal(kept.number, why, _now(), False))
+                    refusal = Refusal(kept.number, reason(error), now(), final=False)
+                    state = msgspec.structs.replace(state, refusal=refusal)
             self._note(state)
             self._refused(state)
 
@@ -228,11 +227,7 @@ class Watch:
 
     def _lost(self, why: str) -> None:
         self.metrics.registry_up.set(0)
-        told = why if why.startswith("since ") else f"since {_now()}: {why}"
+        told = why if why.startswith("since ") else f"since {now()}: {why}"
         if self.unreachable is None:
             log.error("registry unreachable", why=told)
         self.unreachable = told
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
