@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from wineexp.compiled.models import MODELS
+from wineexp.compiled import kernel
+from wineexp.compiled.models import MODELS, XGBoost
 from wineexp.compiled.steps import STEPS, Array, Arrays, Numbers, steps
 from wineexp.errors import UserError
 
@@ -112,8 +113,18 @@ class Form:
         self._steps, width = steps(plan.steps, arrays, len(self._numbers))
         width += sum(len(each.words) - (each.drop is not None) for each in plan.texts)
         self._model = MODELS[plan.model](Arrays(arrays, "model"), width, len(plan.present))
+        self._row = self._single()
         # Most models have seen every class.
         self._whole = len(plan.present) == len(plan.classes)
+
+    def _single(self) -> kernel.Row | None:
+        """A faster way for a single row, where there is one."""
+        model, first = self._model, self._steps[0] if len(self._steps) == 1 else None
+        if self._texts or not isinstance(model, XGBoost) or not isinstance(first, kernel.Steps):
+            return None
+        present = self.plan.present
+        fits = kernel.Row.fits(first, model.walk, present)
+        return kernel.Row(first, model.walk, model.base, present, len(self.classes)) if fits else None
 
     def ask(self, rows: Sequence[Row]) -> Numbers:
         """Probabilities (n_rows, n_classes) of rows with a value for each column; NaN, or None of a text, is missing.
@@ -123,6 +134,8 @@ class Form:
         ValueError
             The pipeline would refuse a value: it is infinite, becomes so, or is no category.
         """
+        if self._row is not None and len(rows) == 1:
+            return self._row(np.array(rows, dtype=np.float64))
         if not self._texts:
             return self.model(self.features(_table(rows)))
         numbers = np.array([[row[place] for place in self._numbers] for row in rows], dtype=np.float64)

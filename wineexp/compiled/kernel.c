@@ -205,3 +205,62 @@ void wineexp_sigmoid64(double *out, int64_t count)
     for (int64_t place = 0; place < count; ++place)
         out[place] = 1.0 / (1.0 + exp(-out[place]));
 }
+
+/* As numpy adds up to 128 neighbours. */
+static double numpy_sum(const double *x, int64_t count)
+{
+    double sum = 0.0;
+    int64_t place = 0;
+    if (count >= 8) {
+        double lanes[8];
+        for (; place < 8; ++place)
+            lanes[place] = x[place];
+        for (; place + 8 <= count; place += 8)
+            for (int64_t lane = 0; lane < 8; ++lane)
+                lanes[lane] += x[place + lane];
+        sum = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+    }
+    for (; place < count; ++place)
+        sum += x[place];
+    return sum;
+}
+
+/* One row from its values to its probabilities, through steps and XGBoost's trees. */
+struct row {
+    const struct step *steps;
+    const struct trees *trees;
+    const float *base;
+    const int32_t *present;
+    int64_t count, widest, shares, classes;
+};
+
+int wineexp_row(const struct row *form, const double *x, double *out)
+{
+    const int64_t outputs = form->trees->outputs;
+    double scratch[2 * form->widest], shares[form->shares];
+    float cells[form->trees->columns + 1], sums[outputs];
+    for (int64_t number = 0; number < form->count; ++number) {
+        double *to = scratch + (number % 2) * form->widest;
+        if (!one_step(form->steps + number, x, to))
+            return 0;
+        x = to;
+    }
+    for (int64_t place = 0; place < outputs; ++place)
+        sums[place] = form->base[place];
+    wineexp_sum32(form->trees, x, 1, sums, cells);
+    if (outputs > 1) {
+        wineexp_softmax32(sums, 1, outputs);
+        for (int64_t place = 0; place < outputs; ++place)
+            shares[place] = sums[place];
+    } else {
+        wineexp_sigmoid32(sums, 1);
+        shares[0] = 1.0f - sums[0];
+        shares[1] = sums[0];
+    }
+    const double sum = numpy_sum(shares, form->shares);
+    for (int64_t place = 0; place < form->classes; ++place)
+        out[place] = 0.0;
+    for (int64_t place = 0; place < form->shares; ++place)
+        out[form->present[place]] = shares[place] / sum;
+    return 1;
+}

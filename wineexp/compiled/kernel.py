@@ -31,6 +31,9 @@ FLAGS = ["-std=c11", "-O2", "-fPIC", "-shared", "-ffp-contract=off"]
 # As in kernel.c.
 BLOCK = 64
 
+# Columns that a single row in C may have, and numbers that numpy adds as C does.
+WIDEST, SUMMED = 4096, 128
+
 # Rows that numpy walks at once: the walk keeps a node for each row and tree.
 CHUNK = 256
 
@@ -107,7 +110,8 @@ def _library() -> ctypes.CDLL | None:
         function = getattr(found, name)
         function.argtypes, function.restype = arguments, None
     found.wineexp_steps.argtypes = [pointer, number, pointer, number, pointer, pointer, number]
-    found.wineexp_steps.restype = ctypes.c_int
+    found.wineexp_row.argtypes = [pointer, pointer, pointer]
+    found.wineexp_steps.restype = found.wineexp_row.restype = ctypes.c_int
     return found
 
 
@@ -143,15 +147,15 @@ class Steps:
         found = library()
         if found is None:
             raise RuntimeError("the library has not been built")
-        self._call = found.wineexp_steps
+        self.library = found
         self._held = [array for step in steps for array in step[3:]]
         made = [
             _Step(self.KINDS.index(kind), before, after, first.ctypes.data, second.ctypes.data)
             for kind, before, after, first, second in steps
         ]
         self._steps = (_Step * len(steps))(*made)
-        self._address, self._count = ctypes.addressof(self._steps), len(steps)
-        self._after, self._widest = steps[-1][2], max(step[2] for step in steps)
+        self.address, self.count = ctypes.addressof(self._steps), len(steps)
+        self._after, self.widest = steps[-1][2], max(step[2] for step in steps)
 
     def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """What becomes of the values (n_rows, n_columns), C-contiguous.
@@ -163,9 +167,9 @@ class Steps:
         """
         rows = len(values)
         out = np.empty((rows, self._after))
-        scratch = np.empty(2 * self._widest)
-        told = self._call(
-            self._address, self._count, values.ctypes.data, rows, out.ctypes.data, scratch.ctypes.data, self._widest
+        scratch = np.empty(2 * self.widest)
+        told = self.library.wineexp_steps(
+            self.address, self.count, values.ctypes.data, rows, out.ctypes.data, scratch.ctypes.data, self.widest
         )
         if not told:
             raise ValueError("a value is infinite or too large")
@@ -207,12 +211,13 @@ class Walk:
         self.columns = columns
         self.outputs = outputs
         self._arrays = threshold, feature, left, missing_left, roots, groups, values
-        found, places = library(), np.uint16 if self.dtype == np.float32 else np.uint32
+        self.library, places = None, np.uint16 if self.dtype == np.float32 else np.uint32
         inner = left >= 0
         ahead = np.where(inner, left - np.arange(len(left)), 0)
-        self._sum = None
+        found = library()
         # Short nodes, of which many lie side by side; what is too large for them, numpy walks.
         if found is not None and max(columns, int(ahead.max())) <= np.iinfo(places).max:
+            self.library = found
             self._sum = found.wineexp_sum32 if self.dtype == np.float32 else found.wineexp_sum64
             nodes = np.empty(len(left), dtype=[("threshold", self.dtype), ("column", places), ("ahead", places)])
             # As kernel.c has it: a leaf leads to itself, and tells its value, or where its values are.
@@ -223,13 +228,13 @@ class Walk:
             self._held = [nodes, missing_left, values, roots, _depths(left, roots), groups]
             pointers = [each.ctypes.data for each in self._held]
             self._trees = _Trees(*pointers, len(roots), values.shape[1], columns, outputs)
-            self._address = ctypes.addressof(self._trees)
+            self.address = ctypes.addressof(self._trees)
 
     def add(self, X: npt.NDArray[np.float64], out: Reals) -> None:
         """Add to `out` (n_rows, outputs) what each tree says of X (n_rows, columns), both C-contiguous."""
-        if self._sum is not None:
+        if self.library is not None:
             cells = np.empty((BLOCK, self.columns + 1), dtype=self.dtype)
-            self._sum(self._address, X.ctypes.data, len(X), out.ctypes.data, cells.ctypes.data)
+            self._sum(self.address, X.ctypes.data, len(X), out.ctypes.data, cells.ctypes.data)
             return
         for start in range(0, len(X), CHUNK):
             self._add(X[start : start + CHUNK].astype(self.dtype), out[start : start + CHUNK])
@@ -253,6 +258,55 @@ class Walk:
             some = leaves[:, groups == group]
             wide = slice(group, group + some.shape[2])
             out[:, wide] = np.add.accumulate(np.concatenate([out[:, None, wide], some], axis=1), axis=1)[:, -1]
+
+
+class _Row(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("steps", "trees", "base", "present")),
+        *((name, ctypes.c_int64) for name in ("count", "widest", "shares", "classes")),
+    ]
+
+
+class Row:
+    """One row at a time through steps and XGBoost's trees in C: most of its time would go into calls of numpy.
+
+    Parameters
+    ----------
+    steps : Steps
+    walk : Walk
+    base : ndarray of float32
+    present : list of int
+    classes : int
+    """
+
+    def __init__(
+        self, steps: Steps, walk: Walk, base: npt.NDArray[np.float32], present: list[int], classes: int
+    ) -> None:
+        places = np.array(present, dtype=np.int32)
+        self._held = steps, walk, base, places
+        pointers = [steps.address, walk.address, base.ctypes.data, places.ctypes.data]
+        self._row = _Row(*pointers, steps.count, steps.widest, len(present), classes)
+        self._address = ctypes.addressof(self._row)
+        self._call = steps.library.wineexp_row
+        self._classes = classes
+
+    @classmethod
+    def fits(cls, steps: Steps, walk: Walk, present: list[int]) -> bool:
+        """Whether the trees are in C as well, and all of it is small enough for the stack."""
+        return walk.library is not None and steps.widest <= WIDEST and len(present) <= SUMMED
+
+    def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Probabilities (1, n_classes) of values (1, n_columns), C-contiguous.
+
+        Raises
+        ------
+        ValueError
+            One is infinite, or becomes so.
+        """
+        out = np.empty((1, self._classes))
+        if not self._call(self._address, values.ctypes.data, out.ctypes.data):
+            raise ValueError("a value is infinite or too large")
+        return out
 
 
 def _depths(left: npt.NDArray[np.int32], roots: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

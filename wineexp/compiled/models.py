@@ -46,22 +46,31 @@ def _once(places: Array) -> bool:
     return len(np.unique(places)) == len(places)
 
 
-def _xgboost(arrays: Arrays, columns: int, present: int) -> Model:
-    outputs = 1 if present == 2 else present
-    base = arrays.take("base", "float32", outputs)
-    walk = trees(arrays, "float32", columns, outputs)
+class XGBoost:
+    """XGBoost's trees with its link.
 
-    def model(X: Numbers) -> Numbers:
-        out = np.empty((len(X), outputs), dtype=np.float32)
-        out[:] = base
-        walk.add(np.ascontiguousarray(X), out)
-        if outputs > 1:
+    Attributes
+    ----------
+    base : ndarray of float32 of shape (n_outputs,)
+        What each sum starts from.
+    walk : Walk
+    """
+
+    def __init__(self, arrays: Arrays, columns: int, present: int) -> None:
+        outputs = 1 if present == 2 else present
+        self.base = arrays.take("base", "float32", outputs)
+        self.walk = trees(arrays, "float32", columns, outputs)
+
+    def __call__(self, X: Numbers) -> Numbers:
+        """Probabilities."""
+        out = np.empty((len(X), len(self.base)), dtype=np.float32)
+        out[:] = self.base
+        self.walk.add(np.ascontiguousarray(X), out)
+        if len(self.base) > 1:
             kernel.softmax(out)
             return out.astype(np.float64)
         kernel.sigmoid(out)
         return np.hstack([np.float32(1) - out, out]).astype(np.float64)
-
-    return model
 
 
 def _boosted(arrays: Arrays, columns: int, present: int) -> Model:
@@ -147,7 +156,7 @@ def _two(scores: Numbers) -> Numbers:
 
 
 MODELS: dict[str, Callable[[Arrays, int, int], Model]] = {
-    "xgboost": _xgboost,
+    "xgboost": XGBoost,
     "boosted": _boosted,
     "forest": _forest,
     "constant": _constant,

@@ -18,7 +18,7 @@ from wineexp.evaluation import NATIVE_THREADS
 
 ROWS = 100_000
 # Rows that are asked at once: most of them in large batches, some in small ones, some alone.
-LARGE, SHAPES = 10_000, (1000, 64, 7, 3, 2, *[1] * 24)
+LARGE, SHAPES = 10_000, (1000, 64, 7, 3, 2, *[1] * 100)
 # Rows that numpy's walk is asked too, where the library in C is there.
 WALKED = 500
 # The share of values that are missing, in the rows that have such, and that are far beyond the training range.

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from wineexp.config import Serve
+from wineexp.program import uninterrupted
 from wineexp.serving import logs
 from wineexp.serving.link import Link, Question, Told, line
 
@@ -70,11 +71,12 @@ class Companion:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
-        # It has nothing to finish: what it keeps, it keeps all at once.
-        self._process.kill()
-        self._keeper.join()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with uninterrupted():
+            self._over.set()
+            # It has nothing to finish: what it keeps, it keeps all at once.
+            self._process.kill()
+            self._keeper.join()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _started(self) -> "subprocess.Popen[bytes]":
         places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
