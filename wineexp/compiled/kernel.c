@@ -90,8 +90,8 @@ struct trees {
 /* Rows that go through a tree before the next one, and trees that a row goes through at once: so that several answers
  * of the memory are awaited at a time. */
 #define BLOCK 64
-#define LANES 8
-#define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+#define LANES 12
+#define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
 
 #define SUM(NAME, REAL, NODE, GOES_LEFT)                                                                            \
     static inline void NAME##_add(const struct trees *trees, int64_t tree, REAL told, REAL *out)                    \

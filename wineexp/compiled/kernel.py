@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ BLOCK = 64
 
 # Columns that a single row in C may have, and numbers that numpy adds as C does.
 WIDEST, SUMMED = 4096, 128
+
+# Rows that are worth a thread for each core.
+SPREAD = 4096
 
 # Rows that numpy walks at once: the walk keeps a node for each row and tree.
 CHUNK = 256
@@ -210,7 +214,6 @@ class Walk:
         self.dtype = threshold.dtype
         self.columns = columns
         self.outputs = outputs
-        self._arrays = threshold, feature, left, missing_left, roots, groups, values
         self.library, places = None, np.uint16 if self.dtype == np.float32 else np.uint32
         inner = left >= 0
         ahead = np.where(inner, left - np.arange(len(left)), 0)
@@ -229,17 +232,31 @@ class Walk:
             pointers = [each.ctypes.data for each in self._held]
             self._trees = _Trees(*pointers, len(roots), values.shape[1], columns, outputs)
             self.address = ctypes.addressof(self._trees)
+        else:
+            self._arrays = threshold, feature, left, missing_left, roots, groups, values
 
     def add(self, X: npt.NDArray[np.float64], out: Reals) -> None:
         """Add to `out` (n_rows, outputs) what each tree says of X (n_rows, columns), both C-contiguous."""
-        if self.library is not None:
-            cells = np.empty((BLOCK, self.columns + 1), dtype=self.dtype)
-            self._sum(self.address, X.ctypes.data, len(X), out.ctypes.data, cells.ctypes.data)
-            return
-        for start in range(0, len(X), CHUNK):
-            self._add(X[start : start + CHUNK].astype(self.dtype), out[start : start + CHUNK])
+        if self.library is None:
+            for start in range(0, len(X), CHUNK):
+                self._walk(X[start : start + CHUNK].astype(self.dtype), out[start : start + CHUNK])
+        elif len(X) < SPREAD:
+            self._run(X, out)
+        else:
+            # Rows have nothing to do with each other, and C waits for no turn of Python's.
+            cores = os.cpu_count() or 1
+            size = max(SPREAD // 2, -(-len(X) // cores))
+            parts = [slice(start, start + size) for start in range(0, len(X), size)]
+            with ThreadPoolExecutor(cores) as threads:
+                list(threads.map(lambda part: self._run(X[part], out[part]), parts))
 
-    def _add(self, X: Reals, out: Reals) -> None:
+    def _run(self, X: npt.NDArray[np.float64], out: Reals) -> None:
+        """In C."""
+        cells = np.empty((BLOCK, self.columns + 1), dtype=self.dtype)
+        self._sum(self.address, X.ctypes.data, len(X), out.ctypes.data, cells.ctypes.data)
+
+    def _walk(self, X: Reals, out: Reals) -> None:
+        """In numpy."""
         threshold, feature, left, missing_left, roots, groups, values = self._arrays
         rows = np.arange(len(X))[:, None]
         node = np.tile(roots, (len(X), 1))
@@ -290,8 +307,8 @@ class Row:
         self._call = steps.library.wineexp_row
         self._classes = classes
 
-    @classmethod
-    def fits(cls, steps: Steps, walk: Walk, present: list[int]) -> bool:
+    @staticmethod
+    def fits(steps: Steps, walk: Walk, present: list[int]) -> bool:
         """Whether the trees are in C as well, and all of it is small enough for the stack."""
         return walk.library is not None and steps.widest <= WIDEST and len(present) <= SUMMED
 

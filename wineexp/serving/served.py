@@ -130,7 +130,10 @@ class Served:
         Refused
             As `probabilities`.
         """
-        found = self.probabilities(rows)
+        return self.answered(rows, self.probabilities(rows))
+
+    def answered(self, rows: Sequence[Row], found: npt.NDArray[np.float64]) -> list[Answer]:
+        """The answer for each row that these probabilities make."""
         classes, outside = self.schema.classes, self.reader.outside
         return [
             Answer(classes[best], dict(zip(classes, each, strict=True)), outside(row))
