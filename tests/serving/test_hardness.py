@@ -246,6 +246,17 @@ def test_a_head_without_end_is_refused(server: Server, more: bytes) -> None:
         assert client.recv(4096).startswith(b"HTTP/1.1 200")
 
 
+def test_a_client_that_takes_no_answer_is_cut_off(server: Server) -> None:
+    parts = urlsplit(server.url)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((parts.hostname or "", parts.port or 0))
+        # Each answer waits for the one before it to be taken.
+        client.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n" * 10)
+        server.until(lambda: server.metric("wineexp_requests_in_flight") > 1, 60)
+        server.until(lambda: server.metric("wineexp_requests_in_flight") == 1, 60)
+
+
 def test_sigterm_answers_what_is_under_way_and_exits_with_0(store: Store) -> None:
     with serving(store) as server:
         body = json.dumps(server.get("/model").json()["schema"]["samples"][0]["row"]).encode()

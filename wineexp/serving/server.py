@@ -78,6 +78,7 @@ class Protocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _unsent = 0
     _partial = False
+    _taking: asyncio.TimerHandle | None = None
     # Of the head that is awaited, None between heads: bytes after the piece in which it began.
     _head: int | None = None
     _began = False
@@ -90,6 +91,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing any more."""
         self._disarm()
+        self._taken()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -120,6 +122,16 @@ class Protocol(HttpToolsProtocol):
         self._partial = False
         self._disarm()
         super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Expect the client to take what is ready for it: the answer to its next request waits for that, for good."""
+        super().pause_writing()
+        self._expect_taken()
+
+    def resume_writing(self) -> None:
+        """It has taken enough."""
+        self._taken()
+        super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; cut one off whose client has taken nothing of its answer for as long."""
@@ -152,6 +164,21 @@ class Protocol(HttpToolsProtocol):
         head = f"content-type: {problems.MEDIA_TYPE}\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
         self.transport.write(line + head.encode() + content)
         self.transport.close()
+
+    def _expect_taken(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        self._taking = self.loop.call_later(self.timeout_keep_alive, self._untaken, unsent)
+
+    def _taken(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+
+    def _untaken(self, unsent: int) -> None:
+        """Cut off a client that has taken nothing meanwhile."""
+        if self.transport.get_write_buffer_size() < unsent:
+            self._expect_taken()
+        else:
+            self.transport.abort()
 
     def _arm(self) -> None:
         self._deadline = self.loop.call_later(self.timeout_keep_alive, self._late)
