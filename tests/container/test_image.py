@@ -16,7 +16,7 @@ from tests.conftest import run
 from tests.container.conftest import Container, Docker, Tracking, build, contained, listening, running
 from wineexp.pin import ROOT
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import yaml
 from tests.container.conftest import Container, Docker, Tracking, build, contained, once
 from wineexp.pin import ROOT
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(1800)]
 
 BASE = ROOT / "deploy" / "kubernetes" / "base"
 # In the generated ConfigMap, by key.
