@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selenium import webdriver
 
 from tests.conftest import run
 from tests.serving.conftest import Server, Store, serving
+from tests.serving.test_page import Page, driver  # noqa: F401  the fixture
 from wineexp.serving import export
 
 
@@ -36,6 +38,12 @@ def test_it_answers_as_the_registry_s_version_does(alone: Server, server: Server
         assert ours[key] == theirs[key]
     assert alone.post("/predict", rows).json()["answers"] == server.post("/predict", rows).json()["answers"]
     assert alone.post("/explain", rows[0]).json()["why"] == server.post("/explain", rows[0]).json()["why"]
+
+
+def test_the_page_says_so(alone: Server, driver: webdriver.Chrome) -> None:  # noqa: F811
+    told = Page(driver, alone).text("lineage")
+    assert "From the cellar. Exported on " in told
+    assert told.endswith("this server follows no registry.")
 
 
 def test_no_registry_is_asked_or_missed(alone: Server) -> None:
