@@ -24,7 +24,7 @@ FLOORS = [
     ["record", "studies", "runs", "registry", "card"],
     ["audit", "ranking", "ancestry", "dossier"],
     ["promotion", "sweep", "reproduction", "account", "serving"],
-    ["listing", "scoreboard"],
+    ["listing", "scoreboard", "results"],
     ["train", "explore", "promote", "reproduce", "compare", "serve"],
 ]
 PROGRAMS = FLOORS[-1]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FORMATS = ["table", "html", "csv", "json"]
+# Below the current folder; its pictures lie in a folder of its name.
+RESULTS = Path("docs/results.md")
 
 
 @program(Compare)
@@ -42,6 +44,10 @@ def tell(cfg: DictConfig) -> None:
         print(json.dumps(origin, indent=2) if cfg.format == "json" else ancestry.tree(origin))
         return
 
+    if cfg.results:
+        write_results(cfg, runs)
+        return
+
     from wineexp import ranking
 
     rankings, left_out = ranking.rank(chosen(cfg, runs), alpha=cfg.alpha, limit=cfg.limit)
@@ -60,6 +66,31 @@ def tell(cfg: DictConfig) -> None:
     from wineexp import listing
 
     listing.FORMS[cfg.format](rankings, left_out)
+
+
+def write_results(cfg: DictConfig, runs: "Runs") -> None:
+    """Write `RESULTS` and its pictures from the recorded runs of named experiments.
+
+    Raises
+    ------
+    UserError
+        None is recorded.
+    """
+    from wineexp import record, results
+
+    found = runs.tagged(record.PROTOCOL)
+    if not found:
+        raise UserError(
+            f"{runs.uri} holds no finished run of a named experiment; `python -m wineexp.train experiment=cultivar` "
+            "records one"
+        )
+    page = results.render(found, alpha=cfg.alpha, folder=RESULTS.stem)
+    pictures = RESULTS.with_suffix("")
+    pictures.mkdir(parents=True, exist_ok=True)
+    for name, picture in page.pictures.items():
+        (pictures / name).write_bytes(picture)
+    RESULTS.write_text(page.text, encoding="utf-8")
+    print(f"Read the page: {RESULTS}")
 
 
 def check(cfg: DictConfig) -> None:
@@ -85,6 +116,8 @@ def check(cfg: DictConfig) -> None:
         faults.append(f"runs={cfg.runs}: a list is wanted, 'runs=[champion,2]'")
     if cfg.runs is not None and cfg.lineage is not None:
         faults.append("runs= and lineage= exclude each other; give one of them")
+    if cfg.results and (cfg.runs is not None or cfg.lineage is not None):
+        faults.append("results=true takes the runs of all named experiments; give it without runs= and lineage=")
     if faults:
         raise UserError(*faults)
 

@@ -110,6 +110,7 @@ class Compare:
     # A list, or one word.
     runs: Any = MISSING
     lineage: str | None = MISSING
+    results: bool = MISSING
     format: str = MISSING
     alpha: float = MISSING
     limit: int | None = MISSING

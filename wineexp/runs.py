@@ -202,6 +202,14 @@ class Runs:
             return self._search([key for key, name in self._experiments.items() if name == word])
         raise self._unknown(word)
 
+    def tagged(self, name: str) -> list[Record]:
+        """The finished runs of models that have a tag of this name."""
+        return [
+            record
+            for record in self._search(list(self._experiments), f"tags.`{name}` != ''")
+            if record.status == "FINISHED" and f"cv/{record.metric}" in record.metrics
+        ]
+
     def children(self, study: Record) -> list[Record]:
         """The runs of a study's trials, the latest first."""
         return self._search(list(self._experiments), f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{study.id}'")

@@ -1,0 +1,147 @@
+"""The results page: every named experiment that was recorded, with intervals, beside what others have published."""
+
+import base64
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wineexp import ranking, scorechart
+from wineexp.comparison import paired
+from wineexp.evaluation import METRICS
+from wineexp.ranking import Ranking, Row
+from wineexp.record import PROTOCOL
+from wineexp.runs import SHORT_ID, Record
+from wineexp.wording import DASH, figure, seconds, words
+
+# Metrics that are shown where they were recorded, after the deciding one.
+SHOWN = (
+    *("accuracy", "mean_absolute_error", "accuracy_within_1", "cohen_kappa", "quadratic_weighted_kappa", "roc_auc"),
+    *("log_loss", "set_coverage", "set_size", "majority_accuracy"),
+)
+
+# The support vector machine of Cortez et al. 2009, "Modeling wine preferences by data mining from physicochemical
+# properties".
+PAPER = {
+    "paper_red": {"mean_absolute_error": 0.46, "accuracy": 0.624, "accuracy_within_1": 0.890, "cohen_kappa": 0.387},
+    "paper_white": {"mean_absolute_error": 0.45, "accuracy": 0.646, "accuracy_within_1": 0.868, "cohen_kappa": 0.439},
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page and its pictures.
+
+    Attributes
+    ----------
+    text : str
+        Markdown.
+    pictures : dict of str to bytes
+        SVG, by the name that the text has for it.
+    """
+
+    text: str
+    pictures: dict[str, bytes]
+
+
+def render(records: list[Record], *, alpha: float, folder: str) -> Page:
+    """The page of these runs, each named experiment a section, of which each split is a table.
+
+    Parameters
+    ----------
+    records : list of Record
+        Of one config the latest is shown.
+    alpha : float
+        Each interval holds the true mean with probability 1 - alpha.
+    folder : str
+        Where the pictures will lie, seen from the page.
+    """
+    latest: dict[str, Record] = {}
+    for record in sorted(records, key=lambda each: each.began or 0):
+        latest[record.tags["config.sha256"]] = record
+    names = sorted({record.tags[PROTOCOL] for record in latest.values()})
+    parts, pictures = [], {}
+    for name in names:
+        some = [record for record in latest.values() if record.tags[PROTOCOL] == name]
+        rankings, _ = ranking.rank(some, alpha=alpha, limit=None)
+        parts.append(f"## {name}\n\n`python -m wineexp.train experiment={name}`")
+        for number, each in enumerate(rankings):
+            parts += [f"### {each.title}", _table(each)]
+            if name in PAPER:
+                parts.append(_beside_the_paper(each.rows[0], PAPER[name]))
+            if len(each.compared) > 1:
+                file = f"{name}-{number}.svg"
+                pictures[file] = _picture(each)
+                parts.append(f"![Folds of {each.title}]({folder}/{file})")
+    opening = (
+        f"# Results\n\nMade by `python -m wineexp.compare results=true` from {len(latest)} recorded runs, and nothing "
+        f"else. In brackets the {100 * (1 - alpha):.4g} % interval of the mean over the folds (corrected resampled "
+        "t-test, Nadeau and Bengio 2003); the first column decides. `split grouped` and `repeated` keep identical rows "
+        "on one side; `stratified` and `runs` do not, and flatter."
+    )
+    return Page("\n\n".join([opening, *parts]) + "\n", pictures)
+
+
+def _table(each: Ranking) -> str:
+    recorded = {name for row in each.rows for name in row.record.metrics}
+    metrics = [each.metric, *(name for name in SHOWN if name != each.metric and f"cv/{name}" in recorded)]
+    head = ["model", "features", *map(words, metrics), "against the best", "holdout", "fit", "folds", "run"]
+    rows = [
+        [
+            row.record.params["model"],
+            row.record.params["feature"],
+            *(_mean(row.record, name, each.alpha) for name in metrics),
+            row.verdict,
+            figure(row.holdout),
+            seconds(row.figure("cv/fit_seconds")),
+            str(row.n_folds),
+            f"`{row.record.id[:SHORT_ID]}`",
+        ]
+        for row in each.rows
+    ]
+    return _markdown(head, rows)
+
+
+def _mean(record: Record, name: str, alpha: float) -> str:
+    """The mean over the folds with its interval, of a fold alone without one."""
+    scores = record.fold_scores(name)
+    scores = scores[~np.isnan(scores)]
+    if len(scores) < 2:
+        return figure(float(scores[0])) if len(scores) else DASH
+    ratio = float(record.tags["split.test_to_train"])
+    told = paired(scores, np.zeros(len(scores)), direction="maximize", test_to_train=ratio, alpha=alpha)
+    return f"{figure(told.difference)} ({figure(told.low)} to {figure(told.high)})"
+
+
+def _beside_the_paper(row: Row, paper: dict[str, float]) -> str:
+    """The columns of the paper, and whether ours is ahead of it by more than the spread over the runs."""
+    n_splits = int(row.record.params["split.n_splits"])
+    rows = []
+    for name, theirs in paper.items():
+        runs = _runs(row.record.fold_scores(name), n_splits)
+        ours, spread = float(runs.mean()), float(runs.std(ddof=1)) if len(runs) > 1 else float("nan")
+        ahead = (ours - theirs) * (1 if METRICS[name].direction == "maximize" else -1)
+        rows.append([words(name), figure(theirs), figure(ours, spread), "yes" if ahead > spread else "no"])
+    number = len(runs)
+    head = ["column", "the paper", f"here, and the spread over {number} runs", "ahead by more than the spread"]
+    return (
+        "Beside the support vector machine of Cortez et al. 2009. An answer is a grade, so that accuracy is what the "
+        "paper has at a tolerance of 0.5, and of 0.25.\n\n" + _markdown(head, rows)
+    )
+
+
+def _runs(scores: npt.NDArray[np.float64], n_splits: int) -> npt.NDArray[np.float64]:
+    """The mean of each run of a repeated cross-validation: (n_repeats,)."""
+    return np.asarray(scores.reshape(-1, n_splits).mean(axis=1))
+
+
+def _picture(each: Ranking) -> bytes:
+    rows = each.compared
+    names = [f"{row.record.params['model']} {row.record.params['feature']}" for row in rows]
+    drawn = scorechart.by_fold(names, [row.folds for row in rows], each.metric)
+    return base64.b64decode(drawn.partition(",")[2])
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
