@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import Command, choices, composed
 from wineexp import config
+from wineexp.data import VINHO_VERDE, _snake_case
 from wineexp.experiment import Experiment, assemble
 from wineexp.pin import ROOT
 
@@ -22,6 +23,25 @@ def test_a_file_says_how_it_is_run_and_fits_its_callables(name: str) -> None:
     cfg = composed(f"experiment={name}")
     for group in config.GROUPS:
         assert config.check(group, cfg[group]) == []
+
+
+ABLATION = sorted(path.stem for path in (ROOT / "conf/experiment/ablation").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ABLATION)
+def test_an_ablation_changes_one_thing(name: str) -> None:
+    whole, changed = (composed(f"experiment=ablation/{each}") for each in ("whole", name))
+    different = [key for key in whole if whole[key] != changed[key]]
+    assert different == [] if name == "whole" else different in (["feature"], ["model"])
+    for group in config.GROUPS:
+        assert config.check(group, changed[group]) == []
+
+
+def test_each_measurement_is_left_out_once() -> None:
+    left_out = [
+        name for each in ABLATION for name in composed(f"experiment=ablation/{each}").feature.get("columns", [])
+    ]
+    assert sorted(left_out) == sorted(_snake_case(name) for name in VINHO_VERDE)
 
 
 def copies_on_both_sides(experiment: Experiment) -> int:

@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
 from tests.conftest import choices, composed
-from wineexp.feature import QuantileClipper, Ratios, SkewedLog
+from wineexp.feature import QuantileClipper, Ratios, SkewedLog, scaled, without
 
 FEATURES = choices("feature")
 OURS = [QuantileClipper(0.1), SkewedLog(1.0), Ratios({"a_to_b": ["a", "b"]})]
@@ -196,3 +196,18 @@ def test_our_transformers_keep_scikit_learns_contract(transformer: TransformerMi
 @parametrize_with_checks([QuantileClipper(0.1), SkewedLog(1.0)])
 def test_scikit_learns_own_checks(estimator: TransformerMixin, check: object) -> None:
     check(estimator)
+
+
+def test_columns_are_left_out_by_name() -> None:
+    X = pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [0.0, 1.0, 5.0], "c": [3.0, 1.0, 2.0]})
+    fitted = without("median", ["b"]).fit(X)
+    assert fitted.get_feature_names_out().tolist() == ["a", "c"]
+    np.testing.assert_array_equal(fitted.transform(X), scaled("median").fit_transform(X[["a", "c"]]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"), [(["b", "alcohl"], "but the data has no alcohl; it has"), (["a", "b"], "has no others")]
+)
+def test_columns_that_cannot_be_left_out_are_told(columns: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        without("median", columns).fit(pd.DataFrame({"a": [1.0, 2.0], "b": [0.0, 1.0]}))

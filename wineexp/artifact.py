@@ -41,6 +41,7 @@ TRUSTED_TYPES = [
     "wineexp.decision.MetricClassifier",
     "wineexp.ensemble.SelectionClassifier",
     "wineexp.ensemble.StackClassifier",
+    "wineexp.feature.LeaveOut",
     "wineexp.feature.QuantileClipper",
     "wineexp.feature.Ratios",
     "wineexp.feature.SkewedLog",

@@ -32,6 +32,19 @@ def scaled(strategy: str) -> ColumnTransformer:
     return _columns(_impute(strategy), ("scale", StandardScaler()))
 
 
+def without(strategy: str, columns: list[str]) -> Pipeline:
+    """Scaled measurements, some of them left out.
+
+    Parameters
+    ----------
+    strategy : str
+        How a missing value is imputed.
+    columns : list of str
+        What is left out.
+    """
+    return Pipeline([("leave_out", LeaveOut(columns)), ("scaled", scaled(strategy))])
+
+
 def poly(strategy: str, degree: int, interaction_only: bool) -> ColumnTransformer:
     """Scaled measurements and their products up to a degree.
 
@@ -170,6 +183,45 @@ class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Names of X's columns, then of the ratios."""
         check_is_fitted(self)
         return np.array([*self.feature_names_in_, *self.pairs_], dtype=object)
+
+
+class LeaveOut(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """The frame without some of its columns.
+
+    Parameters
+    ----------
+    columns : list of str
+    """
+
+    def __init__(self, columns: list[str]) -> None:
+        self.columns = columns
+
+    def fit(self, X: pd.DataFrame, y: None = None) -> Self:
+        """Look whether X, a frame of shape (n_samples, n_features), has the columns, and others.
+
+        Raises
+        ------
+        ValueError
+            X lacks a column, or has no other.
+        """
+        missing = [name for name in self.columns if name not in X]
+        if missing or len(set(self.columns)) == X.shape[1]:
+            what = f"has no {', '.join(missing)}" if missing else "has no others"
+            raise ValueError(
+                f"columns={self.columns} are to be left out, but the data {what}; it has {list(X.columns)}"
+            )
+        self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """X without the columns: shape (n_samples, n_features - n_columns)."""
+        check_is_fitted(self)
+        return X.drop(columns=self.columns)
+
+    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
+        """Names of the columns that stay."""
+        check_is_fitted(self)
+        return np.array([name for name in self.feature_names_in_ if name not in self.columns], dtype=object)
 
 
 class SkewedLog(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

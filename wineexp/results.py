@@ -45,7 +45,7 @@ class Page:
 
 
 def render(records: list[Record], *, alpha: float, folder: str) -> Page:
-    """The page of these runs, each named experiment a section, of which each split is a table.
+    """The page of these runs, each named experiment or folder of them a section, of which each split is a table.
 
     Parameters
     ----------
@@ -59,12 +59,12 @@ def render(records: list[Record], *, alpha: float, folder: str) -> Page:
     latest: dict[str, Record] = {}
     for record in sorted(records, key=lambda each: each.began or 0):
         latest[record.tags["config.sha256"]] = record
-    names = sorted({record.tags[PROTOCOL] for record in latest.values()})
+    names = sorted({_section(record) for record in latest.values()})
     parts, pictures = [], {}
     for name in names:
-        some = [record for record in latest.values() if record.tags[PROTOCOL] == name]
+        some = [record for record in latest.values() if _section(record) == name]
         rankings, _ = ranking.rank(some, alpha=alpha, limit=None)
-        parts.append(f"## {name}\n\n`python -m wineexp.train experiment={name}`")
+        parts.append(f"## {name}")
         for number, each in enumerate(rankings):
             parts += [f"### {each.title}", _table(each)]
             if name in PAPER:
@@ -75,19 +75,36 @@ def render(records: list[Record], *, alpha: float, folder: str) -> Page:
                 parts.append(f"![Folds of {each.title}]({folder}/{file})")
     opening = (
         f"# Results\n\nMade by `python -m wineexp.compare results=true` from {len(latest)} recorded runs, and nothing "
-        f"else. In brackets the {100 * (1 - alpha):.4g} % interval of the mean over the folds (corrected resampled "
-        "t-test, Nadeau and Bengio 2003); the first column decides. `split grouped` and `repeated` keep identical rows "
-        "on one side; `stratified` and `runs` do not, and flatter."
+        "else; `python -m wineexp.train experiment=NAME` records one. In brackets the "
+        f"{100 * (1 - alpha):.4g} % interval of the mean over the folds (corrected resampled t-test, Nadeau and Bengio "
+        "2003); the first metric decides. `split grouped` and `split repeated` keep identical rows on one side; "
+        "`stratified` and `runs` do not, and flatter."
     )
     return Page("\n\n".join([opening, *parts]) + "\n", pictures)
+
+
+def _section(record: Record) -> str:
+    """The named experiment, of a folder of them the folder."""
+    return record.tags[PROTOCOL].partition("/")[0]
 
 
 def _table(each: Ranking) -> str:
     recorded = {name for row in each.rows for name in row.record.metrics}
     metrics = [each.metric, *(name for name in SHOWN if name != each.metric and f"cv/{name}" in recorded)]
-    head = ["model", "features", *map(words, metrics), "against the best", "holdout", "fit", "folds", "run"]
+    head = [
+        "experiment",
+        "model",
+        "features",
+        *map(words, metrics),
+        "against the best",
+        "holdout",
+        "fit",
+        "folds",
+        "run",
+    ]
     rows = [
         [
+            row.record.tags[PROTOCOL],
             row.record.params["model"],
             row.record.params["feature"],
             *(_mean(row.record, name, each.alpha) for name in metrics),
@@ -137,7 +154,8 @@ def _runs(scores: npt.NDArray[np.float64], n_splits: int) -> npt.NDArray[np.floa
 
 def _picture(each: Ranking) -> bytes:
     rows = each.compared
-    names = [f"{row.record.params['model']} {row.record.params['feature']}" for row in rows]
+    alike = len({row.record.tags[PROTOCOL] for row in rows}) == 1
+    names = [row.record.params["model"] if alike else row.record.tags[PROTOCOL].rpartition("/")[2] for row in rows]
     drawn = scorechart.by_fold(names, [row.folds for row in rows], each.metric)
     return base64.b64decode(drawn.partition(",")[2])
 
