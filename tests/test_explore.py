@@ -84,6 +84,13 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     return folder, done.stdout, (folder / "out" / "explore.html").read_text()
 
 
+def test_the_same_data_give_the_same_page_to_the_byte(first: tuple[Path, str, str]) -> None:
+    folder, _, html = first
+    done = run(folder, "explore", "tracking=off", f"hydra.run.dir={folder}/again")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "again" / "explore.html").read_text() == html
+
+
 def test_the_output_tells_the_findings_and_where_the_page_is(first: tuple[Path, str, str]) -> None:
     folder, output, html = first
     told = output.splitlines()[0]
