@@ -19,13 +19,16 @@ FLOORS = [
         *("problem", "console", "artifact", "provenance", "gate", "layout", "scorechart", "explanation", "compiled"),
         *("decision", "conformal"),
     ],
-    ["experiment", "store", "page", "certificate", "worktree", "document", "facts", "ordinal", "ensemble"],
+    [
+        *("experiment", "store", "page", "certificate", "worktree", "document", "facts", "ordinal", "ensemble"),
+        *("preparation", "assessment"),
+    ],
     ["tracking", "limits", "performance"],
     ["record", "studies", "runs", "registry", "card"],
     ["audit", "ranking", "ancestry", "dossier"],
     ["promotion", "sweep", "reproduction", "account", "serving"],
     ["listing", "scoreboard", "results"],
-    ["train", "explore", "promote", "reproduce", "compare", "serve"],
+    ["fetch", "explore", "prepare", "train", "evaluate", "promote", "reproduce", "compare", "serve"],
 ]
 PROGRAMS = FLOORS[-1]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

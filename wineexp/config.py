@@ -69,6 +69,34 @@ class Explore:
 
 
 @dataclass
+class Fetch:
+    """Frame of conf/fetch.yaml."""
+
+    data: Any = MISSING
+    target: Any = MISSING
+    links: str | None = MISSING
+
+
+@dataclass
+class Prepare:
+    """Frame of conf/prepare.yaml."""
+
+    data: Any = MISSING
+    target: Any = MISSING
+    feature: Any = MISSING
+    holdout: Holdout = field(default_factory=Holdout)
+    processed: str = MISSING
+
+
+@dataclass
+class Evaluate:
+    """Frame of conf/evaluate.yaml."""
+
+    target: Any = MISSING
+    predictions: str = MISSING
+
+
+@dataclass
 class Promote:
     """Frame of conf/promote.yaml. One of the first six says what to do."""
 

@@ -157,12 +157,16 @@ class Problem:
 
 def answers(predictions: pd.DataFrame) -> evaluation.Answers:
     """The out-of-fold answers in a table that `Problem.predictions` made, the holdout's left out."""
-    scored = predictions[predictions["fold"] != HOLDOUT]
-    probabilities = scored.filter(regex="^probability ")
+    return all_answers(predictions[predictions["fold"] != HOLDOUT])
+
+
+def all_answers(predictions: pd.DataFrame) -> evaluation.Answers:
+    """Every answer in such a table."""
+    probabilities = predictions.filter(regex="^probability ")
     labels = pd.Index([str(name).removeprefix("probability ") for name in probabilities])
     return evaluation.Answers(
-        y=np.asarray(labels.get_indexer(pd.Index(scored["true"]))),
-        predicted=np.asarray(labels.get_indexer(pd.Index(scored["predicted"]))),
+        y=np.asarray(labels.get_indexer(pd.Index(predictions["true"]))),
+        predicted=np.asarray(labels.get_indexer(pd.Index(predictions["predicted"]))),
         probabilities=probabilities.to_numpy(),
     )
 

@@ -25,6 +25,8 @@ def lineage(cfg: DictConfig, problem: Problem, folder: Path) -> dict[str, str]:
     """Tags on where a run comes from; writes the config and, of a changed tree, the diff into the run's folder."""
     (folder / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
     tags = provenance.facts()
+    # A stage of dvc.yaml has one folder, run after run.
+    (folder / DIFF).unlink(missing_ok=True)
     if "git.diff.sha256" in tags:
         (folder / DIFF).write_text(provenance.diff(), encoding="utf-8", errors="surrogateescape")
     return tags | problem.facts() | {"config.sha256": config.digest(cfg)}
@@ -126,9 +128,10 @@ def complete(
     problem = experiment.problem
     scores = problem.score_holdout(holdout)
     run.log(metrics=figures(folds) | {f"holdout/{name}": value for name, value in scores.items()})
+    # Where nothing is recorded too: a stage of dvc.yaml that scores the answers reads them there.
+    problem.predictions(folds, holdout).to_parquet(run.folder / PREDICTIONS, index=False)
     if run.id is None:
         return None
-    problem.predictions(folds, holdout).to_parquet(run.folder / PREDICTIONS, index=False)
     told = evaluation.pooled(folds)
     labels = [str(label) for label in problem.classes]
     run.log_figure("confusion", report.confusion(told.y, told.predicted, labels))

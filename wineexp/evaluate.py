@@ -1,0 +1,39 @@
+"""Score the answers that a run left: `python -m wineexp.evaluate predictions=outputs/.../predictions.parquet`."""
+
+import json
+import logging
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from wineexp.config import Evaluate, build
+from wineexp.errors import UserError
+from wineexp.program import program
+
+log = logging.getLogger(__name__)
+
+
+@program(Evaluate)
+def main(cfg: DictConfig) -> None:
+    """Read the answers, score them, write the figures and a table for each plot, say where they are."""
+    if OmegaConf.is_missing(cfg, "predictions"):
+        raise UserError("predictions=: of which run? the path of the predictions.parquet in its output folder")
+    from wineexp import assessment
+
+    target = build(OmegaConf.masked_copy(cfg, "target"))["target"]
+    predictions = assessment.read(Path(cfg.predictions))
+    scores = assessment.scores(predictions, target)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    figures = assessment.figures(scores)
+    (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    for name, table in assessment.plots(predictions, scores).items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    for part, found in figures.items():
+        # ROC-AUC is none where only one class occurs.
+        log.info("%s/%s: %.4f", part, target.metric, found.get(target.metric, float("nan")))
+    log.info("Every figure: %s", folder / "metrics.json")
+
+
+if __name__ == "__main__":
+    main()
