@@ -11,6 +11,8 @@ def resolved(uri: str) -> str:
     stated = os.environ.get("MLFLOW_TRACKING_URI")
     uri = stated or uri
     if uri.startswith("sqlite:///"):
-        # What stands in the environment, MLflow itself would read from the current folder.
-        uri = f"sqlite:///{(Path.cwd() if stated else ROOT) / uri.removeprefix('sqlite:///')}"
+        # What stands in the environment, MLflow itself would read from the current folder. DVC runs a queued experiment
+        # in a copy of the project that it throws away, and says where the project is.
+        root = os.environ.get("DVC_ROOT", ROOT)
+        uri = f"sqlite:///{(Path.cwd() if stated else Path(root)) / uri.removeprefix('sqlite:///')}"
     return uri

@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
@@ -20,7 +21,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from wineexp.errors import UserError, did_you_mean
@@ -64,9 +65,9 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def guarded(cfg: DictConfig) -> Any:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                return task(cfg)
+                return task(framed(cfg, frame))
             try:
-                return task(cfg)
+                return task(framed(cfg, frame))
             except Exception as error:
                 raise _TaskFailed from error
 
@@ -117,6 +118,16 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
         return main
 
     return decorate
+
+
+def framed(cfg: DictConfig, frame: type) -> DictConfig:
+    """A program's part of a config that names its choices, as conf/pipeline.yaml makes one for all stages."""
+    if "chosen" not in cfg:
+        return cfg
+    part = OmegaConf.masked_copy(cfg, [field.name for field in fields(frame)])
+    merged = OmegaConf.merge(OmegaConf.structured(frame), part)
+    assert isinstance(merged, DictConfig)  # noqa: S101  merge promises no more than one of two types
+    return merged
 
 
 def stop(number: int, _: FrameType | None) -> NoReturn:
