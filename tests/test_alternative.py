@@ -11,6 +11,10 @@ from wineexp.alternative import Numbers, Words
 from wineexp.experiment import assemble
 
 
+def likeliest(probabilities: np.ndarray) -> np.ndarray:
+    return probabilities.argmax(axis=1)
+
+
 def seen(X: pd.DataFrame) -> dict[str, Numbers | Words]:
     found: dict[str, Numbers | Words] = {}
     for name, column in X.items():
@@ -36,7 +40,9 @@ def test_a_change_flips_the_class_and_no_single_one_is_smaller(model: str) -> No
     flipped = 0
     for place in range(0, len(X), 20):
         row = X.iloc[[place]]
-        change = alternative.smallest_change(pipeline.predict_proba, classes, row.iloc[0].to_dict(), told)
+        change = alternative.smallest_change(
+            pipeline.predict_proba, pipeline[-1].decide, classes, row.iloc[0].to_dict(), told
+        )
         before = pipeline.predict(row)[0]
         if change is None:
             best = math.inf
@@ -62,9 +68,9 @@ def test_a_text_can_be_what_flips() -> None:
         return np.column_stack([~white, white]).astype(float)
 
     told: dict[str, Numbers | Words] = {"alcohol": Numbers(8, 14, 10, 2), "colour": Words(("red", "white"))}
-    change = alternative.smallest_change(ask, ["no", "yes"], {"alcohol": 10.0, "colour": "red"}, told)
+    change = alternative.smallest_change(ask, likeliest, ["no", "yes"], {"alcohol": 10.0, "colour": "red"}, told)
     assert change == alternative.Change({"colour": "white"}, 1.0, "yes", 1.0)
-    change = alternative.smallest_change(ask, ["no", "yes"], {"alcohol": None, "colour": "white"}, told)
+    change = alternative.smallest_change(ask, likeliest, ["no", "yes"], {"alcohol": None, "colour": "white"}, told)
     assert change is not None
     assert set(change.values) == {"alcohol"} or set(change.values) == {"colour"}
 
@@ -73,4 +79,4 @@ def test_a_text_can_be_what_flips() -> None:
 def test_nothing_flips_a_model_that_always_says_the_same(answer: list[float]) -> None:
     ask: Callable[[pd.DataFrame], np.ndarray] = lambda rows: np.tile(answer, (len(rows), 1))  # noqa: E731
     told = {"alcohol": Numbers(8, 14, 10, 2), "hue": Numbers(0, 1, 0.5, 0.1)}
-    assert alternative.smallest_change(ask, ["no", "yes"], {"alcohol": 10.0, "hue": 0.2}, told) is None
+    assert alternative.smallest_change(ask, likeliest, ["no", "yes"], {"alcohol": 10.0, "hue": 0.2}, told) is None

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 Ask = Callable[[pd.DataFrame], npt.NDArray[np.float64]]
+Decide = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.intp]]
 
 # Values of a feature that are tried alone, and beside a second one: 13 features make some 12,000 rows at most.
 ALONE, PAIRED = 40, 12
@@ -108,7 +109,9 @@ class Change:
     probability: float
 
 
-def smallest_change(ask: Ask, classes: Sequence[object], row: Mapping[str, Any], seen: Seen) -> Change | None:
+def smallest_change(
+    ask: Ask, decide: Decide, classes: Sequence[object], row: Mapping[str, Any], seen: Seen
+) -> Change | None:
     """The smallest change of one feature or two that makes the model answer with another class.
 
     New values come from a grid over what training saw, the smallest change first; the first that flips the class is
@@ -118,6 +121,8 @@ def smallest_change(ask: Ask, classes: Sequence[object], row: Mapping[str, Any],
     ----------
     ask : callable
         From a frame of shape (n, n_features) to probabilities of shape (n, n_classes).
+    decide : callable
+        From those to positions in `classes`, of shape (n,).
     classes : list of n_classes labels
     row : mapping
         Value of each feature; None or NaN where it is missing.
@@ -129,7 +134,7 @@ def smallest_change(ask: Ask, classes: Sequence[object], row: Mapping[str, Any],
     Change or None
         None where nothing on the grid flips the class.
     """
-    search = _Search(ask, row, seen, int(ask(_rows([{}], row, seen))[0].argmax()))
+    search = _Search(ask, decide, row, seen, int(decide(ask(_rows([{}], row, seen)))[0]))
     found = search.first([*_changes(seen, 1, ALONE), *_changes(seen, 2, PAIRED)])
     if found is None:
         return None
@@ -139,7 +144,7 @@ def smallest_change(ask: Ask, classes: Sequence[object], row: Mapping[str, Any],
         smaller = [dict(zip(found[0], values, strict=True)) for values in itertools.product(*steps)]
         found = search.first(smaller) or found
     values, probabilities = found
-    to = int(probabilities.argmax())
+    to = int(decide(probabilities[None])[0])
     return Change(values, search.distance(values), classes[to], float(probabilities[to]))
 
 
@@ -148,6 +153,7 @@ class _Search:
     """For a change of one row that gives another class than `code`."""
 
     ask: Ask
+    decide: Decide
     row: Mapping[str, Any]
     seen: Seen
     code: int
@@ -162,7 +168,7 @@ class _Search:
         while start < len(changes):
             chunk = changes[start : start + size]
             probabilities = self.ask(_rows(chunk, self.row, self.seen))
-            flips = np.flatnonzero(probabilities.argmax(axis=1) != self.code)
+            flips = np.flatnonzero(self.decide(probabilities) != self.code)
             if flips.size:
                 return chunk[flips[0]], probabilities[flips[0]]
             start, size = start + size, min(2 * size, MOST)

@@ -1,4 +1,5 @@
 import json
+from itertools import compress
 from typing import Any
 
 import httpx
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.serving.conftest import Server, Store
+from tests.serving.conftest import Server, Store, promote, serving
 
 JSON = {"content-type": "application/json"}
 
@@ -47,6 +48,31 @@ def test_one_row_is_answered_as_the_stored_model_answers(server: Server, store: 
     assert list(answer["probabilities"]) == [str(label) for label in model.classes_]
     assert answer["class"] == str(model.classes_[expected.argmax()])
     assert answer["outside"] == []
+
+
+@pytest.mark.parametrize("model", [["model=median", "model.loss=squared"], ["model=conformal", "model.coverage=0.6"]])
+def test_a_model_that_decides_otherwise_or_tells_sets_is_answered_so(model: list[str], store: Store) -> None:
+    name = model[0].removeprefix("model=")
+    few = ["model.estimator.n_estimators=20", "model.estimator.min_samples_leaf=5", "feature=raw"]
+    promote(store.folder, *model, *few, name=name)
+    mlflow.set_tracking_uri(store.uri)
+    fitted = mlflow.sklearn.load_model(store.client.get_model_version(name, "1").source)
+    with serving(store, f"registry.name={name}") as server:
+        told = server.get("/model").json()
+        rng = np.random.default_rng(0)
+        # All over the training range, where a model is often in two minds.
+        rows = pd.DataFrame(
+            {each["name"]: rng.uniform(each["minimum"], each["maximum"], 200) for each in told["schema"]["features"]}
+        )
+        answers = server.post("/predict", rows.to_dict("records")).json()["answers"]
+    probabilities, labels = fitted.predict_proba(rows), [str(label) for label in fitted.classes_]
+    assert [answer["class"] for answer in answers] == [str(label) for label in fitted.predict(rows)]
+    likeliest = [labels[place] for place in probabilities.argmax(axis=1)]
+    assert ([answer["class"] for answer in answers] != likeliest) is (name == "median")
+    sets = fitted[-1].sets(probabilities)
+    expected = [None] * len(rows) if sets is None else [[*compress(labels, each)] for each in sets.tolist()]
+    assert [answer.get("not_ruled_out") for answer in answers] == expected
+    assert (len({len(each or "") for each in expected}) > 1) is (name == "conformal")
 
 
 def test_many_rows_are_answered_in_their_order(server: Server) -> None:

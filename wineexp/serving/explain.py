@@ -24,7 +24,7 @@ class Reasons(msgspec.Struct, frozen=True):
     Attributes
     ----------
     label : str
-        The likeliest class.
+        The class that is answered.
     unit : str
         Of the figures: `log-odds`, `score` (before the softmax) or `probability`.
     base, output : float

@@ -1,6 +1,7 @@
 """A version's plain pipeline, and every check that needs one: types, signature, classes, golden rows."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from wineexp.errors import UserError
 from wineexp.evaluation import NATIVE_THREADS
 from wineexp.schema import Number, Text
 from wineexp.serving.rows import Reader, Row
-from wineexp.serving.served import Ask, bound, stored_model, stored_schema
+from wineexp.serving.served import Model, bound, stored_model, stored_schema
 
 
-def loaded(folder: Path, reader: Reader) -> tuple[Ask, list[int | str]]:
-    """What asks the pipeline in a folder, and its classes.
+def loaded(folder: Path, reader: Reader) -> Model:
+    """The pipeline in a folder.
 
     Raises
     ------
@@ -26,12 +27,13 @@ def loaded(folder: Path, reader: Reader) -> tuple[Ask, list[int | str]]:
     """
     # As where the model was trained: the last bits depend on how many threads share a computation.
     threadpool_limits(NATIVE_THREADS)
-    model = artifact.load(folder)
+    pipeline = artifact.load(folder)
+    model = pipeline[-1]
 
-    def ask(rows: "list[Row]") -> Any:
-        return model.predict_proba(frame(rows, reader))
+    def ask(rows: Sequence[Row]) -> Any:
+        return pipeline.predict_proba(frame(rows, reader))
 
-    return ask, model.classes_.tolist()  # type: ignore[return-value]
+    return Model(model.classes_.tolist(), ask, model.decide, model.sets)
 
 
 def frame(rows: Any, reader: Reader) -> pd.DataFrame:

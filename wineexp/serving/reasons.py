@@ -26,7 +26,7 @@ def explained(verified: Verified, row: Any) -> Told:
         with np.errstate(all="ignore"):
             why = explanation.why(model, frame([row], served.reader), verified.golden, seed=SEED)
             change = alternative.smallest_change(
-                model.predict_proba, served.schema.classes, values, seen(served.schema)
+                model.predict_proba, served.decide, served.schema.classes, values, seen(served.schema)
             )
         if not np.isfinite([why.base, why.output, *why.parts.values(), change.distance if change else 0]).all():
             raise FloatingPointError("the explanation holds what is no number")

@@ -1,9 +1,10 @@
 """A version that answers: compiled, so that it needs little more than numpy, or with its plain pipeline."""
 
+import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,9 @@ CARD, CARD_PAGE = "card.md", "card.html"
 
 # From rows to probabilities (n_rows, n_classes).
 Ask = Callable[[Sequence[Row]], npt.NDArray[np.float64]]
+# From those to positions of the classes that are answered (n_rows,), and to whether each class is not ruled out.
+Decide = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.intp]]
+Sets = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.bool_] | None]
 
 
 class Lineage(msgspec.Struct, frozen=True):
@@ -51,20 +55,40 @@ class Answer(msgspec.Struct, frozen=True):
     Attributes
     ----------
     label : str
-        The likeliest class, the first of equals.
+        The class that the model decides on: the likeliest, the first of equals, unless it has learned otherwise.
     probabilities : dict of str to float
         By class, in the schema's order.
     outside : list of str
         Features whose value is beyond what the training rows had.
+    not_ruled_out : list of str, optional
+        The prediction set, of a model that gives one.
     """
 
     label: str = msgspec.field(name="class")
     probabilities: dict[str, float] = {}
     outside: list[str] = []
+    not_ruled_out: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True)
-class Served:
+class Model:
+    """What answers rows, in whichever form.
+
+    Attributes
+    ----------
+    labels : list of int or str
+        The classes, as they are in the data.
+    ask, decide, sets : callable
+    """
+
+    labels: list[int | str]
+    ask: Ask
+    decide: Decide
+    sets: Sets
+
+
+@dataclass(frozen=True)
+class Served(Model):
     """A registered version, ready to answer.
 
     Attributes
@@ -74,9 +98,6 @@ class Served:
         Of the MLflow that stored it.
     lineage : Lineage
     schema : Schema
-    labels : list of int or str
-        The classes, as they are in the data.
-    ask : callable
     form : str
         `form.COMPILED`, or why the plain pipeline answers.
     reader : Reader
@@ -96,8 +117,6 @@ class Served:
     mlflow_version: str
     lineage: Lineage
     schema: Schema
-    labels: list[int | str]
-    ask: Ask
     form: str
     reader: Reader
     card: str | None
@@ -135,9 +154,15 @@ class Served:
     def answered(self, rows: Sequence[Row], found: npt.NDArray[np.float64]) -> list[Answer]:
         """The answer for each row that these probabilities make."""
         classes, outside = self.schema.classes, self.reader.outside
+        decided, sets = self.decide(found).tolist(), self.sets(found)
+        kept: Iterable[list[str] | msgspec.UnsetType] = (
+            itertools.repeat(msgspec.UNSET, len(rows))
+            if sets is None
+            else (list(itertools.compress(classes, each)) for each in sets.tolist())
+        )
         return [
-            Answer(classes[best], dict(zip(classes, each, strict=True)), outside(row))
-            for best, each, row in zip(found.argmax(axis=1).tolist(), found.tolist(), rows, strict=True)
+            Answer(classes[best], dict(zip(classes, each, strict=True)), outside(row), left)
+            for best, each, row, left in zip(decided, found.tolist(), rows, kept, strict=True)
         ]
 
     def _ask(self, rows: Sequence[Row]) -> npt.NDArray[np.float64]:
@@ -187,11 +212,12 @@ def load(folder: Path, kept: Kept, alias: str, *, most: int) -> Served:
     """
     described = stored_schema(folder)
     reader = Reader(described, most)
-    ask, labels, told = _asked(folder, kept, reader)
-    gap = _golden_gap(folder, ask)
+    model, told = _model(folder, kept, reader)
+    gap = _golden_gap(folder, model.ask)
     bound(gap)
     return _warmed(
         Served(
+            **vars(model),
             kept=kept,
             mlflow_version=str(stored_model(folder).get("mlflow_version", "")),
             lineage=Lineage(
@@ -203,8 +229,6 @@ def load(folder: Path, kept: Kept, alias: str, *, most: int) -> Served:
                 data_md5=kept.tags.get("data.md5", ""),
             ),
             schema=described,
-            labels=labels,
-            ask=ask,
             form=told,
             reader=reader,
             card=_text(folder / seal.EXTRA / CARD),
@@ -247,24 +271,24 @@ def stored_model(folder: Path) -> dict[str, object]:
         raise UserError(f"its MLmodel cannot be read ({type(error).__name__})") from error
 
 
-def _asked(folder: Path, kept: Kept, reader: Reader) -> tuple[Ask, list[int | str], str]:
+def _model(folder: Path, kept: Kept, reader: Reader) -> tuple[Model, str]:
     """What answers: the compiled form where there is one, else the pipeline."""
     packed = folder / seal.EXTRA / form.NAME
     if packed.exists():
         found = form.read(packed.read_bytes())
-        ask: Ask = found.ask
-        labels, told = found.classes, form.COMPILED
+        # Only models that answer the likeliest class, and rule none out, are compiled.
+        model = Model(found.classes, found.ask, lambda shares: shares.argmax(axis=1), lambda _: None)
+        told = form.COMPILED
         if found.plan.columns != list(reader.features) or {each.name for each in found.plan.texts} != reader.texts:
             raise UserError("its compiled form asks for other features than its schema names")
     else:
         # All that a lean server goes without.
         from wineexp.serving.pipeline import loaded
 
-        ask, labels = loaded(folder, reader)
-        told = kept.form
-    if [str(label) for label in labels] != reader.schema.classes:
-        raise UserError(f"its schema names the classes {reader.schema.classes}, the model {labels}")
-    return ask, labels, told
+        model, told = loaded(folder, reader), kept.form
+    if [str(label) for label in model.labels] != reader.schema.classes:
+        raise UserError(f"its schema names the classes {reader.schema.classes}, the model {model.labels}")
+    return model, told
 
 
 def _golden_gap(folder: Path, ask: Ask) -> float:

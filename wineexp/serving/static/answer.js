@@ -13,12 +13,16 @@ export function showAnswer(schema, answer) {
   const label = answer.class;
   const most = answer.probabilities[label];
   find("answer").setAttribute("aria-busy", "false");
-  find("asked").textContent = "Most likely";
+  find("asked").textContent = most === Math.max(...Object.values(answer.probabilities)) ? "Most likely" : "Decided for";
   find("label").textContent = label;
   const list = find("probabilities");
   list.className = "shares";
   redraw(list, Object.entries(answer.probabilities).map(([name, share]) =>
     bar(name, share, percent(share), name === label ? "first" : "")));
+  // Of a model that gives prediction sets.
+  const left = find("left");
+  left.hidden = !answer.not_ruled_out;
+  left.textContent = `Not ruled out: ${listed(answer.not_ruled_out ?? []) || "no class"}.`;
   const beyond = find("beyond");
   beyond.hidden = answer.outside.length === 0;
   beyond.textContent = `Beyond what training saw in ${listed(answer.outside.map(words))}: this is a guess.`;
