@@ -1,5 +1,7 @@
 """Models: every one answers for all classes, whichever of them its training rows hold."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tests.conftest import choices, composed
 from wineexp import artifact, model
+from wineexp.errors import UserError
 from wineexp.model import FixedClassesClassifier
 
 GRADES = [3, 4, 5, 6, 7]
@@ -81,6 +84,16 @@ def test_a_model_is_stored_and_loaded_without_pickle(name: str, rows: tuple[pd.D
     loaded = skops.io.loads(skops.io.dumps(fitted), trusted=artifact.TRUSTED_TYPES)
     np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
     np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+
+
+def test_a_stored_model_of_a_package_that_is_missing_is_told(
+    rows: tuple[pd.DataFrame, pd.Series], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skops.io.dump(FixedClassesClassifier(classifier("lightgbm"), GRADES).fit(*rows), tmp_path / artifact.MODEL)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lightgbm"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=r"of a package that is not installed here: .*lightgbm"):
+        artifact.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", choices("model"))

@@ -43,7 +43,7 @@ def test_every_named_run_is_in_it_once_for_each_config(page: tuple[Path, str]) -
     runs = recorded(folder)
     assert len(runs) == 5
     assert len(shown) == len(set(shown)) == 3
-    assert "from 3 recorded runs" in text
+    assert "from the record of 3 runs" in text
     named = {each.info.run_id[:8] for each in runs if each.data.tags.get("experiment") == "cultivar"}
     assert set(shown) <= named
     assert "### cultivar · cultivar · split repeated" in text

@@ -63,7 +63,8 @@ def load(folder: Path) -> Any:
     Raises
     ------
     UserError
-        The file is missing, is not a skops file, was cut short, or holds a type that is not listed.
+        The file is missing, is not a skops file, was cut short, holds a type that is not listed, or one of a package
+        that is not installed.
     """
     path = folder / MODEL
     try:
@@ -72,6 +73,8 @@ def load(folder: Path) -> Any:
         raise UserError(untrusted(str(error)) or str(error)) from error
     except FileNotFoundError as error:
         raise UserError(f"the stored model has no {MODEL}") from error
+    except ImportError as error:
+        raise UserError(f"the stored model is of a package that is not installed here: {error}") from error
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{MODEL} is no whole skops file ({type(error).__name__}: {reason}); it is refused") from error

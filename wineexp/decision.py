@@ -113,7 +113,9 @@ class MetricClassifier(DecidingClassifier):
             raise ValueError(f"metric must be one of {', '.join(METRICS)}, but got {self.metric}")
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        self.utility_ = utility_for(self.metric, codes, out_of_fold(self.estimator, values, codes, self.cv))
+        self.utility_ = np.eye(len(self.classes_))
+        if METRICS[self.metric].judges == "decisions":
+            self.utility_ = utility_for(self.metric, codes, out_of_fold(self.estimator, values, codes, self.cv))
         self.estimator_ = clone(self.estimator).fit(values, labels)
         return self
 

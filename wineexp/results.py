@@ -74,11 +74,11 @@ def render(records: list[Record], *, alpha: float, folder: str) -> Page:
                 pictures[file] = _picture(each)
                 parts.append(f"![Folds of {each.title}]({folder}/{file})")
     opening = (
-        f"# Results\n\nMade by `python -m wineexp.compare results=true` from {len(latest)} recorded runs, and nothing "
-        "else; `python -m wineexp.train experiment=NAME` records one. In brackets the "
-        f"{100 * (1 - alpha):.4g} % interval of the mean over the folds (corrected resampled t-test, Nadeau and Bengio "
-        "2003); the first metric decides. `split grouped` and `split repeated` keep identical rows on one side; "
-        "`stratified` and `runs` do not, and flatter."
+        f"# Results\n\nMade by `python -m wineexp.compare results=true` from the record of {len(latest)} "
+        f"run{'s' * (len(latest) != 1)}, and nothing else; `python -m wineexp.train experiment=NAME` records one. In "
+        f"brackets the {100 * (1 - alpha):.4g} % interval of the mean over the folds (corrected resampled t-test, "
+        "Nadeau and Bengio 2003); the first metric decides. `split grouped` and `split repeated` keep identical rows "
+        "on one side; `stratified` and `runs` do not, and flatter."
     )
     return Page("\n\n".join([opening, *parts]) + "\n", pictures)
 
