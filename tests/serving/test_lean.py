@@ -33,8 +33,8 @@ def resident(pid: int) -> float:
 
 def companion(server: Server) -> int:
     """Its process id: the only child of the server."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    (found,) = [int(pid) for pid in children]
+    threads = Path(f"/proc/{server.process.pid}/task").iterdir()
+    (found,) = [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
     return found
 
 
@@ -45,6 +45,8 @@ def served(store: Store) -> Any:
         pass
     with serving(store) as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
+        # What explains has started then.
+        server.until(lambda: not server.get("/readyz").json()["stale"], 120)
         for path, body in {
             "/predict": [row] * 200,
             "/explain": row,
@@ -84,7 +86,7 @@ def test_a_companion_that_dies_is_told_of_and_comes_back(own: Store) -> None:
         assert "has ended; it is started again" in ready["registry"]
         assert server.metric("wineexp_registry_up") == 0
         assert server.post("/predict", row).status_code == 200
-        server.until(lambda: not server.get("/readyz").json()["stale"], 60)
+        server.until(lambda: not server.get("/readyz").json()["stale"], 120)
         assert companion(server) != before
         own.point(1)
         server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1)

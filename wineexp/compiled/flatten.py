@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
-from wineexp.compiled import kernel
+from wineexp.compiled import links
 from wineexp.compiled.form import Plan, Words
 from wineexp.compiled.steps import Array
 from wineexp.feature import QuantileClipper, Ratios, SkewedLog
@@ -64,7 +64,6 @@ def _features(columns: Any, names: list[str]) -> tuple[list[str], list[Words], F
     _demand(fitted.keys() <= {"number", "text", "remainder"}, columns)
     steps: list[str] = []
     arrays: Found = {}
-    texts: list[Words] = []
     number, numbers = fitted.get("number", ("drop", []))
     text, words = fitted.get("text", ("drop", []))
     if [name for name in names if name in numbers] != numbers or {*numbers, *words} != set(names):
@@ -76,9 +75,7 @@ def _features(columns: Any, names: list[str]) -> tuple[list[str], list[Words], F
                 arrays |= {f"step{len(steps)}.{name}": array for name, array in found.items()}
                 steps.append(kind)
             width = len(step.get_feature_names_out()) if hasattr(step, "get_feature_names_out") else width
-    if words:
-        texts = _words(text, words)
-    return steps, texts, arrays
+    return steps, _words(text, words) if words else [], arrays
 
 
 def _words(text: Any, names: list[str]) -> list[Words]:
@@ -155,7 +152,7 @@ def _xgboost(estimator: Any) -> Found:
         trees.append((left, right, np.array(tree["split_indices"]), limits, missing, limits[:, None]))
     base = np.array(json.loads(told["learner_model_param"]["base_score"]), dtype=np.float32).reshape(-1)
     if objective == "binary:logistic":
-        base = np.array([kernel.logit(share) for share in base], dtype=np.float32)
+        base = np.array([links.logit(share) for share in base], dtype=np.float32)
     outputs = 1 if objective == "binary:logistic" else int(told["learner_model_param"]["num_class"])
     groups = np.array(grown["tree_info"][:count], dtype=np.int32)
     return _trees(trees, groups, np.float32) | {"base": np.broadcast_to(base, outputs).copy()}

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from wineexp.compiled import kernel
+from wineexp.compiled import native
 from wineexp.compiled.models import MODELS, XGBoost
 from wineexp.compiled.steps import STEPS, Array, Arrays, Numbers, steps
 from wineexp.errors import UserError
@@ -117,14 +117,14 @@ class Form:
         # Most models have seen every class.
         self._whole = len(plan.present) == len(plan.classes)
 
-    def _single(self) -> kernel.Row | None:
+    def _single(self) -> native.Row | None:
         """A faster way for a single row, where there is one."""
         model, first = self._model, self._steps[0] if len(self._steps) == 1 else None
-        if self._texts or not isinstance(model, XGBoost) or not isinstance(first, kernel.Steps):
+        if self._texts or not isinstance(model, XGBoost) or not isinstance(first, native.Steps):
             return None
         present = self.plan.present
-        fits = kernel.Row.fits(first, model.walk, present)
-        return kernel.Row(first, model.walk, model.base, present, len(self.classes)) if fits else None
+        fits = native.Row.fits(first, model.walk, present)
+        return native.Row(first, model.walk, model.base, present, len(self.classes)) if fits else None
 
     def ask(self, rows: Sequence[Row]) -> Numbers:
         """Probabilities (n_rows, n_classes) of rows with a value for each column; NaN, or None of a text, is missing.

@@ -5,15 +5,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from wineexp.compiled import kernel
+from wineexp.compiled import links
 from wineexp.compiled.steps import Array, Arrays, Numbers, finite
+from wineexp.compiled.walk import Walk
 from wineexp.errors import UserError
 
 # Probabilities of the classes that the training rows held, (n_rows, n_present).
 Model = Callable[[Numbers], Numbers]
 
 
-def trees(arrays: Arrays, kind: str, columns: int, outputs: int, width: int = 1) -> kernel.Walk:
+def trees(arrays: Arrays, kind: str, columns: int, outputs: int, width: int = 1) -> Walk:
     """Trees that end whatever they are asked: children come after their parents.
 
     Raises
@@ -38,7 +39,7 @@ def trees(arrays: Arrays, kind: str, columns: int, outputs: int, width: int = 1)
     asked = (feature >= 0) & (feature < np.where(inner, columns, len(values)))
     if not (columns and led and asked.all()):
         raise UserError("a tree of its compiled form leads to a node, a column or a value that is not there")
-    return kernel.Walk(threshold, feature, left, missing_left, roots, groups, values, columns, outputs)
+    return Walk(threshold, feature, left, missing_left, roots, groups, values, columns, outputs)
 
 
 def _once(places: Array) -> bool:
@@ -67,9 +68,9 @@ class XGBoost:
         out[:] = self.base
         self.walk.add(np.ascontiguousarray(X), out)
         if len(self.base) > 1:
-            kernel.softmax(out)
+            links.softmax(out)
             return out.astype(np.float64)
-        kernel.sigmoid(out)
+        links.sigmoid(out)
         return np.hstack([np.float32(1) - out, out]).astype(np.float64)
 
 
@@ -85,7 +86,7 @@ def _boosted(arrays: Arrays, columns: int, present: int) -> Model:
         if outputs > 1:
             # scikit-learn keeps them column by column, which decides in what order a row is summed.
             return _softmax(np.asfortranarray(out))
-        kernel.sigmoid(out)
+        links.sigmoid(out)
         return np.hstack([1 - out, out])
 
     return model
@@ -151,7 +152,7 @@ def _softmax(scores: Numbers) -> Numbers:
 def _two(scores: Numbers) -> Numbers:
     """Both classes' probabilities from the score of the second, (n_rows, 1)."""
     second = np.ascontiguousarray(scores)
-    kernel.sigmoid(second)
+    links.sigmoid(second)
     return np.hstack([1 - second, second])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wineexp.compiled import kernel
+from wineexp.compiled import kernel, native
 from wineexp.errors import UserError
 
 Array = npt.NDArray[Any]
@@ -164,7 +164,7 @@ def steps(kinds: list[str], arrays: Mapping[str, Array], width: int) -> tuple[li
 
     def end() -> None:
         if run:
-            found.append(kernel.Steps(run))
+            found.append(native.Steps(run))
             run.clear()
 
     for place, kind in enumerate(kinds):

@@ -15,7 +15,7 @@ from wineexp.serving.served import Lineage, Served
 from wineexp.serving.watch import Watch
 
 # Seconds in which the companion, which explains, must have started, or have the version that answers.
-PATIENCE = 10.0
+PATIENCE = 20.0
 
 
 class Reasons(msgspec.Struct, frozen=True):

@@ -17,7 +17,8 @@ from wineexp.runs import Runs
 from wineexp.serving import export, pipeline
 from wineexp.serving.cache import Cache, Kept
 from wineexp.serving.link import Refusal, State, now, reason
-from wineexp.serving.served import Served, load
+from wineexp.serving.loading import load
+from wineexp.serving.served import Served
 
 log = structlog.get_logger()
 

@@ -13,8 +13,9 @@ from wineexp import artifact
 from wineexp.errors import UserError
 from wineexp.evaluation import NATIVE_THREADS
 from wineexp.schema import Number, Text
+from wineexp.serving.loading import bound, stored_model, stored_schema
 from wineexp.serving.rows import Reader, Row
-from wineexp.serving.served import Model, bound, stored_model, stored_schema
+from wineexp.serving.served import Model
 
 
 def loaded(folder: Path, reader: Reader) -> Model:

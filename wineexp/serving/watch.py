@@ -18,8 +18,9 @@ from wineexp.serving import export
 from wineexp.serving.cache import Cache, Kept
 from wineexp.serving.export import Export
 from wineexp.serving.link import Link, Question, Refusal, State, Told, line, now, reason
+from wineexp.serving.loading import load
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.served import Served, load
+from wineexp.serving.served import Served
 
 log = structlog.get_logger()
 

@@ -1,0 +1,165 @@
+"""A version from its files, held against itself before it may answer."""
+
+import json
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import yaml
+
+from wineexp import schema, seal
+from wineexp.compiled import form
+from wineexp.errors import UserError
+from wineexp.schema import Schema
+from wineexp.serving.cache import Kept
+from wineexp.serving.rows import Reader
+from wineexp.serving.served import Ask, Lineage, Model, Served
+
+# How far probabilities may be from those that were stored with the version: other processors round otherwise.
+GOLDEN_GAP = 1e-6
+
+# A model card, where the version has one.
+CARD, CARD_PAGE = "card.md", "card.html"
+
+
+def load(folder: Path, kept: Kept, alias: str, *, most: int) -> Served:
+    """A version from its files, after every check that needs no registry: schema, golden rows, a warm answer.
+
+    Parameters
+    ----------
+    folder : Path
+        Held against the version's seal already.
+    kept : Kept
+    alias : str
+    most : int
+        Rows that one request may hold.
+
+    Raises
+    ------
+    UserError
+        A check fails.
+    """
+    described = stored_schema(folder)
+    reader = Reader(described, most)
+    model, told = _model(folder, kept, reader)
+    gap = _golden_gap(folder, model.ask)
+    bound(gap)
+    return _warmed(
+        Served(
+            **vars(model),
+            kept=kept,
+            mlflow_version=str(stored_model(folder).get("mlflow_version", "")),
+            lineage=Lineage(
+                name=kept.name,
+                alias=alias,
+                version=kept.number,
+                run_id=kept.run_id,
+                config_sha256=kept.tags.get("config.sha256", ""),
+                data_md5=kept.tags.get("data.md5", ""),
+            ),
+            schema=described,
+            form=told,
+            reader=reader,
+            card=_text(folder / seal.EXTRA / CARD),
+            card_page=_text(folder / seal.EXTRA / CARD_PAGE),
+            gap=gap,
+            row_seconds=0.0,
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+    )
+
+
+def stored_schema(folder: Path) -> Schema:
+    """The schema in a version's files.
+
+    Raises
+    ------
+    UserError
+        There is none that can be read.
+    """
+    try:
+        return schema.read((folder / seal.EXTRA / schema.NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        told = f"it has no {schema.NAME}, so that nobody can tell what it may be asked; promote it anew"
+        raise UserError(told) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"its schema cannot be read ({type(error).__name__}: {error})") from error
+
+
+def stored_model(folder: Path) -> dict[str, object]:
+    """What MLflow wrote down of the model.
+
+    Raises
+    ------
+    UserError
+        There is nothing that can be read.
+    """
+    try:
+        return dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"its MLmodel cannot be read ({type(error).__name__})") from error
+
+
+def _model(folder: Path, kept: Kept, reader: Reader) -> tuple[Model, str]:
+    """What answers: the compiled form where there is one, else the pipeline."""
+    packed = folder / seal.EXTRA / form.NAME
+    if packed.exists():
+        found = form.read(packed.read_bytes())
+        # Only models that answer the likeliest class, and rule none out, are compiled.
+        model = Model(found.classes, found.ask, lambda shares: shares.argmax(axis=1), lambda _: None)
+        told = form.COMPILED
+        if found.plan.columns != list(reader.features) or {each.name for each in found.plan.texts} != reader.texts:
+            raise UserError("its compiled form asks for other features than its schema names")
+    else:
+        # All that a lean server goes without.
+        from wineexp.serving.pipeline import loaded
+
+        model, told = loaded(folder, reader), kept.form
+    if [str(label) for label in model.labels] != reader.schema.classes:
+        raise UserError(f"its schema names the classes {reader.schema.classes}, the model {model.labels}")
+    return model, told
+
+
+def _golden_gap(folder: Path, ask: Ask) -> float:
+    """How far answers are from those that were stored with the version: at most."""
+    try:
+        golden = json.loads((folder / seal.EXTRA / seal.GOLDEN).read_text(encoding="utf-8"))
+        return float(np.abs(ask(golden["rows"]["data"]) - np.asarray(golden["probabilities"])).max())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"the model cannot answer its golden rows ({type(error).__name__}: {error})") from error
+
+
+def bound(gap: float) -> None:
+    """Refuse answers on the golden rows that are too far from those that were stored.
+
+    Raises
+    ------
+    UserError
+        They are.
+    """
+    # Written so that no number is refused as well.
+    if not gap <= GOLDEN_GAP:
+        raise UserError(
+            f"its probabilities on its golden rows are off by {gap:g} from those that were stored with it; at most "
+            f"{GOLDEN_GAP:g} is let through"
+        )
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _warmed(served: Served) -> Served:
+    """Ask a row as a client would, and see what it takes."""
+    if not served.schema.samples:
+        raise UserError("its schema has no samples")
+    body = msgspec.json.encode(served.schema.samples[0].row)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        served.answers(served.reader.json(body))
+        seconds.append(time.perf_counter() - began)
+    return replace(served, row_seconds=min(seconds))
