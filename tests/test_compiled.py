@@ -255,6 +255,7 @@ LIES = {
     "column beyond": broken(lambda a: a["model.feature"].__setitem__(0, 99)),
     "column before": broken(lambda a: a["model.feature"].__setitem__(0, -1)),
     "value beyond": broken(lambda a: a["model.feature"].__setitem__(-1, len(a["model.values"]))),
+    "value is no number": broken(lambda a: a["model.values"].__setitem__(-1, np.nan)),
     "ratio beyond": broken(lambda a: a["step0.over"].__setitem__(0, 99)),
     "one-sided": broken(lambda a: a.update({"step0.over": a["step0.over"][:1]})),
     "unknown step": planned(steps=["ratios", "guess"]),

@@ -54,8 +54,8 @@ static int one_step(const struct step *step, const double *x, double *out)
 
 /* All steps over all rows, by way of two rows of `scratch` that are as wide as the widest step; 0 where a value is
  * infinite or missing that may not be. */
-int wineexp_steps(const struct step *steps, int64_t count, const double *x, int64_t rows, double *out, double *scratch,
-                  int64_t widest)
+int wineexp_steps(const struct step *steps, int64_t count, const double *x, int64_t rows, double *out,
+                  double *scratch, int64_t widest)
 {
     const int64_t before = steps[0].before, after = steps[count - 1].after;
     for (int64_t row = 0; row < rows; ++row) {
@@ -70,8 +70,9 @@ int wineexp_steps(const struct step *steps, int64_t count, const double *x, int6
     return 1;
 }
 
-/* The left child is so many nodes ahead, and the right one follows it. A leaf asks for the column behind the last, which
- * holds minus infinity, and so leads to itself; its threshold is its value, or, where it has several, their place. */
+/* The left child is so many nodes ahead, and the right one follows it. A leaf asks for the column behind the last,
+ * which holds minus infinity, and so leads to itself; its threshold is its value, or, where it has several, their
+ * place. */
 struct node32 { float threshold; uint16_t column, ahead; };
 struct node64 { double threshold; uint32_t column, ahead; };
 

@@ -37,6 +37,9 @@ def trees(arrays: Arrays, kind: str, columns: int, outputs: int, width: int = 1)
         (first > np.flatnonzero(inner)).all() and (children < nodes).all() and _once(np.concatenate([children, roots]))
     )
     asked = (feature >= 0) & (feature < np.where(inner, columns, len(values)))
+    # A leaf whose value were no number would not hold the walk in C.
+    if not np.isfinite(values).all():
+        raise UserError("a tree of its compiled form has a value that is no number")
     if not (columns and led and asked.all()):
         raise UserError("a tree of its compiled form leads to a node, a column or a value that is not there")
     return Walk(threshold, feature, left, missing_left, roots, groups, values, columns, outputs)

@@ -58,8 +58,7 @@ class Companion:
     def __init__(self, settings: Serve) -> None:
         self.settings = settings
         self._folder = Path(tempfile.mkdtemp(prefix="wineexp-"))
-        cache = settings.serve.cache
-        self.link = Link(self._folder / "socket", self._folder / "cache" if cache is None else Path(cache).absolute())
+        self.link = Link(self._folder / "socket", _usable(settings.serve.cache) or self._folder / "cache")
         self._over = threading.Event()
         self._process = self._started()
         self._keeper = threading.Thread(target=self._keep, name="companion", daemon=True)
@@ -103,6 +102,20 @@ class Companion:
             self._process = self._started()
             if self._over.is_set():
                 self._process.kill()
+
+
+def _usable(cache: str | None) -> Path | None:
+    """The folder that is to keep versions, if one is named and can be written."""
+    if cache is None:
+        return None
+    folder = Path(cache).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        log.warning("cache not usable", why=str(error))
+        return None
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

@@ -121,10 +121,10 @@ class Lookout:
     def _try(self, version: Version) -> None:
         """Verify a version, or say why not."""
         try:
-            self.verified = self._cached(_identity(version)) or self._fetched(version)
+            self.verified = self._cached(version) or self._fetched(version)
         except Exception as error:
             # A version can be broken in any way.
-            final = not isinstance(error, UnavailableError)
+            final = not isinstance(error, UnavailableError | OSError)
             self._fall_back()
             self._say(
                 unreachable=None,
@@ -150,11 +150,11 @@ class Lookout:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _cached(self, identity: tuple[int, str, str] | None) -> Verified | None:
+    def _cached(self, version: Version | None) -> Verified | None:
         """The version in the cache, if it is this one (any, where None), whole, and passes every check."""
         cache = self._cache()
         kept = cache.find()
-        if kept is None or identity not in (None, kept.identity):
+        if kept is None or (version and (_identity(version), version.files) != (kept.identity, kept.files)):
             return None
         try:
             return self._checked(cache.files(kept), kept)
