@@ -154,7 +154,7 @@ def serving(store: Store, *overrides: str, **more: str) -> Iterator[Server]:
         )
     server = Server(process, "", log)
     try:
-        server.until(lambda: '"listening"' in log.read_text() or process.poll() is not None, 60)
+        server.until(lambda: '"listening"' in log.read_text() or process.poll() is not None, 150)
         listening = [line for line in server.lines() if line["event"] == "listening"]
         server.url = listening[0]["url"]
         server.until(lambda: _answers(server), 60)
