@@ -187,7 +187,7 @@ def unpack(content: bytes) -> tuple[Plan, dict[str, Array]]:
     """
     arrays = _unpacked(content)
     try:
-        return msgspec.json.decode(arrays[PLAN].tobytes(), type=Plan), arrays
+        return msgspec.json.decode(arrays.pop(PLAN).tobytes(), type=Plan), arrays
     except (KeyError, msgspec.MsgspecError) as error:
         raise UserError(f"{NAME} has no plan that can be read ({error}); it is refused") from error
 
