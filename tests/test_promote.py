@@ -171,7 +171,7 @@ def test_another_question_needs_another_name(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        ([], "say one of run=..., study=..., best_of=..., rollback=..., history=...; got none"),
+        ([], "say one of run=..., study=..., best_of=..., rollback=..., history=..., export=...; got none"),
         (["run=champion", "history=true"], "got run, history"),
         (["run=champoin"], "did you mean champion?"),
         (["best_of=cultivar-cultivr"], "did you mean cultivar-cultivar?"),

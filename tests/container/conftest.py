@@ -30,7 +30,8 @@ from tests.serving.conftest import Server, promote
 from wineexp.pin import ROOT
 
 CA = Path("/etc/ssl/certs/ca-certificates.crt")
-BASE, SUITE = "wineexp-base", "bookworm"
+# Names of their own, not to be mistaken for anybody's images.
+BASE, IMAGE, SUITE = "wineexp-test-base", "wineexp-test", "bookworm"
 
 # As the README says to run it: nothing can be written, nothing is permitted.
 LOCKED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
@@ -194,7 +195,7 @@ def build(
 def image(docker: Docker, base: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image as `docker build .` makes it."""
     with once(tmp_path_factory, "image") as first:
-        return build(docker, tmp_path_factory, "wineexp", base) if first else "wineexp"
+        return build(docker, tmp_path_factory, IMAGE, base) if first else IMAGE
 
 
 @dataclass

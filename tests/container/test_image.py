@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import run
-from tests.container.conftest import Container, Docker, Tracking, build, contained, listening, running
+from tests.container.conftest import IMAGE, Container, Docker, Tracking, build, contained, listening, running
 from wineexp.pin import ROOT
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(1800)]
@@ -132,7 +132,7 @@ def test_an_export_is_served_and_baked_in_and_refused_where_it_was_changed(
     for name in ("Dockerfile", ".dockerignore", "requirements.txt", "requirements-serve.txt"):
         shutil.copy(ROOT / name, context)
     shutil.copytree(export, context / "export")
-    baked = build(docker, tmp_path_factory, "wineexp-baked", base, "--build-arg", "EXPORT=export", context=context)
+    baked = build(docker, tmp_path_factory, f"{IMAGE}-baked", base, "--build-arg", "EXPORT=export", context=context)
     with contained(docker, baked) as container:
         model = listening(container).get("/model").json()
         assert model["model"]["version"] == 2

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.container.conftest import Container, Docker, Tracking, build, contained, once
+from tests.container.conftest import IMAGE, Container, Docker, Tracking, build, contained, once
 from wineexp.pin import ROOT
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(1800)]
@@ -100,7 +100,7 @@ def test_the_retraining_trains_and_puts_its_run_through_the_gate(
     docker: Docker, base: str, tracking: Tracking, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with once(tmp_path_factory, "trainer"):
-        trainer = build(docker, tmp_path_factory, "wineexp-trainer", base, "--target", "trainer")
+        trainer = build(docker, tmp_path_factory, f"{IMAGE}-trainer", base, "--target", "trainer")
     pod = manifest("retraining.yaml")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     (train,), (promote,) = pod["initContainers"], pod["containers"]
     told = []
