@@ -12,7 +12,7 @@ from wineexp.errors import UserError
 from wineexp.registry import Registry
 from wineexp.serving import export, lookout, pipeline
 from wineexp.serving.export import Export, Sealed
-from wineexp.serving.served import load
+from wineexp.serving.loading import load
 
 
 def write(registry: Registry, alias: str, folder: Path, told: str | None) -> Export:
