@@ -93,9 +93,15 @@ class Lookout:
 
     def _exported(self, folder: Path) -> None:
         """Verify an export, once, which stays what is served."""
-        if self.verified is None:
+        if self.verified is not None:
+            return
+        try:
             found, files = export.read(folder)
             self.verified = self._checked(files, found.kept)
+        except Exception as error:
+            # The server goes on with what it has loaded of it.
+            self._say(refusal=self._refusal(0, reason(error), final=True))
+        else:
             self._say()
 
     def _found(self, version: Version | None) -> None:
