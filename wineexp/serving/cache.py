@@ -114,7 +114,6 @@ class Cache:
             # It is there, from before or from another server: whole or not, these are known to be.
             shutil.rmtree(target, ignore_errors=True)
             shutil.move(files, target)
-        os.utime(target)
         note = self.folder / f".{NOTE}-{os.getpid()}"
         with note.open("wb") as file:
             file.write(msgspec.json.encode(kept))
@@ -125,16 +124,15 @@ class Cache:
         return kept
 
     def _tidy(self, current: Path) -> None:
-        """Drop what is no longer named, but for the version before, which may be being loaded; and what was left."""
-        found = [path for path in self.folder.iterdir() if path.is_dir()]
-        left = [path for path in found if path.name.startswith(".fetching-") and _age(path) > 3600]
-        versions = sorted((path for path in found if path.name.startswith("version-") and path != current), key=_age)
-        for path in [*left, *versions[1:]]:
-            shutil.rmtree(path, ignore_errors=True)
+        """Drop what is no longer named, and what a killed process left."""
+        for path in self.folder.iterdir():
+            left = path.name.startswith(".fetching-") and _age(path) > 3600
+            if path.is_dir() and (left or (path.name.startswith("version-") and path != current)):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _age(path: Path) -> float:
-    """Seconds since it was made or kept."""
+    """Seconds since it was made."""
     try:
         return time.time() - path.stat().st_mtime
     except OSError:

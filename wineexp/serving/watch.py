@@ -169,7 +169,7 @@ class Watch:
                 try:
                     self._serve(await asyncio.to_thread(self._load, kept))
                 except Exception as error:
-                    # The companion could: this process is short of something.
+                    # The companion could: this process is short of something, or the next version is there already.
                     self._unfit = kept.identity
                     refusal = Refusal(kept.number, reason(error), now(), final=False)
                     state = msgspec.structs.replace(state, refusal=refusal)
@@ -192,7 +192,7 @@ class Watch:
     def _serve(self, served: Served) -> None:
         before: Served | None = getattr(self, "served", None)
         self.metrics.serving(served, before)
-        self.served = served
+        self.served, self._unfit = served, None
         log.info(
             "serving",
             model=served.lineage.name,
