@@ -147,9 +147,9 @@ def base(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
             pytest.skip(f"no container is tried: debootstrap failed: {done.stdout.strip().splitlines()[-1:]}")
         for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
             shutil.rmtree(folder / waste)
-        tar = subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE)
-        docker("import", "-", BASE, stdin=tar.stdout)
-        assert tar.wait() == 0
+        with subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE) as tar:
+            docker("import", "-", BASE, stdin=tar.stdout)
+        assert tar.returncode == 0
         shutil.rmtree(folder)
     return BASE
 
