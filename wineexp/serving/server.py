@@ -23,6 +23,9 @@ from wineexp.serving.supervisor import supervise
 
 log = structlog.get_logger()
 
+# Seconds after SIGTERM in which a request is answered that was sent before the client could know.
+PARTING = 0.5
+
 
 def run(settings: Serve) -> None:
     """Serve until SIGTERM, then answer what is under way and return.
@@ -132,6 +135,13 @@ class Protocol(HttpToolsProtocol):
         """It has taken enough."""
         self._taken()
         super().resume_writing()
+
+    def shutdown(self) -> None:
+        """Close when what is under way is answered; what may be on its way to an idle connection gets a moment."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(PARTING, super().shutdown)
+        else:
+            super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; cut one off whose client has taken nothing of its answer for as long."""
