@@ -58,7 +58,9 @@ def test_a_version_carries_where_it_comes_from(folder: Path, tmp_path: Path) -> 
     assert len(own.tags["split.sha256"]) == len(own.tags["config.sha256"]) == 64
     # The gate's folds are not those that the run was scored on.
     assert own.tags["split.sha256"] != source.data.tags["split.sha256"]
-    assert {"golden.json", "card.md", "card.html", "config.yaml", "compiled.npz"} <= {Path(name).name for name in version.files}
+    assert {"golden.json", "card.md", "card.html", "config.yaml", "compiled.npz"} <= {
+        Path(name).name for name in version.files
+    }
     # The version tells it itself, whatever becomes of its run.
     facts = {name for name in own.tags if not name.startswith("mlflow.") and name != "decision"}
     assert {"git.commit", "config.sha256", "split.sha256", "machine.cores", "threads", "data.md5"} <= facts
