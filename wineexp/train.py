@@ -38,7 +38,9 @@ def main(cfg: DictConfig) -> float | list[float]:
     me = trial.current()
     folder = Path(HydraConfig.get().runtime.output_dir)
     name = f"{choices['model']} {choices['feature']} {choices['split']}"
-    named = {record.PROTOCOL: choices["experiment"]} if choices["experiment"] else {}
+    # A stage of dvc.yaml has no such choice: what it names is in params.yaml already.
+    protocol = choices.get("experiment")
+    named = {record.PROTOCOL: protocol} if protocol else {}
     run = tracking.Run(
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
