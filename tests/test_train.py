@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
 from tests.conftest import Command, composed, environment, run
-from wineexp import artifact, config, pin, problem, store, tracking
+from wineexp import address, artifact, config, pin, problem, store, tracking
 
 FIGURES = {"confusion", "probabilities", "importance"}
 
@@ -252,7 +252,8 @@ def test_a_stop_that_a_library_turned_into_a_failure_is_still_a_stop(
 def test_the_usual_store_lies_at_the_root_and_the_environments_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "ROOT", tmp_path)
+    monkeypatch.setattr(address, "ROOT", tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     usual = composed().tracking.uri
     assert store.connect(usual) == f"sqlite:///{tmp_path}/mlflow.db"
