@@ -16,7 +16,7 @@ from pathlib import Path
 
 import hydra
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame of conf/train.yaml
 from wineexp import pin
@@ -82,6 +82,16 @@ def choices(group: str) -> list[str]:
     found = sorted(path.stem for path in (pin.ROOT / "conf" / group).glob("*.yaml"))
     assert found, f"conf/{group} holds no file"
     return found
+
+
+def installed_models() -> list[str]:
+    """The models whose package is here: some are optional."""
+    return [name for name in choices("model") if importlib.util.find_spec(_package(name))]
+
+
+def _package(model: str) -> str:
+    target: str = OmegaConf.load(pin.ROOT / "conf/model" / f"{model}.yaml")._target_
+    return target.partition(".")[0]
 
 
 def free_port() -> int:

@@ -21,7 +21,7 @@ from mlflow.entities import LoggedModelStatus, Run
 from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
-from tests.conftest import Command, choices, composed, environment, run
+from tests.conftest import Command, composed, environment, installed_models, run
 from wineexp import address, artifact, config, pin, problem, store, tracking
 
 FIGURES = {"confusion", "probabilities", "importance"}
@@ -329,7 +329,7 @@ def test_the_nearest_neighbours_of_the_readme_are_stored(tmp_path: Path) -> None
     ("data", "targets", "models"),
     [
         # Many classes of which some are rare, and two.
-        ("red", "grade,good", ",".join(choices("model"))),
+        ("red", "grade,good", ",".join(installed_models())),
         ("red", "tier", "majority,logreg,xgb,decided"),
         ("white", "grade", "majority,logreg,xgb,decided"),
         ("quality", "good", "majority,logreg,xgb,decided"),
