@@ -25,12 +25,12 @@ def test_a_file_says_how_it_is_run_and_fits_its_callables(name: str) -> None:
         assert config.check(group, cfg[group]) == []
 
 
-ABLATION = sorted(path.stem for path in (ROOT / "conf/experiment/ablation").glob("*.yaml"))
+ABLATION = choices("experiment/ablation")
 
 
 @pytest.mark.parametrize("name", ABLATION)
 def test_an_ablation_changes_one_thing(name: str) -> None:
-    whole, changed = (composed(f"experiment=ablation/{each}") for each in ("whole", name))
+    whole, changed = (composed("experiment=ablation", f"+experiment/ablation={each}") for each in ("whole", name))
     different = [key for key in whole if whole[key] != changed[key]]
     assert different == [] if name == "whole" else different in (["feature"], ["model"])
     for group in config.GROUPS:
@@ -39,7 +39,9 @@ def test_an_ablation_changes_one_thing(name: str) -> None:
 
 def test_each_measurement_is_left_out_once() -> None:
     left_out = [
-        name for each in ABLATION for name in composed(f"experiment=ablation/{each}").feature.get("columns", [])
+        name
+        for each in ABLATION
+        for name in composed("experiment=ablation", f"+experiment/ablation={each}").feature.get("columns", [])
     ]
     assert sorted(left_out) == sorted(_snake_case(name) for name in VINHO_VERDE)
 
