@@ -39,7 +39,9 @@ def main(cfg: DictConfig) -> float | list[float]:
     folder = Path(HydraConfig.get().runtime.output_dir)
     name = f"{choices['model']} {choices['feature']} {choices['split']}"
     # A stage of dvc.yaml has no such choice: what it names is in params.yaml already.
-    protocol = "/".join(choices[group] for group in sorted(choices) if group.startswith("experiment") and choices[group])
+    protocol = "/".join(
+        choices[group] for group in sorted(choices) if group.startswith("experiment") and choices[group]
+    )
     named = {record.PROTOCOL: protocol} if protocol else {}
     run = tracking.Run(
         cfg.tracking.uri,
