@@ -1,5 +1,6 @@
 """Named experiments: every one composes, says how it is run, and keeps to its protocol."""
 
+import re
 from pathlib import Path
 
 import mlflow
@@ -19,7 +20,7 @@ BEST = [name for name in choices("experiment") if name.startswith("best_")]
 def test_a_file_says_how_it_is_run_and_fits_its_callables(name: str) -> None:
     first, *rest = (ROOT / "conf/experiment" / f"{name}.yaml").read_text().splitlines()
     assert first == "# @package _global_"
-    assert any(line.startswith("#") and f"python -m wineexp.train experiment={name}" in line for line in rest)
+    assert any(re.match(rf"# .*python -m wineexp\.train (-m )?experiment={name}( |$)", line) for line in rest)
     cfg = composed(f"experiment={name}")
     for group in config.GROUPS:
         assert config.check(group, cfg[group]) == []
