@@ -16,13 +16,18 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Two models and a leaky split of one experiment, one run of them twice, and a run that is of none."""
+    """Two models and a leaky split of one experiment, one run of them twice, a run that is of none; a change; sets."""
     folder = tmp_path_factory.mktemp("results")
     few = ["experiment=cultivar", "split.n_splits=2"]
+    cultivars = ["data=cultivar", "target=cultivar", "split.n_repeats=1"]
+    changed = ["-m", "hydra/sweeper=basic", "experiment=ablation", *cultivars, "model=logreg"]
+    sets = ["experiment=conformal", *cultivars]
     for arguments in (
         ["-m", "hydra/sweeper=basic", *few, "split.n_repeats=2", "model=logreg,majority"],
         ["-m", "hydra/sweeper=basic", "experiment=cultivar", "model=logreg", "split=stratified", "seed=0,0"],
         ["model=majority"],
+        [*changed, "+experiment/ablation=whole,with_products"],
+        [*sets, "model.estimator.n_estimators=30"],
     ):
         done = run(folder, "train", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -39,15 +44,19 @@ def recorded(folder: Path) -> list[mlflow.entities.Run]:
 
 def test_every_named_run_is_in_it_once_for_each_config(page: tuple[Path, str]) -> None:
     folder, text = page
-    shown = re.findall(r"`([0-9a-f]{8})` \|$", text, re.MULTILINE)
+    shown = re.findall(r"`([0-9a-f]{8})` \|$", section(text, "cultivar"), re.MULTILINE)
     runs = recorded(folder)
-    assert len(runs) == 5
+    assert len(runs) == 8
     assert len(shown) == len(set(shown)) == 3
-    assert "from the record of 3 runs" in text
+    assert "from the record of 6 runs" in text
     named = {each.info.run_id[:8] for each in runs if each.data.tags.get("experiment") == "cultivar"}
     assert set(shown) <= named
     assert "### cultivar · cultivar · split repeated" in text
     assert "### cultivar · cultivar · split stratified" in text
+
+
+def section(text: str, name: str) -> str:
+    return text.split(f"\n## {name}\n")[1].split("\n## ")[0]
 
 
 def test_figures_are_the_records(page: tuple[Path, str]) -> None:
@@ -58,13 +67,37 @@ def test_figures_are_the_records(page: tuple[Path, str]) -> None:
             mean = f"{each.data.metrics['cv/accuracy']:.4f}"
             low, high = map(float, re.search(rf"\| {mean} \(([\d.]+) to ([\d.]+)\)", line).groups())
             assert low < float(mean) < high
-            assert line.startswith(f"| cultivar | {each.data.params['model']} |")
+            assert f"| {each.data.params['model']} |" in line
 
 
 def test_pictures_are_where_the_page_says(page: tuple[Path, str]) -> None:
     folder, text = page
-    (picture,) = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    (picture,) = re.findall(r"!\[.*?\]\((.*?)\)", section(text, "cultivar"))
     assert (folder / "docs" / picture).read_text().startswith("<svg")
+
+
+def test_a_change_stands_beside_what_it_changes(page: tuple[Path, str]) -> None:
+    folder, text = page
+    scores = {
+        each.data.tags["experiment"]: each.data.metrics["cv/accuracy"]
+        for each in recorded(folder)
+        if each.data.tags.get("experiment", "").startswith("ablation/")
+    }
+    gain = scores["ablation/with_products"] - scores["ablation/whole"]
+    told = f"{gain:+.4f}".replace("-", "\N{MINUS SIGN}")
+    assert f"| with products | {told} (" in section(text, "ablation")
+    assert "| whole | " not in text
+
+
+def test_sets_are_held_to_their_promise(page: tuple[Path, str]) -> None:
+    _, text = page
+    assert "which they are to do 90% of the time" in section(text, "conformal")
+    rows = re.findall(r"^\| folds \| (\w+) \| (\d+) \| ([01]\.\d{4}) \|", section(text, "conformal"), re.MULTILINE)
+    assert [label for label, _, _ in rows] == ["all", "1", "2", "3"]
+    (_, number, share), *classes = rows
+    assert int(number) == sum(int(number) for _, number, _ in classes) == 142
+    mean = sum(int(number) * float(share) for _, number, share in classes) / 142
+    assert float(share) == pytest.approx(mean, abs=1e-4)
 
 
 def test_the_spread_is_that_of_whole_runs() -> None:

@@ -1,18 +1,23 @@
 """The results page: every named experiment that was recorded, with intervals, beside what others have published."""
 
 import base64
+import io
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from wineexp import ranking, scorechart
 from wineexp.comparison import paired
 from wineexp.evaluation import METRICS
 from wineexp.ranking import Ranking, Row
-from wineexp.record import PROTOCOL
+from wineexp.record import COVERAGE, PROTOCOL
 from wineexp.runs import SHORT_ID, Record
-from wineexp.wording import DASH, figure, seconds, words
+from wineexp.wording import DASH, figure, seconds, signed, words
+
+# The experiment that the others of its folder are a change of.
+WHOLE = "whole"
 
 # Metrics that are shown where they were recorded, after the deciding one.
 SHOWN = (
@@ -69,6 +74,9 @@ def render(records: list[Record], *, alpha: float, folder: str) -> Page:
             parts += [f"### {each.title}", _table(each)]
             if name in PAPER:
                 parts.append(_beside_the_paper(each.rows[0], PAPER[name]))
+            if (whole := _whole(each)) is not None:
+                parts.append(_beside_the_whole(each, whole))
+            parts += [_covered(row.record) for row in each.rows if "cv/set_coverage" in row.record.metrics]
             if len(each.compared) > 1:
                 file = f"{name}-{number}.svg"
                 pictures[file] = _picture(each)
@@ -144,6 +152,50 @@ def _beside_the_paper(row: Row, paper: dict[str, float]) -> str:
     return (
         "Beside the support vector machine of Cortez et al. 2009. An answer is a grade, so that accuracy is what the "
         "paper has at a tolerance of 0.5, and of 0.25.\n\n" + _markdown(head, rows)
+    )
+
+
+def _whole(each: Ranking) -> Row | None:
+    return next((row for row in each.rows if row.record.tags[PROTOCOL].rpartition("/")[2] == WHOLE), None)
+
+
+def _beside_the_whole(each: Ranking, whole: Row) -> str:
+    """What each change gains on the folds of what it changes."""
+    rows = []
+    for row in each.rows:
+        if row is whole:
+            continue
+        told = paired(
+            row.folds,
+            whole.folds,
+            direction=each.direction,
+            test_to_train=float(row.record.tags["split.test_to_train"]),
+            alpha=each.alpha,
+        )
+        gain = f"{signed(told.difference, 4)} ({signed(told.low, 4)} to {signed(told.high, 4)})"
+        rows.append([words(row.record.tags[PROTOCOL].rpartition("/")[2]), gain, told.verdict])
+    return f"What each change gains in {words(each.metric)}, on the same folds.\n\n" + _markdown(
+        ["change", "gain", "it is"], rows
+    )
+
+
+def _covered(record: Record) -> str:
+    """How often a run's sets held the true class, of each class and of all."""
+    content = record.read(COVERAGE)
+    if content is None:
+        return f"Run `{record.id[:SHORT_ID]}` has no {COVERAGE} any more."
+    table = pd.read_csv(io.BytesIO(content), dtype={"class": str})
+    nominal = float(record.params["model.coverage"])
+    rows = []
+    for rows_of, some in table.groupby("rows_of", sort=False):
+        held = (some["rows"] * some["coverage"].fillna(0)).sum() / some["rows"].sum()
+        for label, number, share in [
+            ("all", some["rows"].sum(), held),
+            *zip(some["class"], some["rows"], some["coverage"], strict=True),
+        ]:
+            rows.append([str(rows_of), label, f"{number:,}", figure(share), signed(100 * (share - nominal), 1)])
+    return f"How often the sets hold the true class, which they are to do {nominal:.0%} of the time.\n\n" + _markdown(
+        ["rows of", "class", "answers", "coverage", "points from it"], rows
     )
 
 
