@@ -4,14 +4,14 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import ClassifierMixin, clone
 from sklearn.model_selection import BaseCrossValidator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
-from wineexp.model import best, out_of_fold
+from wineexp.model import DecidingClassifier, out_of_fold
 
 
-class ConformalClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class ConformalClassifier(DecidingClassifier):
     """A classifier that also knows with which probability a class is not yet ruled out.
 
     Cross-conformal (Vovk 2015, "Cross-conformal predictors") and class-conditional (Sadinle, Lei & Wasserman 2019,
@@ -60,15 +60,6 @@ class ConformalClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  
         self.estimator_ = clone(self.estimator).fit(values, labels)
         self.utility_ = getattr(self.estimator_, "utility_", np.eye(len(self.classes_)))
         return self
-
-    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:
-        """The estimator's decision for each row: shape (n_samples,)."""
-        return np.asarray(self.classes_[best(self.predict_proba(X), self.utility_)])
-
-    def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """The estimator's probabilities, of shape (n_samples, n_classes)."""
-        check_is_fitted(self)
-        return np.asarray(self.estimator_.predict_proba(validate_data(self, X, reset=False)), dtype=np.float64)
 
 
 def _least(told: npt.NDArray[np.float64], coverage: float) -> float:

@@ -5,12 +5,12 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import ClassifierMixin, clone
 from sklearn.model_selection import BaseCrossValidator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from wineexp.evaluation import METRICS, Answers
-from wineexp.model import best, out_of_fold
+from wineexp.model import DecidingClassifier, best, out_of_fold
 
 # What an answer costs, by how many places it is from the true class. The best answer is then the likeliest class, the
 # median class, and the class next to the mean.
@@ -22,33 +22,6 @@ LOSSES: dict[str, Callable[[npt.NDArray[np.intp]], npt.NDArray[np.float64]]] = {
 
 # Values that are tried for one threshold or weight, and rounds over all of them.
 TRIED, ROUNDS = 40, 3
-
-
-class DecidingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier's probabilities, with a decision of its own.
-
-    Parameters
-    ----------
-    estimator : classifier
-
-    Attributes
-    ----------
-    estimator_ : classifier
-    classes_ : ndarray of shape (n_classes,)
-    utility_ : ndarray of shape (n_classes, n_classes)
-        What it is worth to answer the column's class where the row's is true.
-    """
-
-    estimator: ClassifierMixin
-
-    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:
-        """The label of the greatest expected utility for each row: shape (n_samples,)."""
-        return np.asarray(self.classes_[best(self.predict_proba(X), self.utility_)])
-
-    def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """The estimator's probabilities, of shape (n_samples, n_classes)."""
-        check_is_fitted(self)
-        return np.asarray(self.estimator_.predict_proba(validate_data(self, X, reset=False)), dtype=np.float64)
 
 
 class LossClassifier(DecidingClassifier):

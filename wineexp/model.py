@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 
 def pipeline(feature: TransformerMixin, model: ClassifierMixin, classes: npt.ArrayLike) -> Pipeline:
@@ -76,6 +76,33 @@ def out_of_fold(
     if not times.all():
         raise ValueError(f"every row must be in a test part of cv, but {int((times == 0).sum())} of {len(y)} are not")
     return np.asarray(total / times)
+
+
+class DecidingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+    """The base of models that answer with another one's probabilities, and with a decision of their own.
+
+    Parameters
+    ----------
+    estimator : classifier
+
+    Attributes
+    ----------
+    estimator_ : classifier
+    classes_ : ndarray of shape (n_classes,)
+    utility_ : ndarray of shape (n_classes, n_classes)
+        What it is worth to answer the column's class where the row's is true.
+    """
+
+    estimator: ClassifierMixin
+
+    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:
+        """The label of the greatest expected utility for each row: shape (n_samples,)."""
+        return np.asarray(self.classes_[best(self.predict_proba(X), self.utility_)])
+
+    def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """The estimator's probabilities, of shape (n_samples, n_classes)."""
+        check_is_fitted(self)
+        return np.asarray(self.estimator_.predict_proba(validate_data(self, X, reset=False)), dtype=np.float64)
 
 
 class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
