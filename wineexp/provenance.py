@@ -14,8 +14,9 @@ from wineexp.pin import ROOT
 
 LOCK = "requirements.txt"
 
-# Libraries that have a say in a figure.
+# Libraries that have a say in a figure; those that are optional have one where a model of theirs is chosen.
 LIBRARIES = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops", "skrub", "xgboost")
+OPTIONAL = ("catboost", "lightgbm")
 
 # The same words whatever the user's own settings of git, and however many objects a clone holds: a diff has a digest.
 DIFF = (
@@ -86,11 +87,11 @@ def _git(*arguments: str, fine: tuple[int, ...] = (0,)) -> str:
 @lru_cache(maxsize=1)
 def _libraries() -> dict[str, str]:
     found = {}
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *OPTIONAL):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            # The lean image that serves has no need of all of them.
+            # The lean image that serves has no need of all of them either.
             continue
     return found
 

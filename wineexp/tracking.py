@@ -1,5 +1,6 @@
 """The record of a run in MLflow: opened, filled and closed with an honest status."""
 
+import sys
 import tempfile
 import time
 import traceback
@@ -26,7 +27,7 @@ from wineexp import artifact, store
 from wineexp.errors import UserError
 from wineexp.problem import Problem
 from wineexp.program import STOPPED, uninterrupted
-from wineexp.provenance import LIBRARIES
+from wineexp.provenance import LIBRARIES, OPTIONAL
 
 MAX_TAG = 1000
 
@@ -188,6 +189,7 @@ class Run:
                 content = (files or {})[path.name]
                 path.write_bytes(content.encode() if isinstance(content, str) else content)
             warnings.filterwarnings("ignore", ".*integer column.*")
+            used = [*LIBRARIES, *(library for library in OPTIONAL if library in sys.modules)]
             try:
                 stored = mlflow.sklearn.log_model(
                     model,
@@ -195,7 +197,7 @@ class Run:
                     signature=infer_signature(X, model.predict(X)),
                     serialization_format="skops",
                     skops_trusted_types=artifact.TRUSTED_TYPES,
-                    pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
+                    pip_requirements=[f"{library}=={version(library)}" for library in used],
                     extra_files=[str(path) for path in extra],
                 )
             except MlflowException as error:
