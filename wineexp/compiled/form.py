@@ -33,6 +33,7 @@ PLAN = "plan"
 PIECE = 500
 
 Row = Sequence[float | str]
+Rows = Sequence[Row] | Numbers
 
 
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,7 +127,7 @@ class Form:
         fits = native.Row.fits(first, model.walk, present)
         return native.Row(first, model.walk, model.base, present, len(self.classes)) if fits else None
 
-    def ask(self, rows: Sequence[Row]) -> Numbers:
+    def ask(self, rows: Rows) -> Numbers:
         """Probabilities (n_rows, n_classes) of rows with a value for each column; NaN, or None of a text, is missing.
 
         Raises
@@ -159,9 +160,9 @@ class Form:
         return found
 
 
-def _table(rows: Sequence[Row]) -> Numbers:
+def _table(rows: Rows) -> Numbers:
     """Rows of numbers as a table, in pieces: while one is made, no other thread has its turn."""
-    if len(rows) <= PIECE:
+    if len(rows) <= PIECE or isinstance(rows, np.ndarray):
         return np.array(rows, dtype=np.float64)
     return np.concatenate([_table(rows[start : start + PIECE]) for start in range(0, len(rows), PIECE)])
 

@@ -5,6 +5,7 @@
  */
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 /* What is done to a row, from `before` columns to `after`. */
 enum { RATIOS, IMPUTE, SCALE, PRODUCTS, CLIP };
@@ -76,25 +77,59 @@ int wineexp_steps(const struct step *steps, int64_t count, const double *x, int6
 struct node32 { float threshold; uint16_t column, ahead; };
 struct node64 { double threshold; uint32_t column, ahead; };
 
+/* The same in short, for trees that have few leaves and ask for columns with few thresholds: the place of a threshold
+ * among those of its column, and whither the split leads, which is leaf LEAVES - 1 at most, or LEAVES and the number of
+ * a split further on. */
+#define LEAVES 128
+#define RANKED 256
+struct split { uint8_t column, rank, left, right; };
+
 /* Trees of one precision, of which each is as deep as `depths` says. A tree adds `width` values, the first of them to
- * the output `group`. */
+ * the output `group`. In short it has `sizes` splits from `first_splits` on, or -1, where it has no short form. `leaves`
+ * holds what a leaf's threshold would, `limits` the thresholds of each column in ascending order. */
 struct trees {
     const void *nodes;
     const uint8_t *missing_left;
     const void *values;
-    const int32_t *roots;
-    const int32_t *depths;
-    const int32_t *groups;
-    int64_t count, width, columns, outputs;
+    const int32_t *roots, *depths, *groups;
+    const struct split *splits;
+    const int32_t *sizes, *first_splits, *first_leaves;
+    const void *leaves, *limits;
+    const int32_t *first_limits;
+    int64_t count, width, columns, outputs, ranked;
 };
 
 /* Rows that go through a tree before the next one, and trees that a row goes through at once: so that several answers
  * of the memory are awaited at a time. */
 #define BLOCK 64
+
+/* Rows for which it is worth while to ask a whole block. */
+#define FEW 16
+
+/* In which leaf each row of a block ends, by their `ranks` in the columns: from the last split to the first it is told of
+ * all rows whether they would go left or right, and where they would end. Of bytes, compilers make vectors. */
+static inline void choose(uint8_t *restrict ends, const uint8_t *restrict ranks, uint8_t rank,
+                          const uint8_t *restrict left, const uint8_t *restrict right)
+{
+    for (int row = 0; row < BLOCK; ++row) {
+        const uint8_t beyond = ranks[row] > rank ? 255 : 0;
+        ends[row] = (right[row] & beyond) | (left[row] & ~beyond);
+    }
+}
+
+static const uint8_t *end(const struct split *splits, int32_t count, uint8_t (*ranks)[BLOCK], uint8_t (*ends)[BLOCK])
+{
+    for (int32_t number = count - 1; number >= 0; --number) {
+        const struct split split = splits[number];
+        choose(ends[LEAVES + number], ranks[split.column], split.rank, ends[split.left], ends[split.right]);
+    }
+    return ends[count ? LEAVES : 0];
+}
+
 #define LANES 12
 #define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
 
-#define SUM(NAME, REAL, NODE, GOES_LEFT)                                                                            \
+#define SUM(NAME, REAL, NODE, LESS)                                                                                 \
     static inline void NAME##_add(const struct trees *trees, int64_t tree, REAL told, REAL *out)                    \
     {                                                                                                               \
         REAL *sums = out + trees->groups[tree];                                                                     \
@@ -113,7 +148,7 @@ struct trees {
         const struct NODE *nodes = trees->nodes, *node = nodes + trees->roots[tree];                                \
         while (node->ahead) {                                                                                       \
             const REAL cell = cells[node->column];                                                                  \
-            const int goes_left = cell != cell ? trees->missing_left[node - nodes] : (GOES_LEFT);                   \
+            const int goes_left = cell != cell ? trees->missing_left[node - nodes] : cell LESS node->threshold;     \
             node += node->ahead + !goes_left;                                                                       \
         }                                                                                                           \
         NAME##_add(trees, tree, node->threshold, out);                                                              \
@@ -131,32 +166,86 @@ struct trees {
         EACH(NAME##_END)                                                                                            \
     }                                                                                                               \
                                                                                                                     \
+    /* All trees, for a block of rows. */                                                                           \
+    static void NAME##_walk(const struct trees *trees, const REAL *cells, const int *whole, int64_t rows, REAL *out)\
+    {                                                                                                               \
+        for (int64_t first = 0; first < trees->count; first += LANES)                                               \
+            for (int64_t row = 0; row < rows; ++row) {                                                              \
+                const REAL *asked = cells + row * (trees->columns + 1);                                             \
+                REAL *sums = out + row * trees->outputs;                                                            \
+                if (whole[row] && first + LANES <= trees->count)                                                    \
+                    NAME##_some(trees, first, asked, sums);                                                         \
+                else                                                                                                \
+                    for (int64_t tree = first; tree < first + LANES && tree < trees->count; ++tree)                 \
+                        NAME##_one(trees, tree, asked, sums);                                                       \
+            }                                                                                                       \
+    }                                                                                                               \
+                                                                                                                    \
+    /* How many thresholds of its column send a value to the right. */                                              \
+    static inline uint8_t NAME##_rank(const REAL *limits, uint32_t count, REAL cell)                                \
+    {                                                                                                               \
+        const REAL *from = limits;                                                                                  \
+        for (uint32_t half; (half = count / 2); count -= half)                                                      \
+            from += half & -(uint32_t)!(cell LESS from[half - 1]);                                                  \
+        return (uint8_t)(from - limits + !(cell LESS *from));                                                       \
+    }                                                                                                               \
+                                                                                                                    \
+    /* The same for a block without missing values, each tree for all its rows at once. */                          \
+    static void NAME##_block(const struct trees *trees, const REAL *cells, int64_t rows, REAL *out,                 \
+                             uint8_t (*ends)[BLOCK])                                                                \
+    {                                                                                                               \
+        uint8_t ranks[RANKED][BLOCK];                                                                               \
+        const int64_t wide = trees->columns + 1;                                                                    \
+        for (int64_t column = 0; column < trees->ranked; ++column) {                                                \
+            const int32_t first = trees->first_limits[column], count = trees->first_limits[column + 1] - first;     \
+            for (int64_t row = 0; count && row < rows; ++row)                                                       \
+                ranks[column][row] =                                                                                \
+                    NAME##_rank((const REAL *)trees->limits + first, count, cells[row * wide + column]);            \
+        }                                                                                                           \
+        for (int64_t tree = 0; tree < trees->count; ++tree)                                                         \
+            if (trees->sizes[tree] >= 0) {                                                                          \
+                const REAL *leaves = (const REAL *)trees->leaves + trees->first_leaves[tree];                       \
+                const uint8_t *found =                                                                              \
+                    end(trees->splits + trees->first_splits[tree], trees->sizes[tree], ranks, ends);                \
+                REAL *sums = out + trees->groups[tree];                                                             \
+                if (trees->width == 1)                                                                              \
+                    for (int64_t row = 0; row < rows; ++row)                                                        \
+                        sums[row * trees->outputs] += leaves[found[row]];                                           \
+                else                                                                                                \
+                    for (int64_t row = 0; row < rows; ++row)                                                        \
+                        NAME##_add(trees, tree, leaves[found[row]], out + row * trees->outputs);                    \
+            } else {                                                                                                \
+                for (int64_t row = 0; row < rows; ++row)                                                            \
+                    NAME##_one(trees, tree, cells + row * wide, out + row * trees->outputs);                        \
+            }                                                                                                       \
+    }                                                                                                               \
+                                                                                                                    \
     /* `cells` has room for a block of rows, each of them with one column more. */                                  \
     void NAME(const struct trees *trees, const double *x, int64_t rows, REAL *out, REAL *cells)                     \
     {                                                                                                               \
-        const int64_t columns = trees->columns;                                                                     \
-        int whole[BLOCK];                                                                                           \
+        const int64_t columns = trees->columns, wide = columns + 1;                                                 \
+        uint8_t ends[2 * LEAVES][BLOCK];                                                                            \
+        if (trees->ranked && rows >= FEW)                                                                           \
+            for (int leaf = 0; leaf < LEAVES; ++leaf)                                                               \
+                memset(ends[leaf], leaf, BLOCK);                                                                    \
         for (int64_t start = 0; start < rows; start += BLOCK) {                                                     \
             const int64_t some = start + BLOCK < rows ? BLOCK : rows - start;                                       \
+            int whole[BLOCK], all = 1;                                                                              \
             for (int64_t row = 0; row < some; ++row) {                                                              \
                 whole[row] = 1;                                                                                     \
                 for (int64_t column = 0; column < columns; ++column) {                                              \
                     const REAL cell = (REAL)x[(start + row) * columns + column];                                    \
-                    cells[row * (columns + 1) + column] = cell;                                                     \
+                    cells[row * wide + column] = cell;                                                              \
                     whole[row] &= cell == cell;                                                                     \
                 }                                                                                                   \
-                cells[row * (columns + 1) + columns] = -INFINITY;                                                   \
+                cells[row * wide + columns] = -INFINITY;                                                            \
+                all &= whole[row];                                                                                  \
             }                                                                                                       \
-            for (int64_t first = 0; first < trees->count; first += LANES)                                           \
-                for (int64_t row = 0; row < some; ++row) {                                                          \
-                    const REAL *asked = cells + row * (columns + 1);                                                \
-                    REAL *sums = out + (start + row) * trees->outputs;                                              \
-                    if (whole[row] && first + LANES <= trees->count)                                                \
-                        NAME##_some(trees, first, asked, sums);                                                     \
-                    else                                                                                            \
-                        for (int64_t tree = first; tree < first + LANES && tree < trees->count; ++tree)             \
-                            NAME##_one(trees, tree, asked, sums);                                                   \
-                }                                                                                                   \
+            REAL *sums = out + start * trees->outputs;                                                              \
+            if (trees->ranked && some >= FEW && all)                                                                \
+                NAME##_block(trees, cells, some, sums, ends);                                                       \
+            else                                                                                                    \
+                NAME##_walk(trees, cells, whole, some, sums);                                                       \
         }                                                                                                           \
     }
 
@@ -173,8 +262,8 @@ struct trees {
 #define wineexp_sum64_STEP(LANE) STEP(LANE, <=)
 #define wineexp_sum64_END(LANE) END(wineexp_sum64, LANE)
 
-SUM(wineexp_sum32, float, node32, cell < node->threshold)
-SUM(wineexp_sum64, double, node64, cell <= node->threshold)
+SUM(wineexp_sum32, float, node32, <)
+SUM(wineexp_sum64, double, node64, <=)
 
 /* In place, as XGBoost does it: exponentials in single precision, their sum in double. */
 void wineexp_softmax32(float *out, int64_t rows, int64_t outputs)

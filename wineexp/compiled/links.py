@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wineexp.compiled.kernel import library
-from wineexp.compiled.walk import Reals
+from wineexp.compiled.short import Reals
 
 
 def softmax(out: npt.NDArray[np.float32]) -> None:

@@ -4,12 +4,12 @@ import ctypes
 import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from wineexp.compiled.kernel import library
+from wineexp.compiled.short import Places, Reals, Short, short
 
 # As in kernel.c.
 BLOCK = 64
@@ -20,13 +20,13 @@ CHUNK = 256
 # Rows that are worth a thread for each core.
 SPREAD = 4096
 
-Reals = npt.NDArray[np.floating[Any]]
-
 
 class _Trees(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("nodes", "missing_left", "values", "roots", "depths", "groups")),
-        *((name, ctypes.c_int64) for name in ("count", "width", "columns", "outputs")),
+        *((name, ctypes.c_void_p) for name in ("splits", "sizes", "first_splits", "first_leaves", "leaves", "limits")),
+        *((name, ctypes.c_void_p) for name in ("first_limits",)),
+        *((name, ctypes.c_int64) for name in ("count", "width", "columns", "outputs", "ranked")),
     ]
 
 
@@ -78,9 +78,12 @@ class Walk:
             nodes["threshold"] = np.where(inner, threshold, values[rows, 0] if values.shape[1] == 1 else rows)
             nodes["column"] = np.where(inner, feature, columns)
             nodes["ahead"] = ahead
-            self._held = [nodes, missing_left, values, roots, _depths(left, roots), groups]
-            pointers = [each.ctypes.data for each in self._held]
-            self._trees = _Trees(*pointers, len(roots), values.shape[1], columns, outputs)
+            depths, owners = _levels(left, roots)
+            brief = short(threshold, feature, left, roots, nodes["threshold"], owners, columns)
+            self._held = [nodes, missing_left, values, roots, depths, groups, *(brief or ())]
+            pointers = [each.ctypes.data for each in self._held] + [None] * (len(Short._fields) if brief is None else 0)
+            ranked = len(brief.first_limits) - 1 if brief else 0
+            self._trees = _Trees(*pointers, len(roots), values.shape[1], columns, outputs, ranked)
             self.address = ctypes.addressof(self._trees)
         else:
             self._arrays = threshold, feature, left, missing_left, roots, groups, values
@@ -127,15 +130,15 @@ class Walk:
             out[:, wide] = np.add.accumulate(np.concatenate([out[:, None, wide], some], axis=1), axis=1)[:, -1]
 
 
-def _depths(left: npt.NDArray[np.int32], roots: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Steps from each root to the furthest leaf below it."""
-    depths = np.zeros(len(roots), dtype=np.int32)
+def _levels(left: Places, roots: Places) -> tuple[Places, Places]:
+    """Of each tree, the steps from its root to the furthest leaf; of each node, its tree, -1 where none has it."""
+    depths, owners = np.zeros(len(roots), dtype=np.int32), np.full(len(left), -1, dtype=np.int32)
     tree, node = np.arange(len(roots)), roots
-    for depth in itertools.count(1):
+    for depth in itertools.count():
+        depths[tree], owners[node] = depth, tree
         inner = left[node] >= 0
         tree, node = tree[inner], left[node[inner]]
         if not len(tree):
-            return depths
-        depths[tree] = depth
+            return depths, owners
         tree, node = np.concatenate([tree, tree]), np.concatenate([node, node + 1])
     raise AssertionError

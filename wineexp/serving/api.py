@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, get, post
@@ -15,9 +15,11 @@ from wineexp.schema import Schema
 from wineexp.serving import doors, workers
 from wineexp.serving.link import Refusal
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.rows import Row
+from wineexp.serving.rows import Rows
 from wineexp.serving.served import Answer, Lineage, Served
 from wineexp.serving.watch import Watch
+
+Told = TypeVar("Told")
 
 JSON = "application/json"
 
@@ -110,12 +112,16 @@ class Ready(msgspec.Struct, frozen=True):
     workers_wanted: int
 
 
-async def answer(served: Served, rows: Sequence[Row], metrics: Metrics) -> list[Answer]:
-    """The answers of a version, counted; what takes long is computed beside the event loop."""
+async def asked(served: Served, rows: Rows, ask: Callable[[Rows], Told]) -> Told:
+    """What a version says of rows; what takes long is computed beside the event loop."""
     if served.row_seconds < INLINE_SECONDS and len(rows) <= 16:
-        found = served.answers(rows)
-    else:
-        found = await asyncio.to_thread(served.answers, rows)
+        return ask(rows)
+    return await asyncio.to_thread(ask, rows)
+
+
+async def answer(served: Served, rows: Rows, metrics: Metrics) -> list[Answer]:
+    """The answers of a version, counted."""
+    found = await asked(served, rows, served.answers)
     metrics.answered(found)
     return found
 

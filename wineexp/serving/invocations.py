@@ -1,5 +1,6 @@
 """MLflow's scoring protocol: what its clients send to `mlflow models serve` is answered alike."""
 
+import asyncio
 import csv
 import io
 from collections import Counter
@@ -11,10 +12,10 @@ from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Response
 
-from wineexp.serving import api, doors
+from wineexp.serving import api, doors, tables
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.problems import MOST_FAULTS, Fault, keys, wrong
-from wineexp.serving.rows import Row, parse, told
+from wineexp.serving.rows import Row, Rows, parse, told
 from wineexp.serving.served import Served
 
 CSV = "text/csv"
@@ -31,10 +32,18 @@ class Predictions(msgspec.Struct, frozen=True):
 async def invocations(request: Request[Any, Any, Any], served: Served, metrics: Metrics) -> Predictions:
     """Predict labels, for rows in any of MLflow's forms."""
     content, media_type = await doors.body(request, api.JSON, CSV)
-    rows = await doors.read(partial(table if media_type == CSV else given, served), content)
-    labels = dict(zip(served.schema.classes, served.labels, strict=True))
-    answers = await api.answer(served, rows, metrics)
-    return Predictions([labels[each.label] for each in answers])
+    read = partial(table if media_type == CSV else given, served)
+    if len(content) > doors.INLINE_BYTES:
+        told = await asyncio.to_thread(lambda: msgspec.json.encode(_labels(served, metrics, read(content))))
+        return Response(told, media_type=api.JSON)  # type: ignore[return-value]
+    return await api.asked(served, read(content), partial(_labels, served, metrics))
+
+
+def _labels(served: Served, metrics: Metrics, rows: Rows) -> Predictions:
+    """The labels of rows, counted."""
+    decided = served.decide(served.probabilities(rows)).tolist()
+    metrics.told([served.schema.classes[place] for place in decided], served.reader.beyond(rows))
+    return Predictions([served.labels[place] for place in decided])
 
 
 @get("/ping", media_type="text/plain")
@@ -49,7 +58,7 @@ async def version(served: Served) -> Response[str]:
     return Response(served.mlflow_version, media_type="text/plain")
 
 
-def given(served: Served, content: bytes) -> list[Row]:
+def given(served: Served, content: bytes) -> Rows:
     """The rows in a JSON text of one of MLflow's forms.
 
     Raises
@@ -57,6 +66,8 @@ def given(served: Served, content: bytes) -> list[Row]:
     Refused
         400: it is no JSON. 422, with all faults.
     """
+    if (plain := tables.split(served.reader, content)) is not None:
+        return plain
     value = parse(content)
     forms = [form for form in FORMS if isinstance(value, dict) and form in value]
     if len(forms) != 1 or keys(value, "", (*forms, "params")):

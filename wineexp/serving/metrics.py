@@ -68,13 +68,17 @@ class Metrics:
 
     def answered(self, answers: Sequence[Answer]) -> None:
         """Count answers by class, and the rows that went beyond the training range."""
-        counts = Counts([each.label for each in answers]) if len(answers) > 1 else {answers[0].label: 1}
+        self.told([each.label for each in answers], sum([bool(each.outside) for each in answers]))
+
+    def told(self, labels: Sequence[str], outside: int) -> None:
+        """Count the classes that rows got, and so many rows that went beyond the training range."""
+        counts = Counts(labels) if len(labels) > 1 else {labels[0]: 1}
         for label, count in counts.items():
             counter = self._classes.get(label)
             if counter is None:
                 counter = self._classes[label] = self.predictions.labels(label)
             counter.inc(count)
-        if outside := sum([bool(each.outside) for each in answers]):
+        if outside:
             self.outside.inc(outside)
 
     def serving(self, served: Served, before: Served | None) -> None:

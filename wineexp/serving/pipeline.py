@@ -1,7 +1,6 @@
 """A version's plain pipeline, and every check that needs one: types, signature, classes, golden rows."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from wineexp.errors import UserError
 from wineexp.evaluation import NATIVE_THREADS
 from wineexp.schema import Number, Text
 from wineexp.serving.loading import bound, stored_model, stored_schema
-from wineexp.serving.rows import Reader, Row
+from wineexp.serving.rows import Reader, Rows
 from wineexp.serving.served import Model
 
 
@@ -31,7 +30,7 @@ def loaded(folder: Path, reader: Reader) -> Model:
     pipeline = artifact.load(folder)
     model = pipeline[-1]
 
-    def ask(rows: Sequence[Row]) -> Any:
+    def ask(rows: Rows) -> Any:
         return pipeline.predict_proba(frame(rows, reader))
 
     return Model(model.classes_.tolist(), ask, model.decide, model.sets)

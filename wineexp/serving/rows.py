@@ -9,13 +9,16 @@ from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from wineexp.errors import did_you_mean
 from wineexp.schema import Number, Schema, Text
 from wineexp.serving.problems import MOST_FAULTS, Fault, Refused, wrong
 
-# The features of one row, in the schema's order.
+# The features of one row, in the schema's order; of many, which may be an array where all are numbers.
 Row = tuple[float | str, ...]
+Rows = Sequence[Row] | npt.NDArray[np.float64]
 
 # Characters of a client's own words that are shown back.
 SHOWN = 60
@@ -71,6 +74,8 @@ class Reader:
     features : dict of str to Number or Text
     texts : set of str
         Names of the features that are texts.
+    kinds : dict of str to type
+        What msgspec is to read of each feature.
     type : type
         A msgspec struct of one row.
     """
@@ -80,10 +85,11 @@ class Reader:
         self.most = most
         self.features = {feature.name: feature for feature in schema.features}
         self.texts = {feature.name for feature in schema.features if isinstance(feature, Text)}
+        self.kinds = {feature.name: _type(feature) for feature in schema.features}
         attributes = {f"f{number}": feature for number, feature in enumerate(schema.features)}
         self.type = msgspec.defstruct(
             "Row",
-            [(attribute, _type(feature)) for attribute, feature in attributes.items()],
+            [(attribute, self.kinds[feature.name]) for attribute, feature in attributes.items()],
             rename={attribute: feature.name for attribute, feature in attributes.items()},
             forbid_unknown_fields=True,
             frozen=True,
@@ -161,6 +167,14 @@ class Reader:
     def outside(self, row: Row) -> list[str]:
         """Names of the features whose value in a row is beyond what the training rows had."""
         return [name for place, name, low, high in self._ranges if not low <= row[place] <= high]  # type: ignore[operator]
+
+    def beyond(self, rows: Rows) -> int:
+        """The number of rows of which some feature is outside."""
+        if not isinstance(rows, np.ndarray):
+            return sum([bool(self.outside(row)) for row in rows])
+        places, _, low, high = zip(*self._ranges, strict=True)
+        asked = rows[:, places]
+        return int(np.count_nonzero(~((low <= asked) & (asked <= high)).all(axis=1)))
 
     def _wrong(self, value: Any) -> Iterator[tuple[str | None, str]]:
         """Names in a parsed row, with what is wrong with each; nothing of one that is unknown."""

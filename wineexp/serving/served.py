@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -12,13 +12,13 @@ import numpy.typing as npt
 from wineexp.schema import Schema
 from wineexp.serving.cache import Kept
 from wineexp.serving.problems import Fault, Refused
-from wineexp.serving.rows import Reader, Row
+from wineexp.serving.rows import Reader, Rows
 
 # Rows that a model fails on which are named, each of them found by asking some more.
 MOST_NAMED = 10
 
 # From rows to probabilities (n_rows, n_classes).
-Ask = Callable[[Sequence[Row]], npt.NDArray[np.float64]]
+Ask = Callable[[Rows], npt.NDArray[np.float64]]
 # From those to positions of the classes that are answered (n_rows,), and to whether each class is not ruled out.
 Decide = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.intp]]
 Sets = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.bool_] | None]
@@ -111,7 +111,7 @@ class Served(Model):
     row_seconds: float
     since: str
 
-    def probabilities(self, rows: Sequence[Row]) -> npt.NDArray[np.float64]:
+    def probabilities(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Probabilities of shape (n_rows, n_classes).
 
         Raises
@@ -127,7 +127,7 @@ class Served(Model):
                 raise
         raise Refused(422, "the model has no answer for some of these values", faults)
 
-    def answers(self, rows: Sequence[Row]) -> list[Answer]:
+    def answers(self, rows: Rows) -> list[Answer]:
         """The answer for each row.
 
         Raises
@@ -137,7 +137,7 @@ class Served(Model):
         """
         return self.answered(rows, self.probabilities(rows))
 
-    def answered(self, rows: Sequence[Row], found: npt.NDArray[np.float64]) -> list[Answer]:
+    def answered(self, rows: Rows, found: npt.NDArray[np.float64]) -> list[Answer]:
         """The answer for each row that these probabilities make."""
         classes, outside = self.schema.classes, self.reader.outside
         decided, sets = self.decide(found).tolist(), self.sets(found)
@@ -151,14 +151,14 @@ class Served(Model):
             for best, each, row, left in zip(decided, found.tolist(), rows, kept, strict=True)
         ]
 
-    def _ask(self, rows: Sequence[Row]) -> npt.NDArray[np.float64]:
+    def _ask(self, rows: Rows) -> npt.NDArray[np.float64]:
         found = self.ask(rows)
         # Of shares the sum is finite where all of them are.
         if not math.isfinite(np.add.reduce(found, axis=None)):
             raise FloatingPointError("the model gave a probability that is no number")
         return found
 
-    def _unanswerable(self, rows: Sequence[Row]) -> list[Fault]:
+    def _unanswerable(self, rows: Rows) -> list[Fault]:
         """The first rows that the model fails on, found by halving; none where one is within the training range."""
         failing: list[int] = []
         spans = [(0, len(rows))]
