@@ -136,7 +136,7 @@ class Form:
             The pipeline would refuse a value: it is infinite, becomes so, or is no category.
         """
         if self._row is not None and len(rows) == 1:
-            return self._row(np.array(rows, dtype=np.float64))
+            return self._row(rows[0])
         if not self._texts:
             return self.model(self.features(_table(rows)))
         numbers = np.array([[row[place] for place in self._numbers] for row in rows], dtype=np.float64)

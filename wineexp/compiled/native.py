@@ -1,13 +1,14 @@
 """Feature steps, and the whole way of a single row, in C."""
 
 import ctypes
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wineexp.compiled.kernel import library
+from wineexp.compiled import kernel
 from wineexp.compiled.walk import Walk
 
 # Columns that a single row in C may have, and numbers that numpy adds as C does.
@@ -34,7 +35,7 @@ class Steps:
     KINDS = ("ratios", "impute", "scale", "products", "clip")
 
     def __init__(self, steps: Sequence[tuple[str, int, int, Array, Array]]) -> None:
-        found = library()
+        found = kernel.library()
         if found is None:
             raise RuntimeError("the library has not been built")
         self.library = found
@@ -45,7 +46,7 @@ class Steps:
         ]
         self._steps = (_Step * len(steps))(*made)
         self.address, self.count = ctypes.addressof(self._steps), len(steps)
-        self._after, self.widest = steps[-1][2], max(step[2] for step in steps)
+        self.before, self._after, self.widest = steps[0][1], steps[-1][2], max(step[2] for step in steps)
 
     def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """What becomes of the values (n_rows, n_columns), C-contiguous.
@@ -93,23 +94,25 @@ class Row:
         pointers = [steps.address, walk.address, base.ctypes.data, places.ctypes.data]
         self._row = _Row(*pointers, steps.count, steps.widest, len(present), classes)
         self._address = ctypes.addressof(self._row)
-        self._call = steps.library.wineexp_row
-        self._classes = classes
+        self._call = kernel.brief()
+        self._pack = struct.Struct(f"{steps.before}d").pack
+        self._shape, self._out = (1, classes), ctypes.c_double * classes
 
     @staticmethod
     def fits(steps: Steps, walk: Walk, present: list[int]) -> bool:
         """Whether the trees are in C as well, and all of it is small enough for the stack."""
         return walk.library is not None and steps.widest <= WIDEST and len(present) <= SUMMED
 
-    def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Probabilities (1, n_classes) of values (1, n_columns), C-contiguous.
+    def __call__(self, values: Iterable[float]) -> npt.NDArray[np.float64]:
+        """Probabilities (1, n_classes) of a row's values.
 
         Raises
         ------
         ValueError
             One is infinite, or becomes so.
         """
-        out = np.empty((1, self._classes))
-        if not self._call(self._address, values.ctypes.data, out.ctypes.data):
+        out = self._out()
+        if not self._call(self._address, self._pack(*values), out):
             raise ValueError("a value is infinite or too large")
-        return out
+        # In plain memory: numpy takes longer to tell where an array of its own lies.
+        return np.ndarray(self._shape, buffer=out)
