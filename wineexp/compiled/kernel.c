@@ -106,8 +106,8 @@ struct trees {
 /* Rows for which it is worth while to ask a whole block. */
 #define FEW 16
 
-/* In which leaf each row of a block ends, by their `ranks` in the columns: from the last split to the first it is told of
- * all rows whether they would go left or right, and where they would end. Of bytes, compilers make vectors. */
+/* Where each row of a block ends that comes to a split, by its rank in the split's column and by where it would end on
+ * either side. Compilers make vectors of it. */
 static inline void choose(uint8_t *restrict ends, const uint8_t *restrict ranks, uint8_t rank,
                           const uint8_t *restrict left, const uint8_t *restrict right)
 {
@@ -117,6 +117,7 @@ static inline void choose(uint8_t *restrict ends, const uint8_t *restrict ranks,
     }
 }
 
+/* In which leaf each row of a block ends: every split is asked, those further on first. */
 static const uint8_t *end(const struct split *splits, int32_t count, uint8_t (*ranks)[BLOCK], uint8_t (*ends)[BLOCK])
 {
     for (int32_t number = count - 1; number >= 0; --number) {
@@ -163,6 +164,11 @@ static const uint8_t *end(const struct split *splits, int32_t count, uint8_t (*r
         for (; depth > 0; --depth) {                                                                                \
             EACH(NAME##_STEP)                                                                                       \
         }                                                                                                           \
+        if (trees->width > 1) {                                                                                     \
+            EACH(NAME##_ENDS)                                                                                       \
+            return;                                                                                                 \
+        }                                                                                                           \
+        const int32_t *groups = trees->groups + first;                                                              \
         EACH(NAME##_END)                                                                                            \
     }                                                                                                               \
                                                                                                                     \
@@ -253,14 +259,17 @@ static const uint8_t *end(const struct split *splits, int32_t count, uint8_t (*r
     const struct NODE *node##LANE = nodes + trees->roots[first + LANE];                                             \
     depth = depth > trees->depths[first + LANE] ? depth : trees->depths[first + LANE];
 #define STEP(LANE, LESS) node##LANE += node##LANE->ahead + !(cells[node##LANE->column] LESS node##LANE->threshold);
-#define END(NAME, LANE) NAME##_add(trees, first + LANE, node##LANE->threshold, out);
+#define END(LANE) out[groups[LANE]] += node##LANE->threshold;
+#define ENDS(NAME, LANE) NAME##_add(trees, first + LANE, node##LANE->threshold, out);
 
 #define wineexp_sum32_START(LANE) START(node32, LANE)
 #define wineexp_sum32_STEP(LANE) STEP(LANE, <)
-#define wineexp_sum32_END(LANE) END(wineexp_sum32, LANE)
+#define wineexp_sum32_END(LANE) END(LANE)
+#define wineexp_sum32_ENDS(LANE) ENDS(wineexp_sum32, LANE)
 #define wineexp_sum64_START(LANE) START(node64, LANE)
 #define wineexp_sum64_STEP(LANE) STEP(LANE, <=)
-#define wineexp_sum64_END(LANE) END(wineexp_sum64, LANE)
+#define wineexp_sum64_END(LANE) END(LANE)
+#define wineexp_sum64_ENDS(LANE) ENDS(wineexp_sum64, LANE)
 
 SUM(wineexp_sum32, float, node32, <)
 SUM(wineexp_sum64, double, node64, <=)

@@ -36,13 +36,14 @@ def short(
     """The short form of trees, of which `told` (n_nodes,) has what each leaf tells; None where too few have one."""
     inner = (left >= 0) & (owners >= 0)
     leaf = (left < 0) & (owners >= 0)
-    limits = [np.unique(threshold[inner & (feature == column)]) for column in range(min(columns, RANKED))]
     # A threshold that is no number has no place among the others.
-    ranked = np.array([len(each) < RANKED and not np.isnan(each[-1:]).any() for each in limits], dtype=bool)
-    known = np.where(inner & (feature < RANKED), feature, 0)
+    placed = inner & (feature < RANKED) & ~np.isnan(threshold)
+    limits = [np.unique(threshold[placed & (feature == column)]) for column in range(min(columns, RANKED))]
+    ranked = np.array([len(each) < RANKED for each in limits])
+    placed[placed] = ranked[feature[placed]]
     counts = np.bincount(owners[inner], minlength=len(roots))
     fits = counts < LEAVES
-    fits[owners[inner & ~((feature < RANKED) & ranked[known])]] = False
+    fits[owners[inner & ~placed]] = False
     if fits.mean() < MOST:
         return None
     inner &= fits[owners]

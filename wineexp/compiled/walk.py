@@ -47,6 +47,11 @@ class Walk:
         Of each tree, and the first output that it adds to.
     values : ndarray of the thresholds' type of shape (n_values, width)
     columns, outputs : int
+
+    Attributes
+    ----------
+    shortened : bool
+        Whether C asks large batches in blocks.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Walk:
         self.dtype = threshold.dtype
         self.columns = columns
         self.outputs = outputs
+        self.shortened = False
         self.library, places = None, np.uint16 if self.dtype == np.float32 else np.uint32
         inner = left >= 0
         ahead = np.where(inner, left - np.arange(len(left)), 0)
@@ -81,7 +87,8 @@ class Walk:
             depths, owners = _levels(left, roots)
             brief = short(threshold, feature, left, roots, nodes["threshold"], owners, columns)
             self._held = [nodes, missing_left, values, roots, depths, groups, *(brief or ())]
-            pointers = [each.ctypes.data for each in self._held] + [None] * (len(Short._fields) if brief is None else 0)
+            self.shortened = brief is not None
+            pointers = [*(each.ctypes.data for each in self._held), *([] if brief else [None] * len(Short._fields))]
             ranked = len(brief.first_limits) - 1 if brief else 0
             self._trees = _Trees(*pointers, len(roots), values.shape[1], columns, outputs, ranked)
             self.address = ctypes.addressof(self._trees)

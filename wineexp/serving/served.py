@@ -153,8 +153,9 @@ class Served(Model):
 
     def _ask(self, rows: Rows) -> npt.NDArray[np.float64]:
         found = self.ask(rows)
-        # Of shares the sum is finite where all of them are.
-        if not math.isfinite(np.add.reduce(found, axis=None)):
+        # Of shares the sum is finite where all of them are; of few, Python has it before numpy has begun.
+        total = sum(found[0].tolist()) if len(found) == 1 else np.add.reduce(found, axis=None)
+        if not math.isfinite(total):
             raise FloatingPointError("the model gave a probability that is no number")
         return found
 
