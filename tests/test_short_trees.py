@@ -18,25 +18,20 @@ STEPS = 20
 
 
 def forest(rng: Any, kind: Any, depths: list[int], *, columns: int = 7, width: int = 1, steps: int = STEPS) -> Any:
-    """The arrays of trees that are so deep and as full as chance has it, their nodes mingled, children after parents."""
-    feature, left, threshold, missing_left, depth, values = [], [], [], [], [], []
-    limits = dict(enumerate(depths))
-    owner = list(limits)
-    node = 0
-    while node < len(owner):
-        tree, level = owner[node], depth[node] if node < len(depth) else 0
-        depth += [0] * (node + 1 - len(depth))
-        splits = level < limits[tree] and (rng.random() < 0.9 or level < 2)
-        left.append(len(owner) if splits else -1)
+    """The arrays of trees that are so deep, as full as chance has it, their nodes mingled, children after parents."""
+    feature, left, threshold, missing_left, values = [], [], [], [], []
+    # Of each node, how far its tree may grow below it, and whether it must.
+    nodes = [(depth, True) for depth in depths]
+    for below, must in nodes:
+        splits = below > 0 and (must or rng.random() < 0.9)
+        left.append(len(nodes) if splits else -1)
         feature.append(int(rng.integers(columns)) if splits else len(values))
         threshold.append(rng.integers(steps) / 8 if splits else 0)
         missing_left.append(bool(rng.integers(2)))
         if splits:
-            depth += [0] * (len(owner) - len(depth)) + [level + 1] * 2
-            owner += [tree] * 2
+            nodes += [(below - 1, False)] * 2
         else:
             values.append(rng.normal(size=width))
-        node += 1
     return {
         "threshold": np.array(threshold, dtype=kind),
         "feature": np.array(feature, dtype=np.int32),

@@ -91,7 +91,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 def brief() -> Callable[[int, bytes, Any], int]:
-    """The library's way for one row: so short that Python keeps its turn, which a large request would take for longer."""
+    """The library's way for one row: so short that Python keeps its turn, which a large request would take longer."""
     row = ctypes.PyDLL(str(place())).wineexp_row
     row.argtypes, row.restype = [ctypes.c_void_p] * 3, ctypes.c_int
     return row
