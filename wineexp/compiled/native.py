@@ -103,7 +103,7 @@ class Row:
         """Whether the trees are in C as well, and all of it is small enough for the stack."""
         return walk.library is not None and steps.widest <= WIDEST and len(present) <= SUMMED
 
-    def __call__(self, values: Iterable[float]) -> npt.NDArray[np.float64]:
+    def __call__(self, values: Iterable[Any]) -> npt.NDArray[np.float64]:
         """Probabilities (1, n_classes) of a row's values.
 
         Raises
@@ -115,4 +115,4 @@ class Row:
         if not self._call(self._address, self._pack(*values), out):
             raise ValueError("a value is infinite or too large")
         # In plain memory: numpy takes longer to tell where an array of its own lies.
-        return np.ndarray(self._shape, buffer=out)
+        return np.ndarray(self._shape, buffer=out)  # type: ignore[arg-type]
