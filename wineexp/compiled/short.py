@@ -19,7 +19,7 @@ SPLIT = np.dtype([(name, np.uint8) for name in ("column", "rank", "left", "right
 
 
 class Short(NamedTuple):
-    """The arrays of kernel.c."""
+    """The arrays of kernel.c, in its order."""
 
     splits: npt.NDArray[np.void]
     sizes: Places

@@ -24,8 +24,7 @@ SPREAD = 4096
 class _Trees(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("nodes", "missing_left", "values", "roots", "depths", "groups")),
-        *((name, ctypes.c_void_p) for name in ("splits", "sizes", "first_splits", "first_leaves", "leaves", "limits")),
-        *((name, ctypes.c_void_p) for name in ("first_limits",)),
+        *((name, ctypes.c_void_p) for name in Short._fields),
         *((name, ctypes.c_int64) for name in ("count", "width", "columns", "outputs", "ranked")),
     ]
 

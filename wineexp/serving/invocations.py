@@ -34,8 +34,8 @@ async def invocations(request: Request[Any, Any, Any], served: Served, metrics: 
     content, media_type = await doors.body(request, api.JSON, CSV)
     read = partial(table if media_type == CSV else given, served)
     if len(content) > doors.INLINE_BYTES:
-        told = await asyncio.to_thread(lambda: msgspec.json.encode(_labels(served, metrics, read(content))))
-        return Response(told, media_type=api.JSON)  # type: ignore[return-value]
+        encoded = await asyncio.to_thread(lambda: msgspec.json.encode(_labels(served, metrics, read(content))))
+        return Response(encoded, media_type=api.JSON)  # type: ignore[return-value]
     return await api.asked(served, read(content), partial(_labels, served, metrics))
 
 
