@@ -36,14 +36,20 @@ def short(
     """The short form of trees, of which `told` (n_nodes,) has what each leaf tells; None where too few have one."""
     inner = (left >= 0) & (owners >= 0)
     leaf = (left < 0) & (owners >= 0)
-    # A threshold that is no number has no place among the others.
-    placed = inner & (feature < RANKED) & ~np.isnan(threshold)
-    limits = [np.unique(threshold[placed & (feature == column)]) for column in range(min(columns, RANKED))]
-    ranked = np.array([len(each) < RANKED for each in limits])
-    placed[placed] = ranked[feature[placed]]
     counts = np.bincount(owners[inner], minlength=len(roots))
     fits = counts < LEAVES
-    fits[owners[inner & ~placed]] = False
+    # A threshold that is no number has no place among the others.
+    placed = np.flatnonzero(inner & fits[owners] & (feature < RANKED) & ~np.isnan(threshold))
+    placed = placed[np.argsort(feature[placed], kind="stable")]
+    limits, rank = [], np.full(len(left), RANKED)
+    bounds = np.searchsorted(feature[placed], np.arange(min(columns, RANKED) + 1))
+    for start, end in itertools.pairwise(bounds):
+        some = placed[start:end]
+        values, places = np.unique(threshold[some], return_inverse=True)
+        if len(values) < RANKED:
+            rank[some] = places
+        limits.append(values if len(values) < RANKED else values[:0])
+    fits[owners[inner & (rank == RANKED)]] = False
     if fits.mean() < MOST:
         return None
     inner &= fits[owners]
@@ -55,18 +61,14 @@ def short(
     number[splits] = np.arange(len(splits)) - first_splits[owners[splits]] + LEAVES
     number[ends] = np.arange(len(ends)) - first_leaves[owners[ends]]
     found = np.empty(len(splits), dtype=SPLIT)
-    found["column"] = feature[splits]
-    for column in np.unique(feature[splits]):
-        some = feature[splits] == column
-        found["rank"][some] = np.searchsorted(limits[column], threshold[splits[some]])
+    found["column"], found["rank"] = feature[splits], rank[splits]
     found["left"], found["right"] = number[left[splits]], number[left[splits] + 1]
-    kept = [each if good else each[:0] for each, good in zip(limits, ranked, strict=True)]
     return Short(
         found,
         np.where(fits, counts, -1).astype(np.int32),
         first_splits.astype(np.int32),
         first_leaves.astype(np.int32),
         told[ends],
-        np.concatenate(kept),
-        np.array([0, *itertools.accumulate(map(len, kept))], dtype=np.int32),
+        np.concatenate(limits),
+        np.array([0, *itertools.accumulate(map(len, limits))], dtype=np.int32),
     )
