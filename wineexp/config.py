@@ -163,6 +163,7 @@ class Server:
     port: int = MISSING
     workers: int = MISSING
     poll_seconds: float = MISSING
+    idle_seconds: float = MISSING
     cache: str | None = MISSING
     export: str | None = MISSING
     rows: int = MISSING

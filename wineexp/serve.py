@@ -39,7 +39,7 @@ def check(server: Server) -> None:
     ]
     faults += [
         f"serve.{name}={getattr(server, name)}: {name} must be more than 0 seconds"
-        for name in ("poll_seconds", "slow_seconds", "drain_seconds")
+        for name in ("poll_seconds", "idle_seconds", "slow_seconds", "drain_seconds")
         if not getattr(server, name) > 0
     ]
     if server.alias.isdecimal():

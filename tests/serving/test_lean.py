@@ -1,8 +1,9 @@
-"""What answers is lean: a compiled version in a process without the libraries that made it, beside a companion."""
+"""What answers is lean: a compiled version in a process without the libraries that made it, and alone."""
 
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,10 +32,16 @@ def resident(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def companion(server: Server) -> int:
-    """Its process id: the only child of the server."""
+def children(server: Server) -> list[int]:
+    """Process ids of its children."""
     threads = Path(f"/proc/{server.process.pid}/task").iterdir()
-    (found,) = [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
+    return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
+
+
+def examiner(server: Server) -> int:
+    """Its process id: the only child of the server, if it is there."""
+    server.until(lambda: children(server), 30)
+    (found,) = children(server)
     return found
 
 
@@ -63,7 +70,7 @@ def test_a_compiled_version_is_served_without_the_libraries_that_made_it(served:
     assert loaded(served.process.pid) == set()
     assert resident(served.process.pid) < 100
     # That the pattern finds them where they are.
-    assert {"pandas", "sklearn", "xgboost"} <= loaded(companion(served))
+    assert {"pandas", "sklearn", "xgboost"} <= loaded(examiner(served))
 
 
 def test_what_a_server_imports_is_light() -> None:
@@ -75,30 +82,83 @@ def test_what_a_server_imports_is_light() -> None:
     assert not {"pandas", "sklearn", "xgboost", "mlflow", "skops", "scipy", "sqlalchemy"} & set(told.stdout.split())
 
 
-def test_a_companion_that_dies_is_told_of_and_comes_back(own: Store) -> None:
-    with serving(own) as server:
+def test_what_is_heavy_ends_when_idle_and_is_started_for_what_comes(own: Store) -> None:
+    with serving(own, "serve.idle_seconds=1") as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
-        before = companion(server)
+        server.until(lambda: not children(server), 60)
+        ready = server.get("/readyz").json()
+        assert (ready["stale"], ready["registry"], ready["refused"]) == (False, "reachable", None)
+        assert server.metric("wineexp_registry_up") == 1
+        # All of its processes, as it goes on.
+        assert resident(server.process.pid) < 100
+        assert server.post("/explain", row).json()["model"]["version"] == 2
+        server.until(lambda: not children(server), 60)
+        # What is known stays known from one to the next: what was refused, and how often.
+        damaged = next(own.files(1).glob("model.skops"))
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole + b"x")
+        own.point(1)
+        server.until(lambda: server.get("/readyz").json()["refused"], 60)
+        refused = server.get("/readyz").json()["refused"]
+        server.until(lambda: not children(server), 60)
+        server.get("/readyz")
+        assert server.post("/refresh", "").json()["refused"] == refused
+        assert server.post("/predict", row).json()["model"]["version"] == 2
+        assert server.metric("wineexp_model_refusals_total") == server.metric("wineexp_model_load_failures_total") == 1
+        damaged.write_bytes(whole)
+        own.point(2)
+        server.until(lambda: server.get("/readyz").json()["refused"] is None, 60)
+        own.client.delete_registered_model_alias("wine", "champion")
+        server.until(lambda: server.get("/readyz").json()["refused"], 60)
+        own.point(1)
+        server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1, 60)
+        server.until(lambda: not children(server), 60)
+        assert server.metric("wineexp_model_swaps_total") == 1
+        # An explanation does without the registry, and without the cache as long as there is one.
+        shutil.rmtree(own.folder / "outputs/serving")
+        assert server.post("/explain", row).json()["model"]["version"] == 1
+
+
+def test_what_cannot_be_had_yet_is_asked_for_again(own: Store) -> None:
+    with serving(own, "serve.idle_seconds=0.1") as server:
+        server.until(lambda: not children(server), 60)
+        files = own.files(1)
+        shutil.move(files, files.with_name("elsewhere"))
+        own.point(1)
+        server.until(lambda: server.get("/readyz").json()["refused"], 60)
+        assert server.get("/readyz").json()["refused"]["final"] is False
+        # Nothing changes in the registry.
+        shutil.move(files.with_name("elsewhere"), files)
+        server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1, 60)
+        server.until(lambda: not children(server), 60)
+
+
+def test_an_examiner_that_dies_at_work_is_told_of_and_comes_back(own: Store) -> None:
+    with serving(own, "serve.idle_seconds=1") as server:
+        row = server.get("/model").json()["schema"]["samples"][0]["row"]
+        server.until(lambda: not children(server), 60)
+        own.point(1)
+        before = examiner(server)
         os.kill(before, signal.SIGKILL)
         server.until(lambda: server.get("/readyz").json()["stale"])
         ready = server.get("/readyz").json()
         assert ready["ready"] is True
         assert "has ended; it is started again" in ready["registry"]
         assert server.metric("wineexp_registry_up") == 0
-        assert server.post("/predict", row).status_code == 200
+        assert server.post("/predict", row).json()["model"]["version"] == 2
         server.until(lambda: not server.get("/readyz").json()["stale"], 120)
-        assert companion(server) != before
-        own.point(1)
         server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1)
+        assert [line["pid"] for line in server.lines() if line["event"] == "examiner died"] == [before]
         assert server.post("/explain", row).json()["model"]["version"] == 1
-        last = companion(server)
+        last = examiner(server)
+        assert last != before
         assert server.stop() == 0
         server.until(lambda: not Path(f"/proc/{last}").exists())
 
 
-def test_a_companion_does_not_outlive_a_server_that_is_killed(own: Store) -> None:
+def test_an_examiner_does_not_outlive_a_server_that_is_killed(own: Store) -> None:
     with serving(own) as server:
-        left = companion(server)
+        left = examiner(server)
         server.process.kill()
         server.process.wait()
         server.until(lambda: not Path(f"/proc/{left}").exists())

@@ -1,6 +1,6 @@
 """The last version that passed every check, kept on disk: what a server answers from, whatever becomes of the registry.
 
-The companion puts it there, once it has held everything against the registry; servers load it from there.
+An examiner puts it there, once it has held everything against the registry; servers load it from there.
 """
 
 import os

@@ -14,7 +14,7 @@ from wineexp.serving.problems import Fault, Refused, wrong
 from wineexp.serving.served import Lineage, Served
 from wineexp.serving.watch import Watch
 
-# Seconds in which the companion, which explains, must have started, or have the version that answers.
+# Seconds in which an examiner, which explains, must have started, or have the version that answers.
 PATIENCE = 20.0
 
 
@@ -93,7 +93,7 @@ async def explain(request: Request[Any, Any, Any], served: Served, watch: Watch)
 
 
 async def _grounds(watch: Watch, question: Question) -> Grounds:
-    """The companion's answer."""
+    """The examiner's answer."""
     deadline = asyncio.get_running_loop().time() + PATIENCE
     while True:
         told = await watch.told(question)

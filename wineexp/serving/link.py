@@ -1,9 +1,13 @@
-"""What servers and their companion say to each other, over a socket in a folder that nobody else may enter."""
+"""What servers, their sentry and its examiner say to each other: by sockets in a folder that nobody else may enter."""
 
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -47,6 +51,8 @@ class State(msgspec.Struct, frozen=True):
         Of the version that the alias names now.
     load_failures, refusals : int
         So far.
+    seen : tuple or None
+        Identity of the version that was tried last.
     """
 
     serial: int = 0
@@ -56,6 +62,7 @@ class State(msgspec.Struct, frozen=True):
     refusal: Refusal | None = None
     load_failures: int = 0
     refusals: int = 0
+    seen: tuple[int, str, str] | None = None
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -69,20 +76,23 @@ class Question(msgspec.Struct, frozen=True):
         To be explained.
     identity : tuple
         Of the version that is to explain it.
+    state : State or None
+        What the sentry knows: an examiner that has just started knows nothing.
     """
 
     kind: str
     row: tuple[float | str, ...] = ()
     identity: tuple[int, str, str] | None = None
+    state: State | None = None
 
 
 class Told(msgspec.Struct, frozen=True):
-    """The companion's answer to what was to be explained.
+    """The examiner's answer to what was to be explained.
 
     Attributes
     ----------
     status : int
-        200; 409 where it knows another version; 422 and 500 as over HTTP.
+        200; 409 where it knows another version; 422, 500 and 503 as over HTTP.
     body : Raw
         Why, and what would change it.
     detail : str
@@ -97,7 +107,7 @@ class Told(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Link:
-    """Where the companion and its cache are.
+    """Where the sentry and the cache are.
 
     Attributes
     ----------
@@ -111,6 +121,19 @@ class Link:
 def line(message: Any) -> bytes:
     """A message as it is sent."""
     return msgspec.json.encode(message) + b"\n"
+
+
+def answer(listener: socket.socket, reply: Callable[[Question, Callable[[Any], None]], None]) -> NoReturn:
+    """Reply to the one question of each connection in a thread; `reply` gets it, and what sends a message."""
+
+    def converse(connection: socket.socket) -> None:
+        # Whoever asked may have left, or sent half a question.
+        with suppress(OSError, msgspec.MsgspecError), connection, connection.makefile("rb") as asked:
+            reply(msgspec.json.decode(asked.readline(), type=Question), lambda told: connection.sendall(line(told)))
+
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=converse, args=(connection,), daemon=True).start()
 
 
 def reason(error: Exception) -> tuple[str, ...]:

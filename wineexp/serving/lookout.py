@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 import structlog
 
@@ -55,7 +56,7 @@ class Lookout:
     Attributes
     ----------
     verified : Verified or None
-        The last version that passed every check.
+        The last version that passed every check here.
     state : State
         What servers are told.
     """
@@ -65,20 +66,13 @@ class Lookout:
         self.folder = folder
         self.verified: Verified | None = None
         self.state = State()
-        self._changed = threading.Condition()
         self._registry: Registry | None = None
-        self._seen: tuple[int, str, str] | None = None
         self._looking = threading.Lock()
 
-    def after(self, serial: int) -> State:
-        """Wait for a state later than that of a serial number."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.state.serial > serial)
-            return self.state
-
-    def look(self) -> State:
-        """Ask the registry once; a version that passes every check is kept, and told of."""
+    def look(self, state: State) -> State:
+        """Ask the registry once, given what is known; a version that passes every check is kept, and told of."""
         with self._looking:
+            self.state = state
             if (folder := export.chosen(self.settings)) is not None:
                 self._exported(folder)
                 return self.state
@@ -91,13 +85,38 @@ class Lookout:
                 self._found(version)
             return self.state
 
+    def again(self, kept: Kept) -> Verified:
+        """A version that was verified, here or by an examiner before this one; then it passes every check again.
+
+        Raises
+        ------
+        UserError
+            It is no longer to be had.
+        """
+        verified = self.verified
+        if verified is None or verified.kept.identity != kept.identity:
+            verified = self.verified = self._anew(kept)
+        return verified
+
+    def _anew(self, kept: Kept) -> Verified:
+        if (folder := export.chosen(self.settings)) is not None:
+            found, files = export.read(folder)
+            return self._checked(files, found.kept)
+        cached = self._cached(None)
+        if cached is not None and cached.kept.identity == kept.identity:
+            return cached
+        version = self._ask().version(self.settings.serve.alias)
+        if _identity(version) != kept.identity:
+            raise UserError(f"version {kept.number} is neither in the cache nor behind the alias any more")
+        return self._fetched(version)
+
     def _exported(self, folder: Path) -> None:
         """Verify an export, once, which stays what is served."""
-        if self.verified is not None:
+        if self.state.kept is not None:
             return
         try:
             found, files = export.read(folder)
-            self.verified = self._checked(files, found.kept)
+            self._hold(self._checked(files, found.kept))
         except Exception as error:
             # The server goes on with what it has loaded of it.
             self._say(refusal=self._refusal(0, reason(error), final=True))
@@ -109,10 +128,9 @@ class Lookout:
             self._fall_back()
             told = f"the alias {self.settings.serve.alias} names nothing any more"
             self._say(unreachable=None, refusal=self._refusal(0, (told,), final=True), faults=self._unknown())
-        elif self.verified is not None and _identity(version) == self.verified.kept.identity:
-            self._seen = _identity(version)
-            self._say(unreachable=None, refusal=None)
-        elif self._seen != _identity(version) or not (self.state.refusal and self.state.refusal.final):
+        elif self.state.kept is not None and _identity(version) == self.state.kept.identity:
+            self._say(unreachable=None, refusal=None, seen=_identity(version))
+        elif self.state.seen != _identity(version) or not (self.state.refusal and self.state.refusal.final):
             self._try(version)
         else:
             self._say(unreachable=None)
@@ -127,7 +145,7 @@ class Lookout:
     def _try(self, version: Version) -> None:
         """Verify a version, or say why not."""
         try:
-            self.verified = self._cached(version) or self._fetched(version)
+            self._hold(self._cached(version) or self._fetched(version))
         except Exception as error:
             # A version can be broken in any way.
             final = not isinstance(error, UnavailableError | OSError)
@@ -138,10 +156,14 @@ class Lookout:
                 faults=[f"{self.settings.serve.alias}: {fault}" for fault in reason(error)],
                 load_failures=self.state.load_failures + 1,
                 refusals=self.state.refusals + final,
+                seen=_identity(version),
             )
         else:
-            self._say(unreachable=None, refusal=None)
-        self._seen = _identity(version)
+            self._say(unreachable=None, refusal=None, seen=_identity(version))
+
+    def _hold(self, verified: Verified) -> None:
+        self.verified = verified
+        self.state = msgspec.structs.replace(self.state, kept=verified.kept)
 
     def _fetched(self, version: Version) -> Verified:
         """A version from the registry, verified, checked, and kept in the cache."""
@@ -176,8 +198,8 @@ class Lookout:
 
     def _fall_back(self) -> None:
         """Where nothing was verified yet, go back to what the cache holds."""
-        if self.verified is None:
-            self.verified = self._cached(None)
+        if self.state.kept is None and (cached := self._cached(None)) is not None:
+            self._hold(cached)
 
     def _cache(self) -> Cache:
         uri = self._registry.uri if self._registry else address.resolved(self.settings.tracking.uri or "")
@@ -213,14 +235,8 @@ class Lookout:
 
     def _say(self, faults: list[str] | None = None, **changes: Any) -> None:
         """Tell of a new state; of faults only while there is nothing to serve."""
-        kept = self.verified.kept if self.verified else None
-        told = {name: getattr(self.state, name) for name in State.__struct_fields__} | changes
-        told |= {"kept": kept, "faults": [] if kept else faults or []}
-        new = State(**told)
-        with self._changed:
-            if new != self.state or not new.serial:
-                self.state = State(**(told | {"serial": self.state.serial + 1}))
-                self._changed.notify_all()
+        told = [] if self.state.kept else faults or []
+        self.state = msgspec.structs.replace(self.state, **changes, faults=told)
 
 
 def described(registry: Registry, version: Version) -> Kept:

@@ -1,4 +1,4 @@
-"""Why an answer is what it is, and what would change it: computed by the companion, with the plain pipeline."""
+"""Why an answer is what it is, and what would change it: computed by an examiner, with the plain pipeline."""
 
 from typing import Any
 

@@ -17,8 +17,8 @@ from wineexp.config import Serve
 from wineexp.errors import UserError
 from wineexp.program import stop
 from wineexp.serving import logs, problems
-from wineexp.serving.companion import Companion
 from wineexp.serving.link import Link
+from wineexp.serving.sentry import Sentry
 from wineexp.serving.supervisor import supervise
 
 log = structlog.get_logger()
@@ -44,17 +44,17 @@ def run(settings: Serve) -> None:
     # Seconds that a large request may keep the event loop waiting for its turn.
     sys.setswitchinterval(0.001)
     listener = _listen(settings.serve.host, settings.serve.port)
-    with Companion(settings) as companion:
+    with Sentry(settings) as sentry:
         from wineexp.serving.app import build
 
         # In several processes too: what is wrong is told once, and the cache is filled once.
-        app = build(settings, companion.link)
+        app = build(settings, sentry.link)
         host, port, *_ = listener.getsockname()
         log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
         if settings.serve.workers == 1:
             _serve(settings, app, listener)
         else:
-            supervise(partial(work, link=companion.link), settings, listener, shared="PROMETHEUS_MULTIPROC_DIR")
+            supervise(partial(work, link=sentry.link), settings, listener, shared="PROMETHEUS_MULTIPROC_DIR")
     log.info("stopped")
 
 

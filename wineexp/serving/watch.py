@@ -1,4 +1,4 @@
-"""The watch of a server: what its companion has verified is loaded and swapped in, never in a request's way."""
+"""The watch of a server: what an examiner has verified is loaded and swapped in, never in a request's way."""
 
 import asyncio
 import socket
@@ -24,15 +24,15 @@ from wineexp.serving.served import Served
 
 log = structlog.get_logger()
 
-# Bytes that a message of the companion's may have.
+# Bytes that a message of the sentry's may have.
 LONGEST = 2**26
 
-# Seconds between two attempts to reach the companion.
+# Seconds between two attempts to reach the sentry.
 PAUSE = 0.1
 
 
 class Watch:
-    """Follows one alias through the companion.
+    """Follows one alias through the sentry.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Watch:
         self._cache = Cache(link.cache, uri, settings.registry.name, settings.serve.alias)
 
     def start(self) -> None:
-        """Load the last version that was verified; where there is none, what the companion verifies.
+        """Load the last version that was verified; where there is none, what an examiner verifies.
 
         Where an export is to be served, that and nothing else.
 
@@ -106,7 +106,7 @@ class Watch:
 
     @asynccontextmanager
     async def polling(self, _: Litestar) -> AsyncIterator[None]:
-        """Follow the companion as long as the application runs."""
+        """Follow the sentry as long as the application runs."""
         task = asyncio.create_task(self._follow())
         try:
             yield
@@ -121,7 +121,7 @@ class Watch:
             await self._take(msgspec.json.decode(await self._asked(Question("look")), type=State))
 
     async def told(self, question: Question) -> Told | None:
-        """The companion's answer; None where it cannot be had."""
+        """The examiner's answer; None where it cannot be had."""
         try:
             return msgspec.json.decode(await self._asked(question), type=Told)
         except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
@@ -136,31 +136,19 @@ class Watch:
             writer.close()
 
     async def _follow(self) -> None:
-        met = False
         while True:
-            try:
+            with suppress(OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
                 reader, writer = await asyncio.open_unix_connection(str(self.link.socket), limit=LONGEST)
-                writer.write(line(Question("follow")))
                 try:
+                    writer.write(line(Question("follow")))
                     while True:
-                        state = msgspec.json.decode(await reader.readuntil(b"\n"), type=State)
-                        if not met:
-                            # A new companion counts anew.
-                            met, self._state = (
-                                True,
-                                msgspec.structs.replace(self._state, serial=0, load_failures=0, refusals=0),
-                            )
-                        await self._take(state)
+                        await self._take(msgspec.json.decode(await reader.readuntil(b"\n"), type=State))
                 finally:
                     writer.close()
-            except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
-                if met:
-                    met = False
-                    self._lost("the process that asks it has ended; it is started again")
             await asyncio.sleep(PAUSE)
 
     async def _take(self, state: State) -> None:
-        """Come to what the companion says."""
+        """Come to what the sentry says."""
         async with self._turn:
             if state.serial < self._state.serial:
                 return
@@ -169,7 +157,7 @@ class Watch:
                 try:
                     self._serve(await asyncio.to_thread(self._load, kept))
                 except Exception as error:
-                    # The companion could: this process is short of something, or the next version is there already.
+                    # The examiner could: this process is short of something, or the next version is there already.
                     self._unfit = kept.identity
                     refusal = Refusal(kept.number, reason(error), now(), final=False)
                     state = msgspec.structs.replace(state, refusal=refusal)
@@ -177,7 +165,7 @@ class Watch:
             self._refused(state)
 
     def _first(self) -> State:
-        """The first that the companion says; it may take as long as the registry."""
+        """The first that the sentry says; it may take as long as the registry."""
         while True:
             with suppress(OSError, msgspec.MsgspecError), socket.socket(socket.AF_UNIX) as asking:
                 asking.connect(str(self.link.socket))
