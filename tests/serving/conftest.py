@@ -165,6 +165,12 @@ def serving(store: Store, *overrides: str, **more: str) -> Iterator[Server]:
             process.wait(40)
 
 
+def children(server: Server) -> list[int]:
+    """Process ids of its children."""
+    threads = Path(f"/proc/{server.process.pid}/task").iterdir()
+    return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
+
+
 def _answers(server: Server) -> bool:
     try:
         return server.get("/livez").status_code == 200

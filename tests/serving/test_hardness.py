@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import httpx
 import pytest
 
 from tests.conftest import run
-from tests.serving.conftest import Server, Store, serving
+from tests.serving.conftest import Server, Store, children, serving
 from tests.serving.test_predictions import problem
 
 LIMIT = 20_000
@@ -141,7 +142,7 @@ def head(length: int) -> bytes:
 def test_slow_clients_are_cut_off_and_others_do_not_notice(server: Server, row: dict[str, float]) -> None:
     began = time.monotonic()
     heads = [connected(server) for _ in range(70)]
-    bodies = [connected(server) for _ in range(70)]
+    bodies = [connected(server) for _ in range(110)]
     silent = [connected(server) for _ in range(60)]
     for each in heads:
         each.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nX-Slow")
@@ -160,7 +161,6 @@ def test_slow_clients_are_cut_off_and_others_do_not_notice(server: Server, row: 
     thread = threading.Thread(target=trickle)
     thread.start()
     try:
-        # The bodies take up most of the room, not all of it.
         assert server.post("/predict", row).status_code == 200
         for each in heads + bodies + silent:
             each.settimeout(max(0.1, 10 - (time.monotonic() - began)))
@@ -207,17 +207,82 @@ def test_others_are_answered_while_a_large_body_is_found_wrong(
 def test_requests_above_the_limit_are_told_to_come_again(store: Store) -> None:
     with serving(store, "serve.concurrency=3") as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
-        waiting = [connected(server) for _ in range(3)]
+        server.until(lambda: children(server), 60)
+        (busy,) = children(server)
+        # What looks at the registry takes its time.
+        os.kill(busy, signal.SIGSTOP)
+        try:
+            waiting = [connected(server) for _ in range(3)]
+            for each in waiting:
+                each.sendall(b"POST /refresh HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+            server.until(lambda: server.metric("wineexp_requests_in_flight") == 4)
+            refused = server.post("/predict", row)
+            problem(refused, 503)
+            assert refused.headers["retry-after"] == "1"
+            assert server.get("/readyz").status_code == 200
+        finally:
+            os.kill(busy, signal.SIGCONT)
         for each in waiting:
-            each.sendall(head(9))
-        server.until(lambda: server.metric("wineexp_requests_in_flight") == 4)
-        refused = server.post("/predict", row)
-        problem(refused, 503)
-        assert refused.headers["retry-after"] == "1"
-        assert server.get("/readyz").status_code == 200
-        for each in waiting:
+            assert each.recv(4096).startswith(b"HTTP/1.1 200")
             each.close()
-        server.until(lambda: server.post("/predict", row).status_code == 200)
+        assert server.post("/predict", row).status_code == 200
+
+
+def test_half_a_request_takes_no_place(store: Store) -> None:
+    with serving(store, "serve.concurrency=3", "serve.body_bytes=50000") as server:
+        row = server.get("/model").json()["schema"]["samples"][0]["row"]
+        halves = [connected(server) for _ in range(12)]
+        for each in halves:
+            each.sendall(head(40_000) + b" " * 39_999)
+        server.until(lambda: server.metric("wineexp_requests_in_flight") == 13)
+        # Neither for what comes whole nor for what comes in pieces.
+        assert server.post("/predict", row).status_code == 200
+        assert server.post("/predict", padded(row, 50_000)).status_code == 200
+        # What has come of them is limited.
+        more = [connected(server) for _ in range(12)]
+        for each in more:
+            each.sendall(head(40_000) + b" " * 39_999)
+        server.until(lambda: server.metric("wineexp_requests_total", status="503") >= 1)
+        assert server.post("/predict", row).status_code == 200
+        for each in halves[:4]:
+            each.close()
+        server.until(lambda: server.metric("wineexp_requests_total", status="499") == 4)
+        # The rest is cut off in time.
+        server.until(lambda: server.metric("wineexp_requests_in_flight") == 1)
+        assert server.metric("wineexp_requests_total", status="408") >= 8
+        for each in halves + more:
+            each.close()
+        assert not [line for line in server.lines() if line["event"] == "failed"]
+
+
+def test_a_client_that_leaves_before_its_answer_is_a_line_of_the_log(server: Server, row: dict[str, float]) -> None:
+    before = server.metric("wineexp_requests_total", status="499")
+    server.post("/explain", row)
+    server.until(lambda: children(server), 60)
+    (busy,) = children(server)
+    # What explains takes its time.
+    os.kill(busy, signal.SIGSTOP)
+    try:
+        body = json.dumps(row).encode()
+        explain = head(len(body)).replace(b"/predict", b"/explain") + body
+        # Of several that are sent at once, one waits for another.
+        for each in (explain, explain * 3):
+            client = connected(server)
+            client.sendall(each)
+            server.until(lambda: server.metric("wineexp_requests_in_flight") == 2)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            time.sleep(0.1)
+            os.kill(busy, signal.SIGCONT)
+            server.until(lambda: server.metric("wineexp_requests_in_flight") == 1)
+            os.kill(busy, signal.SIGSTOP)
+    finally:
+        os.kill(busy, signal.SIGCONT)
+    assert server.metric("wineexp_requests_total", status="499") == before + 2
+    lines = [line for line in server.lines() if line.get("status") == 499 and line["route"] == "/explain"]
+    assert [line["level"] for line in lines] == ["info", "info"]
+    assert not [line for line in server.lines() if line["level"] in ("warning", "error") and "exception" in line]
+    assert "ASGI callable" not in server.log.read_text()
 
 
 def test_what_is_no_http_is_refused_as_a_problem(server: Server) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.serving.conftest import Server, Store, copied, promote, serving
+from tests.serving.conftest import Server, Store, children, copied, promote, serving
 from tests.serving.test_predictions import problem
 
 HEAVY = re.compile(r"/(pandas|sklearn|scikit_learn\.libs|xgboost|mlflow|skops|scipy|matplotlib|sqlalchemy|pyarrow)/")
@@ -30,12 +30,6 @@ def loaded(pid: int) -> set[str]:
 def resident(pid: int) -> float:
     """Megabytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def children(server: Server) -> list[int]:
-    """Process ids of its children."""
-    threads = Path(f"/proc/{server.process.pid}/task").iterdir()
-    return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
 
 
 def examiner(server: Server) -> int:

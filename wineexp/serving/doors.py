@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from litestar import MediaType, Request
 from litestar.connection import ASGIConnection
-from litestar.exceptions import InternalServerException
 from litestar.handlers import BaseRouteHandler
 
 from wineexp.errors import UserError
@@ -38,10 +37,7 @@ async def body(request: Request[Any, Any, Any], *media_types: str, unsaid: str |
         raise Refused(415, f"charset is {charset[:60]}; this path takes utf-8")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused(415, "this path takes bodies without a Content-Encoding", headers={"accept-encoding": "identity"})
-    try:
-        return await request.body(), media_type.lower()
-    except InternalServerException as error:
-        raise Refused(400, "the body ended before it was whole") from error
+    return await request.body(), media_type.lower()
 
 
 async def read(reading: Callable[[bytes], Read], content: bytes) -> Read:

@@ -7,10 +7,11 @@ from typing import Any
 
 import structlog
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
 
 from wineexp.config import Server
 from wineexp.serving import problems
+from wineexp.serving.arrival import ENDED, LEFT, Arrivals, FullError, LeftError
 from wineexp.serving.logs import Access
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.shortcut import PATH, Shortcut
@@ -48,6 +49,7 @@ class Edge:
         self.metrics = metrics
         self.shortcut = shortcut
         self._access = Access()
+        self._arrivals = Arrivals(settings.body_bytes)
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,56 +65,59 @@ class Edge:
         given = headers.get(b"x-request-id")
         request_id = given.decode() if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         request = _Request(scope, request_id, send)
-        self._under_way += 1
         self.metrics.in_flight.inc()
         try:
-            if refusal := self._refusal(scope, headers.get(b"host", b"")):
-                await _answer(request.send, request_id, *refusal)
-            elif self.shortcut.fits(scope, headers):
-                await self._short(request, receive)
+            if self.hosts and _name(headers.get(b"host", b"")) not in self.hosts:
+                told = "this server does not answer under the name in the header Host"
+                await _answer(request.send, request_id, 400, told)
             else:
-                await self.app(request.inner(), receive, request.send)
+                await self._work(request, headers, await self._arrivals.whole(headers, receive), receive)
+        except LeftError:
+            # Nobody is there to be answered; the log says so.
+            pass
+        except FullError:
+            told = "bodies that are on their way take up all the memory that they may; come again in a second"
+            await _answer(request.send, request_id, 503, told)
         except Exception as error:
             log.error("failed", request_id=request_id, exc_info=error)
             if request.status == 0:
                 told = f"the server failed; its log tells more under {request_id}"
                 await _answer(request.send, request_id, 500, told)
         finally:
-            self._under_way -= 1
             self.metrics.in_flight.dec()
             self._note(request, time.perf_counter() - began)
 
-    async def _short(self, request: "_Request", receive: Receive) -> None:
-        """Answer in short, or hand over what was received."""
-        message = await receive()
-        body = None
-        if message["type"] == "http.request" and not message.get("more_body"):
-            body = self.shortcut.answer(message["body"], request.id)
-        if body is not None:
-            request.route = PATH
-            await request.answer(body)
-            return
-        first: list[Message] = [message]  # type: ignore[list-item]
+    async def _work(
+        self, request: "_Request", headers: dict[bytes, bytes], body: HTTPReceiveMessage | None, receive: Receive
+    ) -> None:
+        """Answer a request that is here, in short where that fits, where there is a place."""
+        self._under_way += 1
+        try:
+            if self._under_way > self.concurrency and request.scope["path"] not in ALWAYS:
+                told = f"more than {self.concurrency} requests are under way; come again in a second"
+                await _answer(request.send, request.id, 503, told)
+            elif (short := self._short(request, headers, body)) is not None:
+                request.route = PATH
+                await request.answer(short)
+            else:
+                first = [body] if body else []
 
-        async def again() -> Any:
-            return first.pop() if first else await receive()
+                async def again() -> Any:
+                    return first.pop() if first else await receive()
 
-        await self.app(request.inner(), again, request.send)
+                await self.app(request.inner(), again, request.send)
+        finally:
+            self._under_way -= 1
 
-    def _refusal(self, scope: HTTPScope, host: bytes) -> tuple[int, str] | None:
-        if self._under_way > self.concurrency and scope["path"] not in ALWAYS:
-            return 503, f"more than {self.concurrency} requests are under way; come again in a second"
-        if self.hosts:
-            name = host.decode("latin-1").rsplit(":", 1)[0] if b"]" not in host else host.decode("latin-1")
-            if name.lower() not in self.hosts:
-                return 400, "this server does not answer under the name in the header Host"
-        return None
+    def _short(self, request: "_Request", headers: dict[bytes, bytes], body: HTTPReceiveMessage | None) -> bytes | None:
+        if body is None or body["type"] != "http.request" or not self.shortcut.fits(request.scope, headers):
+            return None
+        return self.shortcut.answer(body["body"], request.id)
 
     def _note(self, request: "_Request", seconds: float) -> None:
         scope, route = request.scope, request.found()
         method = scope["method"]
-        # 499 as nginx has it: the client left before its answer.
-        status = request.status or 499
+        status = scope.get("state", {}).get(ENDED) or request.status or LEFT
         self.metrics.request(method if method in METHODS else "other", route, status, seconds)
         client = scope["client"]
         self._access.write(request.id, method, route, status, round(1000 * seconds, 3), client[0] if client else None)
@@ -172,6 +177,12 @@ class _Request:
         headers = [JSON, (b"content-length", length), (b"x-request-id", self.id.encode()), NOSNIFF]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _name(host: bytes) -> str:
+    """The name in a header Host, without a port."""
+    told = host.decode("latin-1").lower()
+    return told if "]" in told else told.rsplit(":", 1)[0]
 
 
 async def _answer(send: Send, request_id: str, status: int, detail: str) -> None:

@@ -7,16 +7,18 @@ import signal
 import socket
 import sys
 from functools import partial
+from typing import Any
 
 import structlog
 import uvicorn
 from litestar.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from wineexp.config import Serve
 from wineexp.errors import UserError
 from wineexp.program import stop
 from wineexp.serving import logs, problems
+from wineexp.serving.arrival import ENDED, LEFT
 from wineexp.serving.link import Link
 from wineexp.serving.sentry import Sentry
 from wineexp.serving.supervisor import supervise
@@ -79,6 +81,7 @@ class Protocol(HttpToolsProtocol):
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _answering: RequestResponseCycle | None = None
     _unsent = 0
     _partial = False
     _taking: asyncio.TimerHandle | None = None
@@ -92,10 +95,20 @@ class Protocol(HttpToolsProtocol):
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing any more."""
+        """Expect nothing any more; whatever still works on an answer is told."""
         self._disarm()
         self._taken()
+        answering = self._answering
+        if answering is not None and not answering.response_complete:
+            answering.scope["state"].setdefault(ENDED, LEFT)
+            # uvicorn itself tells the newest request, which may wait behind this one.
+            answering.disconnected = True
+            answering.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Expect the rest of a request whose first bytes are here; most are here whole, and start no clock."""
@@ -166,6 +179,8 @@ class Protocol(HttpToolsProtocol):
         if self.cycle is not None and self.cycle.response_started:
             self.transport.close()
         else:
+            if self.cycle is not None:
+                self.cycle.scope["state"][ENDED] = 408
             told = f"the request did not arrive within {self.timeout_keep_alive:g} s"
             self._refuse(b"HTTP/1.1 408 Request Timeout\r\n", 408, told)
 
