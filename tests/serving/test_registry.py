@@ -1,0 +1,187 @@
+"""A registry that is a server of MLflow's: asked lightly while nothing changes, and missed when it dies."""
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import environment
+from tests.serving.conftest import Store, children, copied, serving
+from wineexp.config import Registry, Serve, Server, Tracking
+from wineexp.serving.hint import Hint, Hints
+
+
+@pytest.fixture
+def own(promoted: Path, tmp_path: Path) -> Store:
+    """A store that a test may break."""
+    return copied(promoted, tmp_path)
+
+
+def free() -> int:
+    """A port that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def registry(store: Store, port: int) -> Iterator[None]:
+    """MLflow's server over a store, killed at the end."""
+    where = ["--backend-store-uri", store.uri, "--artifacts-destination", str(store.folder / "artifacts")]
+    with (store.folder / "registry.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *where],
+            cwd=store.folder,
+            env=environment(store.folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_TRACKING_URI=""),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, (store.folder / "registry.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_registry_that_dies_is_missed_and_followed_again_when_it_is_back(own: Store) -> None:
+    port = free()
+    with ExitStack() as up:
+        up.enter_context(registry(own, port))
+        address = f"http://127.0.0.1:{port}"
+        with serving(own, "serve.idle_seconds=1", MLFLOW_TRACKING_URI=address) as server:
+            row = server.get("/model").json()["schema"]["samples"][0]["row"]
+            # Nothing happens in the registry: it is asked without what is heavy.
+            server.until(lambda: not children(server), 60)
+            assert server.get("/readyz").json()["registry"] == "reachable"
+            own.point(1)
+            server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1, 60)
+            server.until(lambda: not children(server), 60)
+            answers = server.post("/predict", row).json()["answers"]
+            assert server.metric("wineexp_registry_up") == 1
+            up.close()
+            server.until(lambda: server.get("/readyz").json()["stale"], 60)
+            told = server.get("/readyz").json()["registry"]
+            assert re.match(r"since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", told)
+            assert "refused" in told
+            assert server.metric("wineexp_registry_up") == 0
+            assert server.post("/predict", row).json()["answers"] == answers
+            # As long as it is away, that is all there is to know.
+            server.until(lambda: not children(server), 60)
+            assert server.get("/readyz").json()["registry"] == told
+            with registry(own, port):
+                server.until(lambda: not server.get("/readyz").json()["stale"], 60)
+                assert server.metric("wineexp_registry_up") == 1
+                own.point(2)
+                server.until(lambda: server.get("/readyz").json()["model"]["version"] == 2, 60)
+                server.until(lambda: not children(server), 60)
+            lines = [line["event"] for line in server.lines()]
+            assert lines.count("registry unreachable") == 1
+            assert "failed" not in lines
+
+
+class Door(BaseHTTPRequestHandler):
+    """Opens to one key, and has little to say."""
+
+    key = "Basic Y2VsbGFyOmdyYXBl"
+    told = b"{}"
+
+    def do_GET(self) -> None:
+        """Answer, or ask for the key."""
+        self.send_response(200 if self.headers["authorization"] == self.key else 401)
+        self.send_header("content-length", str(len(self.told)))
+        self.end_headers()
+        self.wfile.write(self.told)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def door() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Door) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{listening.server_address[1]}"
+        listening.shutdown()
+
+
+def hints(uri: str) -> Hints:
+    return Hints(Serve(Server(alias="champion", export=None), Registry("wine"), Tracking(uri)))
+
+
+def test_a_hint_has_the_keys_of_mlflows_client(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("URI", "USERNAME", "PASSWORD", "TOKEN", "AUTH"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    # Without the key, only MLflow's own client may know a way in.
+    assert hints(f"http://{door}").now() is None
+    inside = hints(f"http://cellar:grape@{door}").now()
+    assert inside == hints(f"http://cellar:grape@{door}").now()
+    assert inside is not None
+    assert inside.reached
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "cellar")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "grape")
+    assert hints(f"http://{door}").now() == inside
+    monkeypatch.setattr(Door, "told", b"{ }")
+    assert hints(f"http://{door}").now() not in (inside, None)
+    monkeypatch.setattr(Door, "key", "Bearer barrel")
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "barrel")
+    assert hints(f"http://{door}").now() is not None
+    monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "plugin")
+    assert hints(f"http://{door}").now() is None
+
+
+def test_a_hint_is_the_same_as_long_as_a_database_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    database = tmp_path / "mlflow.db"
+    asked = hints(f"sqlite:///{database}")
+    assert asked.now() is None
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE aliases (number)")
+        connection.commit()
+        # As long as it is fresh, a date tells nothing.
+        assert asked.now() != asked.now()
+        seen = settled(asked)
+        connection.execute("INSERT INTO aliases VALUES (1)")
+        connection.commit()
+        assert asked.now() != seen
+        seen = settled(asked)
+        with sqlite3.connect(database) as other:
+            assert other.execute("SELECT number FROM aliases").fetchall() == [(1,)]
+        other.close()
+        assert asked.now() == seen
+    connection.close()
+    assert hints("postgresql://127.0.0.1:9/none").now() is None
+    assert hints("http://127.0.0.1:9").now() == Hint(False)
+
+
+def settled(asked: Hints) -> Hint:
+    """A hint once it stays as it is."""
+    deadline = time.monotonic() + 10
+    while (hint := asked.now()) != asked.now():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert hint is not None
+    return hint
