@@ -98,7 +98,15 @@ def untrusted(message: str) -> str | None:
 
 def golden(model: Any, X: pd.DataFrame) -> str:
     """Rows of X (n_samples, n_features) with the model's own answers, as JSON, for whoever loads it to compare."""
-    return json.dumps({"rows": X.to_dict("split", index=False), "probabilities": _ask(model, X).tolist()})
+    probabilities = _ask(model, X)
+    sets = model[-1].sets(probabilities)
+    told = {
+        "rows": X.to_dict("split", index=False),
+        "probabilities": probabilities.tolist(),
+        "decisions": model[-1].decide(probabilities).tolist(),
+        "sets": None if sets is None else sets.tolist(),
+    }
+    return json.dumps(told)
 
 
 def golden_rows(folder: Path) -> tuple[pd.DataFrame, npt.NDArray[np.float64]]:

@@ -118,7 +118,8 @@ KINDS = {
 # Beside the table.
 FOREST = {MLFLOW_SERVES: _mlflow("forest"), OURS: _ours("forest")}
 BATCH = {MLFLOW_SERVES: _mlflow("wine"), OURS: _ours("wine", "/invocations", table)}
-SWAP = _ours("wine", "/predict", _one, "serve.poll_seconds=0.1")
+# What examines a version has to start for each.
+SWAP = _ours("wine", "/predict", _one, "serve.poll_seconds=0.1", "serve.idle_seconds=0.1")
 
 
 class Server:

@@ -78,6 +78,16 @@ def damage(store: Store, what: str) -> str:
         golden["probabilities"][0][0] += 2e-6
         (extra / "golden.json").write_text(json.dumps(golden))
         told = "off by 2e-06"
+    elif what == "decision":
+        golden = json.loads((extra / "golden.json").read_text())
+        golden["decisions"][0] = (golden["decisions"][0] + 1) % 3
+        (extra / "golden.json").write_text(json.dumps(golden))
+        told = "its decisions on its golden rows are not those"
+    elif what == "set":
+        golden = json.loads((extra / "golden.json").read_text())
+        golden["sets"] = [[True] * 3] * len(golden["rows"]["data"])
+        (extra / "golden.json").write_text(json.dumps(golden))
+        told = "its sets on its golden rows are not those"
     elif what == "schema":
         schema = json.loads((extra / "schema.json").read_text())
         schema["classes"] = ["1", "2", "4"]
@@ -123,7 +133,7 @@ def test_a_version_that_fails_a_check_is_refused_and_the_old_one_answers(own: St
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
         before = server.post("/predict", row).json()["answers"]
         kinds = ["bytes", "added", "golden", "schema", "signature", "no schema", "model", "seal"]
-        kinds += ["compiled", "otherwise"]
+        kinds += ["compiled", "otherwise", "decision", "set"]
         for count, what in enumerate(kinds, 1):
             told = damage(own, what)
             own.point(1)
@@ -141,7 +151,11 @@ def test_a_version_that_fails_a_check_is_refused_and_the_old_one_answers(own: St
             reseal(own)
         refusals = [line for line in server.lines() if line["event"] == "version refused"]
         assert len(refusals) == len(kinds)
-        # What can be mended is served once it is.
+        # A version from before decisions were stored goes without; what can be mended is served once it is.
+        golden = own.files(1) / "extra_files" / "golden.json"
+        told = json.loads(golden.read_text())
+        golden.write_text(json.dumps({name: told[name] for name in ("rows", "probabilities")}))
+        reseal(own)
         damage(own, "gone")
         own.point(1)
         server.until(lambda: server.get("/readyz").json()["refused"])

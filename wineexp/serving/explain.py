@@ -14,8 +14,8 @@ from wineexp.serving.problems import Fault, Refused, wrong
 from wineexp.serving.served import Lineage, Served
 from wineexp.serving.watch import Watch
 
-# Seconds in which an examiner, which explains, must have started, or have the version that answers.
-PATIENCE = 20.0
+# Seconds in which an examiner, which explains, must have started, and have the version that answers.
+PATIENCE = 60.0
 
 
 class Reasons(msgspec.Struct, frozen=True):
@@ -94,17 +94,19 @@ async def explain(request: Request[Any, Any, Any], served: Served, watch: Watch)
 
 async def _grounds(watch: Watch, question: Question) -> Grounds:
     """The examiner's answer."""
-    deadline = asyncio.get_running_loop().time() + PATIENCE
-    while True:
-        told = await watch.told(question)
-        if told is not None and told.status == 200:
-            return msgspec.json.decode(told.body, type=Grounds)
-        if told is not None and told.status != 409:
-            raise Refused(told.status, told.detail, [Fault(fault) for fault in told.faults])
-        if asyncio.get_running_loop().time() > deadline:
-            told_so = "what explains answers is not ready, or about to change to another version; come again"
-            raise Refused(503, told_so, headers={"retry-after": "1"})
-        await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                told = await watch.told(question)
+                if told is not None and told.status == 200:
+                    return msgspec.json.decode(told.body, type=Grounds)
+                if told is not None and told.status != 409:
+                    headers = {"retry-after": "1"} if told.status == 503 else None
+                    raise Refused(told.status, told.detail, [Fault(fault) for fault in told.faults], headers)
+                await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        told_so = "what explains answers is not ready, or about to change to another version; come again"
+        raise Refused(503, told_so, headers={"retry-after": "1"}) from error
 
 
 ROUTES: list[HTTPRouteHandler] = [explain]

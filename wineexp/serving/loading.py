@@ -16,7 +16,7 @@ from wineexp.errors import UserError
 from wineexp.schema import Schema
 from wineexp.serving.cache import Kept
 from wineexp.serving.rows import Reader
-from wineexp.serving.served import Ask, Lineage, Model, Served
+from wineexp.serving.served import Lineage, Model, Served
 
 # How far probabilities may be from those that were stored with the version: other processors round otherwise.
 GOLDEN_GAP = 1e-6
@@ -45,7 +45,7 @@ def load(folder: Path, kept: Kept, alias: str, *, most: int) -> Served:
     described = stored_schema(folder)
     reader = Reader(described, most)
     model, told = _model(folder, kept, reader)
-    gap = _golden_gap(folder, model.ask)
+    gap = _golden_gap(folder, model)
     bound(gap)
     return _warmed(
         Served(
@@ -123,13 +123,21 @@ def _model(folder: Path, kept: Kept, reader: Reader) -> tuple[Model, str]:
     return model, told
 
 
-def _golden_gap(folder: Path, ask: Ask) -> float:
-    """How far answers are from those that were stored with the version: at most."""
+def _golden_gap(folder: Path, model: Model) -> float:
+    """How far answers are from those that were stored with the version: at most; what they decide is the same."""
     try:
         golden = json.loads((folder / seal.EXTRA / seal.GOLDEN).read_text(encoding="utf-8"))
-        return float(np.abs(ask(golden["rows"]["data"]) - np.asarray(golden["probabilities"])).max())
+        stored = np.asarray(golden["probabilities"])
+        gap = float(np.abs(model.ask(golden["rows"]["data"]) - stored).max())
+        # Of the stored probabilities, as those of another processor may be on the other side of a bound.
+        found = {"decisions": model.decide(stored), "sets": model.sets(stored)}
+        told = {name: None if each is None else each.tolist() for name, each in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"the model cannot answer its golden rows ({type(error).__name__}: {error})") from error
+    # Versions from before these were stored have none.
+    if changed := [name for name, each in told.items() if golden.get(name, each) != each]:
+        raise UserError(f"its {' and '.join(changed)} on its golden rows are not those that were stored with it")
+    return gap
 
 
 def bound(gap: float) -> None:

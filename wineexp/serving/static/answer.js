@@ -94,6 +94,8 @@ export function showChange(schema, change, values, apply) {
 }
 
 export function showStale() {
+  // The first explanation waits for what explains to start.
+  if (!find("parts").children.length) find("why-told").textContent = "Being worked out, which may take some seconds.";
   for (const id of ["why", "change"]) find(id).classList.add("stale");
   find("apply").hidden = true;
 }
