@@ -105,7 +105,7 @@ class Door(BaseHTTPRequestHandler):
     """Opens to one key, and has little to say."""
 
     key = "Basic Y2VsbGFyOmdyYXBl"
-    told = b"{}"
+    told = b'{"model_version": 1}'
 
     def do_GET(self) -> None:
         """Answer, or ask for the key."""
@@ -142,12 +142,15 @@ def test_a_hint_has_the_keys_of_mlflows_client(door: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "cellar")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "grape")
     assert hints(f"http://{door}").now() == inside
-    monkeypatch.setattr(Door, "told", b"{ }")
+    monkeypatch.setattr(Door, "told", b'{"model_version": 2}')
     assert hints(f"http://{door}").now() not in (inside, None)
     monkeypatch.setattr(Door, "key", "Bearer barrel")
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "barrel")
     assert hints(f"http://{door}").now() is not None
+    monkeypatch.setattr(Door, "told", b"<title>Who are you?</title>")
+    assert hints(f"http://{door}").now() is None
+    monkeypatch.setattr(Door, "told", b'{"model_version": 2}')
     monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "plugin")
     assert hints(f"http://{door}").now() is None
 

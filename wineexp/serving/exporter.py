@@ -10,7 +10,8 @@ import msgspec
 
 from wineexp.errors import UserError
 from wineexp.registry import Registry
-from wineexp.serving import export, lookout, pipeline
+from wineexp.serving import export, pipeline
+from wineexp.serving.description import described
 from wineexp.serving.export import Export, Sealed
 from wineexp.serving.loading import load
 
@@ -33,7 +34,7 @@ def write(registry: Registry, alias: str, folder: Path, told: str | None) -> Exp
         registry.fetch(version, fetched).rename(half / export.FILES)
         shutil.rmtree(fetched, ignore_errors=True)
         # Its address may hold a password.
-        kept = msgspec.structs.replace(lookout.described(registry, version), uri="")
+        kept = msgspec.structs.replace(described(registry, version), uri="")
         written = Export(kept, alias, datetime.now(UTC).isoformat(timespec="seconds"), told)
         note = msgspec.json.encode(written)
         sealed = Sealed(hashlib.sha256(note).hexdigest(), msgspec.Raw(note))

@@ -8,7 +8,7 @@ import time
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -58,7 +58,7 @@ class Hints:
         self._fixed = export.chosen(settings) is not None
         self._uri = address.resolved(settings.tracking.uri or "")
         self._wanted = {"name": settings.registry.name, "alias": settings.serve.alias}
-        self._trust: ssl.SSLContext | None = None
+        self._opener: urllib.request.OpenerDirector | None = None
 
     def now(self) -> Hint | None:
         """The hint of this moment; None where a registry must be asked properly to know anything."""
@@ -78,22 +78,33 @@ class Hints:
         )
         request = urllib.request.Request(bare, headers=_key(parts.username, parts.password))  # noqa: S310  http or https
         try:
-            if parts.scheme == "https" and self._trust is None:
-                self._trust = _trust()
-            with urllib.request.urlopen(request, timeout=PATIENCE, context=self._trust) as response:  # noqa: S310
-                told = response.read(LONGEST)
+            if self._opener is None:
+                trust = urllib.request.HTTPSHandler(context=_trust() if parts.scheme == "https" else None)
+                self._opener = urllib.request.build_opener(trust, _Straight)
+            with self._opener.open(request, timeout=PATIENCE) as response:
+                return _read(200, response.read(LONGEST))
         except HTTPError as error:
             with error:
-                if error.code in (401, 403):
-                    # MLflow's own client may know a way in.
-                    return None
-                if error.code >= 500:
-                    return Hint(False)
-                # No such alias, say: the registry has said so.
-                told = b"%d" % error.code + error.read(LONGEST)
+                return _read(error.code, error.read(LONGEST))
         except (OSError, HTTPException, ValueError):
             return Hint(False)
-        return Hint(True, hashlib.sha256(told).hexdigest())
+
+
+class _Straight(urllib.request.HTTPRedirectHandler):
+    """Takes a key nowhere else."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow nothing."""
+
+
+def _read(status: int, told: bytes) -> Hint | None:
+    """What an answer of MLflow's tells; None of anybody else's, to whom MLflow's own client may know a way around."""
+    if status >= 500:
+        return Hint(False)
+    # In case of an error, that there is no such alias, say.
+    if (b'"model_version"' if status == 200 else b'"error_code"') not in told or status in (401, 403):
+        return None
+    return Hint(True, hashlib.sha256(told).hexdigest())
 
 
 def _key(username: str | None, password: str | None) -> dict[str, str]:

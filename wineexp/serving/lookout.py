@@ -13,10 +13,10 @@ import structlog
 from wineexp import address, artifact, store
 from wineexp.config import Serve
 from wineexp.errors import UserError
-from wineexp.registry import DIGEST, FORM, Registry, UnavailableError, Version
-from wineexp.runs import Runs
+from wineexp.registry import DIGEST, Registry, UnavailableError, Version
 from wineexp.serving import export, pipeline
 from wineexp.serving.cache import Cache, Kept
+from wineexp.serving.description import described
 from wineexp.serving.link import Refusal, State, now, reason
 from wineexp.serving.loading import load
 from wineexp.serving.served import Served
@@ -237,25 +237,6 @@ class Lookout:
         """Tell of a new state; of faults only while there is nothing to serve."""
         told = [] if self.state.kept else faults or []
         self.state = msgspec.structs.replace(self.state, **changes, faults=told)
-
-
-def described(registry: Registry, version: Version) -> Kept:
-    """What the registry says of a version and its run."""
-    record = Runs(registry.uri, version.name).one(version.run_id)
-    return Kept(
-        uri=registry.uri,
-        name=version.name,
-        number=version.number,
-        run_id=version.run_id,
-        digest=version.tags.get(DIGEST, ""),
-        files=version.files,
-        aliases=list(version.aliases),
-        form=version.tags.get(FORM, "it was registered without a compiled form"),
-        run_name=record.name,
-        params=record.params,
-        metrics=record.metrics,
-        tags=record.tags,
-    )
 
 
 def _identity(version: Version) -> tuple[int, str, str]:
