@@ -127,7 +127,8 @@ class Lookout:
         if version is None:
             self._fall_back()
             told = f"the alias {self.settings.serve.alias} names nothing any more"
-            self._say(unreachable=None, refusal=self._refusal(0, (told,), final=True), faults=self._unknown())
+            refusal = self._refusal(0, (told,), final=True)
+            self._say(unreachable=None, refusal=refusal, seen=None, faults=self._unknown())
         elif self.state.kept is not None and _identity(version) == self.state.kept.identity:
             self._say(unreachable=None, refusal=None, seen=_identity(version))
         elif self.state.seen != _identity(version) or not (self.state.refusal and self.state.refusal.final):
