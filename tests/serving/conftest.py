@@ -80,7 +80,7 @@ class Server:
                     found += float(sample[3])
         return found
 
-    def until(self, true: Callable[[], Any], seconds: float = 20) -> None:
+    def until(self, true: Callable[[], Any], seconds: float = 60) -> None:
         """Wait for something to become true."""
         deadline = time.monotonic() + seconds
         while not true():

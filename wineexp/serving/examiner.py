@@ -27,7 +27,7 @@ log = structlog.get_logger()
 PAUSE = 1.0
 
 # Requests come first, wherever cores are few, once there is something to answer with.
-NICE = 10
+NICE = 5
 
 ROOT = Path(__file__).resolve().parents[2]
 
