@@ -58,12 +58,12 @@ class Server:
     log: Path
 
     def get(self, path: str, **more: Any) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", timeout=30, **more)
+        return httpx.get(f"{self.url}{path}", timeout=120, **more)
 
     def post(self, path: str, content: Any, **more: Any) -> httpx.Response:
         body = content if isinstance(content, str | bytes) else json.dumps(content)
         more.setdefault("headers", {"content-type": "application/json"})
-        return httpx.post(f"{self.url}{path}", content=body, timeout=30, **more)
+        return httpx.post(f"{self.url}{path}", content=body, timeout=120, **more)
 
     def lines(self) -> list[dict[str, Any]]:
         """What it logged."""
@@ -80,7 +80,7 @@ class Server:
                     found += float(sample[3])
         return found
 
-    def until(self, true: Callable[[], Any], seconds: float = 60) -> None:
+    def until(self, true: Callable[[], Any], seconds: float = 120) -> None:
         """Wait for something to become true."""
         deadline = time.monotonic() + seconds
         while not true():

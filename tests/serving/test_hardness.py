@@ -130,7 +130,7 @@ def test_a_key_that_is_named_and_not_set_is_told_at_the_start(store: Store) -> N
 
 def connected(server: Server) -> socket.socket:
     parts = urlsplit(server.url)
-    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=60)
 
 
 def head(length: int) -> bytes:
@@ -207,7 +207,7 @@ def test_others_are_answered_while_a_large_body_is_found_wrong(
 def test_requests_above_the_limit_are_told_to_come_again(store: Store) -> None:
     with serving(store, "serve.concurrency=3") as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
-        server.until(lambda: children(server), 60)
+        server.until(lambda: children(server))
         (busy,) = children(server)
         # What looks at the registry takes its time.
         os.kill(busy, signal.SIGSTOP)
@@ -258,7 +258,7 @@ def test_half_a_request_takes_no_place(store: Store) -> None:
 def test_a_client_that_leaves_before_its_answer_is_a_line_of_the_log(server: Server, row: dict[str, float]) -> None:
     before = server.metric("wineexp_requests_total", status="499")
     server.post("/explain", row)
-    server.until(lambda: children(server), 60)
+    server.until(lambda: children(server))
     (busy,) = children(server)
     # What explains takes its time.
     os.kill(busy, signal.SIGSTOP)
@@ -318,8 +318,8 @@ def test_a_client_that_takes_no_answer_is_cut_off(server: Server) -> None:
         client.connect((parts.hostname or "", parts.port or 0))
         # Each answer waits for the one before it to be taken.
         client.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n" * 10)
-        server.until(lambda: server.metric("wineexp_requests_in_flight") > 1, 60)
-        server.until(lambda: server.metric("wineexp_requests_in_flight") == 1, 60)
+        server.until(lambda: server.metric("wineexp_requests_in_flight") > 1)
+        server.until(lambda: server.metric("wineexp_requests_in_flight") == 1)
 
 
 def test_sigterm_answers_what_is_under_way_and_exits_with_0(store: Store) -> None:

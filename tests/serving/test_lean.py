@@ -79,34 +79,34 @@ def test_what_a_server_imports_is_light() -> None:
 def test_what_is_heavy_ends_when_idle_and_is_started_for_what_comes(own: Store) -> None:
     with serving(own, "serve.idle_seconds=1") as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
-        server.until(lambda: not children(server), 60)
+        server.until(lambda: not children(server))
         ready = server.get("/readyz").json()
         assert (ready["stale"], ready["registry"], ready["refused"]) == (False, "reachable", None)
         assert server.metric("wineexp_registry_up") == 1
         # All of its processes, as it goes on.
         assert resident(server.process.pid) < 100
         assert server.post("/explain", row).json()["model"]["version"] == 2
-        server.until(lambda: not children(server), 60)
+        server.until(lambda: not children(server))
         # What is known stays known from one to the next: what was refused, and how often.
         damaged = next(own.files(1).glob("model.skops"))
         whole = damaged.read_bytes()
         damaged.write_bytes(whole + b"x")
         own.point(1)
-        server.until(lambda: server.get("/readyz").json()["refused"], 60)
+        server.until(lambda: server.get("/readyz").json()["refused"])
         refused = server.get("/readyz").json()["refused"]
-        server.until(lambda: not children(server), 60)
+        server.until(lambda: not children(server))
         server.get("/readyz")
         assert server.post("/refresh", "").json()["refused"] == refused
         assert server.post("/predict", row).json()["model"]["version"] == 2
         assert server.metric("wineexp_model_refusals_total") == server.metric("wineexp_model_load_failures_total") == 1
         damaged.write_bytes(whole)
         own.point(2)
-        server.until(lambda: server.get("/readyz").json()["refused"] is None, 60)
+        server.until(lambda: server.get("/readyz").json()["refused"] is None)
         own.client.delete_registered_model_alias("wine", "champion")
-        server.until(lambda: server.get("/readyz").json()["refused"], 60)
+        server.until(lambda: server.get("/readyz").json()["refused"])
         own.point(1)
-        server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1, 60)
-        server.until(lambda: not children(server), 60)
+        server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1)
+        server.until(lambda: not children(server))
         assert server.metric("wineexp_model_swaps_total") == 1
         # An explanation does without the registry, and without the cache as long as there is one.
         shutil.rmtree(own.folder / "outputs/serving")
@@ -115,22 +115,22 @@ def test_what_is_heavy_ends_when_idle_and_is_started_for_what_comes(own: Store) 
 
 def test_what_cannot_be_had_yet_is_asked_for_again(own: Store) -> None:
     with serving(own, "serve.idle_seconds=0.1") as server:
-        server.until(lambda: not children(server), 60)
+        server.until(lambda: not children(server))
         files = own.files(1)
         shutil.move(files, files.with_name("elsewhere"))
         own.point(1)
-        server.until(lambda: server.get("/readyz").json()["refused"], 60)
+        server.until(lambda: server.get("/readyz").json()["refused"])
         assert server.get("/readyz").json()["refused"]["final"] is False
         # Nothing changes in the registry.
         shutil.move(files.with_name("elsewhere"), files)
-        server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1, 60)
-        server.until(lambda: not children(server), 60)
+        server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1)
+        server.until(lambda: not children(server))
 
 
 def test_an_examiner_that_dies_at_work_is_told_of_and_comes_back(own: Store) -> None:
     with serving(own, "serve.idle_seconds=1") as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
-        server.until(lambda: not children(server), 60)
+        server.until(lambda: not children(server))
         own.point(1)
         before = examiner(server)
         os.kill(before, signal.SIGKILL)

@@ -73,29 +73,29 @@ def test_a_registry_that_dies_is_missed_and_followed_again_when_it_is_back(own: 
         with serving(own, "serve.idle_seconds=1", MLFLOW_TRACKING_URI=address) as server:
             row = server.get("/model").json()["schema"]["samples"][0]["row"]
             # Nothing happens in the registry: it is asked without what is heavy.
-            server.until(lambda: not children(server), 60)
+            server.until(lambda: not children(server))
             assert server.get("/readyz").json()["registry"] == "reachable"
             own.point(1)
-            server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1, 60)
-            server.until(lambda: not children(server), 60)
+            server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1)
+            server.until(lambda: not children(server))
             answers = server.post("/predict", row).json()["answers"]
             assert server.metric("wineexp_registry_up") == 1
             up.close()
-            server.until(lambda: server.get("/readyz").json()["stale"], 60)
+            server.until(lambda: server.get("/readyz").json()["stale"])
             told = server.get("/readyz").json()["registry"]
             assert re.match(r"since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", told)
             assert "refused" in told
             assert server.metric("wineexp_registry_up") == 0
             assert server.post("/predict", row).json()["answers"] == answers
             # As long as it is away, that is all there is to know.
-            server.until(lambda: not children(server), 60)
+            server.until(lambda: not children(server))
             assert server.get("/readyz").json()["registry"] == told
             with registry(own, port):
-                server.until(lambda: not server.get("/readyz").json()["stale"], 60)
+                server.until(lambda: not server.get("/readyz").json()["stale"])
                 assert server.metric("wineexp_registry_up") == 1
                 own.point(2)
-                server.until(lambda: server.get("/readyz").json()["model"]["version"] == 2, 60)
-                server.until(lambda: not children(server), 60)
+                server.until(lambda: server.get("/readyz").json()["model"]["version"] == 2)
+                server.until(lambda: not children(server))
             lines = [line["event"] for line in server.lines()]
             assert lines.count("registry unreachable") == 1
             assert "failed" not in lines

@@ -79,7 +79,9 @@ class Sentry:
                 due = time.monotonic() + (serve.poll_seconds if answered else PAUSE)
             if self.state.serial:
                 self._examiner.calm()
-            self._examiner.rest()
+            # One that is to be asked each time stays.
+            if self._settled(self._hint):
+                self._examiner.rest()
             if self._over.wait(max(0.0, min(due - time.monotonic(), serve.idle_seconds))):
                 return
 
