@@ -28,6 +28,7 @@ MISTAKES = {
     "XGBoost's own rule": (["model.subsample=7"], ["fitting failed", "subsample"]),
     "no fold at a time": (["n_jobs=0"], ["n_jobs=0", "n_jobs >= 1"]),
     "holdout out of range": (["holdout.size=0.9"], ["holdout.size=0.9", "0 <= size <= 0.5"]),
+    "fold of the holdout out of range": (["holdout.fold=5"], ["holdout.fold=5", "0 <= fold < 5", "holdout.size=0.2"]),
     "target of other data": (["target=grade"], ["target.column=quality", "cultivar"]),
     "metric of another target": (["target.metric=roc_auc"], ["target.metric=roc_auc", "choices: accuracy"]),
     "metric the other way": (["target.direction=minimize"], ["target.direction=minimize", "accuracy"]),

@@ -62,7 +62,7 @@ def test_identical_rows_stay_on_one_side(name: str, table: tuple[pd.DataFrame, p
 @given(table=tables(), seed=st.integers(0, 1000), size=st.sampled_from([0.2, 0.3, 0.5]))
 def test_the_holdout_shares_no_row_with_the_rest(table: tuple[pd.DataFrame, pd.Series], seed: int, size: float) -> None:
     X, y = table
-    training, held_out = split.hold_out(y, split.identical_rows(X), size=size, seed=seed)
+    training, held_out = split.hold_out(y, split.identical_rows(X), size=size, seed=seed, fold=1)
     assert shared(X.fillna(-1), training, held_out) == 0
     assert sorted([*training, *held_out]) == list(range(len(X)))
     assert len(held_out) > 0
@@ -104,6 +104,19 @@ def test_the_holdout_is_the_same_under_another_seed_split_model_and_features() -
     assert not problem("holdout.seed=1").X_holdout.equals(usual.X_holdout)
 
 
+def test_every_row_is_held_out_in_one_fold_of_the_holdout() -> None:
+    posed = [problem("holdout.size=0.25", f"holdout.fold={fold}") for fold in range(4)]
+    assert sorted(np.concatenate([each.rows_holdout for each in posed])) == list(range(178))
+    assert all(len(set(each.rows) | set(each.rows_holdout)) == 178 for each in posed)
+    pd.testing.assert_frame_equal(posed[0].X_holdout, problem("holdout.size=0.25").X_holdout)
+
+
+@pytest.mark.parametrize(("size", "fold", "n_folds"), [(0.2, 5, 5), (0.2, -1, 5), (0, 1, 1)])
+def test_a_fold_of_the_holdout_that_is_not_there_is_refused(size: float, fold: int, n_folds: int) -> None:
+    with pytest.raises(UserError, match=f"holdout.fold={fold}: 0 <= fold < {n_folds} must hold, where holdout.size="):
+        problem(f"holdout.size={size}", f"holdout.fold={fold}")
+
+
 def test_the_seed_moves_the_folds() -> None:
     first, other = problem("seed=0").folds, problem("seed=1").folds
     assert not all(np.array_equal(a, b) for (_, a), (_, b) in zip(first, other, strict=True))
@@ -112,7 +125,7 @@ def test_the_seed_moves_the_folds() -> None:
 def test_the_holdout_is_stratified_and_of_the_size_asked_for() -> None:
     y = pd.Series([0] * 800 + [1] * 200)
     for size in (0.1, 0.2, 0.25, 0.5):
-        training, held_out = split.hold_out(y, np.arange(1000), size=size, seed=0)
+        training, held_out = split.hold_out(y, np.arange(1000), size=size, seed=0, fold=0)
         assert len(held_out) == 1000 * size
         assert y.iloc[held_out].mean() == pytest.approx(0.2, abs=0.005)
         assert len(training) + len(held_out) == 1000
@@ -127,7 +140,7 @@ def test_a_holdout_of_nothing_keeps_all_rows() -> None:
 @pytest.mark.parametrize("size", [-0.1, 0.51, 1, float("nan")])
 def test_a_holdout_out_of_range_is_refused(size: float) -> None:
     with pytest.raises(UserError, match=f"holdout.size={size}: 0 <= size <= 0.5 must hold"):
-        split.hold_out(pd.Series([0, 1]), np.arange(2), size=size, seed=0)
+        split.hold_out(pd.Series([0, 1]), np.arange(2), size=size, seed=0, fold=0)
 
 
 def test_a_split_that_cannot_be_made_is_told() -> None:
@@ -154,7 +167,7 @@ def test_the_plain_split_leaks_on_red_and_the_grouped_does_not() -> None:
 def test_the_holdout_shares_no_row_with_the_rest_of_the_wine_quality_data(name: str) -> None:
     parts = build(composed(f"data={name}"))
     X, y, _ = parts["target"].read((dataset := parts["data"]()).frame, dataset.features)
-    training, held_out = split.hold_out(y, split.identical_rows(X), size=0.2, seed=0)
+    training, held_out = split.hold_out(y, split.identical_rows(X), size=0.2, seed=0, fold=0)
     assert shared(X, training, held_out) == 0
     assert len(held_out) / len(y) == pytest.approx(0.2, abs=0.01)
     assert dataset.duplicates > 200

@@ -23,10 +23,11 @@ UNNAMED = {"lightgbm.LGBMClassifier": ["verbosity"]}
 
 @dataclass
 class Holdout:
-    """Rows set aside: their share, and the seed that picks them."""
+    """Rows set aside: their share, the seed that deals all rows out into such shares, and which of these it is."""
 
     size: float = MISSING
     seed: int = MISSING
+    fold: int = MISSING
 
 
 @dataclass

@@ -180,7 +180,7 @@ def pose(dataset: Dataset, target: Target, splitter: BaseCrossValidator | None, 
     target : Target
     splitter : cross-validator, or None
         None makes no folds, for a program that looks at the rows and trains nothing.
-    holdout : mapping with `size` and `seed`
+    holdout : mapping with `size`, `seed` and perhaps `fold`
 
     Raises
     ------
@@ -192,7 +192,9 @@ def pose(dataset: Dataset, target: Target, splitter: BaseCrossValidator | None, 
     groups = split.identical_rows(X)
     # By the column itself, so that all targets read from it share one holdout.
     strata = dataset.frame[target.column]
-    training, held_out = split.hold_out(strata, groups, size=holdout["size"], seed=holdout["seed"])
+    # Runs that were recorded before there was a choice held out the first fold.
+    fold = holdout.get("fold", 0)
+    training, held_out = split.hold_out(strata, groups, size=holdout["size"], seed=holdout["seed"], fold=fold)
     return Problem(
         dataset=dataset,
         target=target,

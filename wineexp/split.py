@@ -20,7 +20,7 @@ def identical_rows(X: pd.DataFrame) -> Indices:
     return np.asarray(X.groupby(list(X.columns), sort=False, dropna=False).ngroup(), dtype=np.intp)
 
 
-def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int) -> tuple[Indices, Indices]:
+def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int, fold: int) -> tuple[Indices, Indices]:
     """Set rows aside that no tuning may see: stratified by class, identical rows on one side.
 
     Parameters
@@ -30,6 +30,8 @@ def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int) -> tuple[
     size : float
         The share that is set aside, in [0, 0.5]; realised as one fold of round(1 / size). 0 keeps all rows.
     seed : int
+    fold : int
+        Which of these folds, from 0; each of them in turn, tuned on the rest alone, is a nested cross-validation.
 
     Returns
     -------
@@ -39,15 +41,19 @@ def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int) -> tuple[
     Raises
     ------
     UserError
-        The size is out of its range, or too small for the rows there are.
+        Size or fold is out of its range, or the size too small for the rows there are.
     """
     if not 0 <= size <= 0.5:
         raise UserError(f"holdout.size={size}: 0 <= size <= 0.5 must hold")
+    # Of no holdout too there is one, the first.
+    n_folds = round(1 / size) if size else 1
+    if not 0 <= fold < n_folds:
+        raise UserError(f"holdout.fold={fold}: 0 <= fold < {n_folds} must hold, where holdout.size={size}")
     if size == 0:
         return np.arange(len(y)), np.array([], dtype=np.intp)
-    splitter = StratifiedGroupKFold(n_splits=round(1 / size), shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     try:
-        return folds(splitter, y.to_frame(), y, groups)[0]
+        return folds(splitter, y.to_frame(), y, groups)[fold]
     except UserError as error:
         raise UserError(f"holdout.size={size}: too small a share of {len(y)} rows ({error})") from error
 
