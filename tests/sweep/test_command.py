@@ -121,6 +121,14 @@ def test_timeout_ends_a_sweep_and_the_next_call_goes_on(toy: Toy) -> None:
     assert first < len(toy.study().trials) <= 2 * first + 2
 
 
+def test_a_trial_that_the_time_left_is_too_short_for_is_not_begun(toy: Toy) -> None:
+    arguments = (*XY, "sleep=3", "hydra.sweeper.n_trials=9", "hydra.sweeper.timeout=9")
+    toy.sweep(*arguments, "hydra.sweeper.refit_seed=kind")
+    assert len(toy.study().trials) == 1, "a second one and the winner's run would take too long"
+    toy.sweep(*arguments)
+    assert len(toy.study().trials) >= 3, "without the winner's run there is time for it"
+
+
 def test_a_repeated_parameter_set_is_not_run_again(toy: Toy) -> None:
     toy.sweep("x=1,2", "hydra.sweeper.n_trials=9", "hydra/sweeper/sampler=random")
     study = toy.study()

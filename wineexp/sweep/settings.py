@@ -37,7 +37,8 @@ class Settings:
     # Go on with a study whose space has changed.
     extend: bool = False
 
-    # The budget: trials of the whole study (50, or all of a grid, if neither is given), seconds of this call.
+    # The budget: trials of the whole study (50, or all of a grid, if neither is given), seconds of this call, the
+    # winner's run at the end included: no trial starts that would not leave time for it, by the longest so far.
     n_trials: int | None = None
     timeout: float | None = None
     n_workers: int = 1
