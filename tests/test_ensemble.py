@@ -45,7 +45,7 @@ def test_a_selection_by_hand() -> None:
     X, y = np.array([[0.9, 0.1, 0.4], [0.1, 0.8, 0.4]] * 4) + np.arange(8)[:, None] * 1e-9, np.array([1, 1] * 4)
     X[-2:], y[-2:] = [[0.1, 0.1, 0.6], [0.1, 0.1, 0.6]] + np.arange(2)[:, None] * 1e-9, 0
     members = {"first": Column(0), "second": Column(1), "third": Column(2)}
-    fitted = SelectionClassifier(members, "brier_score", 2, "roc_auc", CV).fit(X, y)
+    fitted = SelectionClassifier(members, "brier_score", 2, "roc_auc", False, CV).fit(X, y)
     # Alone, the first is best: 4 wrong of 0.8 against 0.6, and 0.9 against 0.1; then the second mends most.
     assert fitted.weights_ == {"first": 0.5, "second": 0.5, "third": 0}
     assert list(fitted.members_) == ["first", "second"]
@@ -55,7 +55,7 @@ def test_a_selection_by_hand() -> None:
 
 def test_a_selection_stops_where_more_is_no_better(rows: tuple[np.ndarray, np.ndarray]) -> None:
     members = {"good": LogisticRegression(), "bad": DummyClassifier(strategy="constant", constant=2)}
-    fitted = SelectionClassifier(members, "log_loss", 30, "log_loss", CV).fit(*rows)
+    fitted = SelectionClassifier(members, "log_loss", 30, "log_loss", False, CV).fit(*rows)
     assert fitted.weights_ == {"good": 1, "bad": 0}
     np.testing.assert_allclose(fitted.predict_proba(rows[0]), LogisticRegression().fit(*rows).predict_proba(rows[0]))
 
@@ -66,7 +66,7 @@ def test_a_selection_is_no_worse_out_of_fold_than_its_best_member(rows: tuple[np
         "near": KNeighborsClassifier(25),
         "tree": DecisionTreeClassifier(min_samples_leaf=25),
     }
-    fitted = SelectionClassifier(members, "log_loss", 20, "f1_macro", CV).fit(X, y)
+    fitted = SelectionClassifier(members, "log_loss", 20, "f1_macro", False, CV).fit(X, y)
 
     def loss(told: np.ndarray) -> float:
         return float(-np.log(np.maximum(told[range(len(y)), y], 1e-15)).mean())
@@ -80,12 +80,29 @@ def test_a_selection_is_no_worse_out_of_fold_than_its_best_member(rows: tuple[np
     assert f1[0] > f1[1]
 
 
+@pytest.mark.parametrize("unsure", [0.5, 2.0])
+def test_a_selection_is_made_as_sure_as_its_log_loss_asks_for(unsure: float) -> None:
+    """Labels are drawn by known odds, of which the member tells a power."""
+    rng = np.random.default_rng(0)
+    odds = rng.normal(0, 1.5, 4000)
+    y = (rng.random(4000) < 1 / (1 + np.exp(-odds))).astype(int)
+    X = 1 / (1 + np.exp(-odds[:, None] / unsure))
+    fitted = SelectionClassifier({"unsure": Column(0)}, "log_loss", 1, "log_loss", True, CV).fit(X, y)
+    assert fitted.temperature_ == pytest.approx(1 / unsure, rel=0.06)
+    asked, usual = fitted.predict_proba(X), np.abs(odds) < 3
+    np.testing.assert_allclose(asked.sum(axis=1), 1)
+    # Where no probability is below `LEAST`.
+    np.testing.assert_allclose(
+        np.log(asked[:, 1] / asked[:, 0])[usual], (odds / unsure / fitted.temperature_)[usual], atol=1e-9
+    )
+
+
 @pytest.mark.parametrize("copies", [1, 3])
 def test_who_knows_a_row_by_heart_is_not_picked_for_it(copies: int, rows: tuple[np.ndarray, np.ndarray]) -> None:
     """The nearest neighbour has no fault on rows that it has seen, and on copies of them."""
     X, y = (np.repeat(part, copies, axis=0) for part in rows)
     members = {"by_heart": KNeighborsClassifier(1), "line": LogisticRegression()}
-    fitted = SelectionClassifier(members, "log_loss", 10, "log_loss", CV).fit(X, y)
+    fitted = SelectionClassifier(members, "log_loss", 10, "log_loss", False, CV).fit(X, y)
     assert fitted.weights_["line"] > 0.9
     stack = StackClassifier(members, LogisticRegression(), CV).fit(X, y)
     by_heart, line = np.abs(stack.final_.coef_[:, :3]).mean(), np.abs(stack.final_.coef_[:, 3:]).mean()
@@ -111,7 +128,7 @@ def test_a_wrong_argument_is_told(rows: tuple[np.ndarray, np.ndarray]) -> None:
         (({}, "accuracy", 3, "accuracy"), r"members must name one model or more, but got none"),
     ]:
         with pytest.raises(ValueError, match=told):
-            SelectionClassifier(*arguments, CV).fit(*rows)
+            SelectionClassifier(*arguments, False, CV).fit(*rows)
 
 
 def test_a_members_arguments_are_checked_as_a_models() -> None:

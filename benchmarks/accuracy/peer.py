@@ -1,0 +1,31 @@
+"""AutoGluon on one fold, in its own environment: python peer.py FOLDER '{"metric": ..., "seconds": ...}'.
+
+FOLDER holds train.csv and test.csv, and gets answers.csv: a column of probabilities for each class, and `predicted`.
+"""
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+from autogluon.tabular import TabularPredictor
+
+LABEL = "label"
+
+
+def main(folder: Path, metric: str, seconds: float) -> None:
+    """Fit on train.csv, answer test.csv."""
+    train, test = (pd.read_csv(folder / f"{name}.csv") for name in ("train", "test"))
+    kind = "binary" if train[LABEL].nunique() == 2 else "multiclass"
+    predictor = TabularPredictor(LABEL, problem_type=kind, eval_metric=metric, path=str(folder / "models"))
+    predictor.fit(train, presets="best_quality", time_limit=seconds, num_cpus=2, num_gpus=0)
+    answers = predictor.predict_proba(test).assign(predicted=predictor.predict(test))
+    answers.to_csv(folder / "answers.csv", index=False)
+    told = {f"version.{name}": version(name) for name in ("autogluon.tabular", "lightgbm", "catboost", "scikit-learn")}
+    told["models"] = " ".join(predictor.model_names())
+    (folder / "told.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), **json.loads(sys.argv[2]))
