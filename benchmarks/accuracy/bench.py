@@ -1,7 +1,7 @@
 """AutoGluon and a sweep of ours on the same leak-free folds, with the same time and the same two cores.
 
-    python benchmarks/accuracy/bench.py                                     # everything: about two hours and a half
-    python benchmarks/accuracy/bench.py --folds 0 --budgets 60 --targets good --store /tmp/accuracy
+    python benchmarks/accuracy/bench.py                                     # everything: three hours and a quarter
+    python benchmarks/accuracy/bench.py --folds 0 --budgets 60 --goals good --store /tmp/accuracy
 
 Red wine; each fold is held out in turn, and what is tuned sees the rest alone. Each result is recorded in the store as
 it comes, so that the same call goes on where an interrupted one stopped. AutoGluon gets a virtual environment of its
@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import contestants
-from contestants import OURS, THEIRS, TOLD, Store, Task
+from contestants import GOALS, OURS, THEIRS, Store, Task
 from table import report
 
 RUNNERS = {OURS: contestants.ours, THEIRS: contestants.theirs}
@@ -34,7 +34,7 @@ def measure(store: Store, tasks: list[Task]) -> None:
                 continue
             RUNNERS[contestant](store, task)
             (run,) = store.find(**task.tags(contestant))
-            shown = ", ".join(f"{name} {run.data.metrics[f'holdout/{name}']:.4f}" for name in TOLD[task.target])
+            shown = ", ".join(f"{name} {run.data.metrics[f'holdout/{name}']:.4f}" for name in GOALS[task.goal].metrics)
             seconds = run.data.tags["seconds"]
             print(f"{time.strftime('%H:%M')} {task.name} {contestant}: {shown}, {seconds} s", flush=True)
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folds", type=int, nargs="+", default=range(5), choices=range(5))
     parser.add_argument("--budgets", type=int, nargs="+", default=[60, 300], help="seconds")
-    parser.add_argument("--targets", nargs="+", default=list(TOLD), choices=list(TOLD))
+    parser.add_argument("--goals", nargs="+", default=list(GOALS), choices=list(GOALS))
     parser.add_argument("--store", type=Path, help="where the record is kept for another call; nowhere, if not said")
     parser.add_argument("--rivals", type=Path, default=Path(tempfile.gettempdir()) / "accuracy-rivals")
     options = parser.parse_args()
@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store((options.store or Path(folder)).resolve(), options.rivals.resolve())
         contestants.python_of(store.rivals)
-        tasks = [Task(*each) for each in itertools.product(options.targets, options.budgets, options.folds)]
+        tasks = [Task(*each) for each in itertools.product(options.goals, options.budgets, options.folds)]
         measure(store, tasks)
         print("\n" + report(store, tasks))
 

@@ -27,15 +27,25 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PACKAGES = ["autogluon.tabular[catboost,lightgbm,xgboost]==1.6.3"]
 OURS, THEIRS = "wineexp", "autogluon"
-# Both go by a proper score of the probabilities; a decision for the kappa is then made of them.
-ABOUT = {
-    "good": ["target=good"],
-    "grade": [
-        *("target=grade", "target.metric=log_loss", "target.direction=minimize"),
-        "model.decision=quadratic_weighted_kappa",
-    ],
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is predicted, what both are told to be best at, each in its own words, and which metrics are looked at."""
+
+    column: str
+    ours: tuple[str, ...]
+    theirs: str
+    metrics: tuple[str, ...]
+
+
+KAPPA = "quadratic_weighted_kappa"
+BY_LOSS = ("target.metric=log_loss", "target.direction=minimize", f"model.decision={KAPPA}")
+GOALS = {
+    "good": Goal("good", (), "roc_auc", ("roc_auc",)),
+    "grade": Goal("grade", BY_LOSS, "log_loss", ("log_loss", KAPPA)),
+    "kappa": Goal("grade", (), "quadratic_kappa", (KAPPA,)),
 }
-TOLD = {"good": ["roc_auc"], "grade": ["log_loss", "quadratic_weighted_kappa"]}
 SWEEP = ["data=red", "model=selection", "feature=scaled,domain", "split.n_splits=3", "n_jobs=2"]
 # Seconds of our budget that pass before the sweep's own clock starts, and after it has stopped.
 AROUND = 12
@@ -70,19 +80,19 @@ class Store:
 
 @dataclass(frozen=True)
 class Task:
-    """One fold of one target, under one budget in seconds."""
+    """One fold, held out, of one of the goals, under one budget in seconds."""
 
-    target: str
+    goal: str
     budget: int
     fold: int
 
     @property
     def name(self) -> str:
-        return f"{self.target}-{self.budget}-{self.fold}"
+        return f"{self.goal}-{self.budget}-{self.fold}"
 
     def tags(self, contestant: str) -> dict[str, str]:
         """What the run is found by."""
-        told = {"target": self.target, "budget": str(self.budget), "outer_fold": str(self.fold)}
+        told = {"goal": self.goal, "budget": str(self.budget), "outer_fold": str(self.fold)}
         return {TAG: "accuracy", "contestant": contestant, **told}
 
 
@@ -97,7 +107,9 @@ def ours(store: Store, task: Task) -> None:
     """A sweep by the command, whose winner is tagged with what it took."""
     # What an interrupted call left would be a study that goes on, with more time than it should have.
     shutil.rmtree(store.folder / "multirun" / task.name, ignore_errors=True)
-    command = [sys.executable, "-m", "wineexp.train", "-m", *SWEEP, *ABOUT[task.target], f"holdout.fold={task.fold}"]
+    goal = GOALS[task.goal]
+    about = [f"target={goal.column}", *goal.ours, f"holdout.fold={task.fold}"]
+    command = [sys.executable, "-m", "wineexp.train", "-m", *SWEEP, *about]
     budget = [f"hydra.sweeper.study_name={task.name}", f"hydra.sweeper.timeout={task.budget - AROUND}"]
     seconds = _timed([*command, *budget], store, task, OURS)
     study = max(store.find(study=task.name), key=lambda run: run.info.start_time)
@@ -110,12 +122,13 @@ def ours(store: Store, task: Task) -> None:
 
 def theirs(store: Store, task: Task) -> None:
     """AutoGluon on the same rows, given as files, its answers scored here and recorded."""
-    posed, folder = problem(task.target, task.fold), store.folder / "autogluon" / task.name
+    goal = GOALS[task.goal]
+    posed, folder = problem(goal.column, task.fold), store.folder / "autogluon" / task.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     posed.X.assign(label=posed.codes(posed.y)).to_csv(folder / "train.csv", index=False)
     posed.X_holdout.to_csv(folder / "test.csv", index=False)
-    told = json.dumps({"metric": TOLD[task.target][0], "seconds": task.budget})
+    told = json.dumps({"metric": goal.theirs, "seconds": task.budget})
     seconds = _timed([python_of(store.rivals), str(HERE / "peer.py"), str(folder), told], store, task, THEIRS)
     record(store, task, THEIRS, posed.score_holdout(answers(posed, folder / "answers.csv")), seconds,
            json.loads((folder / "told.json").read_text()))  # fmt: skip
