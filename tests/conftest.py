@@ -19,10 +19,16 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame of conf/train.yaml
+from tests import zygote
 from wineexp import pin
 from wineexp.errors import UserError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A journey goes all the way as a user does, who starts each command afresh."""
+    zygote.usual = item.get_closest_marker("journey") is None
 
 
 @pytest.fixture(scope="session")
@@ -46,13 +52,18 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     }
 
 
-def run(folder: Path, *arguments: str, timeout: float = 280, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m wineexp.<arguments>` in a folder and wait for it."""
+def run(
+    folder: Path, *arguments: str, timeout: float = 280, afresh: bool = False, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m wineexp.<arguments>` in a folder and wait for it; afresh where its start is what matters."""
     program, *overrides = arguments
+    command, its_own = [f"wineexp.{program}", *overrides], environment(folder, **more)
+    if zygote.usual and not afresh and zygote.settled(its_own) == zygote.started().environment:
+        return zygote.started().run(command, folder, its_own, timeout)
     return subprocess.run(
-        [sys.executable, "-m", f"wineexp.{program}", *overrides],
+        [sys.executable, "-m", *command],
         cwd=folder,
-        env=environment(folder, **more),
+        env=its_own,
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -1,0 +1,160 @@
+"""Commands that need not import the libraries again: a process that has, and forks one for each of them.
+
+Most of what a test's command does is to import libraries, the same ones each time. Run as a script, this file is a
+process that has imported them, and nothing of the project: that every child finds by its own PYTHONPATH. A child has
+the folder, environment, arguments and streams that it is asked for, goes through the program's own `main`, and ends as
+any process does, with its exit code. What it shares with the others is what is settled while libraries are imported:
+their warnings of that time go unseen, strings hash alike, and an environment variable that is read then is read once.
+So a command with another environment, but for the names in `LATE`, is started afresh, as is whatever is run in the
+background, stopped, or served, and every command of a journey.
+"""
+
+import atexit
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# What is looked up at each use.
+LATE = ("COLUMNS", "HYDRA_FULL_ERROR", "MLFLOW_TRACKING_URI", "PYTEST_CURRENT_TEST", "PYTHONPATH")
+
+LIBRARIES = (
+    *("alembic.command", "git", "hydra._internal.hydra", "hydra._internal.logging_config", "jinja2", "joblib"),
+    *("matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow.data.pandas_dataset", "mlflow.pyfunc"),
+    *("mlflow.sklearn", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
+    *("optuna", "pandera.pandas", "rich.progress", "skops.io", "skrub", "sklearn.calibration", "sklearn.dummy"),
+    *("sklearn.ensemble", "sklearn.inspection", "sklearn.neural_network", "xgboost"),
+)
+
+Done = subprocess.CompletedProcess[str]
+
+# Whether it is used where that makes no difference.
+usual = True
+
+
+class Zygote:
+    """The process, as whoever wants commands run sees it."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = settled(environment)
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End it, as the end of this process would, too."""
+        self._control.close()
+        self._process.wait()
+
+    def run(self, command: list[str], folder: Path, environment: Mapping[str, str], timeout: float) -> Done:
+        """What `python -m <command>` gives."""
+        asked = json.dumps([command, str(folder), dict(environment)]).encode()
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            socket.send_fds(self._control, [asked], [out.fileno(), err.fileno()])
+            pid = self._told()
+            self._control.settimeout(timeout)
+            try:
+                status = self._told()
+            except BaseException as error:
+                os.kill(pid, signal.SIGKILL)
+                self._control.settimeout(None)
+                self._told()
+                if isinstance(error, TimeoutError):
+                    raise subprocess.TimeoutExpired(command, timeout, text(out), text(err)) from None
+                raise
+            finally:
+                self._control.settimeout(None)
+            return Done(command, os.waitstatus_to_exitcode(status), text(out), text(err))
+
+    def _told(self) -> int:
+        return int(self._control.recv(100))
+
+
+def settled(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment has had its say once libraries are imported."""
+    return {name: value for name, value in environment.items() if name not in LATE}
+
+
+def text(file: IO[bytes]) -> str:
+    """All that was written to a file."""
+    file.seek(0)
+    return file.read().decode()
+
+
+@functools.cache
+def started() -> Zygote:
+    """The zygote of this process."""
+    return Zygote(os.environ)
+
+
+def serve(control: socket.socket) -> list[str]:
+    """Fork a process for each command that is asked for; returns the command in every one of them."""
+    while True:
+        asked, descriptors, *_ = socket.recv_fds(control, 1 << 20, 2)
+        if not asked:
+            sys.exit()
+        with warnings.catch_warnings():
+            # Later Pythons warn of OpenBLAS' threads, which that library itself stops before a fork.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            control.close()
+            return become(*json.loads(asked), descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        control.send(str(pid).encode())
+        control.send(str(os.waitpid(pid, 0)[1]).encode())
+
+
+def become(command: list[str], folder: str, environment: dict[str, str], descriptors: list[int]) -> list[str]:
+    """Take over what Python itself would have taken over at the start of `python -m <command>`."""
+    for own, descriptor in enumerate(descriptors, 1):
+        os.dup2(descriptor, own)
+        os.close(descriptor)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = [str(Path.cwd()), *paths, *sys.path]
+    sys.orig_argv[:] = [sys.executable, "-m", *command]
+    importlib.invalidate_caches()
+    # All others draw afresh after a fork.
+    importlib.import_module("numpy").random.seed()
+    # What is not collected at the end is not closed: SQLite, say, which writes its log into the database then.
+    atexit.register(gc.unfreeze)
+    return command
+
+
+if __name__ == "__main__":
+    # Some variables are for the libraries to find, and the package sets them.
+    sys.path[0] = str(ROOT)
+    import wineexp  # noqa: F401
+
+    del sys.modules["wineexp"], sys.path[0]
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    # So that a child does not look through all that again and again, which would copy it, too.
+    gc.collect()
+    gc.freeze()
+    program, *sys.argv[1:] = serve(socket.socket(fileno=int(sys.argv[1])))
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
