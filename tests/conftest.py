@@ -23,12 +23,22 @@ from tests import zygote
 from wineexp import pin
 from wineexp.errors import UserError
 
+# OpenMP, which the tests and their commands load later, finds it: threads that wait leave the cores to other processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A journey goes all the way as a user does, who starts each command afresh."""
     zygote.usual = item.get_closest_marker("journey") is None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that hold a journey come first: they take longest, and none should be left when all others are done."""
+    longest = {item.path for item in items if item.get_closest_marker("journey")}
+    items.sort(key=lambda item: item.path not in longest)
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def test_the_traceback_is_there_for_who_asks(command: Command) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]])
 def test_questions_about_the_config_are_answered(arguments: list[str], command: Command) -> None:
-    done = command("train", *arguments)
+    done = command("train", *arguments, afresh=True)
     assert done.returncode == 0
     assert "model" in done.stdout
 
