@@ -26,6 +26,9 @@ from wineexp.errors import UserError
 # OpenMP, which the tests and their commands load later, finds it: threads that wait leave the cores to other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# What a command inherits: nothing of what libraries write into the environment while the tests use them.
+INHERITED = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -53,8 +56,7 @@ def wine_quality() -> None:
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """The environment of a command that keeps its hands off the project's own folders."""
-    inherited = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-    return inherited | {
+    return INHERITED | {
         "PYTHONPATH": str(pin.ROOT),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "COLUMNS": "200",
@@ -68,8 +70,8 @@ def run(
     """Run `python -m wineexp.<arguments>` in a folder and wait for it; afresh where its start is what matters."""
     program, *overrides = arguments
     command, its_own = [f"wineexp.{program}", *overrides], environment(folder, **more)
-    if zygote.usual and not afresh and zygote.settled(its_own) == zygote.started().environment:
-        return zygote.started().run(command, folder, its_own, timeout)
+    if zygote.usual and not afresh and zygote.settled(its_own) == zygote.settled(INHERITED):
+        return imported().run(command, folder, its_own, timeout)
     return subprocess.run(
         [sys.executable, "-m", *command],
         cwd=folder,
@@ -79,6 +81,12 @@ def run(
         timeout=timeout,
         check=False,
     )
+
+
+@functools.cache
+def imported() -> zygote.Zygote:
+    """The process of this one's that has imported the libraries."""
+    return zygote.Zygote(zygote.settled(INHERITED))
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ background, stopped, or served, and every command of a journey.
 """
 
 import atexit
-import functools
 import gc
 import importlib
 import json
@@ -29,7 +28,7 @@ from typing import IO
 ROOT = Path(__file__).resolve().parents[1]
 
 # What is looked up at each use.
-LATE = ("COLUMNS", "HYDRA_FULL_ERROR", "MLFLOW_TRACKING_URI", "PYTEST_CURRENT_TEST", "PYTHONPATH")
+LATE = ("COLUMNS", "HYDRA_FULL_ERROR", "MLFLOW_TRACKING_URI", "PYTHONPATH")
 
 LIBRARIES = (
     *("alembic.command", "git", "hydra._internal.hydra", "hydra._internal.logging_config", "jinja2", "joblib"),
@@ -49,13 +48,12 @@ class Zygote:
     """The process, as whoever wants commands run sees it."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.environment = settled(environment)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env=self.environment,
+                env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
@@ -99,12 +97,6 @@ def text(file: IO[bytes]) -> str:
     """All that was written to a file."""
     file.seek(0)
     return file.read().decode()
-
-
-@functools.cache
-def started() -> Zygote:
-    """The zygote of this process."""
-    return Zygote(os.environ)
 
 
 def serve(control: socket.socket) -> list[str]:
