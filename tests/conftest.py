@@ -70,7 +70,9 @@ def run(
     """Run `python -m wineexp.<arguments>` in a folder and wait for it; afresh where its start is what matters."""
     program, *overrides = arguments
     command, its_own = [f"wineexp.{program}", *overrides], environment(folder, **more)
-    if zygote.usual and not afresh and zygote.settled(its_own) == zygote.settled(INHERITED):
+    # A server chooses what it imports, and how many threads those libraries start.
+    afresh = afresh or program == "serve" or not zygote.usual
+    if not afresh and zygote.settled(its_own) == zygote.settled(INHERITED):
         return imported().run(command, folder, its_own, timeout)
     return subprocess.run(
         [sys.executable, "-m", *command],

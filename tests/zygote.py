@@ -57,6 +57,7 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
+        self.pid = self._process.pid
         atexit.register(self.close)
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ needs_joblib = pytest.mark.skipif(
 
 @needs_joblib
 def test_two_workers_share_the_budget(toy: Toy) -> None:
-    toy.sweep(*XY, *JOBLIB, "sleep=0.1", "hydra.sweeper.n_trials=12")
+    toy.sweep(*XY, *JOBLIB, "sleep=0.3", "hydra.sweeper.n_trials=12")
     assert_whole(toy, 12)
     workers = Counter(trial.user_attrs["worker"] for trial in toy.study().trials)
     assert len(workers) == 2

@@ -1,0 +1,45 @@
+"""A command that a zygote forks is like one that is started afresh."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import imported, run
+
+SECONDS = re.compile(r"fitted in [\d.]+ s")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--cfg", "job"],
+        ["train", "model.max_dept=3"],
+        ["train", "model=majority", "tracking=off", "hydra.run.dir=out"],
+        ["promote", "history=true"],
+    ],
+)
+def test_it_says_the_same(arguments: list[str], tmp_path: Path) -> None:
+    ways = {}
+    for afresh in (False, True):
+        folder = tmp_path / str(afresh)
+        folder.mkdir()
+        done = run(folder, *arguments, afresh=afresh)
+        ways[afresh] = (done.returncode, SECONDS.sub("", done.stdout), done.stderr.replace(str(folder), ""))
+    assert ways[False] == ways[True]
+    assert ways[False][1] + ways[False][2]
+
+
+def test_it_closes_at_its_end_what_it_opened(tmp_path: Path) -> None:
+    assert run(tmp_path, "train", "model=majority").returncode == 0
+    assert (tmp_path / "mlflow.db").exists()
+    assert not (tmp_path / "mlflow.db-wal").exists()
+
+
+def test_one_that_takes_too_long_is_killed_and_the_next_one_answers(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        run(tmp_path, "train", "model=forest", "model.n_estimators=1000000", timeout=1)
+    assert run(tmp_path, "train", "--cfg", "job").returncode == 0
+    # A zygote has no other children by then than the one that has ended.
+    assert Path(f"/proc/{imported().pid}/task/{imported().pid}/children").read_text() == ""
