@@ -26,7 +26,8 @@ def test_it_says_the_same(arguments: list[str], tmp_path: Path) -> None:
         folder = tmp_path / str(afresh)
         folder.mkdir()
         done = run(folder, *arguments, afresh=afresh)
-        ways[afresh] = (done.returncode, SECONDS.sub("", done.stdout), done.stderr.replace(str(folder), ""))
+        told = [SECONDS.sub("", text.replace(str(folder), "")) for text in (done.stdout, done.stderr)]
+        ways[afresh] = (done.returncode, *told)
     assert ways[False] == ways[True]
     assert ways[False][1] + ways[False][2]
 
