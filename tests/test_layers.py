@@ -26,7 +26,7 @@ FLOORS = [
     ["tracking", "limits", "performance"],
     ["record", "studies", "runs", "registry", "card"],
     ["audit", "ranking", "ancestry", "dossier"],
-    ["promotion", "sweep", "reproduction", "account", "serving"],
+    ["promotion", "sweep", "reproduction", "account", "serving", "rivals"],
     ["listing", "scoreboard", "results"],
     ["fetch", "explore", "prepare", "train", "evaluate", "promote", "reproduce", "compare", "serve"],
 ]

@@ -76,15 +76,15 @@ def write_results(cfg: DictConfig, runs: "Runs") -> None:
     UserError
         None is recorded.
     """
-    from wineexp import record, results
+    from wineexp import record, results, rivals
 
-    found = runs.tagged(record.PROTOCOL)
+    found = [each for each in runs.tagged(record.PROTOCOL) if f"cv/{each.metric}" in each.metrics]
     if not found:
         raise UserError(
             f"{runs.uri} holds no finished run of a named experiment; `python -m wineexp.train experiment=cultivar` "
             "records one"
         )
-    page = results.render(found, alpha=cfg.alpha, folder=RESULTS.stem)
+    page = results.render(found, runs.tagged(rivals.BENCHMARK), alpha=cfg.alpha, folder=RESULTS.stem)
     pictures = RESULTS.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
     for name, picture in page.pictures.items():

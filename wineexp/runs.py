@@ -203,12 +203,9 @@ class Runs:
         raise self._unknown(word)
 
     def tagged(self, name: str) -> list[Record]:
-        """The finished runs of models that have a tag of this name."""
-        return [
-            record
-            for record in self._search(list(self._experiments), f"tags.`{name}` != ''")
-            if record.status == "FINISHED" and f"cv/{record.metric}" in record.metrics
-        ]
+        """The finished runs that have a tag of this name."""
+        found = self._search(list(self._experiments), f"tags.`{name}` != ''")
+        return [record for record in found if record.status == "FINISHED"]
 
     def children(self, study: Record) -> list[Record]:
         """The runs of a study's trials, the latest first."""

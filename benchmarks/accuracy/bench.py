@@ -21,7 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import contestants
 from contestants import GOALS, OURS, THEIRS, Store, Task
-from table import report
+
+from wineexp.rivals import BENCHMARK, beside_autogluon
+from wineexp.rivals import GOALS as METRICS
+from wineexp.runs import Runs
 
 RUNNERS = {OURS: contestants.ours, THEIRS: contestants.theirs}
 
@@ -34,13 +37,13 @@ def measure(store: Store, tasks: list[Task]) -> None:
                 continue
             RUNNERS[contestant](store, task)
             (run,) = store.find(**task.tags(contestant))
-            shown = ", ".join(f"{name} {run.data.metrics[f'holdout/{name}']:.4f}" for name in GOALS[task.goal].metrics)
+            shown = ", ".join(f"{name} {run.data.metrics[f'holdout/{name}']:.4f}" for name in METRICS[task.goal])
             seconds = run.data.tags["seconds"]
             print(f"{time.strftime('%H:%M')} {task.name} {contestant}: {shown}, {seconds} s", flush=True)
 
 
 def main() -> None:
-    """Measure what is asked for, and tell what the store holds of it."""
+    """Measure what is asked for, and tell all that the store holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folds", type=int, nargs="+", default=range(5), choices=range(5))
     parser.add_argument("--budgets", type=int, nargs="+", default=[60, 300], help="seconds")
@@ -57,7 +60,7 @@ def main() -> None:
         contestants.python_of(store.rivals)
         tasks = [Task(*each) for each in itertools.product(options.goals, options.budgets, options.folds)]
         measure(store, tasks)
-        print("\n" + report(store, tasks))
+        print("\n" + beside_autogluon(Runs(store.uri, "wine").tagged(BENCHMARK)))
 
 
 if __name__ == "__main__":

@@ -22,34 +22,33 @@ import wineexp.train  # noqa: F401  registers the frame of conf/train.yaml
 from wineexp.evaluation import Answers
 from wineexp.experiment import assemble
 from wineexp.problem import Problem
+from wineexp.rivals import BENCHMARK, CONTESTANTS
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PACKAGES = ["autogluon.tabular[catboost,lightgbm,xgboost]==1.6.3"]
-OURS, THEIRS = "wineexp", "autogluon"
+OURS, THEIRS = CONTESTANTS
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is predicted, what both are told to be best at, each in its own words, and which metrics are looked at."""
+    """What is predicted, and what both are told to be best at, each in its own words."""
 
     column: str
     ours: tuple[str, ...]
     theirs: str
-    metrics: tuple[str, ...]
 
 
 KAPPA = "quadratic_weighted_kappa"
 BY_LOSS = ("target.metric=log_loss", "target.direction=minimize", f"model.decision={KAPPA}")
 GOALS = {
-    "good": Goal("good", (), "roc_auc", ("roc_auc",)),
-    "grade": Goal("grade", BY_LOSS, "log_loss", ("log_loss", KAPPA)),
-    "kappa": Goal("grade", (), "quadratic_kappa", (KAPPA,)),
+    "good": Goal("good", (), "roc_auc"),
+    "grade": Goal("grade", BY_LOSS, "log_loss"),
+    "kappa": Goal("grade", (), "quadratic_kappa"),
 }
 SWEEP = ["data=red", "model=selection", "feature=scaled,domain", "split.n_splits=3", "n_jobs=2"]
 # Seconds of our budget that pass before the sweep's own clock starts, and after it has stopped.
 AROUND = 12
-TAG = "benchmark"
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Task:
     def tags(self, contestant: str) -> dict[str, str]:
         """What the run is found by."""
         told = {"goal": self.goal, "budget": str(self.budget), "outer_fold": str(self.fold)}
-        return {TAG: "accuracy", "contestant": contestant, **told}
+        return {BENCHMARK: "accuracy", "contestant": contestant, **told}
 
 
 @cache
