@@ -21,7 +21,9 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database; migrating takes seconds."""
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
     code = "import sys; from wineexp import store; store.connect(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, f"sqlite:///{database}"], check=True, cwd=REPOSITORY)
+    # What MLflow wrote into the environment while other tests used it would win.
+    variables = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    subprocess.run([sys.executable, "-c", code, f"sqlite:///{database}"], check=True, cwd=REPOSITORY, env=variables)
     return database
 
 
