@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,6 +131,33 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def mlflow_server(folder: Path, *arguments: str, **more: str) -> Iterator[str]:
+    """The address of `mlflow <arguments>` on a free port, once it answers; killed at the end, its log in the folder."""
+    port = more.get("MLFLOW_PORT") or str(free_port())
+    its_own = environment(folder, **{"MLFLOW_PORT": port, "MLFLOW_TRACKING_URI": "", **more})
+    address, log = f"http://127.0.0.1:{port}", folder / "mlflow.log"
+    with log.open("a") as told:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *arguments],
+            cwd=folder, env=its_own, stdout=told, stderr=told, start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture

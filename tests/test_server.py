@@ -1,18 +1,13 @@
 """An MLflow server on PostgreSQL, as a team shares it: trainings and promotions at once, from processes."""
 
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import environment, run
+from tests.conftest import environment, mlflow_server, run
 from wineexp.audit import Audit
 from wineexp.registry import Registry
 
@@ -24,35 +19,10 @@ QUICK = ("allow=[dirty]", "split.n_repeats=1", "gate.wanted=not_worse", "gate.ma
 @pytest.fixture
 def server(tmp_path: Path, postgres: str) -> Iterator[str]:
     """The address of an MLflow server whose records are in PostgreSQL and whose files are its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2", "--backend-store-uri", postgres]
+    where = ["--workers", "2", "--backend-store-uri", postgres]
     files = ["--artifacts-destination", str(tmp_path / "artifacts")]
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *where, *files],
-            cwd=tmp_path,
-            env=environment(tmp_path, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_TRACKING_URI=""),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 180
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None, (tmp_path / "server.log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
+    with mlflow_server(tmp_path, "server", *where, *files, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def at_once(folder: Path, server: str, commands: list[tuple[str, ...]]) -> list[str]:

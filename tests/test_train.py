@@ -1,10 +1,8 @@
 """`python -m wineexp.train`, from the command line to what MLflow shows of it."""
 
 import json
-import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -21,7 +19,7 @@ from mlflow.entities import LoggedModelStatus, Run
 from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
-from tests.conftest import Command, composed, environment, installed_models, run
+from tests.conftest import Command, composed, environment, installed_models, mlflow_server, run
 from wineexp import address, artifact, config, pin, problem, store, tracking
 
 FIGURES = {"confusion", "probabilities", "importance"}
@@ -355,33 +353,11 @@ def test_every_model_runs_on_wine_quality(data: str, targets: str, models: str, 
 @pytest.mark.journey
 def test_mlflow_ui_without_arguments_shows_the_run(first: tuple[Path, str]) -> None:
     folder, _ = first
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "ui"],
-        cwd=folder,
-        env=environment(folder, MLFLOW_PORT=str(port), MLFLOW_TRACKING_URI=""),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
+    with mlflow_server(folder, "ui") as address:
         (done,) = runs(folder)
-        url = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/runs/get?run_id={done.info.run_id}"
+        url = f"{address}/ajax-api/2.0/mlflow/runs/get?run_id={done.info.run_id}"
         with urllib.request.urlopen(url, timeout=30) as response:
             assert json.load(response)["run"]["info"]["run_name"] == "xgb scaled grouped"
-        picture = f"http://127.0.0.1:{port}/get-artifact?path=figures/confusion.png&run_uuid={done.info.run_id}"
+        picture = f"{address}/get-artifact?path=figures/confusion.png&run_uuid={done.info.run_id}"
         with urllib.request.urlopen(picture, timeout=30) as response:
             assert response.read(4) == b"\x89PNG"
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()

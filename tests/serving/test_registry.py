@@ -1,15 +1,9 @@
 """A registry that is a server of MLflow's: asked lightly while nothing changes, and missed when it dies."""
 
-import os
 import re
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import environment
+from tests.conftest import free_port, mlflow_server
 from tests.serving.conftest import Store, children, copied, serving
 from wineexp.config import Registry, Serve, Server, Tracking
 from wineexp.serving.hint import Hint, Hints
@@ -29,44 +23,17 @@ def own(promoted: Path, tmp_path: Path) -> Store:
     return copied(promoted, tmp_path)
 
 
-def free() -> int:
-    """A port that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def registry(store: Store, port: int) -> Iterator[None]:
     """MLflow's server over a store, killed at the end."""
     where = ["--backend-store-uri", store.uri, "--artifacts-destination", str(store.folder / "artifacts")]
-    with (store.folder / "registry.log").open("a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *where],
-            cwd=store.folder,
-            env=environment(store.folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_TRACKING_URI=""),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None, (store.folder / "registry.log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+    quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_PORT": str(port)}
+    with mlflow_server(store.folder, "server", "--workers", "1", *where, **quick):
         yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def test_a_registry_that_dies_is_missed_and_followed_again_when_it_is_back(own: Store) -> None:
-    port = free()
+    port = free_port()
     with ExitStack() as up:
         up.enter_context(registry(own, port))
         address = f"http://127.0.0.1:{port}"

@@ -5,7 +5,6 @@ from litestar.types import HTTPReceiveMessage, Receive
 # The largest bodies that may be waited for at once, as far as they are here.
 ROOM = 16
 
-
 # In a request's state: the status of one that ended before it had its answer.
 ENDED = "ended"
 
