@@ -1,5 +1,6 @@
 """Fixtures: the commands as a user gives them, each in a folder and a tracking store of its own."""
 
+import atexit
 import functools
 import importlib.util
 import os
@@ -12,6 +13,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,11 +33,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 INHERITED = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A journey goes all the way as a user does, who starts each command afresh."""
-    zygote.usual = item.get_closest_marker("journey") is None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -70,13 +67,16 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m wineexp.<arguments>` in a folder and wait for it; afresh where its start is what matters."""
     program, *overrides = arguments
-    command, its_own = [f"wineexp.{program}", *overrides], environment(folder, **more)
+    command, its_own = ["-m", f"wineexp.{program}", *overrides], environment(folder, **more)
     # A server chooses what it imports, and how many threads those libraries start.
-    afresh = afresh or program == "serve" or not zygote.usual
-    if not afresh and zygote.settled(its_own) == zygote.settled(INHERITED):
+    if not (afresh or program == "serve") and forkable(its_own):
+        store = folder / "mlflow.db"
+        its = its_own["MLFLOW_TRACKING_URI"] == f"sqlite:///{store}" and "tracking=off" not in overrides
+        if its and not store.exists():
+            shutil.copy(empty_store(), store)
         return imported().run(command, folder, its_own, timeout)
     return subprocess.run(
-        [sys.executable, "-m", *command],
+        [sys.executable, *command],
         cwd=folder,
         env=its_own,
         capture_output=True,
@@ -84,6 +84,31 @@ def run(
         timeout=timeout,
         check=False,
     )
+
+
+def at_once(folder: Path, commands: list[tuple[str, ...]], **more: str) -> list[subprocess.CompletedProcess[str]]:
+    """As `run`, each in a process of its own, all at the same time."""
+    imported()
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(lambda arguments: run(folder, *arguments, **more), commands))
+
+
+def forkable(its_own: dict[str, str]) -> bool:
+    """Whether a command with this environment can be one that is forked."""
+    return zygote.settled(its_own) == zygote.settled(INHERITED)
+
+
+@functools.cache
+def empty_store() -> Path:
+    """A store as the first command that records makes it, for which MLflow takes a second each time."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    subprocess.run(
+        [sys.executable, "-c", f"from wineexp import store; store.connect('sqlite:///{folder}/mlflow.db')"],
+        env=environment(folder),
+        check=True,
+    )
+    return folder / "mlflow.db"
 
 
 @functools.cache

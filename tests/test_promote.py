@@ -2,14 +2,13 @@
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import Command, environment, run
+from tests.conftest import Command, at_once, run
 from wineexp.audit import Audit
 from wineexp.config import digest
 from wineexp.registry import Registry
@@ -198,16 +197,9 @@ def test_a_mistake_is_told_in_one_message(folder: Path, overrides: list[str], to
 
 def test_two_promotions_at_once_are_one_story(tmp_path: Path) -> None:
     ids = [trained(tmp_path, f"model={name}") for name in ("logreg", "majority")]
-    command = [sys.executable, "-m", "wineexp.promote", *QUICK, *ANYTHING, "gate.floors.matthews_corrcoef=-1"]
-    processes = [
-        subprocess.Popen(
-            [*command, f"run={each}"], cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True
-        )
-        for each in ids
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
+    gate = (*QUICK, *ANYTHING, "gate.floors.matthews_corrcoef=-1")
+    for done in at_once(tmp_path, [("promote", f"run={each}", *gate) for each in ids]):
+        assert done.returncode == 0, done.stderr
     held = registry(tmp_path)
     assert held.aliases() == {"champion": 2, "previous": 1}
     first, second = Audit(held).decisions()

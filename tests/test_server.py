@@ -1,13 +1,11 @@
 """An MLflow server on PostgreSQL, as a team shares it: trainings and promotions at once, from processes."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import environment, mlflow_server, run
+from tests.conftest import at_once, mlflow_server, run
 from wineexp.audit import Audit
 from wineexp.registry import Registry
 
@@ -25,30 +23,15 @@ def server(tmp_path: Path, postgres: str) -> Iterator[str]:
         yield address
 
 
-def at_once(folder: Path, server: str, commands: list[tuple[str, ...]]) -> list[str]:
-    """Run programs at the same time; what each printed."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", f"wineexp.{program}", *overrides],
-            cwd=folder,
-            env=environment(folder, MLFLOW_TRACKING_URI=server),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for program, *overrides in commands
-    ]
-    outputs = [process.communicate(timeout=600) for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), outputs
-    return [output for output, _ in outputs]
-
-
 def test_trainings_and_promotions_at_once_are_one_story(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = at_once(tmp_path, server, [("train", f"model={name}") for name in ("logreg", "xgb")])
-    ids = [output.rpartition("Recorded as run ")[2].split()[0] for output in trained]
-    at_once(tmp_path, server, [("promote", f"run={each}", *QUICK) for each in ids])
+    there = {"MLFLOW_TRACKING_URI": server}
+    trained = at_once(tmp_path, [("train", f"model={name}") for name in ("logreg", "xgb")], **there)
+    assert [done.returncode for done in trained] == [0, 0], trained
+    ids = [done.stdout.rpartition("Recorded as run ")[2].split()[0] for done in trained]
+    promoted = at_once(tmp_path, [("promote", f"run={each}", *QUICK) for each in ids], **there)
+    assert [done.returncode for done in promoted] == [0, 0], promoted
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     registry = Registry(server, "wine")
     assert registry.aliases() == {"champion": 2, "previous": 1}
@@ -62,6 +45,6 @@ def test_trainings_and_promotions_at_once_are_one_story(
     } == set(ids)
     # What is stored there is what was registered.
     registry.load(registry.version("champion"))
-    back = run(tmp_path, "promote", "rollback=true", MLFLOW_TRACKING_URI=server)
+    back = run(tmp_path, "promote", "rollback=true", **there)
     assert back.returncode == 0, back.stderr
     assert registry.aliases() == {"champion": 1, "previous": 2}

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,8 @@ SECONDS = re.compile(r"fitted in [\d.]+ s")
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["train", "--cfg", "job"],
         ["train", "model.max_dept=3"],
         ["train", "model=majority", "tracking=off", "hydra.run.dir=out"],
-        ["promote", "history=true"],
     ],
 )
 def test_it_says_the_same(arguments: list[str], tmp_path: Path) -> None:
@@ -42,5 +41,8 @@ def test_one_that_takes_too_long_is_killed_and_the_next_one_answers(tmp_path: Pa
     with pytest.raises(subprocess.TimeoutExpired):
         run(tmp_path, "train", "model=forest", "model.n_estimators=1000000", timeout=1)
     assert run(tmp_path, "train", "--cfg", "job").returncode == 0
-    # A zygote has no other children by then than the one that has ended.
-    assert Path(f"/proc/{imported().pid}/task/{imported().pid}/children").read_text() == ""
+    # Of the one that was killed nothing is left.
+    children, until = Path(f"/proc/{imported().pid}/task/{imported().pid}/children"), time.monotonic() + 10
+    while children.read_text():
+        assert time.monotonic() < until
+        time.sleep(0.01)

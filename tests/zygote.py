@@ -6,7 +6,7 @@ the folder, environment, arguments and streams that it is asked for, goes throug
 any process does, with its exit code. What it shares with the others is what is settled while libraries are imported:
 their warnings of that time go unseen, strings hash alike, and an environment variable that is read then is read once.
 So a command with another environment, but for the names in `LATE`, is started afresh, as is whatever is run in the
-background, stopped, or served, and every command of a journey.
+background, stopped, or served.
 """
 
 import atexit
@@ -23,7 +23,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,9 +39,6 @@ LIBRARIES = (
 )
 
 Done = subprocess.CompletedProcess[str]
-
-# Whether it is used where that makes no difference.
-usual = True
 
 
 class Zygote:
@@ -65,28 +62,28 @@ class Zygote:
         self._control.close()
         self._process.wait()
 
-    def run(self, command: list[str], folder: Path, environment: Mapping[str, str], timeout: float) -> Done:
-        """What `python -m <command>` gives."""
+    def run(
+        self, command: list[str], folder: Path, environment: Mapping[str, str], timeout: float, *, mixed: bool = False
+    ) -> Done:
+        """What `python <command>` gives, whose errors may be mixed into its output; several may run at once."""
         asked = json.dumps([command, str(folder), dict(environment)]).encode()
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            socket.send_fds(self._control, [asked], [out.fileno(), err.fileno()])
-            pid = self._told()
-            self._control.settimeout(timeout)
+        told, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with told, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            with theirs:
+                streams = [out.fileno(), (out if mixed else err).fileno(), theirs.fileno()]
+                socket.send_fds(self._control, [asked], streams)
+            pid = int(told.recv(100))
+            told.settimeout(timeout)
             try:
-                status = self._told()
+                status = int(told.recv(100))
             except BaseException as error:
                 os.kill(pid, signal.SIGKILL)
-                self._control.settimeout(None)
-                self._told()
+                told.settimeout(None)
+                told.recv(100)
                 if isinstance(error, TimeoutError):
                     raise subprocess.TimeoutExpired(command, timeout, text(out), text(err)) from None
                 raise
-            finally:
-                self._control.settimeout(None)
             return Done(command, os.waitstatus_to_exitcode(status), text(out), text(err))
-
-    def _told(self) -> int:
-        return int(self._control.recv(100))
 
 
 def settled(environment: Mapping[str, str]) -> dict[str, str]:
@@ -102,25 +99,41 @@ def text(file: IO[bytes]) -> str:
 
 def serve(control: socket.socket) -> list[str]:
     """Fork a process for each command that is asked for; returns the command in every one of them."""
+    # Nobody waits for the keepers.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        asked, descriptors, *_ = socket.recv_fds(control, 1 << 20, 2)
+        asked, descriptors, *_ = socket.recv_fds(control, 1 << 20, 3)
         if not asked:
             sys.exit()
-        with warnings.catch_warnings():
-            # Later Pythons warn of OpenBLAS' threads, which that library itself stops before a fork.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid == 0:
+        if fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
-            return become(*json.loads(asked), descriptors)
+            *streams, asking = descriptors
+            if (pid := fork()) == 0:
+                os.close(asking)
+                return become(*json.loads(asked), streams)
+            keep(pid, socket.socket(fileno=asking))
         for descriptor in descriptors:
             os.close(descriptor)
-        control.send(str(pid).encode())
-        control.send(str(os.waitpid(pid, 0)[1]).encode())
+
+
+def fork() -> int:
+    """As `os.fork`."""
+    with warnings.catch_warnings():
+        # Later Pythons warn of OpenBLAS' threads, which that library itself stops before a fork.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def keep(pid: int, asking: socket.socket) -> NoReturn:
+    """Tell who asked for a command which process it is, and how it ended."""
+    asking.send(str(pid).encode())
+    asking.send(str(os.waitpid(pid, 0)[1]).encode())
+    os._exit(0)
 
 
 def become(command: list[str], folder: str, environment: dict[str, str], descriptors: list[int]) -> list[str]:
-    """Take over what Python itself would have taken over at the start of `python -m <command>`."""
+    """Take over what Python itself would have taken over at the start of `python <command>`."""
     for own, descriptor in enumerate(descriptors, 1):
         os.dup2(descriptor, own)
         os.close(descriptor)
@@ -129,7 +142,7 @@ def become(command: list[str], folder: str, environment: dict[str, str], descrip
     os.environ.update(environment)
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [str(Path.cwd()), *paths, *sys.path]
-    sys.orig_argv[:] = [sys.executable, "-m", *command]
+    sys.orig_argv[:] = [sys.executable, *command]
     importlib.invalidate_caches()
     # All others draw afresh after a fork.
     importlib.import_module("numpy").random.seed()
@@ -146,8 +159,13 @@ if __name__ == "__main__":
     del sys.modules["wineexp"], sys.path[0]
     for library in LIBRARIES:
         importlib.import_module(library)
+    # What MLflow looks up in all installed packages, once a process, before it stores a model.
+    importlib.import_module("mlflow.utils.requirements_utils")._init_modules_to_packages_map()
     # So that a child does not look through all that again and again, which would copy it, too.
     gc.collect()
     gc.freeze()
     program, *sys.argv[1:] = serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module(program, run_name="__main__", alter_sys=True)
+    if program == "-m":
+        runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(program, run_name="__main__")

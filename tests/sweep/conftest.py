@@ -14,6 +14,8 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from tests.conftest import INHERITED, forkable, imported
+
 REPOSITORY = Path(__file__).parents[2]
 
 PROGRAM = """
@@ -95,8 +97,7 @@ class Toy:
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(textwrap.dedent(text))
-        self.environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        self.environment = {**INHERITED, "PYTHONPATH": str(REPOSITORY)}
         self._started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -113,9 +114,13 @@ class Toy:
         return process
 
     def run(self, *arguments: str, code: int = 0) -> str:
-        process = self.start(*arguments)
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == code, output
+        if forkable(self.environment):
+            done = imported().run(["app.py", *arguments], self.folder, self.environment, 120, mixed=True)
+            output, ended = done.stdout, done.returncode
+        else:
+            process = self.start(*arguments)
+            output, ended = process.communicate(timeout=120)[0], process.returncode
+        assert ended == code, output
         return output
 
     def sweep(self, *arguments: str, code: int = 0) -> str:
