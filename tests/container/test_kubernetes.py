@@ -4,6 +4,7 @@ import json
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +57,56 @@ def passes(container: Container, probe: dict[str, Any]) -> bool:
     return 200 <= answer.status_code < 400
 
 
+@contextmanager
+def owned(docker: Docker, image: str, folder: Path) -> Iterator[Path]:
+    """The folder, for emptyDirs, whose files belong to the container's user."""
+    try:
+        yield folder
+    finally:
+        mine = ("--rm", "--user", "0", "--volume", f"{folder}:/own", "--entrypoint", "sh")
+        docker("run", *mine, image, "-c", "rm -rf /own/*")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, docker: Docker, image: str) -> Iterator[Path]:
-    """For emptyDirs, whose files belong to the container's user."""
-    yield tmp_path
-    mine = ("--rm", "--user", "0", "--volume", f"{tmp_path}:/own", "--entrypoint", "sh")
-    docker("run", *mine, image, "-c", "rm -rf /own/*")
+    with owned(docker, image, tmp_path) as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def retrained(
+    docker: Docker, base: str, image: str, tracking: Tracking, tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
+    """What the CronJob's containers said; since then, `retrained` has a version in an otherwise empty registry."""
+    with once(tmp_path_factory, "trainer"):
+        trainer = build(docker, tmp_path_factory, f"{IMAGE}-trainer", base, "--target", "trainer")
+    pod = manifest("retraining.yaml")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (train,), (promote,) = pod["initContainers"], pod["containers"]
+    told = []
+    with owned(docker, image, tmp_path_factory.mktemp("retraining")) as folder:
+        for step in (train, promote):
+            locked = ("--read-only", "--security-opt", "no-new-privileges", *options(pod, step, folder))
+            name = f"wineexp-{uuid.uuid4().hex[:8]}"
+            own = ["registry.name=retrained"] if step is promote else []
+            docker("run", "--detach", "--name", name, *locked, *tracking.options(), trainer, *step["args"], *own)
+            try:
+                code = docker("wait", name)
+                told.append(docker("logs", name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+                assert code == "0", json.dumps(docker.inspect(name, ".State")) + told[-1]
+            finally:
+                docker("rm", "--force", "--volumes", name)
+    return told
 
 
 def test_a_pod_of_the_deployment_starts_is_ready_and_leaves_as_it_should(
-    docker: Docker, image: str, registry: Tracking, folder: Path
+    docker: Docker, image: str, tracking: Tracking, retrained: list[str], folder: Path
 ) -> None:
     pod = manifest("deployment.yaml")["spec"]["template"]["spec"]
     (server,) = pod["containers"]
     assert [each["name"] for each in server["env"]] == ["MLFLOW_TRACKING_URI"]
-    with contained(docker, image, *options(pod, server, folder), *registry.options()) as container:
+    assert retrained
+    named = ("registry.name=retrained",)
+    with contained(docker, image, *options(pod, server, folder), *tracking.options(), command=named) as container:
         startup = server["startupProbe"]
         container.until(lambda: passes(container, startup), startup["periodSeconds"] * startup["failureThreshold"])
         assert passes(container, server["readinessProbe"])
@@ -97,27 +133,10 @@ def test_the_overlay_s_key_is_asked_for(docker: Docker, image: str, folder: Path
         assert container.post("/predict", row, headers=headers).status_code == 200
 
 
-def test_the_retraining_trains_and_puts_its_run_through_the_gate(
-    docker: Docker, base: str, tracking: Tracking, folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    with once(tmp_path_factory, "trainer"):
-        trainer = build(docker, tmp_path_factory, f"{IMAGE}-trainer", base, "--target", "trainer")
-    pod = manifest("retraining.yaml")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    (train,), (promote,) = pod["initContainers"], pod["containers"]
-    told = []
-    for step in (train, promote):
-        locked = ("--read-only", "--security-opt", "no-new-privileges", *options(pod, step, folder))
-        name = f"wineexp-{uuid.uuid4().hex[:8]}"
-        # Under a name of its own, no other version stands in the way.
-        own = ["registry.name=retrained"] if step is promote else []
-        docker("run", "--detach", "--name", name, *locked, *tracking.options(), trainer, *step["args"], *own)
-        try:
-            code = docker("wait", name)
-            told.append(docker("logs", name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
-            assert code == "0", json.dumps(docker.inspect(name, ".State")) + told[-1]
-        finally:
-            docker("rm", "--force", "--volumes", name)
-    assert "Recorded as run" in told[0]
-    assert "champion names version 1 of retrained now." in told[1]
+def test_the_retraining_trains_and_puts_its_run_through_the_gate(retrained: list[str], tracking: Tracking) -> None:
+    trained, promoted = retrained
+    assert "Recorded as run" in trained
+    assert "champion names version 1 of retrained now." in promoted
     decided = tracking.client.get_registered_model("retrained").tags["decision.000001"]
+    pod = manifest("retraining.yaml")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert json.loads(decided)["who"].startswith(f"{pod['securityContext']['runAsUser']}@")
