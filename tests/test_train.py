@@ -321,29 +321,38 @@ def test_the_nearest_neighbours_of_the_readme_are_stored(tmp_path: Path) -> None
     assert recorded.info.status == "FINISHED"
 
 
+def sizes(model: str) -> list[str]:
+    """Where a model's config says how many trees it has, or each of those within it."""
+    found, nodes = [], [("model", composed(f"model={model}").model)]
+    while nodes:
+        path, node = nodes.pop()
+        for name, value in node.items():
+            if OmegaConf.is_dict(value):
+                nodes.append((f"{path}.{name}", value))
+            elif name == "n_estimators":
+                found.append(f"{path}.{name}")
+    return sorted(found)
+
+
 @pytest.mark.journey
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("wine_quality")
-@pytest.mark.parametrize(
-    ("data", "targets", "models"),
-    [
-        # Many classes of which some are rare, and two.
-        ("red", "grade,good", ",".join(installed_models())),
-        # What else there is to load, and to predict.
-        ("red", "tier", "logreg,xgb"),
-        ("white", "grade", "logreg,xgb"),
-        ("quality", "good", "logreg,xgb"),
-    ],
-)
-def test_every_model_runs_on_wine_quality(data: str, targets: str, models: str, tmp_path: Path) -> None:
-    done = run(
-        *(tmp_path, "train", "-m", "hydra/sweeper=basic", f"data={data}", f"target={targets}", f"model={models}"),
-        *("split.n_splits=2", "n_jobs=2"),
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stderr
+def test_every_model_runs_on_wine_quality(tmp_path: Path) -> None:
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for model in installed_models():
+        alike.setdefault(tuple(f"{size}=choice(20)" for size in sizes(model)), []).append(model)
+    # Many classes of which some are rare; and what else there is to load, and to predict.
+    sweeps = [("red", "grade", models, fewer) for fewer, models in alike.items()]
+    sweeps += [(*each, ["logreg", "xgb"], ()) for each in (("red", "tier"), ("white", "grade"), ("quality", "good"))]
+    for data, target, models, fewer in sweeps:
+        done = run(
+            *(tmp_path, "train", "-m", "hydra/sweeper=basic", f"data={data}", f"target={target}"),
+            *(f"model={','.join(models)}", *fewer, "split.n_splits=2", "n_jobs=2"),
+            timeout=1800,
+        )
+        assert done.returncode == 0, done.stderr
     finished = runs(tmp_path)
-    assert len(finished) == len(targets.split(",")) * len(models.split(","))
+    assert len(finished) == sum(len(models) for _, _, models, _ in sweeps)
     assert {each.info.status for each in finished} == {"FINISHED"}
     for each in finished:
         if each.data.params["model"] != "majority":
