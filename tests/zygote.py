@@ -2,14 +2,15 @@
 
 Most of what a test's command does is to import libraries, the same ones each time. Run as a script, this file is a
 process that has imported them, and nothing of the project: that every child finds by its own PYTHONPATH. A child has
-the folder, environment, arguments and streams that it is asked for, goes through the program's own `main`, and ends as
-any process does, with its exit code. What it shares with the others is what is settled while libraries are imported:
-their warnings of that time go unseen, strings hash alike, and an environment variable that is read then is read once.
-So a command with another environment, but for the names in `LATE`, is started afresh, as is whatever is run in the
-background, stopped, or served.
+the folder, environment, arguments and streams that it is asked for, goes through the program's own `main`, and ends
+with its exit code. What it shares with the others is what is settled while libraries are imported: their warnings of
+that time go unseen, strings hash alike, and an environment variable that is read then is read once. So a command with
+another environment, but for the names in `LATE`, is started afresh, as is whatever is run in the background, stopped,
+or served.
 """
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -17,9 +18,11 @@ import os
 import runpy
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -146,9 +149,39 @@ def become(command: list[str], folder: str, environment: dict[str, str], descrip
     importlib.invalidate_caches()
     # All others draw afresh after a fork.
     importlib.import_module("numpy").random.seed()
-    # What is not collected at the end is not closed: SQLite, say, which writes its log into the database then.
-    atexit.register(gc.unfreeze)
     return command
+
+
+def go(program: str) -> int:
+    """Run what `sys.argv` says as Python itself would; gives its exit code."""
+    try:
+        if program == "-m":
+            runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(program, run_name="__main__")
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            return stop.code or 0
+        print(stop.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def end(code: int) -> NoReturn:
+    """End the process without taking all libraries apart first, which takes longer than most commands do."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for each in gc.get_objects():
+        # It writes its log into the database when it is closed.
+        if isinstance(each, sqlite3.Connection):
+            with contextlib.suppress(sqlite3.ProgrammingError):
+                each.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
@@ -165,7 +198,4 @@ if __name__ == "__main__":
     gc.collect()
     gc.freeze()
     program, *sys.argv[1:] = serve(socket.socket(fileno=int(sys.argv[1])))
-    if program == "-m":
-        runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(program, run_name="__main__")
+    end(go(program))
