@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame of conf/train.yaml
 from tests import zygote
-from wineexp import pin
+from wineexp import config, pin
 from wineexp.errors import UserError
 
 # OpenMP, which the tests and their commands load later, finds it: threads that wait leave the cores to other processes.
@@ -144,6 +144,12 @@ def choices(group: str) -> list[str]:
 def installed_models() -> list[str]:
     """The models whose package is here: some are optional."""
     return [name for name in choices("model") if importlib.util.find_spec(_package(name))]
+
+
+def trees(model: str) -> list[str]:
+    """The keys that say how many trees a model has, or each of those within it."""
+    keys = config.leaves(composed(f"model={model}"))
+    return [key for key in keys if key.startswith("model.") and key.endswith("n_estimators")]
 
 
 def _package(model: str) -> str:

@@ -15,7 +15,7 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier
 
-from tests.conftest import choices, composed, installed_models
+from tests.conftest import choices, composed, installed_models, trees
 from wineexp import feature, model
 from wineexp.compiled import form, kernel, process, proof
 from wineexp.compiled.flatten import NoFormError, flatten
@@ -65,7 +65,7 @@ def test_a_compiled_form_answers_as_its_pipeline(name: str, features: str) -> No
 
 @pytest.mark.parametrize("name", sorted({*installed_models()} - {*COMPILED}))
 def test_of_other_models_there_is_no_form_which_is_told(name: str) -> None:
-    pipeline, X = fitted(f"model={name}", "feature=scaled")
+    pipeline, X = fitted(f"model={name}", "feature=scaled", *(f"{key}=5" for key in trees(name)))
     with pytest.raises(NoFormError, match=type(pipeline[-1].estimator).__name__):
         flatten(pipeline, X)
 

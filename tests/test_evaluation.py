@@ -13,9 +13,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from tests.conftest import choices, composed
+from tests.conftest import choices, composed, trees
 from wineexp import evaluation, model
-from wineexp.config import build, leaves
+from wineexp.config import build
 from wineexp.errors import UserError
 from wineexp.evaluation import METRICS, Answers, Fold
 from wineexp.problem import Problem, pose
@@ -227,10 +227,7 @@ def test_the_estimator_itself_stays_unfitted() -> None:
 def test_figures_are_the_same_with_one_thread_and_with_two(name: str) -> None:
     pytest.importorskip(composed(f"model={name}").model._target_.partition(".")[0])
     # Fewer trees, to be quick; the rest is as in conf/model.
-    keys = [
-        key for key in leaves(composed(f"model={name}")) if key.endswith("n_estimators") and key.startswith("model.")
-    ]
-    problem, estimator = posed(f"model={name}", "split.n_splits=3", *(f"{key}=60" for key in keys))
+    problem, estimator = posed(f"model={name}", "split.n_splits=3", *(f"{key}=30" for key in trees(name)))
     one, two = (cross_validated(problem, estimator, n_jobs=n_jobs) for n_jobs in (1, 2))
     for first, second in zip(one, two, strict=True):
         assert first.number == second.number

@@ -19,7 +19,7 @@ from mlflow.entities import LoggedModelStatus, Run
 from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
-from tests.conftest import Command, composed, environment, installed_models, mlflow_server, run
+from tests.conftest import Command, composed, environment, installed_models, mlflow_server, run, trees
 from wineexp import address, artifact, config, pin, problem, store, tracking
 
 FIGURES = {"confusion", "probabilities", "importance"}
@@ -321,26 +321,13 @@ def test_the_nearest_neighbours_of_the_readme_are_stored(tmp_path: Path) -> None
     assert recorded.info.status == "FINISHED"
 
 
-def sizes(model: str) -> list[str]:
-    """Where a model's config says how many trees it has, or each of those within it."""
-    found, nodes = [], [("model", composed(f"model={model}").model)]
-    while nodes:
-        path, node = nodes.pop()
-        for name, value in node.items():
-            if OmegaConf.is_dict(value):
-                nodes.append((f"{path}.{name}", value))
-            elif name == "n_estimators":
-                found.append(f"{path}.{name}")
-    return sorted(found)
-
-
 @pytest.mark.journey
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("wine_quality")
 def test_every_model_runs_on_wine_quality(tmp_path: Path) -> None:
     alike: dict[tuple[str, ...], list[str]] = {}
     for model in installed_models():
-        alike.setdefault(tuple(f"{size}=choice(20)" for size in sizes(model)), []).append(model)
+        alike.setdefault(tuple(f"{key}=choice(20)" for key in trees(model)), []).append(model)
     # Many classes of which some are rare; and what else there is to load, and to predict.
     sweeps = [("red", "grade", models, fewer) for fewer, models in alike.items()]
     sweeps += [(*each, ["logreg", "xgb"], ()) for each in (("red", "tier"), ("white", "grade"), ("quality", "good"))]
