@@ -69,21 +69,22 @@ def run(
     program, *overrides = arguments
     command, its_own = ["-m", f"wineexp.{program}", *overrides], environment(folder, **more)
     # A server chooses what it imports, and how many threads those libraries start.
-    if not (afresh or program == "serve") and forkable(its_own):
-        store = folder / "mlflow.db"
-        its = its_own["MLFLOW_TRACKING_URI"] == f"sqlite:///{store}" and "tracking=off" not in overrides
-        if its and not store.exists():
-            shutil.copy(empty_store(), store)
-        return imported().run(command, folder, its_own, timeout)
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=its_own,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    if afresh or program == "serve" or zygote.settled(its_own) != zygote.settled(INHERITED):
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=folder,
+            env=its_own,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    store = folder / "mlflow.db"
+    records = its_own["MLFLOW_TRACKING_URI"] == f"sqlite:///{store}" and "tracking=off" not in overrides
+    # Other programs are to find a store, or none.
+    if program == "train" and records and not store.exists():
+        shutil.copy(empty_store(), store)
+    return imported().run(command, folder, its_own, timeout)
 
 
 def at_once(folder: Path, commands: list[tuple[str, ...]], **more: str) -> list[subprocess.CompletedProcess[str]]:
@@ -91,11 +92,6 @@ def at_once(folder: Path, commands: list[tuple[str, ...]], **more: str) -> list[
     imported()
     with ThreadPoolExecutor(len(commands)) as pool:
         return list(pool.map(lambda arguments: run(folder, *arguments, **more), commands))
-
-
-def forkable(its_own: dict[str, str]) -> bool:
-    """Whether a command with this environment can be one that is forked."""
-    return zygote.settled(its_own) == zygote.settled(INHERITED)
 
 
 @functools.cache

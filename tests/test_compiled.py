@@ -41,15 +41,11 @@ def fitted(*overrides: str) -> tuple[Pipeline, pd.DataFrame]:
     return experiment.fit(), experiment.problem.X
 
 
-def small(name: str) -> list[str]:
-    return [f"model.n_estimators={30 if name == 'xgb' else 20}"] if name in ("xgb", "forest", "extratrees") else []
-
-
 @pytest.mark.parametrize("features", sorted({*choices("feature")} - {"without"}))
 @pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 def test_a_compiled_form_answers_as_its_pipeline(name: str, features: str) -> None:
-    pipeline, X = fitted(f"model={name}", f"feature={features}", *small(name))
+    pipeline, X = fitted(f"model={name}", f"feature={features}", *(f"{key}=20" for key in trees(name)))
     content = form.write(*flatten(pipeline, X))
     proof.prove(content, pipeline, X, COUNT)
     # And once more by other means than the proof's own: training rows, one by one and all at once.

@@ -28,8 +28,6 @@ class Clone:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "wineexp"
-        # By each stage, when all ran.
-        self.told: list[str] = []
         # Nothing of the machine's own DVC, MLflow and git.
         apart = {"DVC_GLOBAL_CONFIG_DIR": "global", "DVC_SYSTEM_CONFIG_DIR": "system", "DVC_SITE_CACHE_DIR": "site"}
         dropped = ("PYTHONPATH", "MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR")
@@ -90,16 +88,20 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which the whole pipeline ran once, and its lock was committed."""
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, list[str]]:
+    """A clone in which the whole pipeline ran once, and its lock was committed; and what each stage said."""
     made = Clone(tmp_path_factory.mktemp("ran"))
     (made.root / "dvc.lock").unlink()
     # Python tells of every module that it imports.
     told = made.run("dvc repro", PYTHONVERBOSE="1")
     assert stages_run(told) == list(STAGES)
-    made.told = re.split(r"^Running stage '\w+':", told, flags=re.MULTILINE)[1:]
     made.commit()
-    return made
+    return made, re.split(r"^Running stage '\w+':", told, flags=re.MULTILINE)[1:]
+
+
+@pytest.fixture(scope="module")
+def ran(first: tuple[Clone, list[str]]) -> Clone:
+    return first[0]
 
 
 @contextmanager
@@ -134,8 +136,8 @@ def test_nothing_is_reported_to_anyone(clone: Clone) -> None:
     assert clone.run("dvc config core.analytics").strip() == "false"
 
 
-def test_a_stage_depends_on_the_modules_that_it_imports(ran: Clone) -> None:
-    for (name, stage), told in zip(STAGES.items(), ran.told, strict=True):
+def test_a_stage_depends_on_the_modules_that_it_imports(first: tuple[Clone, list[str]]) -> None:
+    for (name, stage), told in zip(STAGES.items(), first[1], strict=True):
         imported = set()
         for dotted in re.findall(r"^import '(wineexp[\w.]*)'", told, re.MULTILINE):
             path = Path(*dotted.split("."))

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,12 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests.conftest import database, environment, free_port
+from tests.conftest import database, free_port, mlflow_server
 from tests.serving.conftest import Server, promote
 from wineexp.pin import ROOT
 
@@ -253,33 +251,10 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
     service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["mlflow"]
     # The later of two equal options is the one that holds.
     own = [f"--port={port}", f"--allowed-hosts=mlflow:{port},127.0.0.1:{port}", f"--artifacts-destination={folder}"]
-    with database(folder) as url, (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *service["command"], *own],
-            cwd=folder,
-            env=environment(folder, **service["environment"] | {"MLFLOW_BACKEND_STORE_URI": url}),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            found = Tracking(f"http://127.0.0.1:{port}", f"http://mlflow:{port}")
-            deadline = time.monotonic() + 120
-            while not answers(f"{found.here}/health"):
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.2)
-            yield found
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
+    with database(folder) as url:
+        its_own = service["environment"] | {"MLFLOW_BACKEND_STORE_URI": url, "MLFLOW_PORT": str(port)}
+        with mlflow_server(folder, *service["command"][1:], *own, **its_own) as here:
+            yield Tracking(here, f"http://mlflow:{port}")
 
 
 @pytest.fixture(scope="session")

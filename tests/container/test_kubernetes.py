@@ -98,13 +98,13 @@ def retrained(
     return told
 
 
+@pytest.mark.usefixtures("retrained")
 def test_a_pod_of_the_deployment_starts_is_ready_and_leaves_as_it_should(
-    docker: Docker, image: str, tracking: Tracking, retrained: list[str], folder: Path
+    docker: Docker, image: str, tracking: Tracking, folder: Path
 ) -> None:
     pod = manifest("deployment.yaml")["spec"]["template"]["spec"]
     (server,) = pod["containers"]
     assert [each["name"] for each in server["env"]] == ["MLFLOW_TRACKING_URI"]
-    assert retrained
     named = ("registry.name=retrained",)
     with contained(docker, image, *options(pod, server, folder), *tracking.options(), command=named) as container:
         startup = server["startupProbe"]

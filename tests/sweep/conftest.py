@@ -14,7 +14,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from tests.conftest import INHERITED, forkable, imported
+from tests.conftest import INHERITED, imported
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -114,14 +114,9 @@ class Toy:
         return process
 
     def run(self, *arguments: str, code: int = 0) -> str:
-        if forkable(self.environment):
-            done = imported().run(["app.py", *arguments], self.folder, self.environment, 120, mixed=True)
-            output, ended = done.stdout, done.returncode
-        else:
-            process = self.start(*arguments)
-            output, ended = process.communicate(timeout=120)[0], process.returncode
-        assert ended == code, output
-        return output
+        done = imported().run(["app.py", *arguments], self.folder, self.environment, 120, mixed=True)
+        assert done.returncode == code, done.stdout
+        return done.stdout
 
     def sweep(self, *arguments: str, code: int = 0) -> str:
         return self.run("-m", *arguments, code=code)
