@@ -29,6 +29,9 @@ GOALS = {
     "kappa": ("quadratic_weighted_kappa",),
 }
 
+# A goal that AutoGluon alone is told; beside it stands what our sweep of this other one answers.
+ANSWERED_BY = {"kappa": "grade"}
+
 
 def beside_the_paper(record: Record, paper: dict[str, float]) -> str:
     """The columns of the paper, and whether ours is ahead of it by more than the spread over the runs."""
@@ -60,8 +63,14 @@ def beside_autogluon(records: list[Record]) -> str:
         tags = record.tags
         found[tags["goal"], int(tags["budget"])][tags["outer_fold"]][tags["contestant"]] = record
     rows: list[list[str]] = []
+    ours, theirs = CONTESTANTS
     for (goal, budget), folds in sorted(found.items()):
-        both = [folds[number] for number in sorted(folds) if len(folds[number]) == len(CONTESTANTS)]
+        answered = found.get((ANSWERED_BY.get(goal, goal), budget), {})
+        both = [
+            {ours: answered[number][ours], theirs: folds[number][theirs]}
+            for number in sorted(folds)
+            if theirs in folds[number] and ours in answered.get(number, {})
+        ]
         metrics = GOALS[goal] if both else ()
         rows += [[goal, f"{budget} s", words(metric), *_beside(both, metric)] for metric in metrics]
     head = ["goal", "budget", "metric", *CONTESTANTS.values(), "better by"]

@@ -39,8 +39,7 @@ class Goal:
     theirs: str
 
 
-KAPPA = "quadratic_weighted_kappa"
-BY_LOSS = ("target.metric=log_loss", "target.direction=minimize", f"model.decision={KAPPA}")
+BY_LOSS = ("target.metric=log_loss", "target.direction=minimize", "model.decision=quadratic_weighted_kappa")
 GOALS = {
     "good": Goal("good", (), "roc_auc"),
     "grade": Goal("grade", BY_LOSS, "log_loss"),
