@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import contestants
-from contestants import GOALS, OURS, THEIRS, Store, Task
+from contestants import GOALS, N_SPLITS, OURS, THEIRS, Store, Task
 
 from wineexp.rivals import ANSWERED_BY, BENCHMARK, beside_autogluon
 from wineexp.rivals import GOALS as METRICS
@@ -49,7 +49,9 @@ def main() -> None:
     """Measure what is asked for, and tell all that the store holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folds", type=int, nargs="+", default=range(5), choices=range(5))
-    parser.add_argument("--budgets", type=int, nargs="+", default=[60, 300], help="seconds")
+    parser.add_argument(
+        "--budgets", type=int, nargs="+", default=list(N_SPLITS), choices=list(N_SPLITS), help="seconds"
+    )
     parser.add_argument("--goals", nargs="+", default=list(GOALS), choices=list(GOALS))
     parser.add_argument("--store", type=Path, help="where the record is kept for another call; nowhere, if not said")
     parser.add_argument("--rivals", type=Path, default=Path(tempfile.gettempdir()) / "accuracy-rivals")
