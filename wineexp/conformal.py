@@ -1,4 +1,4 @@
-"""Prediction sets that hold the true class as often as they say, of each class."""
+"""Prediction sets that hold the true class as often as they say, of each class; those of MAPIE 1.x, of all together."""
 
 from typing import Self
 
