@@ -46,7 +46,7 @@ COPY hydra_plugins hydra_plugins
 COPY data data
 COPY wineexp wineexp
 # The data that scikit-learn carries, where a read-only container finds them.
-RUN python -c "from wineexp import data; data.cultivar('data/raw/wine.data.dvc')"
+RUN python -c "from wineexp.data import datasets; datasets.cultivar('data/raw/wine.data.dvc')"
 
 FROM programs AS trainer
 ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
@@ -78,8 +78,8 @@ COPY conf conf
 COPY wineexp wineexp
 COPY --from=chosen / model
 RUN chmod -R a+rX . && \
-    { python -m wineexp.compiled.kernel || true; } && \
-    python -c "from pathlib import Path; from wineexp.serving import export; export.read(Path('model'))" && \
+    { python -m wineexp.models.compiled.kernel || true; } && \
+    python -c "from pathlib import Path; from wineexp.serving.model import export; export.read(Path('model'))" && \
     python -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv/wineexp
 
 # What the base image has and a server does not need: packages' managers, Perl, caches, manuals.
@@ -98,7 +98,7 @@ RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$(python3 
 FROM scratch
 ARG BASE_IMAGE
 ARG REVISION=unknown
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="wineexp" \
       org.opencontainers.image.description="Answers with a registered model of wine, over HTTP" \
       org.opencontainers.image.licenses="MIT" \

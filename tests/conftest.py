@@ -23,8 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame of conf/train.yaml
 from tests import zygote
-from wineexp import config, pin
-from wineexp.errors import UserError
+from wineexp.core import config
+from wineexp.core.errors import UserError
+from wineexp.core.paths import ROOT
+from wineexp.data import pin
 
 # OpenMP, which the tests and their commands load later, finds it: threads that wait leave the cores to other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -100,7 +102,7 @@ def empty_store() -> Path:
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     subprocess.run(
-        [sys.executable, "-c", f"from wineexp import store; store.connect('sqlite:///{folder}/mlflow.db')"],
+        [sys.executable, "-c", f"from wineexp.tracking import store; store.connect('sqlite:///{folder}/mlflow.db')"],
         env=environment(folder),
         check=True,
     )
@@ -126,13 +128,13 @@ def command(tmp_path: Path) -> Command:
 @functools.cache
 def composed(*overrides: str) -> DictConfig:
     """The config of `python -m wineexp.train <overrides>`, composed once: to be read only."""
-    with hydra.initialize_config_dir(str(pin.ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return hydra.compose("train", list(overrides))
 
 
 def choices(group: str) -> list[str]:
     """The files of a config group, so that a new one is tested without anyone remembering."""
-    found = sorted(path.stem for path in (pin.ROOT / "conf" / group).glob("*.yaml"))
+    found = sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
     assert found, f"conf/{group} holds no file"
     return found
 
@@ -149,7 +151,7 @@ def trees(model: str) -> list[str]:
 
 
 def _package(model: str) -> str:
-    target: str = OmegaConf.load(pin.ROOT / "conf/model" / f"{model}.yaml")._target_
+    target: str = OmegaConf.load(ROOT / "conf/model" / f"{model}.yaml")._target_
     return target.partition(".")[0]
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Here, because MLflow and DVC read them when they are imported, by whomever: nothing is reported to anyone, and MLflow
 # says only what a user can act on.

@@ -8,25 +8,23 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
-from wineexp.config import Compare
-from wineexp.errors import UserError, did_you_mean
-from wineexp.program import program
+from wineexp.core.config import Compare
+from wineexp.core.errors import UserError, did_you_mean
+from wineexp.core.program import program
 
 if TYPE_CHECKING:
-    from wineexp.runs import Record, Runs
+    from wineexp.tracking.runs import Record, Runs
 
 log = logging.getLogger(__name__)
 
 FORMATS = ["table", "html", "csv", "json"]
-# Below the current folder; its pictures lie in a folder of its name.
-RESULTS = Path("docs/results.md")
 
 
 @program(Compare)
 def main(cfg: DictConfig) -> None:
     """Find the runs, rank like with like, show it; or tell where one run comes from."""
     check(cfg)
-    from wineexp import store
+    from wineexp.tracking import store
 
     with store.told():
         tell(cfg)
@@ -34,63 +32,34 @@ def main(cfg: DictConfig) -> None:
 
 def tell(cfg: DictConfig) -> None:
     """What `main` says, once the config has proved to be sound."""
-    from wineexp.runs import Runs
+    from wineexp.tracking.runs import Runs
 
     runs = Runs(cfg.tracking.uri, cfg.registry.name)
     if cfg.lineage is not None:
-        from wineexp import ancestry
+        from wineexp.reports import lineage
 
-        origin = ancestry.trace(cfg.lineage, runs)
-        print(json.dumps(origin, indent=2) if cfg.format == "json" else ancestry.tree(origin))
+        origin = lineage.trace(cfg.lineage, runs)
+        print(json.dumps(origin, indent=2) if cfg.format == "json" else lineage.tree(origin))
         return
 
-    if cfg.results:
-        write_results(cfg, runs)
-        return
-
-    from wineexp import ranking
+    from wineexp.tracking import ranking
 
     rankings, left_out = ranking.rank(chosen(cfg, runs), alpha=cfg.alpha, limit=cfg.limit)
     if not rankings:
         told = "; ".join(f"{number} {reason}" for reason, number in left_out.items()) or "no run of a model is recorded"
         raise UserError(f"there is nothing to rank in {runs.uri}: {told}; `python -m wineexp.train` records a run")
     if cfg.format == "html":
-        from wineexp import scoreboard
+        from wineexp.reports import leaderboard_html
 
         studies = {record.parent for each in rankings for record in each.records if record.parent}
         path = Path(HydraConfig.get().runtime.output_dir) / "compare.html"
-        page = scoreboard.render(rankings, left_out, {study: runs.one(study).name for study in studies})
+        page = leaderboard_html.render(rankings, left_out, {study: runs.one(study).name for study in studies})
         path.write_text(page, encoding="utf-8")
         print(f"Open the page: {path}")
         return
-    from wineexp import listing
+    from wineexp.reports import leaderboard_text
 
-    listing.FORMS[cfg.format](rankings, left_out)
-
-
-def write_results(cfg: DictConfig, runs: "Runs") -> None:
-    """Write `RESULTS` and its pictures from the recorded runs of named experiments.
-
-    Raises
-    ------
-    UserError
-        None is recorded.
-    """
-    from wineexp import record, results, rivals
-
-    found = [each for each in runs.tagged(record.PROTOCOL) if f"cv/{each.metric}" in each.metrics]
-    if not found:
-        raise UserError(
-            f"{runs.uri} holds no finished run of a named experiment; `python -m wineexp.train experiment=cultivar` "
-            "records one"
-        )
-    page = results.render(found, runs.tagged(rivals.BENCHMARK), alpha=cfg.alpha, folder=RESULTS.stem)
-    pictures = RESULTS.with_suffix("")
-    pictures.mkdir(parents=True, exist_ok=True)
-    for name, picture in page.pictures.items():
-        (pictures / name).write_bytes(picture)
-    RESULTS.write_text(page.text, encoding="utf-8")
-    print(f"Read the page: {RESULTS}")
+    leaderboard_text.FORMS[cfg.format](rankings, left_out)
 
 
 def check(cfg: DictConfig) -> None:
@@ -116,8 +85,6 @@ def check(cfg: DictConfig) -> None:
         faults.append(f"runs={cfg.runs}: a list is wanted, 'runs=[champion,2]'")
     if cfg.runs is not None and cfg.lineage is not None:
         faults.append("runs= and lineage= exclude each other; give one of them")
-    if cfg.results and (cfg.runs is not None or cfg.lineage is not None):
-        faults.append("results=true takes the runs of all named experiments; give it without runs= and lineage=")
     if faults:
         raise UserError(*faults)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.config import Evaluate, build
-from wineexp.errors import UserError
-from wineexp.program import program
+from wineexp.core.config import Evaluate, build
+from wineexp.core.errors import UserError
+from wineexp.core.program import program
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
     """Read the answers, score them, write the figures and a table for each plot, say where they are."""
     if OmegaConf.is_missing(cfg, "predictions"):
         raise UserError("predictions=: of which run? the path of the predictions.parquet in its output folder")
-    from wineexp import assessment
+    from wineexp.workflows import assessment
 
     target = build(OmegaConf.masked_copy(cfg, "target"))["target"]
     predictions = assessment.read(Path(cfg.predictions))

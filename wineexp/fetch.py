@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.config import Fetch, build
-from wineexp.program import program
+from wineexp.core.config import Fetch, build
+from wineexp.core.program import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from wineexp.pin import Pin
+    from wineexp.data.pin import Pin
 
 log = logging.getLogger(__name__)
 

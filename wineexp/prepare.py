@@ -5,8 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from wineexp.config import Prepare, build
-from wineexp.program import program
+from wineexp.core.config import Prepare, build
+from wineexp.core.program import program
 
 log = logging.getLogger(__name__)
 
@@ -14,12 +14,12 @@ log = logging.getLogger(__name__)
 @program(Prepare)
 def main(cfg: DictConfig) -> None:
     """Compose, load, set the holdout aside, write both tables, say what they hold."""
-    from wineexp import preparation
-    from wineexp.problem import pose
+    from wineexp.data.tables import cleaned, featured
+    from wineexp.data.task import make_task
 
     parts = build(cfg)
-    problem = pose(parts["data"](), parts["target"], None, cfg.holdout)
-    tables = {"cleaned": preparation.cleaned(problem), "featured": preparation.featured(problem, parts["feature"])}
+    task = make_task(parts["data"](), parts["target"], None, cfg.holdout)
+    tables = {"cleaned": cleaned(task), "featured": featured(task, parts["feature"])}
     folder = Path(cfg.processed)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():

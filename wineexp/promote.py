@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.config import Promote, build
-from wineexp.errors import UserError, did_you_mean
-from wineexp.program import program
+from wineexp.core.config import Promote, build
+from wineexp.core.errors import UserError, did_you_mean
+from wineexp.core.program import program
 
 if TYPE_CHECKING:
-    from wineexp.registry import Registry
-    from wineexp.runs import Record, Runs
+    from wineexp.tracking.registry import Registry
+    from wineexp.tracking.runs import Record, Runs
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,10 @@ def main(cfg: DictConfig) -> None:
     # All that is needed in the end, before anything is trained.
     gate = build(OmegaConf.masked_copy(cfg, ["gate", "split", "baseline", "seed"]))["gate"]
 
-    from wineexp import promotion, store
-    from wineexp.registry import Registry
-    from wineexp.runs import Runs
+    from wineexp.tracking import store
+    from wineexp.tracking.registry import Registry
+    from wineexp.tracking.runs import Runs
+    from wineexp.workflows import promotion
 
     with store.told():
         registry = Registry(cfg.tracking.uri, cfg.registry.name)
@@ -89,7 +90,7 @@ def check(cfg: DictConfig) -> None:
 
 def chosen(cfg: DictConfig, runs: "Runs") -> "Record":
     """The run that is to be promoted."""
-    from wineexp import promotion
+    from wineexp.workflows import promotion
 
     found = promotion.best(runs, cfg.best_of) if cfg.best_of else runs.one(cfg.run or cfg.study)
     log.info("promoting run %s (%s)", found.id, found.name)
@@ -98,7 +99,7 @@ def chosen(cfg: DictConfig, runs: "Runs") -> "Record":
 
 def show(registry: "Registry") -> None:
     """Print every decision, and what does not add up."""
-    from wineexp.audit import Audit
+    from wineexp.tracking.history import Audit
 
     audit = Audit(registry)
     decisions = audit.decisions()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.config import Reproduce
-from wineexp.errors import UserError
-from wineexp.program import program
+from wineexp.core.config import Reproduce
+from wineexp.core.errors import UserError
+from wineexp.core.program import program
 
 if TYPE_CHECKING:
-    from wineexp.certificate import Line
-    from wineexp.runs import Record
+    from wineexp.tracking.runs import Record
+    from wineexp.workflows.certificate import Line
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.tracking.uri is None:
         raise UserError("tracking=off: a run is reproduced from its record; name the store that it is in")
 
-    from wineexp import store
+    from wineexp.tracking import store
 
     with store.told():
         hold(cfg)
@@ -35,8 +35,8 @@ def main(cfg: DictConfig) -> None:
 
 def hold(cfg: DictConfig) -> None:
     """What `main` does, once the config has proved to be sound."""
-    from wineexp import reproduction
-    from wineexp.runs import Runs
+    from wineexp.tracking.runs import Runs
+    from wineexp.workflows import reproduction
 
     runs = Runs(cfg.tracking.uri, cfg.registry.name)
     record = runs.one(cfg.run)
@@ -80,7 +80,7 @@ def elsewhere(record: "Record", uri: str, cfg: DictConfig, folder: Path) -> int:
     import os
     from urllib.parse import urlsplit
 
-    from wineexp import worktree
+    from wineexp.workflows import worktree
 
     commit, diff = code(record)
     with worktree.checkout(commit, diff) as tree:
@@ -106,7 +106,7 @@ def code(record: "Record") -> tuple[str, bytes]:
     """The commit and the diff that a run was recorded with, the diff verified."""
     import hashlib
 
-    from wineexp.certificate import NO_DIFF
+    from wineexp.workflows.certificate import NO_DIFF
 
     commit, told = record.tags.get("git.commit"), record.tags.get("git.diff.sha256", NO_DIFF)
     if commit is None:

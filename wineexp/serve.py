@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.config import Serve, Server
-from wineexp.errors import UserError
-from wineexp.program import program
+from wineexp.core.config import Serve, Server
+from wineexp.core.errors import UserError
+from wineexp.core.program import program
 
 
 @program(Serve)

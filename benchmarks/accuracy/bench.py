@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import contestants
 from contestants import GOALS, N_SPLITS, OURS, THEIRS, Store, Task
 
-from wineexp.rivals import ANSWERED_BY, BENCHMARK, beside_autogluon
-from wineexp.rivals import GOALS as METRICS
-from wineexp.runs import Runs
+from benchmarks.results.references import ANSWERED_BY, BENCHMARK, beside_autogluon
+from benchmarks.results.references import GOALS as METRICS
+from wineexp.tracking.runs import Runs
 
 RUNNERS = {OURS: contestants.ours, THEIRS: contestants.theirs}
 

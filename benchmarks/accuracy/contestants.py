@@ -19,10 +19,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import wineexp.train  # noqa: F401  registers the frame of conf/train.yaml
-from wineexp.evaluation import Answers
-from wineexp.experiment import assemble
-from wineexp.problem import Problem
-from wineexp.rivals import BENCHMARK, CONTESTANTS
+from benchmarks.results.references import BENCHMARK, CONTESTANTS
+from wineexp.data import task as learning
+from wineexp.evaluation.metrics import Predictions
+from wineexp.workflows.experiment import assemble
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -98,10 +98,10 @@ class Task:
 
 
 @cache
-def problem(target: str, fold: int) -> Problem:
+def learning_task(target: str, fold: int) -> learning.Task:
     """The rows to learn from, and those that are held out."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return assemble(hydra.compose("train", ["data=red", f"target={target}", f"holdout.fold={fold}"])).problem
+        return assemble(hydra.compose("train", ["data=red", f"target={target}", f"holdout.fold={fold}"])).task
 
 
 def ours(store: Store, task: Task) -> None:
@@ -124,7 +124,7 @@ def ours(store: Store, task: Task) -> None:
 def theirs(store: Store, task: Task) -> None:
     """AutoGluon on the same rows, given as files, its answers scored here and recorded."""
     goal = GOALS[task.goal]
-    posed, folder = problem(goal.column, task.fold), store.folder / "autogluon" / task.name
+    posed, folder = learning_task(goal.column, task.fold), store.folder / "autogluon" / task.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     posed.X.assign(label=posed.codes(posed.y)).to_csv(folder / "train.csv", index=False)
@@ -136,12 +136,12 @@ def theirs(store: Store, task: Task) -> None:
     shutil.rmtree(folder / "models", ignore_errors=True)
 
 
-def answers(posed: Problem, file: Path) -> Answers:
+def answers(posed: learning.Task, file: Path) -> Predictions:
     """The answers in a file of a peer's; a class that it knows nothing of has probability 0."""
     table = pd.read_csv(file)
     codes = [str(code) for code in range(len(posed.classes))]
     probabilities = table.drop(columns="predicted").reindex(columns=codes, fill_value=0.0).to_numpy(dtype=float)
-    return Answers(
+    return Predictions(
         posed.codes(posed.y_holdout), table["predicted"].to_numpy(), probabilities / probabilities.sum(1, keepdims=True)
     )
 

@@ -3,13 +3,10 @@
 DVC runs Hydra in its own process, looks for plugins in the project's root, and so runs this module before it composes.
 """
 
-from pathlib import Path
-
 from hydra.core.config_store import ConfigStore
 
-from wineexp.config import GROUPS, Train
-
-CONF = Path(__file__).resolve().parent.parent.parent / "conf"
+from wineexp.core.config import GROUPS, Train
+from wineexp.core.paths import CONF
 
 ConfigStore.instance().store("train_frame", Train, provider="wineexp")
 for group in GROUPS:

@@ -12,7 +12,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from wineexp.errors import UserError
+from wineexp.core.errors import UserError
 from wineexp.sweep.settings import Settings
 
 ConfigStore.instance().store(group="hydra/sweeper", name="optuna_frame", node=Settings, provider="wineexp")

@@ -25,7 +25,7 @@ from mlflow import MlflowClient
 
 from tests.conftest import database, free_port, mlflow_server
 from tests.serving.conftest import Server, promote
-from wineexp.pin import ROOT
+from wineexp.core.paths import ROOT
 
 CA = Path("/etc/ssl/certs/ca-certificates.crt")
 # Names of their own, not to be mistaken for anybody's images.

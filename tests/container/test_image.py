@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import run
 from tests.container.conftest import IMAGE, Container, Docker, Tracking, build, contained, listening, running
-from wineexp.pin import ROOT
+from wineexp.core.paths import ROOT
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(1800)]
 
@@ -61,7 +61,8 @@ def test_it_holds_what_serves_and_nothing_else(alone: Container, docker: Docker,
     for module in ("pip", "ensurepip", "setuptools"):
         assert alone.execute("python", "-c", f"import importlib.util as i; print(i.find_spec('{module}'))") == "None"
     assert (
-        alone.execute("python", "-c", "from wineexp.compiled import kernel; print(kernel.place().exists())") == "True"
+        alone.execute("python", "-c", "from wineexp.models.compiled import kernel; print(kernel.place().exists())")
+        == "True"
     )
     # Nothing can be written, but where versions are kept.
     assert alone.execute("sh", "-c", "touch /srv/x /tmp/x /x; touch /var/cache/wineexp/x && echo there") == "there"

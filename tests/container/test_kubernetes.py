@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.container.conftest import IMAGE, Container, Docker, Tracking, build, contained, once
-from wineexp.pin import ROOT
+from wineexp.core.paths import ROOT
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(1800)]
 

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import run
 from tests.serving.conftest import Server, Store, copied, promote, serving
 from tests.serving.test_predictions import problem
-from wineexp.compiled import form
+from wineexp.models.compiled import form
 
 
 @pytest.fixture
@@ -118,12 +118,12 @@ def damage(store: Store, what: str) -> str:
 
 
 def reseal(store: Store) -> None:
-    from wineexp import seal
-    from wineexp.registry import DIGEST, FILES
+    from wineexp.models import manifest
+    from wineexp.tracking.registry import DIGEST, FILES
 
-    files = seal.manifest(store.files(1))
+    files = manifest.manifest(store.files(1))
     store.client.set_model_version_tag("wine", "1", FILES, json.dumps(files))
-    store.client.set_model_version_tag("wine", "1", DIGEST, seal.digest(files))
+    store.client.set_model_version_tag("wine", "1", DIGEST, manifest.digest(files))
 
 
 def test_a_version_that_fails_a_check_is_refused_and_the_old_one_answers(own: Store) -> None:

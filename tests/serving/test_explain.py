@@ -1,9 +1,9 @@
 import pytest
 
 from tests.serving.conftest import Server
-from wineexp import pin
+from wineexp.core.paths import ROOT
 
-FOLDER = pin.ROOT / "wineexp" / "serving" / "static"
+FOLDER = ROOT / "wineexp" / "serving" / "static"
 
 
 def test_an_explanation_adds_up_and_its_change_flips(server: Server) -> None:

@@ -11,7 +11,7 @@ from selenium import webdriver
 from tests.conftest import run
 from tests.serving.conftest import Server, Store, serving
 from tests.serving.test_page import Page, driver  # noqa: F401  the fixture
-from wineexp.serving import export
+from wineexp.serving.model import export
 
 
 @pytest.fixture(scope="module")

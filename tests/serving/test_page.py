@@ -15,10 +15,11 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from tests.serving.conftest import Server, Store, serving
-from wineexp import chart, pin
+from wineexp.core.paths import ROOT
+from wineexp.reports import style
 
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
-STATIC = pin.ROOT / "wineexp" / "serving" / "static"
+STATIC = ROOT / "wineexp" / "serving" / "static"
 
 
 class Page:
@@ -230,8 +231,8 @@ def test_a_phone_at_night(page: Page) -> None:
     ground, red = page.script(
         "const body = getComputedStyle(document.body); return [body.backgroundColor, body.getPropertyValue('--wine')]"
     )
-    assert ground == "rgb({}, {}, {})".format(*bytes.fromhex(chart.PALETTE["ground"][1][1:]))
-    assert red == chart.PALETTE["wine"][1]
+    assert ground == "rgb({}, {}, {})".format(*bytes.fromhex(style.PALETTE["ground"][1][1:]))
+    assert red == style.PALETTE["wine"][1]
     page.until(lambda: "predictions asked for" in page.text("figures"))
 
 
@@ -309,6 +310,6 @@ def foreign(driver: webdriver.Chrome, server: Server) -> set[str]:
 def test_the_page_has_the_colours_of_the_charts() -> None:
     style = (STATIC / "style.css").read_text()
     day, night = style.split("@media (prefers-color-scheme: dark)")[:2]
-    for name, (light, dark) in chart.PALETTE.items():
+    for name, (light, dark) in style.PALETTE.items():
         assert f"--{name}: {light};" in day
         assert f"--{name}: {dark};" in night

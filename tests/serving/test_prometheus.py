@@ -15,7 +15,7 @@ import yaml
 
 from tests.conftest import free_port
 from tests.serving.conftest import Server
-from wineexp.pin import ROOT
+from wineexp.core.paths import ROOT
 
 pytestmark = pytest.mark.journey
 

@@ -11,7 +11,7 @@ import pytest
 import wineexp
 from tests.serving.conftest import Server, Store
 from tests.serving.test_predictions import problem
-from wineexp.pin import ROOT
+from wineexp.core.paths import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 
 from tests.conftest import free_port, mlflow_server
 from tests.serving.conftest import Store, children, copied, serving
-from wineexp.config import Registry, Serve, Server, Tracking
-from wineexp.serving.hint import Hint, Hints
+from wineexp.core.config import Registry, Serve, Server, Tracking
+from wineexp.serving.refresh.change_detector import Hint, Hints
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 
 from tests.serving.conftest import Server
 from tests.serving.test_predictions import problem
-from wineexp import schema
-from wineexp.schema import Schema
-from wineexp.serving.rows import Reader
-from wineexp.serving.tables import split
+from wineexp.data import schema
+from wineexp.data.schema import Schema
+from wineexp.serving.model.rows import Reader
+from wineexp.serving.routes.tables import split
 
 ROWS = 2000
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database; migrating takes seconds."""
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    code = "import sys; from wineexp import store; store.connect(sys.argv[1])"
+    code = "import sys; from wineexp.tracking import store; store.connect(sys.argv[1])"
     # What MLflow wrote into the environment while other tests used it would win.
     variables = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     subprocess.run([sys.executable, "-c", code, f"sqlite:///{database}"], check=True, cwd=REPOSITORY, env=variables)

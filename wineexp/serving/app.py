@@ -8,14 +8,16 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 
-from wineexp.config import Serve
-from wineexp.serving import api, document, doors, explain, invocations, open_inference, problems, site, workers
-from wineexp.serving.doors import Key
-from wineexp.serving.edge import Edge
-from wineexp.serving.link import Link
+from wineexp.core.config import Serve
+from wineexp.serving import workers
+from wineexp.serving.http import guards, problems
+from wineexp.serving.http.guards import Key
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.shortcut import Shortcut
-from wineexp.serving.watch import Watch
+from wineexp.serving.middleware import Edge
+from wineexp.serving.refresh.follower import Watch
+from wineexp.serving.refresh.messages import Link
+from wineexp.serving.routes import explain, mlflow, open_inference, openapi, predict, ui
+from wineexp.serving.routes.fast_path import Shortcut
 
 
 def build(settings: Serve, link: Link) -> ASGIApp:
@@ -32,16 +34,16 @@ def build(settings: Serve, link: Link) -> ASGIApp:
     predictions = Key(server.keys.predictions, "serve.keys.predictions")
     administration = Key(server.keys.administration, "serve.keys.administration")
     watch.start()
-    asked = [*api.ROUTES, *explain.ROUTES, *invocations.ROUTES, *open_inference.ROUTES]
+    asked = [*predict.ROUTES, *explain.ROUTES, *mlflow.ROUTES, *open_inference.ROUTES]
     app = Litestar(
         [
             Router("/", route_handlers=asked, guards=[predictions]),
-            Router("/", route_handlers=api.ADMINISTRATION, guards=[administration]),
-            *api.OPEN,
-            *invocations.OPEN,
+            Router("/", route_handlers=predict.ADMINISTRATION, guards=[administration]),
+            *predict.OPEN,
+            *mlflow.OPEN,
             *open_inference.OPEN,
-            *document.OPEN,
-            *site.OPEN,
+            *openapi.OPEN,
+            *ui.OPEN,
         ],
         dependencies={
             "served": _given(lambda: watch.served),
@@ -49,7 +51,7 @@ def build(settings: Serve, link: Link) -> ASGIApp:
             "metrics": _given(lambda: metrics),
             "settings": _given(lambda: settings),
         },
-        guards=[doors.acceptable],
+        guards=[guards.acceptable],
         exception_handlers={HTTPException: problems.handle, Exception: problems.handle},
         request_max_body_size=server.body_bytes,
         cors_config=CORSConfig(allow_origins=server.origins) if server.origins else None,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from wineexp.errors import UserError
-from wineexp.registry import Registry
-from wineexp.serving import export, pipeline
-from wineexp.serving.description import described
-from wineexp.serving.export import Export, Sealed
-from wineexp.serving.loading import load
+from wineexp.core.errors import UserError
+from wineexp.serving.model import export, pipeline
+from wineexp.serving.model.export import Export, Sealed
+from wineexp.serving.model.loading import load
+from wineexp.serving.model.metadata import described
+from wineexp.tracking.registry import Registry
 
 
 def write(registry: Registry, alias: str, folder: Path, told: str | None) -> Export:

@@ -11,13 +11,13 @@ import structlog
 import uvicorn
 from litestar.types import ASGIApp
 
-from wineexp.config import Serve
-from wineexp.errors import UserError
-from wineexp.program import stop
+from wineexp.core.config import Serve
+from wineexp.core.errors import UserError
+from wineexp.core.program import stop
 from wineexp.serving import logs
-from wineexp.serving.link import Link
-from wineexp.serving.protocol import Protocol
-from wineexp.serving.sentry import Sentry
+from wineexp.serving.http.protocol import Protocol
+from wineexp.serving.refresh.messages import Link
+from wineexp.serving.refresh.monitor import Sentry
 from wineexp.serving.supervisor import supervise
 
 log = structlog.get_logger()

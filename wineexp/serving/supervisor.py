@@ -14,7 +14,7 @@ from types import FrameType
 
 import structlog
 
-from wineexp.config import Serve
+from wineexp.core.config import Serve
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from wineexp.errors import UserError
+from wineexp.core.errors import UserError
 from wineexp.sweep.trial import StudyTrial, Trial
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from wineexp.errors import UserError
+from wineexp.core.errors import UserError
 from wineexp.sweep.callbacks import Callbacks
 from wineexp.sweep.compose import Composer
 from wineexp.sweep.plan import Plan

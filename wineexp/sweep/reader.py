@@ -17,7 +17,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import create_study
 from optuna.trial import Trial
 
-from wineexp.errors import UserError, did_you_mean
+from wineexp.core.errors import UserError, did_you_mean
 from wineexp.sweep.compose import Composer, leaf_keys
 from wineexp.sweep.plan import Plan, quoted, spelt
 from wineexp.sweep.space import Parameter, Point, Space, parameter_of

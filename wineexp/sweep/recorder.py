@@ -8,10 +8,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from wineexp.studies import StudyRuns
 from wineexp.sweep.callbacks import Callback, Outcome, Sweep
 from wineexp.sweep.plots import draw
 from wineexp.sweep.trial import StudyTrial, Trial
+from wineexp.tracking.studies import StudyRuns
 
 # Where the study keeps the id of its own run, and a trial that of the run which its task opened.
 PARENT, RUN = "parent_run_id", "run_id"

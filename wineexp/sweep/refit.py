@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
-from wineexp.errors import UserError
+from wineexp.core.errors import UserError
 from wineexp.sweep import trial as trials
 from wineexp.sweep.callbacks import Callbacks, Sweep
 from wineexp.sweep.ledger import Ledger

@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler, BruteForceSampler, QMCSampler, RandomSa
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from wineexp.errors import UserError
+from wineexp.core.errors import UserError
 from wineexp.sweep.space import Space, first
 
 # What Optuna imports only when the first trial asks.

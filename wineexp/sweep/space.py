@@ -27,7 +27,7 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
-from wineexp.errors import did_you_mean
+from wineexp.core.errors import did_you_mean
 
 Point = dict[str, Any]
 Distribution = CategoricalDistribution | IntDistribution | FloatDistribution

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, check_distribution_compatibil
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 
-from wineexp.errors import UserError, did_you_mean
+from wineexp.core.errors import UserError, did_you_mean
 from wineexp.sweep.ledger import Budget, Ledger
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.samplers import make_pruner

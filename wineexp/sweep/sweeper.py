@@ -11,7 +11,7 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from wineexp.errors import UserError
+from wineexp.core.errors import UserError
 from wineexp.sweep.callbacks import Callbacks, Sweep
 from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.live import live_line

@@ -4,7 +4,7 @@ import runpy
 
 import numpy as np
 
-from wineexp.serving.served import Served
+from wineexp.serving.model.predictor import Served
 
 
 def probabilities(served, rows):

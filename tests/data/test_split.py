@@ -1,0 +1,204 @@
+"""Splits: identical rows stay on one side, the holdout stays the same, and the plain split's leak is real."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedGroupKFold
+
+from tests.conftest import choices, composed
+from wineexp.core.config import build
+from wineexp.core.errors import UserError
+from wineexp.data import split
+from wineexp.data.split import CopiesTogetherKFold
+from wineexp.data.task import Task, make_task
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.Series]:
+    """Few distinct rows, each several times over, under two classes; some values are missing."""
+    distinct = draw(st.integers(12, 30))
+    repeats = draw(st.lists(st.integers(1, 5), min_size=distinct, max_size=distinct))
+    rows = np.repeat(np.arange(distinct), repeats)
+    order = np.random.default_rng(draw(st.integers(0, 99))).permutation(len(rows))
+    X = pd.DataFrame({"a": rows // 2, "b": np.where(rows % 2, np.nan, 0.5)}).iloc[order].reset_index(drop=True)
+    return X, pd.Series(rows[order] % 2, name="y")
+
+
+# These say of themselves that they do not keep copies together.
+PLAIN = {"stratified", "runs"}
+
+
+def shared(X: pd.DataFrame, one: split.Indices, other: split.Indices) -> int:
+    """How many rows of `other` are exactly a row of `one`."""
+    seen = set(X.iloc[one].itertuples(index=False, name=None))
+    return sum(row in seen for row in X.iloc[other].itertuples(index=False, name=None))
+
+
+def test_identical_rows_share_a_number() -> None:
+    X = pd.DataFrame({"a": [1.0, 2.0, 1.0, np.nan, np.nan], "colour": ["red", "red", "red", "red", "red"]})
+    groups = split.identical_rows(X)
+    assert groups.tolist() == [0, 1, 0, 2, 2]
+    assert len(set(split.identical_rows(X.assign(colour=["red", "red", "white", "red", "white"])))) == 5
+
+
+@pytest.mark.parametrize("name", sorted(set(choices("split")) - PLAIN))
+@settings(max_examples=8, deadline=None)
+@given(table=tables(), seed=st.integers(0, 1000))
+def test_identical_rows_stay_on_one_side(name: str, table: tuple[pd.DataFrame, pd.Series], seed: int) -> None:
+    X, y = table
+    splitter = instantiate(composed(f"split={name}", f"seed={seed}").split)
+    folds = split.folds(splitter, X.fillna(-1), y, split.identical_rows(X))
+    assert len(folds) == splitter.get_n_splits()
+    for train, test in folds:
+        assert shared(X.fillna(-1), train, test) == 0
+        assert sorted([*train, *test]) == list(range(len(X)))
+
+
+@settings(max_examples=10, deadline=None)
+@given(table=tables(), seed=st.integers(0, 1000), size=st.sampled_from([0.2, 0.3, 0.5]))
+def test_the_holdout_shares_no_row_with_the_rest(table: tuple[pd.DataFrame, pd.Series], seed: int, size: float) -> None:
+    X, y = table
+    training, held_out = split.hold_out(y, split.identical_rows(X), size=size, seed=seed, fold=1)
+    assert shared(X.fillna(-1), training, held_out) == 0
+    assert sorted([*training, *held_out]) == list(range(len(X)))
+    assert len(held_out) > 0
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), n_repeats=st.integers(1, 3))
+def test_every_repeat_tests_each_row_once_with_a_shuffle_of_its_own(seed: int, n_repeats: int) -> None:
+    y = pd.Series(np.arange(60) % 2)
+    splitter = split.RepeatedStratifiedGroupKFold(n_splits=4, n_repeats=n_repeats, random_state=seed)
+    folds = split.folds(splitter, y.to_frame(), y, np.arange(60))
+    assert len(folds) == splitter.get_n_splits() == 4 * n_repeats
+    repeats = [np.concatenate([test for _, test in folds[4 * n : 4 * n + 4]]) for n in range(n_repeats)]
+    assert all(sorted(repeat) == list(range(60)) for repeat in repeats)
+    assert len({tuple(repeat) for repeat in repeats}) == n_repeats
+    first = StratifiedGroupKFold(4, shuffle=True, random_state=seed).split(y.to_frame(), y, np.arange(60))
+    for (train, test), (train_, test_) in zip(folds, first, strict=False):
+        assert np.array_equal(train, train_)
+        assert np.array_equal(test, test_)
+
+
+def test_the_repeated_splitter_keeps_scikit_learns_contract() -> None:
+    splitter = split.RepeatedStratifiedGroupKFold(n_splits=3, n_repeats=2, random_state=7)
+    assert clone(splitter).get_params() == {"n_splits": 3, "n_repeats": 2, "random_state": 7}
+
+
+def task(*overrides: str) -> Task:
+    cfg = composed(*overrides)
+    parts = build(cfg)
+    return make_task(parts["data"](), parts["target"], parts["split"], cfg.holdout)
+
+
+def test_the_holdout_is_the_same_under_another_seed_split_model_and_features() -> None:
+    usual = task()
+    for overrides in (["seed=7", "split=stratified"], ["seed=3", "split=repeated", "model=svm", "feature=domain"]):
+        other = task(*overrides)
+        pd.testing.assert_frame_equal(other.X_holdout, usual.X_holdout)
+        pd.testing.assert_series_equal(other.y_holdout, usual.y_holdout)
+    assert not task("holdout.seed=1").X_holdout.equals(usual.X_holdout)
+
+
+def test_every_row_is_held_out_in_one_fold_of_the_holdout() -> None:
+    posed = [task("holdout.size=0.25", f"holdout.fold={fold}") for fold in range(4)]
+    assert sorted(np.concatenate([each.rows_holdout for each in posed])) == list(range(178))
+    assert all(len(set(each.rows) | set(each.rows_holdout)) == 178 for each in posed)
+    pd.testing.assert_frame_equal(posed[0].X_holdout, task("holdout.size=0.25").X_holdout)
+
+
+@pytest.mark.parametrize(("size", "fold", "n_folds"), [(0.2, 5, 5), (0.2, -1, 5), (0, 1, 1)])
+def test_a_fold_of_the_holdout_that_is_not_there_is_refused(size: float, fold: int, n_folds: int) -> None:
+    with pytest.raises(UserError, match=f"holdout.fold={fold}: 0 <= fold < {n_folds} must hold, where holdout.size="):
+        task(f"holdout.size={size}", f"holdout.fold={fold}")
+
+
+def test_the_seed_moves_the_folds() -> None:
+    first, other = task("seed=0").folds, task("seed=1").folds
+    assert not all(np.array_equal(a, b) for (_, a), (_, b) in zip(first, other, strict=True))
+
+
+def test_the_holdout_is_stratified_and_of_the_size_asked_for() -> None:
+    y = pd.Series([0] * 800 + [1] * 200)
+    for size in (0.1, 0.2, 0.25, 0.5):
+        training, held_out = split.hold_out(y, np.arange(1000), size=size, seed=0, fold=0)
+        assert len(held_out) == 1000 * size
+        assert y.iloc[held_out].mean() == pytest.approx(0.2, abs=0.005)
+        assert len(training) + len(held_out) == 1000
+
+
+def test_a_holdout_of_nothing_keeps_all_rows() -> None:
+    posed = task("holdout.size=0")
+    assert len(posed.X) == 178
+    assert posed.y_holdout.empty
+
+
+@pytest.mark.parametrize("size", [-0.1, 0.51, 1, float("nan")])
+def test_a_holdout_out_of_range_is_refused(size: float) -> None:
+    with pytest.raises(UserError, match=f"holdout.size={size}: 0 <= size <= 0.5 must hold"):
+        split.hold_out(pd.Series([0, 1]), np.arange(2), size=size, seed=0, fold=0)
+
+
+def test_a_split_that_cannot_be_made_is_told() -> None:
+    with pytest.raises(
+        UserError, match="split: Cannot have number of splits n_splits=500 greater than the number of samples"
+    ):
+        task("split.n_splits=500")
+    with pytest.raises(UserError, match="split: n_repeats >= 1 must hold, but got n_repeats=0"):
+        task("split=repeated", "split.n_repeats=0")
+    with pytest.raises(UserError, match=r"holdout\.size=0\.001: too small a share of 178 rows"):
+        task("holdout.size=0.001")
+
+
+@pytest.mark.usefixtures("wine_quality")
+def test_the_plain_split_leaks_on_red_and_the_grouped_does_not() -> None:
+    plain, grouped = (task("data=red", f"split={name}", "holdout.size=0") for name in ("stratified", "grouped"))
+    leaked = [shared(plain.X, train, test) / len(test) for train, test in plain.folds]
+    assert 0.2 < np.mean(leaked) < 0.3
+    assert [shared(grouped.X, train, test) for train, test in grouped.folds] == [0] * 5
+
+
+@pytest.mark.usefixtures("wine_quality")
+@pytest.mark.parametrize("name", sorted(set(choices("data")) - {"cultivar"}))
+def test_the_holdout_shares_no_row_with_the_rest_of_the_wine_quality_data(name: str) -> None:
+    parts = build(composed(f"data={name}"))
+    X, y, _ = parts["target"].read((dataset := parts["data"]()).frame, dataset.features)
+    training, held_out = split.hold_out(y, split.identical_rows(X), size=0.2, seed=0, fold=0)
+    assert shared(X, training, held_out) == 0
+    assert len(held_out) / len(y) == pytest.approx(0.2, abs=0.01)
+    assert dataset.duplicates > 200
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_stay_together_in_folds_that_an_estimator_makes_for_itself(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 6, (200, 3)).astype(float)
+    y = rng.choice(3, 200, p=[0.7, 0.27, 0.03])
+    folds = list(CopiesTogetherKFold(folds=5, random_state=seed).split(X, y))
+    np.testing.assert_array_equal(np.sort(np.concatenate([test for _, test in folds])), np.arange(200))
+    for train, test in folds:
+        assert not set(map(tuple, X[train])) & set(map(tuple, X[test]))
+        assert sorted([*train, *test]) == list(range(200))
+
+
+def test_such_folds_are_stratified_whatever_the_order_of_the_rows() -> None:
+    X = np.arange(103.0)[:, None]
+    y = np.repeat(["a", "b", "c"], [60, 40, 3])
+    folds = list(CopiesTogetherKFold(folds=5, random_state=0).split(X, y))
+    for label in "abc":
+        counts = [(y[test] == label).sum() for _, test in folds]
+        assert max(counts) - min(counts) <= 1
+    order = np.random.default_rng(0).permutation(103)
+    again = list(CopiesTogetherKFold(folds=5, random_state=0).split(X[order], y[order]))
+    assert [set(order[test]) for _, test in again] == [set(test) for _, test in folds]
+
+
+@pytest.mark.parametrize("folds", [1, 4])
+def test_too_few_different_rows_for_such_folds_are_told(folds: int) -> None:
+    splitter = CopiesTogetherKFold(folds=folds, random_state=0)
+    with pytest.raises(ValueError, match=f"2 <= folds <= 3 different rows must hold, but got folds={folds}"):
+        list(splitter.split(np.array([[0.0], [1.0], [2.0], [2.0]]), np.array([0, 1, 0, 1])))

@@ -1,0 +1,213 @@
+"""Feature pipelines: imputed, fitted on the training rows alone; our own transformers on values worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra.utils import instantiate
+from sklearn.base import TransformerMixin, clone
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import check_is_fitted
+
+from tests.conftest import choices, composed
+from wineexp.models.features import QuantileClipper, Ratios, SkewedLog, scaled, without
+
+FEATURES = choices("feature")
+OURS = [QuantileClipper(0.1), SkewedLog(1.0), Ratios({"a_to_b": ["a", "b"]})]
+
+
+def feature(name: str) -> ColumnTransformer:
+    return instantiate(composed(f"feature={name}").feature, _convert_="all")
+
+
+@pytest.fixture
+def wines() -> pd.DataFrame:
+    """40 wines with some columns that the domain's ratios are made of, a skewed one, and their colour."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "free_sulfur_dioxide": rng.uniform(5, 50, 40),
+            "total_sulfur_dioxide": rng.uniform(60, 200, 40),
+            "residual_sugar": rng.lognormal(1, 1, 40),
+            "alcohol": rng.normal(11, 1, 40),
+            "colour": ["red", "white"] * 20,
+        }
+    )
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_transforming_learns_nothing(name: str, wines: pd.DataFrame) -> None:
+    fitted = feature(name).fit(wines.iloc[:30])
+    train = fitted.transform(wines.iloc[:30])
+    fitted.transform(wines.iloc[30:].assign(alcohol=1e6, residual_sugar=-1e6))
+    np.testing.assert_array_equal(fitted.transform(wines.iloc[:30]), train)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_each_row_is_transformed_by_itself(name: str, wines: pd.DataFrame) -> None:
+    fitted = feature(name).fit(wines.iloc[:30])
+    together = fitted.transform(wines.iloc[30:])
+    alone = np.vstack([fitted.transform(wines.iloc[[row]]) for row in range(30, 40)])
+    np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_missing_values_are_imputed(name: str, wines: pd.DataFrame) -> None:
+    fitted = feature(name).fit(wines)
+    holes = wines.copy()
+    for row, column in enumerate(wines.columns):
+        holes.loc[row, column] = np.nan
+    assert holes.isna().any().all()
+    for X in (feature(name).fit_transform(holes), fitted.transform(holes)):
+        assert np.isfinite(X.astype(float)).all()
+
+
+def test_a_missing_value_becomes_the_training_rows_median(wines: pd.DataFrame) -> None:
+    fitted = feature("raw").fit(wines.iloc[:30])
+    asked = wines.iloc[30:].assign(alcohol=np.nan)
+    assert set(fitted.transform(asked)[:, 3]) == {wines["alcohol"].iloc[:30].median()}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_column_without_any_value_is_no_accident(name: str, wines: pd.DataFrame) -> None:
+    X = feature(name).fit_transform(wines.assign(alcohol=np.nan))
+    assert np.isfinite(X.astype(float)).all()
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_colour_becomes_one_column_of_0_and_1(name: str, wines: pd.DataFrame) -> None:
+    fitted = feature(name).fit(wines)
+    names = fitted.get_feature_names_out().tolist()
+    assert names[-1] == "colour_white"
+    assert fitted.transform(wines)[:, -1].tolist() == [0.0, 1.0] * 20
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_names_fit_the_columns_and_are_unique(name: str, wines: pd.DataFrame) -> None:
+    fitted = feature(name).fit(wines)
+    names = fitted.get_feature_names_out().tolist()
+    assert len(names) == fitted.transform(wines).shape[1] == len(set(names))
+    assert set(names) >= set(wines.columns) - {"colour"}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_pipeline_clones_and_a_clone_is_not_fitted(name: str, wines: pd.DataFrame) -> None:
+    fitted = feature(name).fit(wines)
+    copy = clone(fitted)
+    assert copy.get_params().keys() == fitted.get_params().keys()
+    plain = (int, float, str, bool, dict)
+    for key, value in fitted.get_params().items():
+        assert not isinstance(value, plain) or repr(copy.get_params()[key]) == repr(value), key
+    with pytest.raises(NotFittedError):
+        check_is_fitted(copy)
+    np.testing.assert_array_equal(copy.fit_transform(wines), fitted.transform(wines))
+
+
+def test_raw_leaves_the_measurements_as_they_are(wines: pd.DataFrame) -> None:
+    np.testing.assert_array_equal(feature("raw").fit_transform(wines)[:, :4], wines.iloc[:, :4])
+
+
+@pytest.mark.parametrize("name", sorted(set(FEATURES) - {"raw"}))
+def test_all_others_are_scaled(name: str, wines: pd.DataFrame) -> None:
+    numbers = feature(name).fit_transform(wines)[:, :-1]
+    np.testing.assert_allclose(numbers.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(numbers.std(axis=0), 1)
+
+
+def test_poly_adds_the_product_of_each_pair(wines: pd.DataFrame) -> None:
+    names = feature("poly").fit(wines).get_feature_names_out().tolist()
+    assert len(names) == 4 + 6 + 1
+    assert "residual_sugar alcohol" in names
+    assert "alcohol^2" not in names
+
+
+def test_domain_adds_the_ratios_that_the_data_has_columns_for(wines: pd.DataFrame) -> None:
+    names = feature("domain").fit(wines).get_feature_names_out().tolist()
+    assert names[4:] == ["free_to_total_sulfur_dioxide", "sugar_to_alcohol", "colour_white"]
+
+
+@pytest.mark.usefixtures("wine_quality")
+def test_domain_on_the_real_data_knows_all_its_ratios() -> None:
+    """A mistyped column in conf/feature/domain.yaml would leave its ratio out of every data set."""
+    wanted = set(composed("feature=domain").feature.ratios)
+    found: set[str] = set()
+    for name in ("cultivar", "quality"):
+        dataset = instantiate(composed(f"data={name}").data, _convert_="all")
+        found |= set(feature("domain").fit(dataset.frame[list(dataset.features)]).get_feature_names_out())
+    assert wanted <= found
+
+
+def test_ratios_by_hand() -> None:
+    X = pd.DataFrame({"a": [6.0, 1.0, 2.0, np.nan], "b": [3.0, 0.0, np.nan, 4.0]})
+    ratios = Ratios({"a_to_b": ["a", "b"], "c_to_d": ["c", "d"]}).fit(X)
+    np.testing.assert_array_equal(ratios.transform(X)[:, 2], [2, 0, np.nan, np.nan])
+    np.testing.assert_array_equal(ratios.transform(X)[:, :2], X)
+    assert ratios.get_feature_names_out().tolist() == ["a", "b", "a_to_b"]
+
+
+def test_half_a_ratio_is_left_out() -> None:
+    X = pd.DataFrame({"a": [6.0], "b": [3.0]})
+    ratios = Ratios({"a_to_c": ["a", "c"], "b_to_a": ["b", "a"]}).fit(X)
+    assert ratios.transform(X).tolist() == [[6.0, 3.0, 0.5]]
+
+
+def test_clipping_by_hand() -> None:
+    X = np.arange(11.0).reshape(-1, 1)
+    clipper = QuantileClipper(0.1).fit(X)
+    assert (clipper.low_.tolist(), clipper.high_.tolist()) == ([1.0], [9.0])
+    assert clipper.transform([[-100.0], [0.5], [5.0], [9.5], [1e9]]).ravel().tolist() == [1, 1, 5, 9, 9]
+
+
+@pytest.mark.parametrize("quantile", [-0.1, 0.5])
+def test_a_quantile_out_of_range_is_refused(quantile: float) -> None:
+    with pytest.raises(ValueError, match=f"0 <= quantile < 0.5 must hold, but got quantile={quantile}"):
+        QuantileClipper(quantile).fit([[1.0], [2.0]])
+
+
+def test_skewed_columns_by_hand() -> None:
+    # Skewness of (0, 0, 0, 1): p = 1/4, (1 - 2p) / sqrt(p (1 - p)) = 1.1547.
+    skewed, even, constant, negative = [0, 0, 0, 1], [0, 0, 1, 1], [2, 2, 2, 2], [-1, -1, -1, 5]
+    X = np.array([skewed, even, constant, negative], dtype=float).T
+    assert SkewedLog(1.15).fit(X).skewed_.tolist() == [True, False, False, False]
+    assert SkewedLog(1.16).fit(X).skewed_.tolist() == [False] * 4
+    logged = SkewedLog(1.15).fit(X).transform([[np.e - 1, 3, 2, -1], [-5, 3, 2, -1]])
+    np.testing.assert_allclose(logged, [[1, 3, 2, -1], [0, 3, 2, -1]])
+
+
+@pytest.mark.parametrize("transformer", OURS, ids=lambda one: type(one).__name__)
+def test_our_transformers_keep_scikit_learns_contract(transformer: TransformerMixin) -> None:
+    X = pd.DataFrame({"a": [6.0, 1.0, 2.0, 90.0], "b": [3.0, 1.0, 5.0, 4.0]})
+    params = transformer.get_params()
+    copy = clone(transformer)
+    assert copy.get_params() == params
+    with pytest.raises(NotFittedError):
+        copy.transform(X)
+    before = X.copy()
+    copy.fit(X)
+    out = copy.transform(X)
+    pd.testing.assert_frame_equal(X, before)
+    assert copy.get_params() == params, "fitting changes no parameter"
+    assert out.shape == (4, len(copy.get_feature_names_out()))
+    with pytest.raises(ValueError, match="feature names"):
+        copy.transform(X[["b", "a"]])
+
+
+@parametrize_with_checks([QuantileClipper(0.1), SkewedLog(1.0)])
+def test_scikit_learns_own_checks(estimator: TransformerMixin, check: object) -> None:
+    check(estimator)
+
+
+def test_columns_are_left_out_by_name() -> None:
+    X = pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [0.0, 1.0, 5.0], "c": [3.0, 1.0, 2.0]})
+    fitted = without("median", ["b"]).fit(X)
+    assert fitted.get_feature_names_out().tolist() == ["a", "c"]
+    np.testing.assert_array_equal(fitted.transform(X), scaled("median").fit_transform(X[["a", "c"]]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"), [(["b", "alcohl"], "but the data has no alcohl; it has"), (["a", "b"], "has no others")]
+)
+def test_columns_that_cannot_be_left_out_are_told(columns: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        without("median", columns).fit(pd.DataFrame({"a": [1.0, 2.0], "b": [0.0, 1.0]}))

@@ -1,0 +1,64 @@
+"""Where a run comes from: facts on the code that another machine can act on."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from wineexp.tracking import provenance
+
+
+def git(folder: Path, *arguments: str, stdin: str | None = None) -> str:
+    command = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, input=stdin).stdout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small project under git, in which provenance looks."""
+    folder = tmp_path / "project"
+    for name in ("wineexp/train.py", "notes.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("first\n")
+    git(folder.parent, "init", "-q", str(folder))
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "begin")
+    monkeypatch.setattr(provenance, "ROOT", folder)
+    return folder
+
+
+def test_a_clean_tree_is_its_commit(checkout: Path) -> None:
+    assert provenance.code() == {"git.commit": git(checkout, "rev-parse", "HEAD").strip(), "git.dirty": "false"}
+
+
+def test_the_diff_makes_the_changed_tree_from_its_commit(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "wineexp/train.py").write_text("second, na\u00efve\n")
+    (checkout / "wineexp/new.bin").write_bytes(bytes(range(256)))
+    (checkout / "wineexp/crlf.txt").write_bytes(b"ends as elsewhere\r\n")
+    (checkout / "secret.txt").write_text("a password\n")
+    tags = provenance.code()
+    assert tags["git.dirty"] == "true"
+    diff = provenance.diff()
+    assert "a password" not in diff
+    git(tmp_path, "clone", "-q", str(checkout), "again")
+    git(tmp_path / "again", "apply", stdin=diff)
+    assert (tmp_path / "again/wineexp/train.py").read_text() == "second, na\u00efve\n"
+    assert (tmp_path / "again/wineexp/new.bin").read_bytes() == bytes(range(256))
+    assert (tmp_path / "again/wineexp/crlf.txt").read_bytes() == b"ends as elsewhere\r\n"
+    (checkout / "wineexp/train.py").write_text("third\n")
+    assert provenance.code()["git.diff.sha256"] != tags["git.diff.sha256"]
+
+
+def test_the_diff_is_the_same_whatever_its_user_likes_to_see(checkout: Path) -> None:
+    (checkout / "wineexp/train.py").write_text("second\n")
+    (checkout / "wineexp/new.py").write_text("new\n")
+    plain = provenance.diff()
+    for setting in ("color.ui=always", "diff.noprefix=true", "diff.context=0", "core.abbrev=12"):
+        git(checkout, "config", *setting.split("="))
+    assert provenance.diff() == plain
+
+
+def test_without_git_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.code() == {}

@@ -1,0 +1,156 @@
+"""The gate: what each rule lets through, and how often it is wrong."""
+
+import functools
+import re
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from sklearn.model_selection import RepeatedStratifiedKFold
+
+from wineexp.core.errors import UserError
+from wineexp.core.paths import ROOT
+from wineexp.evaluation.metrics import METRICS
+from wineexp.workflows.gate import Evidence, Gate
+
+RATIO = 1 / 4
+ROWS, FEATURES = 200, 4
+FOLDS = {"n_splits": 5, "n_repeats": 5}
+
+
+@functools.cache
+def usual() -> DictConfig:
+    return OmegaConf.load(ROOT / "conf/gate/usual.yaml")
+
+
+def gate(**changes: object) -> Gate:
+    """The project's own gate, with changes."""
+    return instantiate(usual(), **changes)
+
+
+def evidence(scores: npt.ArrayLike, name: str = "the candidate", error: float = 0.05) -> Evidence:
+    return Evidence(name, {"matthews_corrcoef": np.full(5, 0.9), "accuracy": np.asarray(scores)}, error)
+
+
+def judged(rule: str, rules: Gate, candidate: Evidence, champion: Evidence) -> bool:
+    checks = rules.scores(candidate, champion, metric="accuracy", test_to_train=RATIO)
+    (found,) = [check for check in checks if check.rule == rule]
+    return found.passed
+
+
+def nearest_mean(X: npt.NDArray[np.float64], y: npt.NDArray[np.intp], folds: list) -> npt.NDArray[np.float64]:
+    """Accuracy by fold of the nearest class mean, fitted inside the fold."""
+    scores = []
+    for training, test in folds:
+        means = np.array([X[training][y[training] == label].mean(axis=0) for label in (0, 1)])
+        nearer = ((X[test][:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+        scores.append(np.mean(nearer == y[test]))
+    return np.array(scores)
+
+
+@pytest.mark.parametrize("wanted", ["better", "not_worse"])
+def test_a_fold_without_a_figure_is_no_way_through(wanted: str) -> None:
+    rules, champion = gate(wanted=wanted), evidence([0.8, 0.81, 0.8, 0.81, 0.8], "version 1")
+    assert judged(wanted, rules, evidence([0.9, 0.92, 0.9, 0.92, 0.9]), champion)
+    assert not judged(wanted, rules, evidence([0.9, 0.92, 0.9, 0.92, np.nan]), champion)
+    assert not judged(wanted, rules, evidence([0.9] * 4), champion)
+    nothing = evidence([np.nan] * 5)
+    assert not judged(wanted, rules, nothing, nothing)
+
+
+def test_a_tie_is_not_better() -> None:
+    tie = evidence([0.8] * 5)
+    assert not judged("better", gate(), tie, tie)
+    assert judged("not_worse", gate(wanted="not_worse"), tie, tie)
+
+
+@pytest.fixture(scope="module")
+def equals() -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """Fold scores of 1,000 pairs of models, each pair on data of its own: neither model is better, both learn.
+
+    The two see different features that say equally much, so that the expected difference is 0.
+    """
+    rng = np.random.default_rng(0)
+    found = []
+    y = np.arange(ROWS) % 2
+    folds = list(RepeatedStratifiedKFold(**FOLDS, random_state=0).split(y, y))
+    for _ in range(1000):
+        one, other = (rng.normal(0.7 * y[:, None], 1, (ROWS, FEATURES)) for _ in range(2))
+        found.append((nearest_mean(one, y, folds), nearest_mean(other, y, folds)))
+    return found
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_at_most_alpha_of_candidates_that_are_no_better_pass(equals: list, alpha: float) -> None:
+    rules = gate(alpha=alpha)
+    passed = [judged("better", rules, evidence(one), evidence(other, "version 1")) for one, other in equals]
+    assert 0 < np.mean(passed) <= alpha
+
+
+def test_a_gain_of_the_size_that_the_gate_says_it_sees_passes_four_times_in_five(equals: list) -> None:
+    rules = gate()
+    passed = []
+    for one, other in equals:
+        candidate, champion = evidence(one), evidence(other, "version 1")
+        (check,) = [
+            check
+            for check in rules.scores(candidate, champion, metric="accuracy", test_to_train=RATIO)
+            if check.rule == "better"
+        ]
+        seen = re.search(r"a true gain of (\S+) passes", check.told)
+        if seen is not None:
+            passed.append(judged("better", rules, evidence(one + float(seen[1])), champion))
+    assert 0.75 < np.mean(passed) < 0.95
+
+
+def test_not_worse_lets_an_equal_pass_and_not_one_that_is_worse_by_the_margin() -> None:
+    scores = np.array([0.90, 0.92, 0.91, 0.89, 0.93])
+    noise = np.array([0.001, -0.001, 0.0, 0.001, -0.001])
+    champion = evidence(scores, "version 1")
+    assert not judged("better", gate(), evidence(scores + noise), champion)
+    rules = gate(wanted="not_worse", margin=0.01)
+    assert judged("not_worse", rules, evidence(scores + noise), champion)
+    assert not judged("not_worse", rules, evidence(scores + noise - 0.01), champion)
+
+
+def test_worse_calibration_is_refused_and_told_by_how_much() -> None:
+    scores = [0.9, 0.92, 0.91, 0.89, 0.93]
+    checks = gate().scores(
+        evidence(scores, error=0.08), evidence(scores, "version 1"), metric="accuracy", test_to_train=RATIO
+    )
+    (calibration,) = [check for check in checks if check.rule == "calibration"]
+    assert not calibration.passed
+    assert "over by 0.0100" in calibration.told
+
+
+def test_a_floor_can_be_set_for_every_metric() -> None:
+    assert set(usual().floors) == set(METRICS)
+
+
+def test_floors_and_costs_hold_the_bound_itself() -> None:
+    rules = replace(gate(row_milliseconds=10, megabytes=1), floors={"accuracy": 0.5, "log_loss": 0.7})
+    scores = {"accuracy": np.array([0.4, 0.6]), "log_loss": np.array([0.7, 0.8])}
+    floors = rules.scores(Evidence("it", scores, 0), None, metric="accuracy", test_to_train=RATIO)
+    assert [(check.rule, check.passed) for check in floors] == [("floors.accuracy", True), ("floors.log_loss", False)]
+    assert "short by 0.0500" in floors[1].told
+    assert [check.passed for check in rules.costs(row_milliseconds=10, size=1_000_000)] == [True, True]
+    assert [check.passed for check in rules.costs(row_milliseconds=11, size=1_000_001)] == [False, False]
+
+
+def test_a_score_that_is_not_a_number_does_not_pass() -> None:
+    scores = {"accuracy": np.array([np.nan, np.nan])}
+    (floor,) = replace(gate(), floors={"accuracy": 0.5}).scores(
+        Evidence("it", scores, 0), None, metric="accuracy", test_to_train=RATIO
+    )
+    assert not floor.passed
+
+
+def test_all_faults_of_a_gate_are_told_at_once() -> None:
+    with pytest.raises(UserError) as told:
+        Gate({"acuracy": 1}, "bettr", -1, 2, 0, 0, 0)
+    assert len(told.value.faults) == 4
+    assert "did you mean better?" in str(told.value)
+    assert "did you mean accuracy?" in str(told.value)

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, typed configs, what makes a function a program."""

@@ -1,0 +1,187 @@
+"""What makes a function a wineexp program: Hydra's command line, and errors that are told in one line."""
+
+import functools
+import io
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+import hydra
+import yaml
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from wineexp.core.errors import UserError, did_you_mean
+from wineexp.core.paths import CONF
+
+Task = Callable[[DictConfig], Any]
+
+# Signals that were to end this process. A library that catches the exception, XGBoost say, fails in words of its own.
+STOPPED: list[int] = []
+
+
+class StdoutHandler(logging.StreamHandler[TextIO]):
+    """Logs to whatever `sys.stdout` is at the moment, so that a progress bar can keep its line below the log's."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+
+    @property
+    def stream(self) -> TextIO:
+        """The current standard output."""
+        return sys.stdout
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Standard output is looked up at every use."""
+
+
+class _TaskFailed(BaseException):
+    """Carries a task's exception past Hydra, which would announce it with a line of its own."""
+
+
+def program(frame: type) -> Callable[[Task], Callable[[], None]]:
+    """Turn a task into a program whose config, `conf/<name>.yaml`, fits the frame of that name.
+
+    The program exits with 0, with 1 and one message for a mistake of the user's, with 130 after Ctrl-C and 143 after
+    SIGTERM. `HYDRA_FULL_ERROR=1` shows the traceback.
+    """
+    name = frame.__name__.lower()
+    ConfigStore.instance().store(f"{name}_frame", frame)
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @functools.wraps(task)
+        def guarded(cfg: DictConfig) -> Any:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return task(framed(cfg, frame))
+            try:
+                return task(framed(cfg, frame))
+            except Exception as error:
+                raise _TaskFailed from error
+
+        run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)
+
+        @functools.wraps(task)
+        def main() -> None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, stop)
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    # Where only ASCII can be shown, a ± becomes a question mark instead of a traceback.
+                    stream.reconfigure(errors="replace")
+            if "COMP_LINE" in os.environ:
+                # Hydra's tab completion knows `python file.py` and `app`, but not `python -m app`.
+                os.environ["COMP_LINE"] = re.sub(r"^\s*\S*python\S*\s+-m\s+", "", os.environ["COMP_LINE"])
+            logging.captureWarnings(True)
+            warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}"
+            full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+            # Hydra then hands exceptions on instead of printing them itself.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            try:
+                run()
+                sys.stdout.flush()
+            except KeyboardInterrupt:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                print("interrupted", file=sys.stderr)
+                sys.exit(130)
+            except (_TaskFailed, Exception) as error:
+                if STOPPED:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    print("interrupted", file=sys.stderr)
+                    sys.exit(128 + STOPPED[0])
+                cause = error.__cause__ if isinstance(error, _TaskFailed) else error
+                if isinstance(cause, BrokenPipeError):
+                    # Whoever reads the output, head say, has had enough; at its exit Python would try once more.
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                    sys.exit(1)
+                message = _explain(cause)
+                if isinstance(error, ValueError) and not HydraConfig.initialized():
+                    # Hydra's own options do not go together.
+                    message = str(cause)
+                if full or message is None:
+                    raise cause from None  # type: ignore[misc]
+                print(f"error: {message}", file=sys.stderr)
+                sys.exit(1)
+
+        return main
+
+    return decorate
+
+
+def framed(cfg: DictConfig, frame: type) -> DictConfig:
+    """A program's part of a config that names its choices, as conf/pipeline.yaml makes one for all stages."""
+    if "chosen" not in cfg:
+        return cfg
+    part = OmegaConf.masked_copy(cfg, [field.name for field in fields(frame)])
+    merged = OmegaConf.merge(OmegaConf.structured(frame), part)
+    assert isinstance(merged, DictConfig)  # noqa: S101  merge promises no more than one of two types
+    return merged
+
+
+def stop(number: int, _: FrameType | None) -> NoReturn:
+    """Handle Ctrl-C and SIGTERM: raises KeyboardInterrupt or SystemExit, each second until one gets through.
+
+    Python drops an exception that is raised while a weak reference's callback runs.
+    """
+    STOPPED.append(number)
+    signal.signal(signal.SIGALRM, lambda *_: stop(number, None))
+    signal.setitimer(signal.ITIMER_REAL, 1)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM until the end of the block; they never arrive in threads other than the main one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # Of a signal that has come already: see `stop`.
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    pending: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, _: pending.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    for late in pending:
+        signal.raise_signal(late)
+
+
+def _explain(error: BaseException | None) -> str | None:
+    """What to tell the user, or None where the fault is the program's own."""
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__
+    for link in chain:
+        if isinstance(link, UserError):
+            return str(link)
+    for link in chain:
+        if isinstance(link, MissingConfigException) and link.options is not None:
+            group, _, choice = str(link.missing_cfg_file).rpartition("/")
+            return f"{group}={choice}: no such choice; {did_you_mean(choice, link.options)}"
+        if isinstance(link, ConfigKeyError | ConfigAttributeError) and isinstance(link.parent_node, DictConfig):
+            keys = [str(key) for key in link.parent_node]
+            return f"{link.full_key}: no such key; {did_you_mean(str(link.key), keys)}"
+        if isinstance(link, OmegaConfBaseException) and link.full_key:
+            return f"{link.full_key}: {str(link.msg).splitlines()[0]}"
+    if isinstance(chain[0], HydraException | OmegaConfBaseException | yaml.YAMLError):
+        return " ".join(str(chain[-1]).split())
+    return None

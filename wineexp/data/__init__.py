@@ -1,0 +1,1 @@
+"""From pinned bytes to a task: tables, schema, target, split."""

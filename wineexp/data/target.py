@@ -1,0 +1,87 @@
+"""Targets: which column is predicted, as which classes, and which metric decides between models."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from wineexp.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is predicted from a data set.
+
+    Parameters
+    ----------
+    column : str
+        The column that the labels are read from.
+    bins : sequence of float, or None
+        Upper edges (inclusive) of all bins but the last; None takes the column's values as they are.
+    labels : sequence of str, or None
+        One label a bin, in ascending order; for two bins the second is the positive class.
+    ordinal : bool
+        Whether the order of the classes means something, so that a near miss is better than a wide one.
+    metric : str
+        The deciding metric, one of `wineexp.evaluation.metrics.METRICS`.
+    direction : str
+        `maximize` or `minimize`: which way the deciding metric is better.
+    """
+
+    column: str
+    bins: list[float] | None
+    labels: list[str] | None
+    ordinal: bool
+    metric: str
+    direction: str
+
+    def read(self, frame: pd.DataFrame, features: tuple[str, ...]) -> tuple[pd.DataFrame, pd.Series, np.ndarray]:
+        """Features, labels and classes.
+
+        Parameters
+        ----------
+        frame : DataFrame of shape (n_samples, n_columns)
+        features : tuple of str
+            The columns that a model may see; the target's own column is left out.
+
+        Returns
+        -------
+        X : DataFrame of shape (n_samples, n_features)
+        y : Series of shape (n_samples,)
+        classes : ndarray of shape (n_classes,)
+            The labels that occur, in ascending order.
+
+        Raises
+        ------
+        UserError
+            The data set lacks the column, bins and labels do not fit each other, or all rows are of one class.
+        """
+        if self.column not in frame:
+            readable = [str(column) for column in frame if column not in features]
+            raise UserError(
+                f"target.column={self.column}: the data has no such column; it has targets in "
+                f"{', '.join(readable)} (choose a target=... that reads one of them)"
+            )
+        X = frame[[name for name in features if name != self.column]]
+        y = frame[self.column]
+        bins, labels = self.bins or [], self.labels or []
+        if (
+            len(labels) != (len(bins) + 1 if bins else 0)
+            or bins != sorted(set(bins))
+            or len(labels) != len(set(labels))
+        ):
+            raise UserError(
+                f"target.bins={self.bins}, target.labels={self.labels}: n ascending bins need n + 1 different labels, "
+                "no bins need none"
+            )
+        classes = np.unique(y)
+        if bins:
+            names = np.asarray(labels, dtype=object)
+            y = pd.Series(names[np.searchsorted(bins, y)], y.index, name=y.name)
+            classes = np.array([label for label in labels if (y == label).any()], dtype=object)
+        if len(classes) < 2:
+            raise UserError(
+                f"target.column={self.column}, target.bins={self.bins}: all {len(y)} rows are of class {classes[0]}, "
+                "there is nothing to tell apart; choose other bins"
+            )
+        return X, y, classes

@@ -1,0 +1,1 @@
+"""Metrics, cross-validation, comparison of scores, figures."""

@@ -1,0 +1,170 @@
+"""Cross-validation that fits everything inside the fold."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn.base import ClassifierMixin, clone
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
+
+from wineexp.core.errors import UserError
+from wineexp.evaluation.metrics import METRICS, Predictions, Scores, majority, score
+
+# Threads of a numerical library that share one computation: more of them would change the last bits of a figure.
+NATIVE_THREADS = 1
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one fold gave.
+
+    Attributes
+    ----------
+    number : int
+        From 0, in the splitter's order.
+    test : ndarray of int
+        Positions of the rows that were scored.
+    answers : Predictions
+    scores : dict of str to float
+        `majority_accuracy` among them.
+    fit_seconds, predict_seconds : float
+        Wall time of fitting, and of predicting classes and probabilities of all test rows.
+    """
+
+    number: int
+    test: npt.NDArray[np.intp]
+    answers: Predictions
+    scores: Scores
+    fit_seconds: float
+    predict_seconds: float
+
+
+def predict(estimator: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> Predictions:
+    """A fitted pipeline's answers for X (n_samples, n_features); y holds positions in its classes."""
+    probabilities = estimator.predict_proba(X)
+    model = estimator[-1]
+    return Predictions(y, model.decide(probabilities), probabilities, model.sets(probabilities))
+
+
+def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
+    """A clone of the estimator, fitted with one native thread, so that figures do not depend on how many there are.
+
+    Raises
+    ------
+    UserError
+        The estimator refuses the data or one of its own parameters.
+    """
+    with threadpool_limits(NATIVE_THREADS):
+        return _fit(estimator, X, y)
+
+
+def _fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
+    # Linear algebra libraries keep one limit for the whole process, which folds in threads would take from each other;
+    # OpenMP's is each thread's own.
+    with threadpool_limits(NATIVE_THREADS, user_api="openmp"):
+        try:
+            return clone(estimator).fit(X, y)
+        except ValueError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"fitting failed: {reason} (HYDRA_FULL_ERROR=1 shows where)") from error
+
+
+def cross_validate(
+    estimator: Pipeline,
+    X: pd.DataFrame,
+    y: pd.Series,
+    folds: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]],
+    names: list[str],
+    *,
+    n_jobs: int,
+) -> Iterator[Fold]:
+    """Fit and score a clone of the estimator on each fold, in the folds' order, as they are ready.
+
+    Parameters
+    ----------
+    estimator : Pipeline
+        Of `wineexp.models.pipeline.pipeline`, not fitted; whatever it fits, it fits on the fold's training rows alone.
+    X : DataFrame of shape (n_samples, n_features)
+    y : Series of shape (n_samples,)
+    folds : list of (training, test) positions
+    names : list of str
+        Keys of `METRICS`.
+    n_jobs : int
+        Folds at a time, in threads: the libraries let go of Python's lock while they work. -1 is all cores.
+
+    Raises
+    ------
+    UserError
+        `n_jobs` is 0, or the estimator refuses the data or one of its own parameters.
+    """
+    if n_jobs == 0:
+        raise UserError("n_jobs=0: n_jobs >= 1 must hold, or n_jobs=-1 for all cores")
+
+    def run(number: int, train: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> Fold:
+        started = time.perf_counter()
+        fitted = _fit(estimator, X.iloc[train], y.iloc[train])
+        fitted_at = time.perf_counter()
+        codes = pd.Index(fitted.classes_).get_indexer(y)
+        answers = predict(fitted, X.iloc[test], codes[test])
+        answered_at = time.perf_counter()
+        scores = score(answers, names) | {"majority_accuracy": majority(codes[train], codes[test])}
+        return Fold(number, test, answers, scores, fitted_at - started, answered_at - fitted_at)
+
+    # For the linear algebra libraries; OpenMP's limit is set where the threads are, in `_fit`.
+    with threadpool_limits(NATIVE_THREADS):
+        parallel = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
+        yield from parallel(delayed(run)(number, train, test) for number, (train, test) in enumerate(folds))
+
+
+def pooled(folds: list[Fold]) -> Predictions:
+    """The answers of all folds together; of a repeated split, several for each row."""
+    sets = [fold.answers.sets for fold in folds if fold.answers.sets is not None]
+    return Predictions(
+        y=np.concatenate([fold.answers.y for fold in folds]),
+        predicted=np.concatenate([fold.answers.predicted for fold in folds]),
+        probabilities=np.concatenate([fold.answers.probabilities for fold in folds]),
+        sets=np.concatenate(sets) if sets else None,
+    )
+
+
+def summarise(folds: list[Fold]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation (n - 1) over the folds of each score, NaN of a fold left out."""
+    table = pd.DataFrame([fold.scores for fold in folds])
+    return {str(name): (float(column.mean()), float(column.std())) for name, column in table.items()}
+
+
+def row_seconds(fitted: ClassifierMixin, X: pd.DataFrame) -> float:
+    """Wall time of predicting the probabilities of one row of X (n_samples, n_features): the median of 20."""
+    taken = []
+    with threadpool_limits(NATIVE_THREADS):
+        for number in range(20):
+            started = time.perf_counter()
+            fitted.predict_proba(X.iloc[[number % len(X)]])
+            taken.append(time.perf_counter() - started)
+    return float(np.median(taken))
+
+
+def permutation_drops(
+    model: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp], metric: str, *, seed: int
+) -> npt.NDArray[np.float64]:
+    """By how much a metric gets worse when one column of X is shuffled: (n_features, 5 repeats).
+
+    Breiman 2001, "Random Forests", section 10; on at most 500 rows of X, shape (n_samples, n_features).
+    """
+    from sklearn.inspection import permutation_importance
+
+    sign = 1 if METRICS[metric].direction == "maximize" else -1
+
+    def scoring(model: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> float:
+        return sign * METRICS[metric].score(predict(model, X, y))
+
+    with threadpool_limits(NATIVE_THREADS):
+        drops = permutation_importance(
+            model, X, y, scoring=scoring, n_repeats=5, random_state=seed, max_samples=min(500, len(X))
+        )
+    return np.asarray(drops.importances)

@@ -1,0 +1,1 @@
+"""Estimators, feature pipelines, explanations, and models as files."""

@@ -1,0 +1,1 @@
+"""What people read: leaderboards, model cards, the page on a data set, lineage, charts."""

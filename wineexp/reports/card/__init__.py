@@ -1,0 +1,1 @@
+"""The model card, computed from a version's record."""

@@ -1,0 +1,1 @@
+"""HTTP below the endpoints: bodies, keys, errors, the protocol."""

@@ -1,0 +1,1 @@
+"""A version that answers: its files, its checks, its predictions."""

@@ -1,0 +1,221 @@
+"""The server's own routes: predictions, the model, health."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Response
+
+from wineexp.core.config import Serve
+from wineexp.data.schema import Schema
+from wineexp.serving import workers
+from wineexp.serving.http import guards
+from wineexp.serving.metrics import Metrics
+from wineexp.serving.model.predictor import Answer, Lineage, Served
+from wineexp.serving.model.rows import Rows
+from wineexp.serving.refresh.follower import Watch
+from wineexp.serving.refresh.messages import Refusal
+
+Told = TypeVar("Told")
+
+JSON = "application/json"
+
+# A request that takes less is answered on the event loop, where a thread would cost more than it gains.
+INLINE_SECONDS = 0.02
+
+# Rows of a large request that are written at once.
+PIECE = 500
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """The answers to one request, and where they come from."""
+
+    request_id: str
+    model: Lineage
+    answers: list[Answer]
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where the version was taken from.
+
+    Attributes
+    ----------
+    kind : str
+        `registry`, whose alias is followed, or `export`, which is served until the server stops.
+    exported : str or None
+        When; UTC, ISO 8601.
+    told : str or None
+        What whoever exported it wanted to be said.
+    """
+
+    kind: str
+    exported: str | None = None
+    told: str | None = None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """Everything that is known of the version that answers."""
+
+    model: Lineage
+    aliases: list[str]
+    loaded: str
+    stale: bool
+    golden_gap: float
+    source: Source
+    form: str
+    run_name: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    model_schema: Schema = msgspec.field(name="schema")
+    card: str | None = None
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    alive: bool
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Predictions are answered, by which version, and what is in the way of another.
+
+    Attributes
+    ----------
+    ready : bool
+    model : Lineage
+    loaded : str
+    form : str
+        `compiled`, or why the plain pipeline answers.
+    stale : bool
+        Whether the registry cannot be asked, so that the alias may name another version by now.
+    registry : str
+        `reachable`, or since when it is not and why; `none` where an export is served.
+    refused : Refusal or None
+        The version that the alias names and that failed a check, with the reasons.
+    workers : list of int
+        Process ids of those that answer.
+    workers_wanted : int
+    """
+
+    ready: bool
+    model: Lineage
+    loaded: str
+    form: str
+    stale: bool
+    registry: str
+    refused: Refusal | None
+    workers: list[int]
+    workers_wanted: int
+
+
+async def asked(served: Served, rows: Rows, ask: Callable[[Rows], Told]) -> Told:
+    """What a version says of rows; what takes long is computed beside the event loop."""
+    if served.row_seconds < INLINE_SECONDS and len(rows) <= 16:
+        return ask(rows)
+    return await asyncio.to_thread(ask, rows)
+
+
+async def answer(served: Served, rows: Rows, metrics: Metrics) -> list[Answer]:
+    """The answers of a version, counted."""
+    found = await asked(served, rows, served.answers)
+    metrics.answered(found)
+    return found
+
+
+@post("/predict", status_code=200)
+async def predict(request: Request[Any, Any, Any], served: Served, metrics: Metrics) -> Prediction:
+    """Predict one row, or many."""
+    content, _ = await guards.body(request, JSON)
+    request_id = request.scope["state"]["request_id"]
+    if len(content) > guards.INLINE_BYTES:
+        told = await asyncio.to_thread(_told, served, content, metrics, request_id)
+        return Response(told, media_type=JSON)  # type: ignore[return-value]
+    return Prediction(request_id, served.lineage, await answer(served, served.reader.json(content), metrics))
+
+
+def _told(served: Served, content: bytes, metrics: Metrics, request_id: str) -> bytes:
+    """The answers to many rows as JSON: all of it beside the event loop, and in pieces, which take turns with it."""
+    rows = served.reader.json(content)
+    found = served.probabilities(rows)
+    pieces = []
+    for start in range(0, len(rows), PIECE):
+        answers = served.answered(rows[start : start + PIECE], found[start : start + PIECE])
+        metrics.answered(answers)
+        pieces.append(msgspec.json.encode(answers)[1:-1])
+    head = msgspec.json.encode(Prediction(request_id, served.lineage, [])).removesuffix(b"]}")
+    return head + b",".join(pieces) + b"]}"
+
+
+@get("/model")
+async def model(served: Served, watch: Watch) -> Model:
+    """The version that answers: lineage, metrics, schema with training ranges, model card."""
+    kept = served.kept
+    return Model(
+        model=served.lineage,
+        aliases=kept.aliases,
+        loaded=served.since,
+        stale=watch.unreachable is not None,
+        golden_gap=served.gap,
+        source=_source(watch),
+        form=served.form,
+        run_name=kept.run_name,
+        params=kept.params,
+        metrics={name: value for name, value in kept.metrics.items() if not name.startswith("fold/")},
+        tags={name: value for name, value in kept.tags.items() if not name.startswith("mlflow.")},
+        model_schema=served.schema,
+        card=served.card,
+    )
+
+
+def _source(watch: Watch) -> Source:
+    exported = watch.exported
+    return Source("export", exported.when, exported.told) if exported else Source("registry")
+
+
+@get("/livez")
+async def livez() -> Alive:
+    """Whether the process answers."""
+    return Alive(alive=True)
+
+
+@get("/readyz")
+async def readyz(served: Served, watch: Watch, settings: Serve) -> Ready:
+    """Whether predictions are answered, and what is not as it should be."""
+    return _ready(served, watch, settings)
+
+
+def _ready(served: Served, watch: Watch, settings: Serve) -> Ready:
+    return Ready(
+        ready=True,
+        model=served.lineage,
+        loaded=served.since,
+        form=served.form,
+        stale=watch.unreachable is not None,
+        registry=watch.unreachable or ("none" if watch.exported else "reachable"),
+        refused=watch.refusal,
+        workers=workers.alive() or [os.getpid()],
+        workers_wanted=settings.serve.workers,
+    )
+
+
+@get("/metrics", media_type="text/plain; version=0.0.4; charset=utf-8")
+async def figures(metrics: Metrics) -> Response[bytes]:
+    """Figures for Prometheus."""
+    return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@post("/refresh", status_code=200)
+async def refresh(watch: Watch, settings: Serve) -> Ready:
+    """Ask the registry at once what the alias names, and swap where it names another version."""
+    await watch.look()
+    return _ready(watch.served, watch, settings)
+
+
+ROUTES: list[HTTPRouteHandler] = [predict]
+ADMINISTRATION: list[HTTPRouteHandler] = [figures, refresh]
+OPEN: list[HTTPRouteHandler] = [model, livez, readyz]

@@ -1,0 +1,201 @@
+"""Rankings of recorded runs: like with like, best first, and whether the folds bear the order out."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wineexp.evaluation.comparison import Comparison, paired
+from wineexp.tracking.runs import Record
+
+NO_FINGERPRINT = "recorded before splits were fingerprinted"
+NO_SCORE = "without a figure of the deciding metric"
+STATUS = {"FAILED": "failed", "KILLED": "interrupted", "RUNNING": "still running", "SCHEDULED": "still running"}
+BEST = "best"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run in a ranking.
+
+    Attributes
+    ----------
+    record : Record
+    rank : int or None
+        Equal figures share one; None of a pruned trial, whose figure is of fewer folds than the others'.
+    score, spread : float
+        Mean and standard deviation (n - 1) of the deciding metric over the folds; spread is NaN of a single fold.
+    holdout : float or None
+        The deciding metric there.
+    folds : ndarray of shape (n_folds,)
+        The deciding metric on each.
+    verdict : str
+        `BEST`; as `Comparison.verdict`, of this run against the best; or why there is none.
+    comparison : Comparison or None
+    """
+
+    record: Record
+    rank: int | None
+    score: float
+    spread: float
+    holdout: float | None
+    folds: npt.NDArray[np.float64]
+    verdict: str
+    comparison: Comparison | None
+
+    @property
+    def n_folds(self) -> int:
+        """Folds that it was scored on."""
+        return len(self.folds)
+
+    def figure(self, name: str) -> float | None:
+        """The last value of a recorded metric; None where there is none, NaN among them."""
+        value = self.record.metrics.get(name, math.nan)
+        return None if math.isnan(value) else value
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Runs that answered the same question on the same folds.
+
+    Attributes
+    ----------
+    metric, direction : str
+        What decides, and which way it is better.
+    alpha : float
+    rows : list of Row
+        Best first, no more than were asked for.
+    records : list of Record
+        All that were ranked, likewise.
+    """
+
+    metric: str
+    direction: str
+    alpha: float
+    rows: list[Row]
+    records: list[Record]
+
+    @property
+    def first(self) -> Record:
+        """The best; where every run was pruned, the least bad."""
+        return self.records[0]
+
+    @property
+    def title(self) -> str:
+        """What was asked, in the config's words."""
+        params = self.first.params
+        seed = params.get("split.random_state")
+        split = f"split {params.get('split')}" + (f" (random_state {seed})" if seed else "")
+        return f"{params.get('data')} · {params.get('target')} · {split}"
+
+    @property
+    def others(self) -> list[str]:
+        """Names of the other metrics that were cross-validated."""
+        names = {name.removeprefix("cv/") for row in self.rows for name in row.record.metrics if name.startswith("cv/")}
+        spreads = {f"{name}_std" for name in names}
+        found = names - spreads - {self.metric, "fit_seconds", "predict_seconds"}
+        # The majority class's accuracy, the same for all, comes last.
+        return sorted(found, key=lambda name: (name == "majority_accuracy", name))
+
+    @property
+    def compared(self) -> list[Row]:
+        """The best and the rows that could be paired with it."""
+        return [row for row in self.rows if row.comparison is not None or row.verdict == BEST]
+
+
+def rank(records: Iterable[Record], *, alpha: float, limit: int | None) -> tuple[list[Ranking], dict[str, int]]:
+    """Rankings of runs, one for each data, target and split, the largest first; and how many were left out, by reason.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        Runs that trained nothing, a study's own say, are passed over.
+    alpha : float
+        In (0, 1): each interval holds the true difference with probability 1 - alpha.
+    limit : int or None
+        Rows to show; only theirs are the folds that are read.
+    """
+    left_out: Counter[str] = Counter()
+    tasks: dict[tuple[object, ...], list[Record]] = defaultdict(list)
+    for record in {each.id: each for each in records if trained(each)}.values():
+        if (reason := _unfit(record)) is not None:
+            left_out[reason] += 1
+        else:
+            facts = (record.tags["data.md5"], record.tags["split.sha256"], *target(record).items())
+            tasks[facts].append(record)
+    rankings = [_ranking(group, alpha=alpha, limit=limit) for group in tasks.values()]
+    return sorted(rankings, key=lambda ranking: (-len(ranking.records), ranking.title)), dict(left_out)
+
+
+def trained(record: Record) -> bool:
+    """Whether a run is of a model: neither a look at the data nor a study's own."""
+    return "model" in record.params or "trial" in record.tags
+
+
+def target(record: Record) -> dict[str, str]:
+    """Every leaf of the target, as it was configured."""
+    return {key: value for key, value in sorted(record.params.items()) if key.startswith("target.")}
+
+
+def pruned(record: Record) -> bool:
+    """Whether it is a trial that was given up before its last fold."""
+    return record.tags.get("state") == "pruned"
+
+
+def score(record: Record) -> float:
+    """The mean of the deciding metric over the folds; NaN where there is none."""
+    return record.metrics.get(f"cv/{record.metric}", math.nan)
+
+
+def _unfit(record: Record) -> str | None:
+    if record.status != "FINISHED":
+        return STATUS.get(record.status, record.status.lower())
+    if "split.sha256" not in record.tags or "data.md5" not in record.tags:
+        return NO_FINGERPRINT
+    return NO_SCORE if math.isnan(score(record)) else None
+
+
+def _ranking(group: Sequence[Record], *, alpha: float, limit: int | None) -> Ranking:
+    metric, direction = str(group[0].metric), group[0].params.get("target.direction", "maximize")
+    sign = -1 if direction == "maximize" else 1
+    records = sorted(group, key=lambda each: (pruned(each), sign * score(each), each.began or 0, each.id))
+    scores = [score(record) for record in records]
+    best = records[0].fold_scores(metric)
+    rows = []
+    for place, record in enumerate(records[:limit]):
+        folds = best if place == 0 else record.fold_scores(metric)
+        comparison = _against(best, folds, record, direction, alpha) if place and not pruned(record) else None
+        holdout = record.metrics.get(f"holdout/{metric}", math.nan)
+        rows.append(
+            Row(
+                record=record,
+                rank=None if pruned(record) else scores.index(scores[place]) + 1,
+                score=scores[place],
+                spread=record.metrics.get(f"cv/{metric}_std", math.nan),
+                holdout=None if math.isnan(holdout) else holdout,
+                folds=folds,
+                verdict=comparison.verdict if comparison else _why_none(record, place, len(folds), len(best)),
+                comparison=comparison,
+            )
+        )
+    return Ranking(metric, direction, alpha, rows, records)
+
+
+def _against(
+    best: npt.NDArray[np.float64], folds: npt.NDArray[np.float64], record: Record, direction: str, alpha: float
+) -> Comparison | None:
+    try:
+        test_to_train = float(record.tags["split.test_to_train"])
+        return paired(folds, best, direction=direction, test_to_train=test_to_train, alpha=alpha)
+    except (ValueError, KeyError):
+        return None
+
+
+def _why_none(record: Record, place: int, n_folds: int, n_best: int) -> str:
+    """The verdict on a run that was not paired with the best."""
+    if pruned(record):
+        return f"pruned, {n_folds} folds" if place == 0 or n_folds >= n_best else f"pruned, {n_folds} of {n_best} folds"
+    return BEST if place == 0 else "too few folds to tell"

@@ -1,0 +1,1 @@
+"""What each program does, step by step: experiment, record, promotion, reproduction."""

@@ -1,0 +1,56 @@
+"""What a program shows while it works and when it is done."""
+
+import logging
+from collections.abc import Iterable, Iterator
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from wineexp.evaluation.cross_validation import Fold
+
+log = logging.getLogger(__name__)
+
+Row = tuple[str, str, str]
+
+
+def follow(
+    folds: Iterable[Fold],
+    *,
+    total: int,
+    metric: str,
+    briefly: bool = False,
+    title: str = "",
+    every: int = 1,
+) -> Iterator[Fold]:
+    """Hand folds on as they are ready: with a progress bar in a terminal, and a line in the log.
+
+    Briefly, in a sweep, whose own line is a trial's: neither. The title says whose folds they are, and `every` of how
+    many folds one has a line.
+    """
+    if briefly:
+        yield from folds
+        return
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(title or "cross-validation", total=total)
+        for fold in folds:
+            progress.advance(task)
+            if (fold.number + 1) % every == 0:
+                log.info(
+                    "%sfold %d/%d: %s %.4f (fitted in %.2f s)",
+                    *(title and f"{title}, ", fold.number + 1, total, metric, fold.scores[metric], fold.fit_seconds),
+                )
+            yield fold
+
+
+def scores(title: str, rows: list[Row]) -> None:
+    """Print a table of metric, cross-validation and holdout."""
+    table = Table("metric", box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    table.add_column("cross-validation", justify="right")
+    table.add_column("holdout", justify="right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,69 @@
+"""An experiment: the task that a config poses and the estimator that it names, brought to life together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from sklearn.base import ClassifierMixin
+from sklearn.pipeline import Pipeline
+
+from wineexp.core.config import build
+from wineexp.data.task import Task, make_task
+from wineexp.evaluation import cross_validation
+from wineexp.models.pipeline import make_pipeline
+
+# The keys of a config that pose its task.
+POSES = ["data", "target", "split", "holdout", "seed"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a config says, ready to be carried out.
+
+    Attributes
+    ----------
+    cfg : DictConfig
+        A config in the frame of conf/train.yaml.
+    task : Task
+    estimator : Pipeline
+        Features and model, not fitted.
+    """
+
+    cfg: DictConfig
+    task: Task
+    estimator: Pipeline
+
+    def cross_validate(self) -> Iterator[cross_validation.Fold]:
+        """Each fold, as it is ready; see `evaluation.cross_validate`."""
+        task = self.task
+        return cross_validation.cross_validate(
+            self.estimator, task.X, task.y, task.folds, task.metrics, n_jobs=self.cfg.n_jobs
+        )
+
+    def fit(self) -> ClassifierMixin:
+        """The estimator, fitted on every row outside the holdout."""
+        return cross_validation.fit(self.estimator, self.task.X, self.task.y)
+
+
+def assemble(cfg: DictConfig) -> Experiment:
+    """Check and build everything that a config names, and load its data.
+
+    Raises
+    ------
+    UserError
+        With every argument that is unknown, missing or of the wrong type, or because the data cannot be had or do not
+        fit the target or the split.
+    """
+    parts = build(cfg)
+    task = _posed(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, POSES), resolve=True))
+    return Experiment(cfg, task, make_pipeline(parts["feature"], parts["model"], task.classes))
+
+
+@lru_cache(maxsize=1)
+def _posed(config: str) -> Task:
+    """The task that a config, as YAML, poses; trials of a sweep, which mostly share it, pose it once a process."""
+    cfg: Any = OmegaConf.create(config)
+    parts = build(cfg)
+    return make_task(parts["data"](), parts["target"], parts["split"], cfg.holdout)

@@ -1,0 +1,56 @@
+"""The dossier of a version: the files that are stored and sealed with its model."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from sklearn.base import ClassifierMixin
+
+from wineexp.data import schema
+from wineexp.data.task import Task
+from wineexp.evaluation.cross_validation import Fold
+from wineexp.evaluation.metrics import Predictions
+from wineexp.models import manifest, persistence
+from wineexp.reports.card import card
+from wineexp.reports.card.inputs import Baseline, Facts
+
+CARD, CARD_PAGE = "card.md", "card.html"
+
+# Rows whose answers are stored.
+GOLDEN_ROWS = 20
+
+
+def files(
+    task: Task,
+    folds: list[Fold],
+    fitted: ClassifierMixin,
+    holdout: Predictions | None,
+    baseline: Baseline | None,
+    importance: pd.DataFrame | None,
+    *,
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> dict[str, str | bytes]:
+    """Its golden rows, its schema and its card, by name.
+
+    Parameters
+    ----------
+    task : Task
+    folds : list of Fold
+    fitted : classifier
+    holdout : Predictions or None
+    baseline : Baseline or None
+        What the card sets beside it.
+    importance : DataFrame of shape (n_features, n_repeats), or None
+    params, tags : mapping of str to str
+        As recorded.
+    """
+    X = task.X
+    some = X.iloc[np.unique(np.linspace(0, len(X) - 1, GOLDEN_ROWS).round().astype(int))]
+    facts = Facts(task, folds, holdout, baseline, params, tags, importance)
+    return {
+        manifest.GOLDEN: persistence.golden(fitted, some),
+        schema.NAME: schema.write(task.schema(params["data"], params["target"])),
+        CARD: card.markdown(facts),
+        CARD_PAGE: card.html(facts),
+    }
