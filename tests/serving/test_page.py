@@ -16,7 +16,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from tests.serving.conftest import Server, Store, serving
 from wineexp.core.paths import ROOT
-from wineexp.reports import style
+from wineexp.evaluation.palette import PALETTE
 
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
 STATIC = ROOT / "wineexp" / "serving" / "static"
@@ -231,8 +231,8 @@ def test_a_phone_at_night(page: Page) -> None:
     ground, red = page.script(
         "const body = getComputedStyle(document.body); return [body.backgroundColor, body.getPropertyValue('--wine')]"
     )
-    assert ground == "rgb({}, {}, {})".format(*bytes.fromhex(style.PALETTE["ground"][1][1:]))
-    assert red == style.PALETTE["wine"][1]
+    assert ground == "rgb({}, {}, {})".format(*bytes.fromhex(PALETTE["ground"][1][1:]))
+    assert red == PALETTE["wine"][1]
     page.until(lambda: "predictions asked for" in page.text("figures"))
 
 
@@ -310,6 +310,6 @@ def foreign(driver: webdriver.Chrome, server: Server) -> set[str]:
 def test_the_page_has_the_colours_of_the_charts() -> None:
     style = (STATIC / "style.css").read_text()
     day, night = style.split("@media (prefers-color-scheme: dark)")[:2]
-    for name, (light, dark) in style.PALETTE.items():
+    for name, (light, dark) in PALETTE.items():
         assert f"--{name}: {light};" in day
         assert f"--{name}: {dark};" in night

@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
-INK = "#3b0a1e"
-WINE = "#8c1c40"
+from wineexp.evaluation.palette import PALETTE
+
+# A figure is stored as one image, which is drawn in the light theme.
+INK, WINE = PALETTE["ink"][0], PALETTE["wine"][0]
 
 
 def _figure(title: str, panels: int = 1) -> tuple[Figure, list[Axes]]:

@@ -11,17 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# By name: the colour by day, the colour by night.
-PALETTE = {
-    "ground": ("#fffdfb", "#191114"),
-    "raised": ("#f8f1ee", "#251a1f"),
-    "ink": ("#2e0f1b", "#f4e9ec"),
-    "soft": ("#6d5560", "#bfa9b2"),
-    "line": ("#e3d5d3", "#45343b"),
-    "wine": ("#8c1c40", "#f08fae"),
-    "rose": ("#d9a3b3", "#7d3a52"),
-    "water": ("#0f4a66", "#6bbfe0"),
-}
+from wineexp.evaluation.palette import PALETTE
 
 # Matplotlib draws in these, and they are then replaced by the names above, which the style sheet gives colours to.
 INK, SOFT, LINE, WINE, ROSE = "#010101", "#020202", "#030303", "#040404", "#050505"
