@@ -123,4 +123,4 @@ VOLUME /var/cache/wineexp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=2 \
     CMD ["python", "-S", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=3)"]
-ENTRYPOINT ["python", "-m", "wineexp.serve", "serve.host=0.0.0.0", "serve.port=8000", "serve.cache=/var/cache/wineexp", "serve.export=/srv/wineexp/model"]
+ENTRYPOINT ["python", "-m", "wineexp.serve", "serve.host=0.0.0.0", "serve.port=8000", "serve.cache_folder=/var/cache/wineexp", "serve.export_folder=/srv/wineexp/model"]

@@ -50,7 +50,7 @@ def main(cfg: DictConfig) -> None:
 
             kept = exporter.write(registry, cfg.alias, Path(cfg.export), cfg.told).kept
             log.info("version %d of %s, which %s names, is in %s.", kept.number, kept.name, cfg.alias, cfg.export)
-            log.info("Serve it: python -m wineexp.serve serve.export=%s", cfg.export)
+            log.info("Serve it: python -m wineexp.serve serve.export_folder=%s", cfg.export)
         else:
             runs = Runs(cfg.tracking.uri, cfg.registry.name)
             folder, choices = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().runtime.choices

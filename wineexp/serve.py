@@ -12,10 +12,10 @@ def main(cfg: DictConfig) -> None:
     """Check the settings, then serve until told to stop."""
     settings = OmegaConf.to_object(cfg)
     assert isinstance(settings, Serve)  # noqa: S101  for mypy: the frame is what composes it
-    if settings.tracking.uri is None and settings.serve.export is None:
+    if settings.tracking.uri is None and settings.serve.export_folder is None:
         raise UserError(
             "tracking=off: a server needs the store that holds its versions, or a version that was exported; choose "
-            "tracking=local or server, or say serve.export=FOLDER"
+            "tracking=local or server, or say serve.export_folder=FOLDER"
         )
     check(settings.serve)
 
@@ -34,12 +34,23 @@ def check(server: Server) -> None:
     """
     faults = [
         f"serve.{name}={getattr(server, name)}: {name} must be at least {least}"
-        for name, least in {"workers": 1, "rows": 1, "body_bytes": 1, "concurrency": 1, "port": 0}.items()
+        for name, least in {
+            "workers": 1,
+            "max_rows": 1,
+            "max_body_bytes": 1,
+            "max_concurrent_requests": 1,
+            "port": 0,
+        }.items()
         if getattr(server, name) < least
     ]
     faults += [
         f"serve.{name}={getattr(server, name)}: {name} must be more than 0 seconds"
-        for name in ("poll_seconds", "idle_seconds", "slow_seconds", "drain_seconds")
+        for name in (
+            "poll_interval_seconds",
+            "verifier_idle_timeout_seconds",
+            "request_timeout_seconds",
+            "shutdown_timeout_seconds",
+        )
         if not getattr(server, name) > 0
     ]
     if server.alias.isdecimal():

@@ -119,7 +119,7 @@ KINDS = {
 FOREST = {MLFLOW_SERVES: _mlflow("forest"), OURS: _ours("forest")}
 BATCH = {MLFLOW_SERVES: _mlflow("wine"), OURS: _ours("wine", "/invocations", table)}
 # What examines a version has to start for each.
-SWAP = _ours("wine", "/predict", _one, "serve.poll_seconds=0.1", "serve.idle_seconds=0.1")
+SWAP = _ours("wine", "/predict", _one, "serve.poll_interval_seconds=0.1", "serve.verifier_idle_timeout_seconds=0.1")
 
 
 class Server:

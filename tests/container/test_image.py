@@ -89,7 +89,7 @@ def test_no_layer_tells_how_pip_found_its_packages(alone: Container, docker: Doc
 def test_a_version_of_the_registry_answers_with_its_own_bits_and_the_alias_is_followed(
     docker: Docker, image: str, registry: Tracking
 ) -> None:
-    with contained(docker, image, *registry.options(), command=("serve.poll_seconds=0.2",)) as container:
+    with contained(docker, image, *registry.options(), command=("serve.poll_interval_seconds=0.2",)) as container:
         rows = samples(listening(container))
         assert container.get("/model").json()["source"]["kind"] == "registry"
         for number in (2, 1, 2):

@@ -146,7 +146,7 @@ def serving(store: Store, *overrides: str, **more: str) -> Iterator[Server]:
     log = store.folder / f"serve-{number}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "wineexp.serve", "serve.port=0", "serve.poll_seconds=0.2", *overrides],
+            [sys.executable, "-m", "wineexp.serve", "serve.port=0", "serve.poll_interval_seconds=0.2", *overrides],
             cwd=store.folder,
             env=environment(store.folder, **more),
             stdout=out,

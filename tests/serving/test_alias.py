@@ -203,7 +203,7 @@ def test_a_server_starts_from_its_cache_while_the_registry_is_down(own: Store) -
 
 def test_an_unreachable_server_of_mlflow_is_told_at_once(own: Store) -> None:
     began = time.monotonic()
-    done = run(own.folder, "serve", "serve.cache=null", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    done = run(own.folder, "serve", "serve.cache_folder=null", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert done.returncode == 1
     assert "cannot be opened" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
@@ -242,7 +242,7 @@ def test_another_data_set_is_a_word_of_conf(own: Store) -> None:
 @pytest.mark.journey
 @pytest.mark.timeout(1200)
 def test_no_request_fails_while_the_alias_flips_a_hundred_times(own: Store) -> None:
-    with serving(own, "serve.poll_seconds=0.05") as server:
+    with serving(own, "serve.poll_interval_seconds=0.05") as server:
         samples = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
         truth = {number: expected(own, number, samples) for number in (1, 2)}
         over = threading.Event()

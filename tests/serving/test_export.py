@@ -18,14 +18,14 @@ from wineexp.serving.model import export
 def folder(store: Store) -> Path:
     done = run(store.folder, "promote", "export=exported", "told='From the cellar.'")
     assert done.returncode == 0, done.stderr
-    assert "Serve it: python -m wineexp.serve serve.export=exported" in done.stdout
+    assert "Serve it: python -m wineexp.serve serve.export_folder=exported" in done.stdout
     return store.folder / "exported"
 
 
 @pytest.fixture(scope="module")
 def alone(store: Store, folder: Path) -> Iterator[Server]:
     """A server that no registry is named to."""
-    with serving(store, f"serve.export={folder}", "tracking=off", MLFLOW_TRACKING_URI="") as running:
+    with serving(store, f"serve.export_folder={folder}", "tracking=off", MLFLOW_TRACKING_URI="") as running:
         yield running
 
 
@@ -57,7 +57,7 @@ def test_the_note_tells_nobody_where_the_registry_is(store: Store, folder: Path)
 
 
 def test_a_registry_in_the_environment_wins(store: Store, folder: Path) -> None:
-    with serving(store, f"serve.export={folder}") as server:
+    with serving(store, f"serve.export_folder={folder}") as server:
         assert server.get("/model").json()["source"]["kind"] == "registry"
 
 
@@ -91,7 +91,7 @@ def test_a_changed_one_is_refused(store: Store, folder: Path, tmp_path: Path, wh
         note.unlink()
     else:
         note.write_bytes(note.read_bytes()[:-10])
-    done = run(store.folder, "serve", f"serve.export={changed}", "serve.port=0", MLFLOW_TRACKING_URI="")
+    done = run(store.folder, "serve", f"serve.export_folder={changed}", "serve.port=0", MLFLOW_TRACKING_URI="")
     assert done.returncode == 1
     assert told in done.stderr
     assert "Traceback" not in done.stderr

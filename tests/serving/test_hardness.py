@@ -31,9 +31,9 @@ def strict(store: Store) -> Iterator[Server]:
     """A server with every door closed that can be."""
     with serving(
         store,
-        f"serve.body_bytes={LIMIT}",
-        "serve.hosts=[127.0.0.1,wine.example]",
-        "serve.origins=['https://cellar.example']",
+        f"serve.max_body_bytes={LIMIT}",
+        "serve.allowed_hosts=[127.0.0.1,wine.example]",
+        "serve.allowed_origins=['https://cellar.example']",
         "serve.keys.predictions=WINE_KEY",
         "serve.keys.administration=WINE_ADMIN_KEY",
         WINE_KEY="grape",
@@ -205,7 +205,7 @@ def test_others_are_answered_while_a_large_body_is_found_wrong(
 
 
 def test_requests_above_the_limit_are_told_to_come_again(store: Store) -> None:
-    with serving(store, "serve.concurrency=3") as server:
+    with serving(store, "serve.max_concurrent_requests=3") as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
         server.until(lambda: children(server))
         (busy,) = children(server)
@@ -229,7 +229,7 @@ def test_requests_above_the_limit_are_told_to_come_again(store: Store) -> None:
 
 
 def test_half_a_request_takes_no_place(store: Store) -> None:
-    with serving(store, "serve.concurrency=3", "serve.body_bytes=50000") as server:
+    with serving(store, "serve.max_concurrent_requests=3", "serve.max_body_bytes=50000") as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
         halves = [connected(server) for _ in range(12)]
         for each in halves:
@@ -382,7 +382,7 @@ def test_a_worker_that_is_killed_comes_back(store: Store) -> None:
         (["serve.alias=champoin"], "did you mean champion?"),
         (["registry.name=beer"], "has no version or alias"),
         (["serve.alias=1"], "a version is no alias"),
-        (["serve.workers=0", "serve.rows=0", "serve.poll_seconds=-1"], "3 faults"),
+        (["serve.workers=0", "serve.max_rows=0", "serve.poll_interval_seconds=-1"], "3 faults"),
         (["tracking=off"], "needs the store"),
         (["serve.port=70000"], "choose another port"),
         (["serve.host=nowhere.invalid"], "serve.host=nowhere.invalid"),

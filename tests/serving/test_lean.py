@@ -77,7 +77,7 @@ def test_what_a_server_imports_is_light() -> None:
 
 
 def test_what_is_heavy_ends_when_idle_and_is_started_for_what_comes(own: Store) -> None:
-    with serving(own, "serve.idle_seconds=1") as server:
+    with serving(own, "serve.verifier_idle_timeout_seconds=1") as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
         server.until(lambda: not children(server))
         ready = server.get("/readyz").json()
@@ -114,7 +114,7 @@ def test_what_is_heavy_ends_when_idle_and_is_started_for_what_comes(own: Store) 
 
 
 def test_what_cannot_be_had_yet_is_asked_for_again(own: Store) -> None:
-    with serving(own, "serve.idle_seconds=0.1") as server:
+    with serving(own, "serve.verifier_idle_timeout_seconds=0.1") as server:
         server.until(lambda: not children(server))
         files = own.files(1)
         shutil.move(files, files.with_name("elsewhere"))
@@ -128,7 +128,7 @@ def test_what_cannot_be_had_yet_is_asked_for_again(own: Store) -> None:
 
 
 def test_an_examiner_that_dies_at_work_is_told_of_and_comes_back(own: Store) -> None:
-    with serving(own, "serve.idle_seconds=1") as server:
+    with serving(own, "serve.verifier_idle_timeout_seconds=1") as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
         server.until(lambda: not children(server))
         own.point(1)
@@ -161,7 +161,7 @@ def test_an_examiner_does_not_outlive_a_server_that_is_killed(own: Store) -> Non
 def test_what_was_not_compiled_is_served_by_its_pipeline_and_says_why(own: Store) -> None:
     promote(own.folder, "model=svm", name="other")
     assert "model.form" in own.client.get_model_version("other", "1").tags
-    with serving(own, "registry.name=other", "serve.cache=null") as server:
+    with serving(own, "registry.name=other", "serve.cache_folder=null") as server:
         found = server.get("/model").json()
         assert "CalibratedClassifierCV" in found["form"]
         assert server.get("/readyz").json()["form"] == found["form"]

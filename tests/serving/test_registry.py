@@ -37,7 +37,7 @@ def test_a_registry_that_dies_is_missed_and_followed_again_when_it_is_back(own: 
     with ExitStack() as up:
         up.enter_context(registry(own, port))
         address = f"http://127.0.0.1:{port}"
-        with serving(own, "serve.idle_seconds=1", MLFLOW_TRACKING_URI=address) as server:
+        with serving(own, "serve.verifier_idle_timeout_seconds=1", MLFLOW_TRACKING_URI=address) as server:
             row = server.get("/model").json()["schema"]["samples"][0]["row"]
             # Nothing happens in the registry: it is asked without what is heavy.
             server.until(lambda: not children(server))

@@ -148,7 +148,7 @@ class Compare:
 
 @dataclass
 class Keys:
-    """Names of the environment variables that hold the API keys; null asks for none."""
+    """Names of the environment variables that hold the API keys; null asks for no key."""
 
     predictions: str | None = MISSING
     administration: str | None = MISSING
@@ -156,23 +156,23 @@ class Keys:
 
 @dataclass
 class Server:
-    """What is served, where, and how much of it at once."""
+    """What is served, at which address, and within which limits."""
 
     alias: str = MISSING
     host: str = MISSING
     port: int = MISSING
     workers: int = MISSING
-    poll_seconds: float = MISSING
-    idle_seconds: float = MISSING
-    cache: str | None = MISSING
-    export: str | None = MISSING
-    rows: int = MISSING
-    body_bytes: int = MISSING
-    concurrency: int = MISSING
-    slow_seconds: int = MISSING
-    drain_seconds: int = MISSING
-    hosts: list[str] = MISSING
-    origins: list[str] = MISSING
+    poll_interval_seconds: float = MISSING
+    verifier_idle_timeout_seconds: float = MISSING
+    cache_folder: str | None = MISSING
+    export_folder: str | None = MISSING
+    max_rows: int = MISSING
+    max_body_bytes: int = MISSING
+    max_concurrent_requests: int = MISSING
+    request_timeout_seconds: int = MISSING
+    shutdown_timeout_seconds: int = MISSING
+    allowed_hosts: list[str] = MISSING
+    allowed_origins: list[str] = MISSING
     keys: Keys = field(default_factory=Keys)
 
 

@@ -44,12 +44,12 @@ class Edge:
 
     def __init__(self, app: ASGIApp, settings: Server, metrics: Metrics, shortcut: Shortcut) -> None:
         self.app = app
-        self.hosts = {host.lower() for host in settings.hosts}
-        self.concurrency = settings.concurrency
+        self.hosts = {host.lower() for host in settings.allowed_hosts}
+        self.concurrency = settings.max_concurrent_requests
         self.metrics = metrics
         self.shortcut = shortcut
         self._access = Access()
-        self._arrivals = Arrivals(settings.body_bytes)
+        self._arrivals = Arrivals(settings.max_body_bytes)
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -78,8 +78,8 @@ def _serve(settings: Serve, app: ASGIApp, listener: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=server.slow_seconds,
-        timeout_graceful_shutdown=server.drain_seconds,
+        timeout_keep_alive=server.request_timeout_seconds,
+        timeout_graceful_shutdown=server.shutdown_timeout_seconds,
     )
     try:
         uvicorn.Server(config).run([listener])

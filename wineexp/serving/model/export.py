@@ -44,7 +44,7 @@ class Sealed(msgspec.Struct, frozen=True):
 
 def chosen(settings: Serve) -> Path | None:
     """The folder that is to be served, None where an alias is."""
-    folder = settings.serve.export
+    folder = settings.serve.export_folder
     return None if folder is None or os.environ.get("MLFLOW_TRACKING_URI") else Path(folder)
 
 
@@ -61,10 +61,13 @@ def read(folder: Path) -> tuple[Export, Path]:
         export = msgspec.json.decode(sealed.export, type=Export)
     except FileNotFoundError as error:
         raise UserError(
-            f"serve.export={folder}: it holds no {NOTE}; write one with python -m wineexp.promote export={folder}"
+            f"serve.export_folder={folder}: it holds no {NOTE}; write one with "
+            f"python -m wineexp.promote export={folder}"
         ) from error
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UserError(f"serve.export={folder}: {NOTE} cannot be read ({error}); export the version anew") from error
+        raise UserError(
+            f"serve.export_folder={folder}: {NOTE} cannot be read ({error}); export the version anew"
+        ) from error
     faults = []
     if hashlib.sha256(bytes(sealed.export)).hexdigest() != sealed.sha256:
         faults.append(f"{NOTE} was changed after it was written")
@@ -75,5 +78,5 @@ def read(folder: Path) -> tuple[Export, Path]:
     except UserError as error:
         faults += error.faults
     if faults:
-        raise UserError(*(f"serve.export={folder}: {fault}" for fault in faults))
+        raise UserError(*(f"serve.export_folder={folder}: {fault}" for fault in faults))
     return export, folder / FILES

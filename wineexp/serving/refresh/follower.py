@@ -84,7 +84,7 @@ class Watch:
             self.exported, files = export.read(folder)
             # No registry is wanted, so none is missed.
             self.metrics.registry_up.set(float("nan"))
-            self._serve(load(files, self.exported.kept, self.exported.alias, most=self.settings.serve.rows))
+            self._serve(load(files, self.exported.kept, self.exported.alias, most=self.settings.serve.max_rows))
             return
         kept = self._cache.find()
         if kept is not None:
@@ -175,7 +175,7 @@ class Watch:
             time.sleep(PAUSE)
 
     def _load(self, kept: Kept) -> Served:
-        return load(self._cache.files(kept), kept, self.settings.serve.alias, most=self.settings.serve.rows)
+        return load(self._cache.files(kept), kept, self.settings.serve.alias, most=self.settings.serve.max_rows)
 
     def _serve(self, served: Served) -> None:
         before: Served | None = getattr(self, "served", None)

@@ -43,7 +43,7 @@ class Sentry:
         self.settings = settings
         self.state = State()
         self._folder = Path(tempfile.mkdtemp(prefix="wineexp-"))
-        self.link = Link(self._folder / "socket", _usable(settings.serve.cache) or self._folder / "cache")
+        self.link = Link(self._folder / "socket", _usable(settings.serve.cache_folder) or self._folder / "cache")
         self._examiner = Examiner(settings, self._folder / "examiner", self.link.cache)
         self._hints = Hints(settings)
         # Of the moment before the last look.
@@ -76,13 +76,13 @@ class Sentry:
         while True:
             if time.monotonic() >= due:
                 answered = self._look()
-                due = time.monotonic() + (serve.poll_seconds if answered else PAUSE)
+                due = time.monotonic() + (serve.poll_interval_seconds if answered else PAUSE)
             if self.state.serial:
                 self._examiner.calm()
             # One that is to be asked each time stays.
             if self._settled(self._hint):
                 self._examiner.rest()
-            if self._over.wait(max(0.0, min(due - time.monotonic(), serve.idle_seconds))):
+            if self._over.wait(max(0.0, min(due - time.monotonic(), serve.verifier_idle_timeout_seconds))):
                 return
 
     def _look(self, *, anyway: bool = False) -> bool:

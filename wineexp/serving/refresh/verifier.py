@@ -196,7 +196,7 @@ class Lookout:
 
     def _checked(self, files: Path, kept: Kept) -> Verified:
         model = pipeline.checked(files)
-        served = load(files, kept, self.settings.serve.alias, most=self.settings.serve.rows)
+        served = load(files, kept, self.settings.serve.alias, most=self.settings.serve.max_rows)
         return Verified(kept, served, model, persistence.golden_rows(files)[0])
 
     def _fall_back(self) -> None:
@@ -231,8 +231,8 @@ class Lookout:
         self._say(
             unreachable=self.state.unreachable or f"since {now()}: {why}",
             faults=[
-                f"{why}; and serve.cache={self.settings.serve.cache} holds no version of {name} behind {alias} to "
-                "start from"
+                f"{why}; and serve.cache_folder={self.settings.serve.cache_folder} holds no version of {name} behind "
+                f"{alias} to start from"
             ],
         )
 

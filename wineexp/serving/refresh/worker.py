@@ -121,10 +121,14 @@ class Examiner:
                 _let_others_go_first(self._process)
 
     def rest(self) -> None:
-        """End it if it has had nothing to do for `serve.idle_seconds`."""
+        """End it if it has had nothing to do for `serve.verifier_idle_timeout_seconds`."""
         with self._lock:
             self._look_after()
-            if self._process and not self._asking and time.monotonic() - self._used >= self.settings.serve.idle_seconds:
+            if (
+                self._process
+                and not self._asking
+                and time.monotonic() - self._used >= self.settings.serve.verifier_idle_timeout_seconds
+            ):
                 self._end()
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ class Shortcut:
     def __init__(self, watch: Watch, metrics: Metrics, settings: Server, key: Key) -> None:
         self.watch = watch
         self.metrics = metrics
-        self.longest = min(LONGEST, settings.body_bytes)
+        self.longest = min(LONGEST, settings.max_body_bytes)
         self.key = key
 
     def fits(self, scope: HTTPScope, headers: dict[bytes, bytes]) -> bool:

@@ -118,8 +118,8 @@ def openapi(app: Litestar, served: Served, settings: Serve) -> dict[str, Any]:
             "title": served.lineage.name,
             "version": f"{wineexp.__version__}+model.{served.lineage.version}",
             "description": f"Answered by version {served.lineage.version}, run {served.lineage.run_id}: "
-            f"{served.schema.target} from {served.schema.data}. At most {settings.serve.rows} rows and "
-            f"{settings.serve.body_bytes} bytes in a request.",
+            f"{served.schema.target} from {served.schema.data}. At most {settings.serve.max_rows} rows and "
+            f"{settings.serve.max_body_bytes} bytes in a request.",
         },
         "paths": dict(sorted(paths.items())),
         "components": {

@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from wineexp.serving.http.problems import Refused
 from wineexp.serving.model.predictor import Served
 
-FOLDER = Path(__file__).parent / "static"
+FOLDER = Path(__file__).parents[1] / "static"
 
 TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
