@@ -2,8 +2,9 @@
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
@@ -13,6 +14,7 @@ from wineexp.core.errors import UserError, did_you_mean
 from wineexp.core.program import program
 
 if TYPE_CHECKING:
+    from wineexp.tracking.ranking import Ranking
     from wineexp.tracking.runs import Record, Runs
 
 log = logging.getLogger(__name__)
@@ -20,18 +22,45 @@ log = logging.getLogger(__name__)
 FORMATS = ["table", "html", "csv", "json"]
 
 
+@dataclass(frozen=True)
+class CompareResult:
+    """What was compared.
+
+    Attributes
+    ----------
+    rankings : list of Ranking
+        One for each question: data, target, folds.
+    left_out : dict of str to int
+        How many runs could not be ranked, by reason.
+    lineage : dict or None
+        Where one run comes from, where that was asked for.
+    page : Path or None
+        The page, with `format=html`.
+    """
+
+    rankings: "list[Ranking]"
+    left_out: dict[str, int]
+    lineage: "dict[str, Any] | None" = None
+    page: Path | None = None
+
+
 @program(Compare)
 def main(cfg: DictConfig) -> None:
-    """Find the runs, rank like with like, show it; or tell where one run comes from."""
+    """Run from the command line."""
+    run(cfg)
+
+
+def run(cfg: DictConfig) -> CompareResult:
+    """Find the runs, rank those with the same data, target and folds, print it; or show where one run comes from."""
     check(cfg)
     from wineexp.tracking import store
 
     with store.told():
-        tell(cfg)
+        return compare(cfg)
 
 
-def tell(cfg: DictConfig) -> None:
-    """What `main` says, once the config has proved to be sound."""
+def compare(cfg: DictConfig) -> CompareResult:
+    """As `run`, on a config whose values were checked."""
     from wineexp.tracking.runs import Runs
 
     runs = Runs(cfg.tracking.uri, cfg.registry.name)
@@ -40,7 +69,7 @@ def tell(cfg: DictConfig) -> None:
 
         origin = lineage.trace(cfg.lineage, runs)
         print(json.dumps(origin, indent=2) if cfg.format == "json" else lineage.tree(origin))
-        return
+        return CompareResult([], {}, lineage=origin)
 
     from wineexp.tracking import ranking
 
@@ -56,10 +85,11 @@ def tell(cfg: DictConfig) -> None:
         page = leaderboard_html.render(rankings, left_out, {study: runs.one(study).name for study in studies})
         path.write_text(page, encoding="utf-8")
         print(f"Open the page: {path}")
-        return
+        return CompareResult(rankings, left_out, page=path)
     from wineexp.reports import leaderboard_text
 
     leaderboard_text.FORMS[cfg.format](rankings, left_out)
+    return CompareResult(rankings, left_out)
 
 
 def check(cfg: DictConfig) -> None:

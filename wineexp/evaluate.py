@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,9 +15,22 @@ from wineexp.core.program import program
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class EvaluateResult:
+    """Each metric by part (`cv`, `holdout`), and the file that they are in; the tables for plots lie beside it."""
+
+    metrics: dict[str, dict[str, float]]
+    file: Path
+
+
 @program(Evaluate)
 def main(cfg: DictConfig) -> None:
-    """Read the answers, score them, write the figures and a table for each plot, say where they are."""
+    """Run from the command line."""
+    run(cfg)
+
+
+def run(cfg: DictConfig) -> EvaluateResult:
+    """Read the predictions, score them, write the metrics and a table for each plot, log where they are."""
     if OmegaConf.is_missing(cfg, "predictions"):
         raise UserError("predictions=: of which run? the path of the predictions.parquet in its output folder")
     from wineexp.workflows import assessment
@@ -33,6 +47,7 @@ def main(cfg: DictConfig) -> None:
         # ROC-AUC is none where only one class occurs.
         log.info("%s/%s: %.4f", part, target.metric, found.get(target.metric, float("nan")))
     log.info("Every figure: %s", folder / "metrics.json")
+    return EvaluateResult(figures, folder / "metrics.json")
 
 
 if __name__ == "__main__":

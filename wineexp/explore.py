@@ -1,7 +1,9 @@
 """Look at a data set before training on it: `python -m wineexp.explore data=red`."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -9,12 +11,31 @@ from omegaconf import DictConfig
 from wineexp.core.config import Explore, build, leaves
 from wineexp.core.program import program
 
+if TYPE_CHECKING:
+    from wineexp.data.task import Task
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExploreResult:
+    """The page on a data set: where it is, what it says in a paragraph, and the run that it is recorded as."""
+
+    page: Path
+    summary: str
+    task: "Task"
+    run_id: str | None
+    tracking_uri: str | None
 
 
 @program(Explore)
 def main(cfg: DictConfig) -> None:
-    """Compose, load, set the holdout aside, draw the page, record it; say what it shows and where it is."""
+    """Run from the command line."""
+    run(cfg)
+
+
+def run(cfg: DictConfig) -> ExploreResult:
+    """Load, set the holdout aside, draw the page, record it; log what it shows and where it is."""
     from wineexp.data.task import make_task
     from wineexp.reports import eda_page
     from wineexp.tracking import provenance, store
@@ -24,7 +45,7 @@ def main(cfg: DictConfig) -> None:
     task = make_task(parts["data"](), parts["target"], None, cfg.holdout)
     choices = HydraConfig.get().runtime.choices
     folder = Path(HydraConfig.get().runtime.output_dir)
-    run = Run(
+    tracked = Run(
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
         name="explore",
@@ -32,16 +53,18 @@ def main(cfg: DictConfig) -> None:
         # The page is written there, and so becomes an artifact.
         folder=folder,
     )
-    with store.told(), run:
-        run.log(params={name: choices[name] for name in parts} | leaves(cfg))
-        run.log_dataset(task, name=choices["data"])
+    with store.told(), tracked:
+        tracked.log(params={name: choices[name] for name in parts} | leaves(cfg))
+        tracked.log_dataset(task, name=choices["data"])
         path = folder / "explore.html"
         path.write_text(eda_page.render(task, data=choices["data"], target=choices["target"]), encoding="utf-8")
-    log.info(eda_page.paragraph(task))
+    summary = eda_page.paragraph(task)
+    log.info(summary)
     log.info("Open the page: %s", path)
-    if run.id is not None:
-        log.info("Recorded as run %s in %s.", run.id, run.uri)
-        log.info("Look at it: %s", store.how_to_look(str(run.uri)))
+    if tracked.id is not None:
+        log.info("Recorded as run %s in %s.", tracked.id, tracked.uri)
+        log.info("Look at it: %s", store.how_to_look(str(tracked.uri)))
+    return ExploreResult(path, summary, task, tracked.id, tracked.uri if tracked.id is not None else None)
 
 
 if __name__ == "__main__":

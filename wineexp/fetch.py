@@ -13,6 +13,7 @@ from wineexp.core.program import program
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from wineexp.data.datasets import Dataset
     from wineexp.data.pin import Pin
 
 log = logging.getLogger(__name__)
@@ -20,12 +21,18 @@ log = logging.getLogger(__name__)
 
 @program(Fetch)
 def main(cfg: DictConfig) -> None:
-    """Load, which gets what is missing and verifies everything; say what is there, and link to it."""
-    dataset = build(OmegaConf.masked_copy(cfg, "data"))["data"]()
+    """Run from the command line."""
+    run(cfg)
+
+
+def run(cfg: DictConfig) -> "Dataset":
+    """Load the data set, which gets what is missing and verifies every file; log its files, and link to them."""
+    dataset: Dataset = build(OmegaConf.masked_copy(cfg, "data"))["data"]()
     for pinned in dataset.pins:
         log.info("%s: %d bytes with md5 %s, as pinned.", pinned.name, pinned.size, pinned.md5)
     if cfg.links is not None:
         link(dataset.pins, Path(cfg.links))
+    return dataset
 
 
 def link(pins: "Iterable[Pin]", folder: Path) -> None:

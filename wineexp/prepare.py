@@ -1,19 +1,37 @@
 """Write a data set as tables, cleaned and featured: `python -m wineexp.prepare data=red feature=domain`."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from wineexp.core.config import Prepare, build
 from wineexp.core.program import program
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """The tables `cleaned` and `featured`, and the file that each was written to, by name."""
+
+    tables: "dict[str, pd.DataFrame]"
+    files: dict[str, Path]
 
 
 @program(Prepare)
 def main(cfg: DictConfig) -> None:
-    """Compose, load, set the holdout aside, write both tables, say what they hold."""
+    """Run from the command line."""
+    run(cfg)
+
+
+def run(cfg: DictConfig) -> PrepareResult:
+    """Load, set the holdout aside, write both tables, log what they hold."""
     from wineexp.data.tables import cleaned, featured
     from wineexp.data.task import make_task
 
@@ -22,10 +40,11 @@ def main(cfg: DictConfig) -> None:
     tables = {"cleaned": cleaned(task), "featured": featured(task, parts["feature"])}
     folder = Path(cfg.processed)
     folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / f"{name}.csv" for name in tables}
     for name, table in tables.items():
-        path = folder / f"{name}.csv"
-        table.to_csv(path, index=False)
-        log.info("%s: %d rows, %d columns.", path, *table.shape)
+        table.to_csv(files[name], index=False)
+        log.info("%s: %d rows, %d columns.", files[name], *table.shape)
+    return PrepareResult(tables, files)
 
 
 if __name__ == "__main__":

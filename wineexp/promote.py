@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from wineexp.core.errors import UserError, did_you_mean
 from wineexp.core.program import program
 
 if TYPE_CHECKING:
-    from wineexp.tracking.registry import Registry
+    from wineexp.tracking.history import Decision
+    from wineexp.tracking.registry import Registry, Version
     from wineexp.tracking.runs import Record, Runs
 
 log = logging.getLogger(__name__)
@@ -26,8 +28,22 @@ ALIAS = rf"(?!(?i:latest|v\d+)$)[A-Za-z][A-Za-z0-9_-]{{0,{LONGEST - 1}}}"
 WAIVABLE = ("data", "dirty")
 
 
+@dataclass(frozen=True)
+class PromoteResult:
+    """What a decision left: the version that the alias names, every decision so far, or the exported folder."""
+
+    version: "Version | None" = None
+    decisions: "tuple[Decision, ...]" = ()
+    export: Path | None = None
+
+
 @program(Promote)
 def main(cfg: DictConfig) -> None:
+    """Run from the command line."""
+    run(cfg)
+
+
+def run(cfg: DictConfig) -> PromoteResult:
     """Find what is to be promoted, put it through the gate; or go back; or show the history; or export a version."""
     check(cfg)
     # All that is needed in the end, before anything is trained.
@@ -41,21 +57,22 @@ def main(cfg: DictConfig) -> None:
     with store.told():
         registry = Registry(cfg.tracking.uri, cfg.registry.name)
         if cfg.history:
-            show(registry)
-        elif cfg.rollback:
+            return PromoteResult(decisions=tuple(show(registry)))
+        if cfg.rollback:
             version = promotion.roll_back(registry, cfg.alias, cfg.reason)
             log.info("%s names version %d of %s again.", cfg.alias, version.number, registry.name)
-        elif cfg.export:
+            return PromoteResult(version)
+        if cfg.export:
             from wineexp.serving import exporter
 
             kept = exporter.write(registry, cfg.alias, Path(cfg.export), cfg.told).kept
             log.info("version %d of %s, which %s names, is in %s.", kept.number, kept.name, cfg.alias, cfg.export)
             log.info("Serve it: python -m wineexp.serve serve.export_folder=%s", cfg.export)
-        else:
-            runs = Runs(cfg.tracking.uri, cfg.registry.name)
-            folder, choices = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().runtime.choices
-            attempt = promotion.Promotion(runs, registry, gate, cfg, choices, folder)
-            attempt.attempt(chosen(cfg, runs))
+            return PromoteResult(export=Path(cfg.export))
+        runs = Runs(cfg.tracking.uri, cfg.registry.name)
+        folder, choices = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().runtime.choices
+        attempt = promotion.Promotion(runs, registry, gate, cfg, choices, folder)
+        return PromoteResult(attempt.attempt(chosen(cfg, runs)))
 
 
 def check(cfg: DictConfig) -> None:
@@ -97,8 +114,8 @@ def chosen(cfg: DictConfig, runs: "Runs") -> "Record":
     return found
 
 
-def show(registry: "Registry") -> None:
-    """Print every decision, and what does not add up."""
+def show(registry: "Registry") -> "list[Decision]":
+    """Log every decision, and what does not add up."""
     from wineexp.tracking.history import Audit
 
     audit = Audit(registry)
@@ -113,6 +130,7 @@ def show(registry: "Registry") -> None:
             log.info("   %s", line)
     for fault in audit.faults():
         log.warning("%s", fault)
+    return decisions
 
 
 if __name__ == "__main__":

@@ -14,14 +14,32 @@ from wineexp.core.program import program
 
 if TYPE_CHECKING:
     from wineexp.tracking.runs import Record
-    from wineexp.workflows.certificate import Line
+    from wineexp.workflows.certificate import Certificate, Line
 
 log = logging.getLogger(__name__)
 
 
 @program(Reproduce)
 def main(cfg: DictConfig) -> None:
-    """Find the run, hold code, data and libraries against its record, train, compare, certify."""
+    """Run from the command line; a reproduction in a worktree ends with that process's exit code."""
+    outcome = run(cfg)
+    if isinstance(outcome, int):
+        sys.exit(outcome)
+
+
+def run(cfg: DictConfig) -> "Certificate | int":
+    """Find the run, hold code, data and libraries against its record, train, compare, certify.
+
+    Returns
+    -------
+    Certificate or int
+        With `checkout=true` the exit code of the process that reproduced the run in a worktree.
+
+    Raises
+    ------
+    UserError
+        A figure differs, or what is here is not what the run was recorded with.
+    """
     if OmegaConf.is_missing(cfg, "run"):
         raise UserError("run=: which one? run=ID, a version or an alias of the registered model, or a study's name")
     if cfg.tracking.uri is None:
@@ -30,10 +48,10 @@ def main(cfg: DictConfig) -> None:
     from wineexp.tracking import store
 
     with store.told():
-        hold(cfg)
+        return hold(cfg)
 
 
-def hold(cfg: DictConfig) -> None:
+def hold(cfg: DictConfig) -> "Certificate | int":
     """What `main` does, once the config has proved to be sound."""
     from wineexp.tracking.runs import Runs
     from wineexp.workflows import reproduction
@@ -43,7 +61,7 @@ def hold(cfg: DictConfig) -> None:
     recorded = record.config()
     folder = Path(HydraConfig.get().runtime.output_dir)
     if cfg.checkout:
-        sys.exit(elsewhere(record, runs.uri, cfg, folder))
+        return elsewhere(record, runs.uri, cfg, folder)
     binding, _ = reproduction.facts(record)
     differing = [line for line in binding if not line.equal]
     if differing and cfg.strict:
@@ -59,6 +77,7 @@ def hold(cfg: DictConfig) -> None:
     log.info("Certificate: %s", folder / "certificate.txt")
     if certificate.first is not None:
         raise UserError(f"run {record.id}: {certificate.verdict}")
+    return certificate
 
 
 def refusal(record: "Record", differing: "list[Line]") -> str:

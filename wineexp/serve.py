@@ -9,7 +9,12 @@ from wineexp.core.program import program
 
 @program(Serve)
 def main(cfg: DictConfig) -> None:
-    """Check the settings, then serve until told to stop."""
+    """Run from the command line."""
+    run(cfg)
+
+
+def run(cfg: DictConfig) -> None:
+    """Check the settings, then serve until SIGTERM or Ctrl-C."""
     settings = OmegaConf.to_object(cfg)
     assert isinstance(settings, Serve)  # noqa: S101  for mypy: the frame is what composes it
     if settings.tracking.uri is None and settings.serve.export_folder is None:

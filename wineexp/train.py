@@ -1,6 +1,7 @@
 """Train, score and record one model: `python -m wineexp.train model=xgb`."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,24 +15,67 @@ from wineexp.core.program import program
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sklearn.pipeline import Pipeline
+
     from wineexp.data.task import Task
     from wineexp.evaluation.cross_validation import Fold
     from wineexp.evaluation.metrics import Scores
     from wineexp.sweep.trial import Trial
-    from wineexp.tracking.run import Run
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training found.
+
+    Attributes
+    ----------
+    metric : str
+        Name of the deciding metric.
+    scores : dict of str to (float, float)
+        Mean and standard deviation of each metric over the folds.
+    holdout : dict of str to float
+        Each metric on the holdout; empty for a sweep's trial, which does not see it.
+    folds : list of Fold
+    pipeline : Pipeline or None
+        Features and model, fitted on all rows outside the holdout; None for a sweep's trial.
+    task : Task
+        The rows, their labels and the folds.
+    run_id, tracking_uri : str or None
+        Where it is recorded; None where nothing is.
+    folder : Path
+        The output folder.
+    objective : float or list of float
+        What a sweep minimizes or maximizes.
+    """
+
+    metric: str
+    scores: dict[str, tuple[float, float]]
+    holdout: "Scores"
+    folds: "list[Fold]"
+    pipeline: "Pipeline | None"
+    task: "Task"
+    run_id: str | None
+    tracking_uri: str | None
+    folder: Path
+    objective: float | list[float]
+
+
 @program(Train)
 def main(cfg: DictConfig) -> float | list[float]:
-    """Compose, load, split, cross-validate, refit, score the holdout, record; return the deciding metric."""
+    """Run from the command line; gives Hydra's sweepers what they optimize."""
+    return run(cfg).objective
+
+
+def run(cfg: DictConfig) -> TrainResult:
+    """Load, split, cross-validate, refit, score the holdout, record."""
     from wineexp.workflows.experiment import assemble
 
     experiment = assemble(cfg)
     task = experiment.task
 
-    # Seconds to import, which a data file that cannot be had should not have to wait for.
+    # These take seconds to import, so that a data file which cannot be had is reported first.
     from wineexp.evaluation import cross_validation
     from wineexp.sweep import trial
     from wineexp.tracking import store
@@ -39,78 +83,92 @@ def main(cfg: DictConfig) -> float | list[float]:
     from wineexp.workflows import console, record
 
     choices = HydraConfig.get().runtime.choices
-    me = trial.current()
+    current = trial.current()
+    is_trial = current.number is not None
     folder = Path(HydraConfig.get().runtime.output_dir)
-    name = f"{choices['model']} {choices['feature']} {choices['split']}"
+    title = f"{choices['model']} {choices['feature']} {choices['split']}"
     # A stage of dvc.yaml has no such choice: what it names is in params.yaml already.
     protocol = "/".join(
         choices[group] for group in sorted(choices) if group.startswith("experiment") and choices[group]
     )
-    named = {record.PROTOCOL: protocol} if protocol else {}
-    run = Run(
+    protocol_tag = {record.PROTOCOL: protocol} if protocol else {}
+    tracked = Run(
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
-        name=name if me.number is None else f"trial {me.number}: {name}",
-        tags=record.lineage(cfg, task, folder) | named,
+        name=f"trial {current.number}: {title}" if is_trial else title,
+        tags=record.lineage(cfg, task, folder) | protocol_tag,
         folder=folder,
-        parent=me.context.get("parent_run_id"),
+        parent=current.context.get("parent_run_id"),
     )
-    with store.told(), run:
-        if run.id is not None:
-            me.set_user_attr("run_id", run.id)
-        groups = {name: choices[name] for name in GROUPS}
-        run.log(params=groups | leaves(cfg))
-        run.log_dataset(task, name=choices["data"])
-        shown = console.follow(
-            experiment.cross_validate(),
-            total=len(task.folds),
-            metric=task.target.metric,
-            briefly=me.number is not None,
+    groups = {name: choices[name] for name in GROUPS}
+    fitted = None
+    holdout_scores: Scores = {}
+    with store.told(), tracked:
+        if tracked.id is not None:
+            current.set_user_attr("run_id", tracked.id)
+        tracked.log(params=groups | leaves(cfg))
+        tracked.log_dataset(task, name=choices["data"])
+        progress = console.follow(
+            experiment.cross_validate(), total=len(task.folds), metric=task.target.metric, briefly=is_trial
         )
-        folds = followed(shown, me, task)
-        if me.number is not None:
+        folds = report_folds(progress, current, task)
+        if is_trial:
             # No trial sees the holdout; the winner does, once, when it is run again.
-            run.log(metrics=record.figures(folds))
-            run.describe(record.note(groups, task, folds, {}, whole=False))
-            return judged(folds, me, task)
-        fitted = experiment.fit()
-        # Nor does a job of a grid: whoever chose the best of many by the holdout would have tuned on it.
-        alone = HydraConfig.get().mode == RunMode.RUN or me.winner
-        holdout = task.predict_holdout(fitted) if alone else None
-        record.complete(run, experiment, folds, fitted, holdout, record.importance(experiment, fitted, holdout))
-        run.describe(record.note(groups, task, folds, task.score_holdout(holdout), whole=True))
-    summary = cross_validation.summarise(folds)
-    show(" · ".join(groups.values()), task, summary, task.score_holdout(holdout), run)
-    return summary[task.target.metric][0]
+            tracked.log(metrics=record.figures(folds))
+        else:
+            fitted = experiment.fit()
+            # Nor does a job of a grid: choosing the best of many by the holdout would be tuning on it.
+            sees_holdout = HydraConfig.get().mode == RunMode.RUN or current.winner
+            holdout = task.predict_holdout(fitted) if sees_holdout else None
+            drops = record.importance(experiment, fitted, holdout)
+            record.complete(tracked, experiment, folds, fitted, holdout, drops)
+            holdout_scores = task.score_holdout(holdout)
+        tracked.describe(record.note(groups, task, folds, holdout_scores, whole=not is_trial))
+    result = TrainResult(
+        metric=task.target.metric,
+        scores=cross_validation.summarise(folds),
+        holdout=holdout_scores,
+        folds=folds,
+        pipeline=fitted,
+        task=task,
+        run_id=tracked.id,
+        tracking_uri=tracked.uri if tracked.id is not None else None,
+        folder=folder,
+        objective=objective(folds, current, task),
+    )
+    if not is_trial:
+        show(" · ".join(groups.values()), result)
+    return result
 
 
-def followed(folds: "Iterator[Fold]", me: "Trial", task: "Task") -> "list[Fold]":
-    """The folds, each reported to the trial; of a hopeless trial the first ones."""
+def report_folds(folds: "Iterator[Fold]", current: "Trial", task: "Task") -> "list[Fold]":
+    """All folds, each reported to the sweep's trial; the first ones of a trial that is pruned."""
     done = []
     for fold in folds:
         done.append(fold)
-        me.report(fold.scores[task.target.metric], fold.number)
-        if me.should_prune():
+        current.report(fold.scores[task.target.metric], fold.number)
+        if current.should_prune():
             break
     return done
 
 
-def judged(folds: "list[Fold]", me: "Trial", task: "Task") -> float | list[float]:
-    """What a sweep is told: the deciding metric, and the seconds of predicting where it asks for a second objective."""
+def objective(folds: "list[Fold]", current: "Trial", task: "Task") -> float | list[float]:
+    """The mean of the deciding metric, and the seconds of predicting where a sweep asks for a second objective."""
     import numpy as np
 
     score = float(np.mean([fold.scores[task.target.metric] for fold in folds]))
     seconds = float(np.mean([fold.predict_seconds for fold in folds]))
-    me.set_user_attr("predict_seconds", seconds)
-    return score if me.objectives == 1 else [score, seconds]
+    current.set_user_attr("predict_seconds", seconds)
+    return score if current.objectives == 1 else [score, seconds]
 
 
-def show(title: str, task: "Task", summary: dict[str, tuple[float, float]], holdout: "Scores", run: "Run") -> None:
-    """Print the figures, in plain words where they mean little, and where to look next."""
+def show(title: str, result: TrainResult) -> None:
+    """Print the scores, a warning in plain words where they mean little, and where to look next."""
     from wineexp.tracking import store
     from wineexp.workflows import console
 
-    names = [task.target.metric, *(name for name in summary if name != task.target.metric)]
+    summary, holdout = result.scores, result.holdout
+    names = [result.metric, *(name for name in summary if name != result.metric)]
     console.scores(
         title,
         [
@@ -122,7 +180,7 @@ def show(title: str, task: "Task", summary: dict[str, tuple[float, float]], hold
             for name in names
         ],
     )
-    log.info(task.describe())
+    log.info(result.task.describe())
     accuracy, majority = summary["accuracy"][0], summary["majority_accuracy"][0]
     if accuracy <= majority:
         log.warning(
@@ -130,9 +188,9 @@ def show(title: str, task: "Task", summary: dict[str, tuple[float, float]], hold
             "this model %.1f %%.",
             *(100 * majority, 100 * accuracy),
         )
-    if run.id is not None:
-        log.info("Recorded as run %s in %s.", run.id, run.uri)
-        log.info("Look at it: %s", store.how_to_look(str(run.uri)))
+    if result.run_id is not None:
+        log.info("Recorded as run %s in %s.", result.run_id, result.tracking_uri)
+        log.info("Look at it: %s", store.how_to_look(str(result.tracking_uri)))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from wineexp.core.errors import UserError, did_you_mean
+from wineexp.core.in_process import make_callable
 from wineexp.core.paths import CONF
 
 Task = Callable[[DictConfig], Any]
@@ -56,6 +57,8 @@ class _TaskFailed(BaseException):
 def program(frame: type) -> Callable[[Task], Callable[[], None]]:
     """Turn a task into a program whose config, `conf/<name>.yaml`, fits the frame of that name.
 
+    Its module becomes callable: `train(cfg)` is the module's `run(cfg)` on a config of `compose`.
+
     The program exits with 0, with 1 and one message for a mistake of the user's, with 130 after Ctrl-C and 143 after
     SIGTERM. `HYDRA_FULL_ERROR=1` shows the traceback.
     """
@@ -63,6 +66,9 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
     ConfigStore.instance().store(f"{name}_frame", frame)
 
     def decorate(task: Task) -> Callable[[], None]:
+        if task.__module__ != "__main__":
+            make_callable(task.__module__)
+
         @functools.wraps(task)
         def guarded(cfg: DictConfig) -> Any:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -107,7 +113,7 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
                     # Whoever reads the output, head say, has had enough; at its exit Python would try once more.
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                     sys.exit(1)
-                message = _explain(cause)
+                message = explain(cause)
                 if isinstance(error, ValueError) and not HydraConfig.initialized():
                     # Hydra's own options do not go together.
                     message = str(cause)
@@ -164,7 +170,7 @@ def uninterrupted() -> Iterator[None]:
         signal.raise_signal(late)
 
 
-def _explain(error: BaseException | None) -> str | None:
+def explain(error: BaseException | None) -> str | None:
     """What to tell the user, or None where the fault is the program's own."""
     chain = []
     while error is not None:

@@ -1,0 +1,95 @@
+"""Programs without a command line: compose a config, and call a program with it, in a notebook or a test."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from wineexp.core.errors import UserError
+from wineexp.core.paths import CONF
+
+
+def compose(*overrides: str, program: str = "train", config_dir: str | Path | None = None) -> DictConfig:
+    """The config of `python -m wineexp.<program> <overrides>`, ready to be handed to `wineexp.<program>`.
+
+    Parameters
+    ----------
+    *overrides : str
+        As on the command line: `"model=xgb"`, `"model.max_depth=3"`.
+    program : str
+        Whose config it is: `train`, `promote`, `compare`, ...
+    config_dir : str or Path, optional
+        A folder with config groups of your own, as `--config-dir`.
+
+    Returns
+    -------
+    DictConfig
+        With Hydra's own settings under the key `hydra`.
+
+    Raises
+    ------
+    UserError
+        A choice or a key does not exist, or a value has the wrong type.
+    """
+    from wineexp.core.program import explain
+
+    # Registers the structured config that conf/<program>.yaml names.
+    importlib.import_module(f"wineexp.{program}")
+    searched = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir is not None else []
+    try:
+        with hydra.initialize_config_dir(str(CONF), job_name=program, version_base="1.3"):
+            return hydra.compose(program, [*searched, *overrides], return_hydra_config=True)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        raise UserError(message) from error
+
+
+@contextmanager
+def _hydra_settings(cfg: DictConfig) -> Iterator[DictConfig]:
+    """Make a composed config's own Hydra settings the current ones; gives the rest of the config."""
+    if "hydra" not in cfg:
+        raise UserError("the config has no key hydra: make it with wineexp.compose(...), which keeps Hydra's settings")
+    instance = HydraConfig.instance()
+    previous = instance.cfg
+    folder = Path(cfg.hydra.run.dir).absolute()
+    with read_write(cfg.hydra), open_dict(cfg.hydra):
+        cfg.hydra.runtime.output_dir = str(folder)
+        cfg.hydra.mode = RunMode.RUN
+    instance.set_config(cfg)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    finally:
+        instance.cfg = previous
+
+
+class Program(ModuleType):
+    """A program's module, which can be called like a function: `train(compose("model=xgb"))`."""
+
+    run: Callable[[DictConfig], Any]
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        """Run the program in this process on a config that `compose` made; see the module's `run`.
+
+        Raises
+        ------
+        UserError
+            The config or what it names is at fault.
+        """
+        with _hydra_settings(cfg) as task_config:
+            return self.run(task_config)
+
+
+def make_callable(module: str) -> None:
+    """Let a program's module be called: `from wineexp import train` gives the module, which is also the function."""
+    sys.modules[module].__class__ = Program
