@@ -246,7 +246,7 @@ def test_a_stop_that_a_library_turned_into_a_failure_is_still_a_stop(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     # As XGBoost does where Ctrl-C meets it in a callback.
-    monkeypatch.setattr(tracking_run, "STOPPED", signals)
+    monkeypatch.setattr(tracking_run, "received_signals", signals)
     with pytest.raises(ValueError, match="total_entries"):
         fails_in_its_own_words(tmp_path)
     (left,) = runs(tmp_path)

@@ -5,15 +5,11 @@ import io
 import logging
 import os
 import re
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
-from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import hydra
 import yaml
@@ -27,11 +23,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.core.in_process import make_callable
 from wineexp.core.paths import CONF
+from wineexp.core.signals import cancel_repetition, handle_termination, received_signals
 
 Task = Callable[[DictConfig], Any]
-
-# Signals that were to end this process. A library that catches the exception, XGBoost say, fails in words of its own.
-STOPPED: list[int] = []
 
 
 class StdoutHandler(logging.StreamHandler[TextIO]):
@@ -82,8 +76,7 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def main() -> None:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, stop)
+            handle_termination()
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     # Where only ASCII can be shown, a ± becomes a question mark instead of a traceback.
@@ -100,14 +93,14 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
                 run()
                 sys.stdout.flush()
             except KeyboardInterrupt:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                cancel_repetition()
                 print("interrupted", file=sys.stderr)
                 sys.exit(130)
             except (_TaskFailed, Exception) as error:
-                if STOPPED:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+                if received_signals:
+                    cancel_repetition()
                     print("interrupted", file=sys.stderr)
-                    sys.exit(128 + STOPPED[0])
+                    sys.exit(128 + received_signals[0])
                 cause = error.__cause__ if isinstance(error, _TaskFailed) else error
                 if isinstance(cause, BrokenPipeError):
                     # Whoever reads the output, head say, has had enough; at its exit Python would try once more.
@@ -135,39 +128,6 @@ def framed(cfg: DictConfig, frame: type) -> DictConfig:
     merged = OmegaConf.merge(OmegaConf.structured(frame), part)
     assert isinstance(merged, DictConfig)  # noqa: S101  merge promises no more than one of two types
     return merged
-
-
-def stop(number: int, _: FrameType | None) -> NoReturn:
-    """Handle Ctrl-C and SIGTERM: raises KeyboardInterrupt or SystemExit, each second until one gets through.
-
-    Python drops an exception that is raised while a weak reference's callback runs.
-    """
-    STOPPED.append(number)
-    signal.signal(signal.SIGALRM, lambda *_: stop(number, None))
-    signal.setitimer(signal.ITIMER_REAL, 1)
-    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the end of the block; they never arrive in threads other than the main one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # Of a signal that has come already: see `stop`.
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    pending: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda number, _: pending.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    for late in pending:
-        signal.raise_signal(late)
 
 
 def explain(error: BaseException | None) -> str | None:

@@ -13,7 +13,7 @@ from litestar.types import ASGIApp
 
 from wineexp.core.config import Serve
 from wineexp.core.errors import UserError
-from wineexp.core.program import stop
+from wineexp.core.signals import stop
 from wineexp.serving import logs
 from wineexp.serving.http.protocol import Protocol
 from wineexp.serving.refresh.messages import Link
@@ -84,7 +84,7 @@ def _serve(settings: Serve, app: ASGIApp, listener: socket.socket) -> None:
     try:
         uvicorn.Server(config).run([listener])
     except SystemExit as error:
-        # uvicorn has drained and then raises the signal again; the alarm that `program.stop` sets is called off.
+        # uvicorn has drained and then raises the signal again; the alarm that `signals.stop` sets is called off.
         signal.setitimer(signal.ITIMER_REAL, 0)
         if error.code != 128 + signal.SIGTERM:
             raise

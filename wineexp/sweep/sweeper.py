@@ -12,13 +12,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from wineexp.core.errors import UserError
+from wineexp.core.signals import Interrupts
 from wineexp.sweep.callbacks import Callbacks, Sweep
 from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.live import live_line
 from wineexp.sweep.prepare import BASIC_LAUNCHER, in_memory, prepare, read
 from wineexp.sweep.refit import refit
 from wineexp.sweep.report import summary, write_best
-from wineexp.sweep.signals import Interrupts
 from wineexp.sweep.storage import open_storage
 from wineexp.sweep.study import Setup, found, open_ledger
 from wineexp.sweep.task import portable

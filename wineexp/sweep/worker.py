@@ -17,6 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from wineexp.core.signals import Interrupts
 from wineexp.sweep import trial as trials
 from wineexp.sweep.callbacks import Callbacks, Outcome, Sweep
 from wineexp.sweep.compose import Composer
@@ -25,7 +26,6 @@ from wineexp.sweep.ledger import ERROR, Ledger
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.report import progress_line, write_best
 from wineexp.sweep.samplers import SamplerMaker
-from wineexp.sweep.signals import Interrupts
 from wineexp.sweep.study import Setup, open_ledger
 
 log = logging.getLogger(__name__)

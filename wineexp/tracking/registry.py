@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from wineexp.core.errors import UserError, did_you_mean
-from wineexp.core.program import uninterrupted
+from wineexp.core.signals import uninterrupted
 from wineexp.models import manifest, persistence
 from wineexp.tracking import store
 

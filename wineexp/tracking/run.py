@@ -24,7 +24,7 @@ from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH as BATCH
 from sklearn.pipeline import Pipeline
 
 from wineexp.core.errors import UserError
-from wineexp.core.program import STOPPED, uninterrupted
+from wineexp.core.signals import received_signals, uninterrupted
 from wineexp.data.task import Task
 from wineexp.models import persistence
 from wineexp.tracking import store
@@ -93,7 +93,13 @@ class Run:
     ) -> None:
         if self.id is None:
             return
-        status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) and not STOPPED else "KILLED"
+        status = (
+            "FINISHED"
+            if kind is None
+            else "FAILED"
+            if issubclass(kind, Exception) and not received_signals
+            else "KILLED"
+        )
         with uninterrupted():
             try:
                 mlflow.log_artifacts(str(self.folder))

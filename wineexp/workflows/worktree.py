@@ -18,7 +18,7 @@ from rich.console import Console
 
 from wineexp.core.errors import UserError
 from wineexp.core.paths import ROOT
-from wineexp.core.program import uninterrupted
+from wineexp.core.signals import uninterrupted
 from wineexp.data import pin
 from wineexp.tracking import provenance
 

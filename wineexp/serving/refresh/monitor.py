@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from wineexp.core.config import Serve
-from wineexp.core.program import uninterrupted
+from wineexp.core.signals import uninterrupted
 from wineexp.serving.refresh.change_detector import Hint, Hints
 from wineexp.serving.refresh.messages import Link, Question, State, answer, now
 from wineexp.serving.refresh.worker import PAUSE, EndedError, Examiner

@@ -1,4 +1,4 @@
-"""Signals reach a program even where Python drops an exception."""
+"""Signals reach a program even where Python drops the exception that their handler raises."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from wineexp.core.paths import ROOT
 
 DROPPED = """
 import os, signal, sys, time, weakref
-from wineexp.core.program import stop
+from wineexp.core.signals import stop
 
 class Thing: pass
 
@@ -26,12 +26,12 @@ time.sleep(30)
 """
 
 
-@pytest.mark.parametrize(("name", "told"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "")])
-def test_a_signal_that_python_drops_comes_again(name: str, told: str) -> None:
+@pytest.mark.parametrize(("name", "last_line"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "")])
+def test_an_exception_that_python_drops_is_raised_again(name: str, last_line: str) -> None:
     code = DROPPED.format(name=name)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
     )
     assert done.stdout == "dropped\n"
     assert done.returncode != 0
-    assert told in done.stderr.splitlines()[-1]
+    assert last_line in done.stderr.splitlines()[-1]

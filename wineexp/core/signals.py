@@ -1,0 +1,91 @@
+"""Ctrl-C and SIGTERM: they end what runs, are never lost, and do not cut short what must be completed.
+
+Python drops an exception that a signal's handler raises while a weak reference's callback runs, as logging's
+configuration and garbage collection make happen. `stop` therefore raises again until it gets through, and
+`Interrupts.check` raises what was dropped.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Self
+
+TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEAT_SECONDS = 1.0
+
+# The signals that `stop` has handled. A library that catches the exception, XGBoost for one, raises an error of its own
+# in its place: whoever handles that error learns here that the process was to end.
+received_signals: list[int] = []
+
+
+def handle_termination() -> None:
+    """Make Ctrl-C and SIGTERM call `stop`; for a program that has this process to itself."""
+    for number in TERMINATION_SIGNALS:
+        signal.signal(number, stop)
+
+
+def stop(number: int, _: FrameType | None) -> NoReturn:
+    """Handle a signal: raises KeyboardInterrupt or SystemExit, and again each second until `cancel_repetition`."""
+    received_signals.append(number)
+    signal.signal(signal.SIGALRM, lambda *_: stop(number, None))
+    signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def cancel_repetition() -> None:
+    """Tell that the exception which `stop` raised has arrived: it is not raised again."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM until the end of a with block; threads other than the main one never get them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # The block may be the handling of a signal that has arrived.
+    cancel_repetition()
+    pending: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, _: pending.append(number)) for number in TERMINATION_SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    for late in pending:
+        signal.raise_signal(late)
+
+
+class Interrupts:
+    """Makes Ctrl-C and SIGTERM both raise KeyboardInterrupt for the length of a with block.
+
+    Unlike SystemExit, KeyboardInterrupt cannot be mistaken for a task that calls `sys.exit`.
+    """
+
+    def __init__(self) -> None:
+        self._arrived = False
+        self._previous_handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._previous_handlers = {number: signal.signal(number, self._handle) for number in TERMINATION_SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, handler)
+        if kind is None:
+            self.check()
+
+    def _handle(self, *_: int | FrameType | None) -> None:
+        self._arrived = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if one of the signals has arrived, whether or not Python dropped it then."""
+        if self._arrived:
+            raise KeyboardInterrupt
