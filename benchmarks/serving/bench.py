@@ -66,7 +66,7 @@ def started(setting: Setting, kinds: dict[str, Kind], rows: int = 1) -> Iterator
                 print(f"  {name}: not measured: {error}")
                 continue
             stack.callback(running[name].stop)
-            if name == OWN_ECHO and len(set(running[name].ask()["answers"][0]["probabilities"].values())) > 1:
+            if name == OWN_ECHO and len(set(running[name].ask()["predictions"][0]["probabilities"].values())) > 1:
                 print(f"  {name}: not measured: it asks the model on another way than peers/own_echo.py replaces")
                 del running[name]
         yield running

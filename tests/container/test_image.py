@@ -42,13 +42,13 @@ def samples(container: Container) -> list[dict[str, float]]:
 
 def probabilities(container: Container, rows: list[dict[str, float]]) -> list[list[float]]:
     found = container.post("/predict", rows).json()
-    return [list(each["probabilities"].values()) for each in found["answers"]]
+    return [list(each["probabilities"].values()) for each in found["predictions"]]
 
 
 def test_without_anything_else_it_serves_what_was_trained_at_its_build(alone: Container) -> None:
     source = alone.get("/model").json()["source"]
     assert source["kind"] == "export"
-    assert source["told"] == "It was trained when this image was built, on the wines that scikit-learn carries."
+    assert source["note"] == "It was trained when this image was built, on the wines that scikit-learn carries."
     assert alone.get("/readyz").json()["registry"] == "none"
     assert alone.get("/").status_code == 200
     assert alone.get("/docs").status_code == 200
@@ -95,7 +95,7 @@ def test_a_version_of_the_registry_answers_with_its_own_bits_and_the_alias_is_fo
         for number in (2, 1, 2):
             registry.client.set_registered_model_alias("wine", "champion", str(number))
             container.until(lambda number=number: container.get("/readyz").json()["model"]["version"] == number)
-            assert container.get("/model").json()["golden_gap"] == 0
+            assert container.get("/model").json()["golden_max_difference"] == 0
             mlflow.set_tracking_uri(registry.here)
             model = mlflow.sklearn.load_model(registry.client.get_model_version("wine", str(number)).source)
             assert probabilities(container, rows) == model.predict_proba(pd.DataFrame(rows)).tolist()
@@ -137,8 +137,8 @@ def test_an_export_is_served_and_baked_in_and_refused_where_it_was_changed(
     with contained(docker, baked) as container:
         model = listening(container).get("/model").json()
         assert model["model"]["version"] == 2
-        assert model["golden_gap"] == 0
-        assert (model["source"]["kind"], model["source"]["told"]) == ("export", "From the cellar.")
+        assert model["golden_max_difference"] == 0
+        assert (model["source"]["kind"], model["source"]["note"]) == ("export", "From the cellar.")
 
     changed = tmp_path / "changed"
     shutil.copytree(export, changed)

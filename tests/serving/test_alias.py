@@ -43,7 +43,7 @@ def test_the_server_follows_the_alias(own: Store) -> None:
             server.until(lambda number=number: version(server) == number)
             found = server.post("/predict", samples).json()
             assert found["model"]["version"] == number
-            given = [list(each["probabilities"].values()) for each in found["answers"]]
+            given = [list(each["probabilities"].values()) for each in found["predictions"]]
             assert given == [pytest.approx(each, abs=1e-12) for each in expected(own, number, samples)]
         assert server.metric("wineexp_model_swaps_total") == 3
         assert server.metric("wineexp_model_info", version="1") == 1
@@ -131,7 +131,7 @@ def test_a_version_that_fails_a_check_is_refused_and_the_old_one_answers(own: St
     shutil.copytree(own.files(1), whole)
     with serving(own) as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
-        before = server.post("/predict", row).json()["answers"]
+        before = server.post("/predict", row).json()["predictions"]
         kinds = ["bytes", "added", "golden", "schema", "signature", "no schema", "model", "seal"]
         kinds += ["compiled", "otherwise", "decision", "set"]
         for count, what in enumerate(kinds, 1):
@@ -142,7 +142,7 @@ def test_a_version_that_fails_a_check_is_refused_and_the_old_one_answers(own: St
             assert refused["version"] == 1
             assert any(told in why for why in refused["why"]), (what, refused)
             found = server.post("/predict", row).json()
-            assert (found["model"]["version"], found["answers"]) == (2, before)
+            assert (found["model"]["version"], found["predictions"]) == (2, before)
             assert server.metric("wineexp_model_refusals_total") == count
             own.point(2)
             server.until(lambda: server.get("/readyz").json()["refused"] is None)
@@ -172,7 +172,7 @@ def test_a_version_that_fails_a_check_is_refused_and_the_old_one_answers(own: St
 def test_a_server_starts_from_its_cache_while_the_registry_is_down(own: Store) -> None:
     with serving(own) as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
-        answers = server.post("/predict", row).json()["answers"]
+        answers = server.post("/predict", row).json()["predictions"]
     database, kept = own.folder / "mlflow.db", own.folder / "kept.db"
     for path in own.folder.glob("mlflow.db-*"):
         path.unlink()
@@ -183,7 +183,7 @@ def test_a_server_starts_from_its_cache_while_the_registry_is_down(own: Store) -
         assert (ready["ready"], ready["stale"]) == (True, True)
         assert "since" in ready["registry"]
         assert server.get("/model").json()["stale"] is True
-        assert server.post("/predict", row).json()["answers"] == answers
+        assert server.post("/predict", row).json()["predictions"] == answers
         assert server.metric("wineexp_registry_up") == 0
         database.unlink()
         kept.rename(database)
@@ -216,7 +216,9 @@ def test_another_model_is_a_word_of_conf(own: Store) -> None:
     with serving(own, "registry.name=other", "serve.alias=challenger") as server:
         found = server.get("/model").json()
         assert (found["model"]["name"], found["model"]["alias"]) == ("other", "challenger")
-        answers = server.post("/predict", [sample["row"] for sample in found["schema"]["samples"]]).json()["answers"]
+        answers = server.post("/predict", [sample["row"] for sample in found["schema"]["samples"]]).json()[
+            "predictions"
+        ]
         assert len(answers) == len(found["schema"]["samples"])
 
 
@@ -229,7 +231,7 @@ def test_another_data_set_is_a_word_of_conf(own: Store) -> None:
         features = {feature["name"]: feature for feature in found["schema"]["features"]}
         assert set(features["colour"]["values"]) == {"red", "white"}
         row = found["schema"]["samples"][0]["row"]
-        (answer,) = server.post("/predict", row).json()["answers"]
+        (answer,) = server.post("/predict", row).json()["predictions"]
         assert set(answer["probabilities"]) == {"ordinary", "good"}
         (fault,) = problem(server.post("/predict", row | {"colour": "rosé"}), 422)["errors"]
         assert "one of red, white is wanted" in fault["detail"]
@@ -273,7 +275,7 @@ def test_no_request_fails_while_the_alias_flips_a_hundred_times(own: Store) -> N
         assert server.metric("wineexp_model_swaps_total") == 100
         assert {status for _, status, _ in seen} == {200}
         for place, _, found in seen:
-            (answer,) = found["answers"]
+            (answer,) = found["predictions"]
             given = list(answer["probabilities"].values())
             assert given == pytest.approx(truth[found["model"]["version"]][place], abs=1e-12)
         assert {found["model"]["version"] for _, _, found in seen} == {1, 2}

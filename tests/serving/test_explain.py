@@ -13,17 +13,17 @@ def test_an_explanation_adds_up_and_its_change_flips(server: Server) -> None:
         told = server.post("/explain", row).json()
         answer = server.post("/predict", row).json()
         assert told["model"] == answer["model"]
-        why = told["why"]
-        assert why["class"] == answer["answers"][0]["class"]
+        why = told["attribution"]
+        assert why["class"] == answer["predictions"][0]["class"]
         assert why["exact"]
-        assert why["base"] + sum(why["parts"].values()) == pytest.approx(why["output"])
-        assert set(why["parts"]) == set(row)
-        if told["change"]:
+        assert why["base_value"] + sum(why["contributions"].values()) == pytest.approx(why["output_value"])
+        assert set(why["contributions"]) == set(row)
+        if told["counterfactual"]:
             flipped += 1
-            after = server.post("/predict", row | told["change"]["values"]).json()["answers"][0]
-            assert after["class"] == told["change"]["class"] != why["class"]
-            assert after["probabilities"][after["class"]] == pytest.approx(told["change"]["probability"])
-            assert after["outside"] == []
+            after = server.post("/predict", row | told["counterfactual"]["values"]).json()["predictions"][0]
+            assert after["class"] == told["counterfactual"]["class"] != why["class"]
+            assert after["probabilities"][after["class"]] == pytest.approx(told["counterfactual"]["probability"])
+            assert after["out_of_range"] == []
     assert flipped >= 3
 
 
@@ -43,8 +43,8 @@ def test_what_is_far_beyond_training_is_explained_in_numbers_or_refused(
     for name in row:
         given = server.post("/explain", row | {name: value})
         if given.status_code == 200:
-            assert None not in given.json()["why"]["parts"].values()
-            assert given.json()["change"] is None or given.json()["change"]["distance"] is not None
+            assert None not in given.json()["attribution"]["contributions"].values()
+            assert given.json()["counterfactual"] is None or given.json()["counterfactual"]["distance"] is not None
         else:
             assert given.status_code == 422, given.text
             assert name in given.json()["errors"][0]["detail"]

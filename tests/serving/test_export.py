@@ -32,12 +32,14 @@ def alone(store: Store, folder: Path) -> Iterator[Server]:
 def test_it_answers_as_the_registry_s_version_does(alone: Server, server: Server) -> None:
     rows = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
     ours, theirs = alone.get("/model").json(), server.get("/model").json()
-    assert (ours["source"]["kind"], ours["source"]["told"]) == ("export", "From the cellar.")
+    assert (ours["source"]["kind"], ours["source"]["note"]) == ("export", "From the cellar.")
     assert theirs["source"]["kind"] == "registry"
-    for key in ("model", "schema", "params", "metrics", "card", "golden_gap"):
+    for key in ("model", "schema", "params", "metrics", "card", "golden_max_difference"):
         assert ours[key] == theirs[key]
-    assert alone.post("/predict", rows).json()["answers"] == server.post("/predict", rows).json()["answers"]
-    assert alone.post("/explain", rows[0]).json()["why"] == server.post("/explain", rows[0]).json()["why"]
+    assert alone.post("/predict", rows).json()["predictions"] == server.post("/predict", rows).json()["predictions"]
+    assert (
+        alone.post("/explain", rows[0]).json()["attribution"] == server.post("/explain", rows[0]).json()["attribution"]
+    )
 
 
 def test_the_page_says_so(alone: Server, driver: webdriver.Chrome) -> None:  # noqa: F811

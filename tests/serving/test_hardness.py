@@ -337,7 +337,7 @@ def test_sigterm_answers_what_is_under_way_and_exits_with_0(store: Store) -> Non
         while part := client.recv(65536):
             answer += part
         assert answer.startswith(b"HTTP/1.1 200")
-        assert b"answers" in answer
+        assert b"predictions" in answer
         client.close()
         assert server.process.wait(20) == 0
         assert server.lines()[-1]["event"] == "stopped"
@@ -369,7 +369,7 @@ def test_a_worker_that_is_killed_comes_back(store: Store) -> None:
         assert len(told[-1]) == 2
         assert victim not in told[-1]
         ready = server.get("/readyz").json()
-        assert ready["workers_wanted"] == 2
+        assert ready["workers_configured"] == 2
         for _ in range(20):
             assert server.post("/predict", row).status_code == 200
         assert server.metric("wineexp_predictions_total") >= 20

@@ -210,16 +210,16 @@ def test_one_row_is_counted_and_logged_as_any(server: Server, row: dict[str, flo
     before = server.metric("wineexp_requests_total", route="/predict", status="200", method="POST")
     seconds = server.metric("wineexp_request_duration_seconds_count", route="/predict")
     rows = server.metric("wineexp_predictions_total")
-    outside = server.metric("wineexp_rows_outside_total")
+    outside = server.metric("wineexp_rows_out_of_range_total")
     with httpx.Client(base_url=server.url) as client:
         for number in range(20):
             told = client.post("/predict", json=row | {"ash": 99}, headers={"x-request-id": f"counted-{number}"})
-            assert told.json()["answers"][0]["outside"] == ["ash"]
+            assert told.json()["predictions"][0]["out_of_range"] == ["ash"]
             assert told.json()["request_id"] == told.headers["x-request-id"] == f"counted-{number}"
     assert server.metric("wineexp_requests_total", route="/predict", status="200", method="POST") == before + 20
     assert server.metric("wineexp_request_duration_seconds_count", route="/predict") == seconds + 20
     assert server.metric("wineexp_predictions_total") == rows + 20
-    assert server.metric("wineexp_rows_outside_total") == outside + 20
+    assert server.metric("wineexp_rows_out_of_range_total") == outside + 20
     lines = [line for line in server.lines() if str(line.get("request_id")).startswith("counted-")]
     assert [line["request_id"] for line in lines] == [f"counted-{number}" for number in range(20)]
     whole = next(line for line in server.lines() if line.get("route") == "/model")
@@ -238,4 +238,4 @@ def test_a_row_may_come_in_pieces(server: Server, row: dict[str, float]) -> None
             time.sleep(0.05)
         answer = client.recv(65536)
     assert answer.startswith(b"HTTP/1.1 200")
-    assert b'"answers"' in answer
+    assert b'"predictions"' in answer

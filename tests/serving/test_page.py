@@ -65,7 +65,7 @@ class Page:
 
     def answered(self) -> dict[str, Any]:
         """What the server says of the values in the form."""
-        return dict(self.server.post("/predict", self.values).json()["answers"][0])
+        return dict(self.server.post("/predict", self.values).json()["predictions"][0])
 
     def sample(self, name: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, f"button[aria-label='{name}']").click()
@@ -146,10 +146,10 @@ def test_why_and_a_change_that_flips_the_class(page: Page) -> None:
     page.sample("wine 1 of cultivar 2")
     page.until(lambda: page.shows(page.answered()) and page.find("apply").is_displayed())
     explained = page.server.post("/explain", page.values).json()
-    assert explained["why"]["class"] == page.label
+    assert explained["attribution"]["class"] == page.label
     first = page.driver.find_element(By.CSS_SELECTOR, "#parts .row .name").text
-    assert first == next(iter(explained["why"]["parts"])).replace("_", " ")
-    change = explained["change"]
+    assert first == next(iter(explained["attribution"]["contributions"])).replace("_", " ")
+    change = explained["counterfactual"]
     assert change["class"] != page.label
     assert f"cultivar {change['class']}" in page.text("change-told")
     page.find("apply").click()
@@ -176,11 +176,11 @@ def test_a_csv_file_is_answered_and_its_faults_are_told(page: Page, tmp_path: Pa
     assert list(found["cellar"]) == list(table["cellar"])
     good = [place for place in range(9) if place not in (1, 3)]
     asked = [table.drop(columns="cellar").iloc[place].to_dict() for place in good]
-    answers = page.server.post("/predict", asked).json()["answers"]
+    answers = page.server.post("/predict", asked).json()["predictions"]
     assert [str(label) for label in found["predicted cultivar"].iloc[good].astype(int)] == [a["class"] for a in answers]
     assert list(found["probability 1"].iloc[good]) == [answer["probabilities"]["1"] for answer in answers]
     assert found["predicted cultivar"].isna().sum() == 2
-    assert found.loc[4, "outside"] == "alcohol"
+    assert found.loc[4, "out_of_range"] == "alcohol"
 
 
 def downloaded(page: Page, path: Path) -> pd.DataFrame:

@@ -43,11 +43,11 @@ def test_one_row_is_answered_as_the_stored_model_answers(server: Server, store: 
     mlflow.set_tracking_uri(store.uri)
     model = mlflow.sklearn.load_model(version.source)
     expected = model.predict_proba(pd.DataFrame([row]))[0]
-    (answer,) = found["answers"]
+    (answer,) = found["predictions"]
     assert list(answer["probabilities"].values()) == expected.tolist()
     assert list(answer["probabilities"]) == [str(label) for label in model.classes_]
     assert answer["class"] == str(model.classes_[expected.argmax()])
-    assert answer["outside"] == []
+    assert answer["out_of_range"] == []
 
 
 @pytest.mark.parametrize("model", [["model=median", "model.loss=squared"], ["model=conformal", "model.coverage=0.6"]])
@@ -64,27 +64,27 @@ def test_a_model_that_decides_otherwise_or_tells_sets_is_answered_so(model: list
         rows = pd.DataFrame(
             {each["name"]: rng.uniform(each["minimum"], each["maximum"], 200) for each in told["schema"]["features"]}
         )
-        answers = server.post("/predict", rows.to_dict("records")).json()["answers"]
+        answers = server.post("/predict", rows.to_dict("records")).json()["predictions"]
     probabilities, labels = fitted.predict_proba(rows), [str(label) for label in fitted.classes_]
     assert [answer["class"] for answer in answers] == [str(label) for label in fitted.predict(rows)]
     likeliest = [labels[place] for place in probabilities.argmax(axis=1)]
     assert ([answer["class"] for answer in answers] != likeliest) is (name == "median")
     sets = fitted[-1].sets(probabilities)
     expected = [None] * len(rows) if sets is None else [[*compress(labels, each)] for each in sets.tolist()]
-    assert [answer.get("not_ruled_out") for answer in answers] == expected
+    assert [answer.get("prediction_set") for answer in answers] == expected
     assert (len({len(each or "") for each in expected}) > 1) is (name == "conformal")
 
 
 def test_many_rows_are_answered_in_their_order(server: Server) -> None:
     samples = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
-    many = server.post("/predict", samples * 20).json()["answers"]
-    one_by_one = [server.post("/predict", [sample]).json()["answers"][0] for sample in samples]
+    many = server.post("/predict", samples * 20).json()["predictions"]
+    one_by_one = [server.post("/predict", [sample]).json()["predictions"][0] for sample in samples]
     assert many == one_by_one * 20
 
 
 def test_a_row_beyond_the_training_range_is_answered_with_a_warning(server: Server, row: dict[str, float]) -> None:
-    (answer,) = server.post("/predict", row | {"alcohol": 40, "hue": -1e6}).json()["answers"]
-    assert answer["outside"] == ["alcohol", "hue"]
+    (answer,) = server.post("/predict", row | {"alcohol": 40, "hue": -1e6}).json()["predictions"]
+    assert answer["out_of_range"] == ["alcohol", "hue"]
     assert np.isclose(sum(answer["probabilities"].values()), 1)
 
 
@@ -154,7 +154,7 @@ def test_what_is_no_row_is_refused(server: Server, body: str) -> None:
 def test_an_escaped_name_is_the_same_name(server: Server, row: dict[str, float]) -> None:
     plain = json.dumps(row)
     escaped = server.post("/predict", plain.replace('"alcohol"', '"\\u0061lcohol"'))
-    assert escaped.json()["answers"] == server.post("/predict", plain).json()["answers"]
+    assert escaped.json()["predictions"] == server.post("/predict", plain).json()["predictions"]
     both = plain.replace('"alcohol"', '"\\u0061lcohol": 1, "alcohol"')
     (fault,) = problem(server.post("/predict", both), 422)["errors"]
     assert fault["pointer"] == "/alcohol"
@@ -195,7 +195,7 @@ def test_the_model_is_described(server: Server, store: Store) -> None:
     assert (alcohol["name"], alcohol["unit"], alcohol["kind"]) == ("alcohol", "% vol", "number")
     assert alcohol["minimum"] < alcohol["median"] < alcohol["maximum"]
     assert found["stale"] is False
-    assert found["golden_gap"] <= 1e-6
+    assert found["golden_max_difference"] <= 1e-6
 
 
 def test_health_tells_what_answers(server: Server) -> None:
@@ -209,7 +209,7 @@ def test_health_tells_what_answers(server: Server) -> None:
 
 def test_metrics_have_few_labels(server: Server, row: dict[str, float]) -> None:
     before = server.metric("wineexp_predictions_total")
-    label = server.post("/predict", [row] * 3).json()["answers"][0]["class"]
+    label = server.post("/predict", [row] * 3).json()["predictions"][0]["class"]
     assert server.metric("wineexp_predictions_total") == before + 3
     assert server.metric("wineexp_predictions_total", **{"class": label}) >= 3
     for path in ("/a", "/b", "/predict/c"):

@@ -45,7 +45,7 @@ def test_a_registry_that_dies_is_missed_and_followed_again_when_it_is_back(own: 
             own.point(1)
             server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1)
             server.until(lambda: not children(server))
-            answers = server.post("/predict", row).json()["answers"]
+            answers = server.post("/predict", row).json()["predictions"]
             assert server.metric("wineexp_registry_up") == 1
             up.close()
             server.until(lambda: server.get("/readyz").json()["stale"])
@@ -53,7 +53,7 @@ def test_a_registry_that_dies_is_missed_and_followed_again_when_it_is_back(own: 
             assert re.match(r"since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", told)
             assert "refused" in told
             assert server.metric("wineexp_registry_up") == 0
-            assert server.post("/predict", row).json()["answers"] == answers
+            assert server.post("/predict", row).json()["predictions"] == answers
             # As long as it is away, that is all there is to know.
             server.until(lambda: not children(server))
             assert server.get("/readyz").json()["registry"] == told

@@ -28,19 +28,19 @@ def table(server: Server) -> pd.DataFrame:
 
 def counted(server: Server, labels: list[str]) -> list[float]:
     return [
-        server.metric("wineexp_rows_outside_total"),
+        server.metric("wineexp_rows_out_of_range_total"),
         *(server.metric("wineexp_predictions_total", **{"class": label}) for label in labels),
     ]
 
 
 def test_a_large_table_is_answered_and_counted_as_its_rows_are(server: Server, table: pd.DataFrame) -> None:
-    answers = server.post("/predict", table.to_dict("records")).json()["answers"]
+    answers = server.post("/predict", table.to_dict("records")).json()["predictions"]
     labels = server.get("/model").json()["schema"]["classes"]
     before = counted(server, labels)
     body = json.dumps({"dataframe_split": table[table.columns[::-1]].to_dict("split")})
     assert len(body) > 100_000
     assert server.post("/invocations", body).json() == {"predictions": [int(each["class"]) for each in answers]}
-    outside = sum(bool(each["outside"]) for each in answers)
+    outside = sum(bool(each["out_of_range"]) for each in answers)
     assert 0 < outside < ROWS
     more = [outside, *(sum(each["class"] == label for each in answers) for label in labels)]
     assert [now - then for now, then in zip(counted(server, labels), before, strict=True)] == more

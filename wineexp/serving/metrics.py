@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from wineexp.serving.model.predictor import Answer, Served
+from wineexp.serving.model.predictor import Prediction, Served
 
 # Seconds: a row takes milliseconds, a large batch seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 # Set by a server of several workers: the folder in which they share their figures.
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
@@ -38,7 +38,7 @@ class Metrics:
             "wineexp_requests_in_flight", "Requests being answered", registry=own, multiprocess_mode="livesum"
         )
         self.predictions = Counter("wineexp_predictions", "Rows answered, by class", ["class"], registry=own)
-        self.outside = Counter("wineexp_rows_outside", "Rows with a value beyond the training range", registry=own)
+        self.outside = Counter("wineexp_rows_out_of_range", "Rows with a value beyond the training range", registry=own)
         self.model = Gauge(
             "wineexp_model_info",
             "1 for the version that answers",
@@ -55,7 +55,7 @@ class Metrics:
             "wineexp_registry_up", "Whether the last poll reached it", registry=own, multiprocess_mode="livemin"
         )
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
         counter, histogram = self._children.get((method, route, status)) or self._child(method, route, status)
         counter.inc()
@@ -66,11 +66,11 @@ class Metrics:
         self._children[method, route, status] = found
         return found
 
-    def answered(self, answers: Sequence[Answer]) -> None:
+    def count_predictions(self, answers: Sequence[Prediction]) -> None:
         """Count answers by class, and the rows that went beyond the training range."""
-        self.told([each.label for each in answers], sum([bool(each.outside) for each in answers]))
+        self.count_labels([each.label for each in answers], sum([bool(each.out_of_range) for each in answers]))
 
-    def told(self, labels: Sequence[str], outside: int) -> None:
+    def count_labels(self, labels: Sequence[str], outside: int) -> None:
         """Count the classes that rows got, and so many rows that went beyond the training range."""
         counts = Counts(labels) if len(labels) > 1 else {labels[0]: 1}
         for label, count in counts.items():
@@ -81,11 +81,11 @@ class Metrics:
         if outside:
             self.outside.inc(outside)
 
-    def serving(self, served: Served, before: Served | None) -> None:
+    def set_model(self, served: Served, before: Served | None) -> None:
         """Tell which version answers, and which did before."""
         if before is not None:
             self.swaps.inc()
-            if SHARED in os.environ:
+            if MULTIPROCESS_FOLDER in os.environ:
                 self.model.labels(*_labels(before)).set(0)
             else:
                 self.model.remove(*_labels(before))
@@ -93,7 +93,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All figures in Prometheus' text format, those of every worker together."""
-        if folder := os.environ.get(SHARED):
+        if folder := os.environ.get(MULTIPROCESS_FOLDER):
             everything = CollectorRegistry()
             MultiProcessCollector(everything, path=folder)  # type: ignore[no-untyped-call]
             return generate_latest(everything)
@@ -105,7 +105,7 @@ def _labels(served: Served) -> tuple[str, str, str, str]:
     return lineage.name, lineage.alias, str(lineage.version), lineage.run_id
 
 
-def bury(pid: int) -> None:
+def mark_dead(pid: int) -> None:
     """Leave a dead worker out of what is summed over the living."""
-    if SHARED in os.environ:
+    if MULTIPROCESS_FOLDER in os.environ:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -118,7 +118,7 @@ class Edge:
         scope, route = request.scope, request.found()
         method = scope["method"]
         status = scope.get("state", {}).get(ENDED) or request.status or LEFT
-        self.metrics.request(method if method in METHODS else "other", route, status, seconds)
+        self.metrics.count_request(method if method in METHODS else "other", route, status, seconds)
         client = scope["client"]
         self._access.write(request.id, method, route, status, round(1000 * seconds, 3), client[0] if client else None)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from litestar import Litestar
 
-from wineexp.serving.metrics import SHARED, bury
+from wineexp.serving.metrics import MULTIPROCESS_FOLDER, mark_dead
 
 
 def alive() -> list[int]:
@@ -18,13 +18,13 @@ def alive() -> list[int]:
 @asynccontextmanager
 async def noted(_: Litestar) -> AsyncIterator[None]:
     """Be one of them while the application runs."""
-    folder = os.environ.get(SHARED)
+    folder = os.environ.get(MULTIPROCESS_FOLDER)
     if folder is None:
         yield
         return
     for pid in _noted():
         if not _runs(pid):
-            bury(pid)
+            mark_dead(pid)
             _file(folder, pid).unlink(missing_ok=True)
     _file(folder, os.getpid()).touch()
     try:
@@ -34,7 +34,7 @@ async def noted(_: Litestar) -> AsyncIterator[None]:
 
 
 def _noted() -> list[int]:
-    folder = os.environ.get(SHARED)
+    folder = os.environ.get(MULTIPROCESS_FOLDER)
     return [int(path.name.removeprefix("worker-")) for path in Path(folder).glob("worker-*")] if folder else []
 
 

@@ -35,8 +35,8 @@ class Lineage(msgspec.Struct, frozen=True):
     data_md5: str
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """The answer for one row.
+class Prediction(msgspec.Struct, frozen=True):
+    """The prediction for one row.
 
     Attributes
     ----------
@@ -44,16 +44,16 @@ class Answer(msgspec.Struct, frozen=True):
         The class that the model decides on: the likeliest, the first of equals, unless it has learned otherwise.
     probabilities : dict of str to float
         By class, in the schema's order.
-    outside : list of str
+    out_of_range : list of str
         Features whose value is beyond what the training rows had.
-    not_ruled_out : list of str, optional
+    prediction_set : list of str, optional
         The prediction set, of a model that gives one.
     """
 
     label: str = msgspec.field(name="class")
     probabilities: dict[str, float] = {}
-    outside: list[str] = []
-    not_ruled_out: list[str] | msgspec.UnsetType = msgspec.UNSET
+    out_of_range: list[str] = []
+    prediction_set: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Served(Model):
                 raise
         raise Refused(422, "the model has no answer for some of these values", faults)
 
-    def answers(self, rows: Rows) -> list[Answer]:
+    def answers(self, rows: Rows) -> list[Prediction]:
         """The answer for each row.
 
         Raises
@@ -137,7 +137,7 @@ class Served(Model):
         """
         return self.answered(rows, self.probabilities(rows))
 
-    def answered(self, rows: Rows, found: npt.NDArray[np.float64]) -> list[Answer]:
+    def answered(self, rows: Rows, found: npt.NDArray[np.float64]) -> list[Prediction]:
         """The answer for each row that these probabilities make."""
         classes, outside = self.schema.classes, self.reader.outside
         decided, sets = self.decide(found).tolist(), self.sets(found)
@@ -147,7 +147,7 @@ class Served(Model):
             else (list(itertools.compress(classes, each)) for each in sets.tolist())
         )
         return [
-            Answer(classes[best], dict(zip(classes, each, strict=True)), outside(row), left)
+            Prediction(classes[best], dict(zip(classes, each, strict=True)), outside(row), left)
             for best, each, row, left in zip(decided, found.tolist(), rows, kept, strict=True)
         ]
 

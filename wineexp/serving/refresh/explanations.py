@@ -12,7 +12,7 @@ from wineexp.models.shapley import Why
 from wineexp.serving.model.pipeline import frame
 from wineexp.serving.refresh.messages import Told
 from wineexp.serving.refresh.verifier import Verified
-from wineexp.serving.routes.explain import Alternative, Grounds, Reasons
+from wineexp.serving.routes.explain import Attribution, Counterfactual, Explanation
 
 # Of the orders that Shapley values are estimated from: the same row gets the same explanation.
 SEED = 0
@@ -36,7 +36,7 @@ def explained(verified: Verified, row: Any) -> Told:
             raise
         told = f"the model cannot compute beside it; far beyond the training range: {', '.join(outside)}"
         return Told(422, detail="this answer cannot be explained", faults=[told])
-    grounds = Grounds(_reasons(why, len(verified.golden)), _alternative(change))
+    grounds = Explanation(_reasons(why, len(verified.golden)), _alternative(change))
     return Told(200, msgspec.Raw(msgspec.json.encode(grounds)))
 
 
@@ -63,12 +63,12 @@ def _numbers(feature: Number) -> Numbers:
     )
 
 
-def _reasons(why: Why, compared: int) -> Reasons:
+def _reasons(why: Why, compared: int) -> Attribution:
     exact = why.unit != "probability"
-    return Reasons(str(why.label), why.unit, why.base, why.output, why.parts, exact, compared)
+    return Attribution(str(why.label), why.unit, why.base, why.output, why.parts, exact, compared)
 
 
-def _alternative(change: Change | None) -> Alternative | None:
+def _alternative(change: Change | None) -> Counterfactual | None:
     if change is None:
         return None
-    return Alternative(change.values, change.distance, str(change.label), change.probability)
+    return Counterfactual(change.values, change.distance, str(change.label), change.probability)

@@ -179,7 +179,7 @@ class Watch:
 
     def _serve(self, served: Served) -> None:
         before: Served | None = getattr(self, "served", None)
-        self.metrics.serving(served, before)
+        self.metrics.set_model(served, before)
         self.served, self._unfit = served, None
         log.info(
             "serving",

@@ -18,7 +18,7 @@ from wineexp.serving.routes.predict import JSON
 PATIENCE = 60.0
 
 
-class Reasons(msgspec.Struct, frozen=True):
+class Attribution(msgspec.Struct, frozen=True):
     """How far each feature took the answer from the average one.
 
     Attributes
@@ -27,24 +27,24 @@ class Reasons(msgspec.Struct, frozen=True):
         The class that is answered.
     unit : str
         Of the figures: `log-odds`, `score` (before the softmax) or `probability`.
-    base, output : float
-        On average, and for this row; `base` and all `parts` together make `output`.
-    parts : dict of str to float
+    base_value, output_value : float
+        On average, and for this row; `base_value` and all `contributions` together make `output_value`.
+    contributions : dict of str to float
         The largest first. What is derived from several features, a ratio or a product, has a name of its own.
     exact : bool
-        Whether they are XGBoost's own, over all training rows; else they are estimated from `compared` of them.
+        Whether they are XGBoost's own, over all training rows; else they are estimated from `background_rows` of them.
     """
 
     label: str = msgspec.field(name="class")
     unit: str
-    base: float
-    output: float
-    parts: dict[str, float]
+    base_value: float
+    output_value: float
+    contributions: dict[str, float]
     exact: bool
-    compared: int
+    background_rows: int
 
 
-class Alternative(msgspec.Struct, frozen=True):
+class Counterfactual(msgspec.Struct, frozen=True):
     """The smallest change that flips the class, verified by predicting it.
 
     Attributes
@@ -63,24 +63,24 @@ class Alternative(msgspec.Struct, frozen=True):
     probability: float
 
 
-class Grounds(msgspec.Struct, frozen=True):
-    """Why, and what would change it; `change` is null where nothing within the training range does."""
-
-    why: Reasons
-    change: Alternative | None
-
-
 class Explanation(msgspec.Struct, frozen=True):
-    """The explanation of one answer; `change` is null where nothing within the training range flips the class."""
+    """Why, and what would change it; `counterfactual` is null where nothing within the training range does."""
+
+    attribution: Attribution
+    counterfactual: Counterfactual | None
+
+
+class ExplainResponse(msgspec.Struct, frozen=True):
+    """Why the model predicts a class; `counterfactual` is null where no change within the training range flips it."""
 
     request_id: str
     model: Lineage
-    why: Reasons
-    change: Alternative | None
+    attribution: Attribution
+    counterfactual: Counterfactual | None
 
 
 @post("/explain", status_code=200)
-async def explain(request: Request[Any, Any, Any], served: Served, watch: Watch) -> Explanation:
+async def explain(request: Request[Any, Any, Any], served: Served, watch: Watch) -> ExplainResponse:
     """Explain the answer to one row."""
     content, _ = await guards.body(request, JSON)
     rows = await guards.read(served.reader.json, content)
@@ -89,17 +89,19 @@ async def explain(request: Request[Any, Any, Any], served: Served, watch: Watch)
     # First as anybody would ask it: a row that the model cannot answer is refused as there.
     served.probabilities(rows)
     grounds = await _grounds(watch, Question("explain", rows[0], served.kept.identity))
-    return Explanation(request.scope["state"]["request_id"], served.lineage, grounds.why, grounds.change)
+    return ExplainResponse(
+        request.scope["state"]["request_id"], served.lineage, grounds.attribution, grounds.counterfactual
+    )
 
 
-async def _grounds(watch: Watch, question: Question) -> Grounds:
+async def _grounds(watch: Watch, question: Question) -> Explanation:
     """The examiner's answer."""
     try:
         async with asyncio.timeout(PATIENCE):
             while True:
                 told = await watch.told(question)
                 if told is not None and told.status == 200:
-                    return msgspec.json.decode(told.body, type=Grounds)
+                    return msgspec.json.decode(told.body, type=Explanation)
                 if told is not None and told.status != 409:
                     headers = {"retry-after": "1"} if told.status == 503 else None
                     raise Refused(told.status, told.detail, [Fault(fault) for fault in told.faults], headers)

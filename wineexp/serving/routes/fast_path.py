@@ -13,7 +13,7 @@ from wineexp.serving.http.problems import Refused
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.refresh.follower import Watch
 from wineexp.serving.routes import predict
-from wineexp.serving.routes.predict import Prediction
+from wineexp.serving.routes.predict import PredictResponse
 
 PATH = "/predict"
 
@@ -74,5 +74,5 @@ class Shortcut:
             answers = served.answers(served.reader.json(body))
         except (Refused, ValueError, ArithmeticError):
             return None
-        self.metrics.answered(answers)
-        return _encoder.encode(Prediction(request_id, served.lineage, answers))
+        self.metrics.count_predictions(answers)
+        return _encoder.encode(PredictResponse(request_id, served.lineage, answers))

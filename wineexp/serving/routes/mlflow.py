@@ -43,7 +43,7 @@ async def invocations(request: Request[Any, Any, Any], served: Served, metrics: 
 def _labels(served: Served, metrics: Metrics, rows: Rows) -> Predictions:
     """The labels of rows, counted."""
     decided = served.decide(served.probabilities(rows)).tolist()
-    metrics.told([served.schema.classes[place] for place in decided], served.reader.beyond(rows))
+    metrics.count_labels([served.schema.classes[place] for place in decided], served.reader.beyond(rows))
     return Predictions([served.labels[place] for place in decided])
 
 

@@ -15,7 +15,7 @@ from wineexp.data.schema import Schema
 from wineexp.serving import workers
 from wineexp.serving.http import guards
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.model.predictor import Answer, Lineage, Served
+from wineexp.serving.model.predictor import Lineage, Prediction, Served
 from wineexp.serving.model.rows import Rows
 from wineexp.serving.refresh.follower import Watch
 from wineexp.serving.refresh.messages import Refusal
@@ -31,12 +31,12 @@ INLINE_SECONDS = 0.02
 PIECE = 500
 
 
-class Prediction(msgspec.Struct, frozen=True):
+class PredictResponse(msgspec.Struct, frozen=True):
     """The answers to one request, and where they come from."""
 
     request_id: str
     model: Lineage
-    answers: list[Answer]
+    predictions: list[Prediction]
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -46,15 +46,15 @@ class Source(msgspec.Struct, frozen=True):
     ----------
     kind : str
         `registry`, whose alias is followed, or `export`, which is served until the server stops.
-    exported : str or None
+    exported_at : str or None
         When; UTC, ISO 8601.
-    told : str or None
+    note : str or None
         What whoever exported it wanted to be said.
     """
 
     kind: str
-    exported: str | None = None
-    told: str | None = None
+    exported_at: str | None = None
+    note: str | None = None
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -62,9 +62,9 @@ class Model(msgspec.Struct, frozen=True):
 
     model: Lineage
     aliases: list[str]
-    loaded: str
+    loaded_at: str
     stale: bool
-    golden_gap: float
+    golden_max_difference: float
     source: Source
     form: str
     run_name: str
@@ -88,7 +88,7 @@ class Ready(msgspec.Struct, frozen=True):
     ----------
     ready : bool
     model : Lineage
-    loaded : str
+    loaded_at : str
     form : str
         `compiled`, or why the plain pipeline answers.
     stale : bool
@@ -99,18 +99,18 @@ class Ready(msgspec.Struct, frozen=True):
         The version that the alias names and that failed a check, with the reasons.
     workers : list of int
         Process ids of those that answer.
-    workers_wanted : int
+    workers_configured : int
     """
 
     ready: bool
     model: Lineage
-    loaded: str
+    loaded_at: str
     form: str
     stale: bool
     registry: str
     refused: Refusal | None
     workers: list[int]
-    workers_wanted: int
+    workers_configured: int
 
 
 async def asked(served: Served, rows: Rows, ask: Callable[[Rows], Told]) -> Told:
@@ -120,22 +120,22 @@ async def asked(served: Served, rows: Rows, ask: Callable[[Rows], Told]) -> Told
     return await asyncio.to_thread(ask, rows)
 
 
-async def answer(served: Served, rows: Rows, metrics: Metrics) -> list[Answer]:
+async def answer(served: Served, rows: Rows, metrics: Metrics) -> list[Prediction]:
     """The answers of a version, counted."""
     found = await asked(served, rows, served.answers)
-    metrics.answered(found)
+    metrics.count_predictions(found)
     return found
 
 
 @post("/predict", status_code=200)
-async def predict(request: Request[Any, Any, Any], served: Served, metrics: Metrics) -> Prediction:
+async def predict(request: Request[Any, Any, Any], served: Served, metrics: Metrics) -> PredictResponse:
     """Predict one row, or many."""
     content, _ = await guards.body(request, JSON)
     request_id = request.scope["state"]["request_id"]
     if len(content) > guards.INLINE_BYTES:
         told = await asyncio.to_thread(_told, served, content, metrics, request_id)
         return Response(told, media_type=JSON)  # type: ignore[return-value]
-    return Prediction(request_id, served.lineage, await answer(served, served.reader.json(content), metrics))
+    return PredictResponse(request_id, served.lineage, await answer(served, served.reader.json(content), metrics))
 
 
 def _told(served: Served, content: bytes, metrics: Metrics, request_id: str) -> bytes:
@@ -145,9 +145,9 @@ def _told(served: Served, content: bytes, metrics: Metrics, request_id: str) -> 
     pieces = []
     for start in range(0, len(rows), PIECE):
         answers = served.answered(rows[start : start + PIECE], found[start : start + PIECE])
-        metrics.answered(answers)
+        metrics.count_predictions(answers)
         pieces.append(msgspec.json.encode(answers)[1:-1])
-    head = msgspec.json.encode(Prediction(request_id, served.lineage, [])).removesuffix(b"]}")
+    head = msgspec.json.encode(PredictResponse(request_id, served.lineage, [])).removesuffix(b"]}")
     return head + b",".join(pieces) + b"]}"
 
 
@@ -158,9 +158,9 @@ async def model(served: Served, watch: Watch) -> Model:
     return Model(
         model=served.lineage,
         aliases=kept.aliases,
-        loaded=served.since,
+        loaded_at=served.since,
         stale=watch.unreachable is not None,
-        golden_gap=served.gap,
+        golden_max_difference=served.gap,
         source=_source(watch),
         form=served.form,
         run_name=kept.run_name,
@@ -193,13 +193,13 @@ def _ready(served: Served, watch: Watch, settings: Serve) -> Ready:
     return Ready(
         ready=True,
         model=served.lineage,
-        loaded=served.since,
+        loaded_at=served.since,
         form=served.form,
         stale=watch.unreachable is not None,
         registry=watch.unreachable or ("none" if watch.exported else "reachable"),
         refused=watch.refusal,
         workers=workers.alive() or [os.getpid()],
-        workers_wanted=settings.serve.workers,
+        workers_configured=settings.serve.workers,
     )
 
 

@@ -21,13 +21,13 @@ export function showAnswer(schema, answer) {
     bar(name, share, percent(share), name === label ? "first" : "")));
   // Of a model that gives prediction sets.
   const left = find("left");
-  left.hidden = !answer.not_ruled_out;
-  left.textContent = `Not ruled out: ${listed(answer.not_ruled_out ?? []) || "no class"}.`;
+  left.hidden = !answer.prediction_set;
+  left.textContent = `Not ruled out: ${listed(answer.prediction_set ?? []) || "no class"}.`;
   const beyond = find("beyond");
-  beyond.hidden = answer.outside.length === 0;
-  beyond.textContent = `Beyond what training saw in ${listed(answer.outside.map(words))}: this is a guess.`;
+  beyond.hidden = answer.out_of_range.length === 0;
+  beyond.textContent = `Beyond what training saw in ${listed(answer.out_of_range.map(words))}: this is a guess.`;
   find("follow").textContent = `${named(schema, label)} · ${percent(most)}`;
-  speak(`${named(schema, label)}, ${percent(most)}${answer.outside.length ? `, beyond what training saw` : ""}`);
+  speak(`${named(schema, label)}, ${percent(most)}${answer.out_of_range.length ? `, beyond what training saw` : ""}`);
 }
 
 /** There is nothing to answer: fields are empty. */
@@ -50,11 +50,11 @@ export function showWhy(schema, why) {
   const share = why.unit === "probability";
   const told = (value) => (share ? percent(value) : signed(value));
   find("why-told").textContent = {
-    "log-odds": `The log-odds of ${label} are ${told(why.base)} on average. These measurements make them ${told(why.output)}: each adds what its bar shows.`,
-    score: `The score of ${label}, before scores become probabilities, is ${told(why.base)} on average. These measurements make it ${told(why.output)}: each adds what its bar shows.`,
-    probability: `${why.compared} wines of the training data get ${label} with ${told(why.base)} on average. These measurements make it ${told(why.output)}: each adds what its bar shows (estimated).`,
+    "log-odds": `The log-odds of ${label} are ${told(why.base_value)} on average. These measurements make them ${told(why.output_value)}: each adds what its bar shows.`,
+    score: `The score of ${label}, before scores become probabilities, is ${told(why.base_value)} on average. These measurements make it ${told(why.output_value)}: each adds what its bar shows.`,
+    probability: `${why.background_rows} wines of the training data get ${label} with ${told(why.base_value)} on average. These measurements make it ${told(why.output_value)}: each adds what its bar shows (estimated).`,
   }[why.unit];
-  const parts = Object.entries(why.parts);
+  const parts = Object.entries(why.contributions);
   const shown = parts.slice(0, SHOWN);
   const rest = parts.slice(SHOWN);
   if (rest.length) shown.push([null, rest.reduce((sum, [, part]) => sum + part, 0)]);

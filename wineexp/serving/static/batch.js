@@ -102,7 +102,7 @@ export class Batch {
     while (left.length && !this.stopped) {
       try {
         const reply = await this.patiently(left.map((line) => line.row));
-        reply.answers.forEach((answer, place) => Object.assign(left[place], { answer, version: reply.model.version }));
+        reply.predictions.forEach((answer, place) => Object.assign(left[place], { answer, version: reply.model.version }));
         this.noticeVersion(reply.model);
         return;
       } catch (error) {
@@ -132,7 +132,7 @@ export class Batch {
   show() {
     const answered = this.lines.filter((line) => line.answer);
     const faulty = this.lines.filter((line) => line.faults.length);
-    const outside = answered.filter((line) => line.answer.outside.length);
+    const outside = answered.filter((line) => line.answer.out_of_range.length);
     const tally = new Map();
     for (const { answer } of answered) tally.set(answer.class, (tally.get(answer.class) ?? 0) + 1);
     const told = this.served.schema.classes.filter((label) => tally.has(label)).map((label) => `${count(tally.get(label))} × ${label}`);
@@ -162,7 +162,7 @@ export class Batch {
 
   tableRow({ answer, faults }, place) {
     const remarks = faults.length ? faults.join("; ")
-      : answer?.outside.length ? `beyond what training saw: ${listed(answer.outside.map(words))}` : "";
+      : answer?.out_of_range.length ? `beyond what training saw: ${listed(answer.out_of_range.map(words))}` : "";
     return element(
       "tr", {},
       element("th", { scope: "row" }, count(place + 1)),
@@ -174,10 +174,10 @@ export class Batch {
 
   save() {
     const { target, classes } = this.served.schema;
-    const head = [...this.head, `predicted ${target}`, ...classes.map((label) => `probability ${label}`), "outside", "version", "faults"];
+    const head = [...this.head, `predicted ${target}`, ...classes.map((label) => `probability ${label}`), "out_of_range", "version", "faults"];
     const rows = this.lines.map(({ cells, answer, version, faults }) => [
       ...this.head.map((_, place) => cells[place]),
-      answer?.class, ...classes.map((label) => answer?.probabilities[label]), answer?.outside.join(" "), version, faults.join("; "),
+      answer?.class, ...classes.map((label) => answer?.probabilities[label]), answer?.out_of_range.join(" "), version, faults.join("; "),
     ]);
     download(`${this.name}-answered.csv`, format([head, ...rows]));
   }

@@ -82,12 +82,12 @@ function take(samples, ready, schema) {
   const classes = new Map(schema.classes.map((label) => [label, 0]));
   for (const { name, labels, value } of samples) if (name === "wineexp_predictions_total") classes.set(labels.class, value);
   const figures = [
-    [`version ${ready.model.version}`, `answers, since ${new Date(ready.loaded).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}`],
+    [`version ${ready.model.version}`, `answers, since ${new Date(ready.loaded_at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}`],
     [count(requests), "predictions asked for"],
     [`${looks.at(-1).rate.toFixed(1)} /s`, `just now`],
     [milliseconds(quantile(buckets, 0.5)), "half of them took less"],
     [milliseconds(quantile(buckets, 0.99)), "99 of 100 took less"],
-    [count(total(samples, "wineexp_rows_outside_total")), "wines beyond what training saw"],
+    [count(total(samples, "wineexp_rows_out_of_range_total")), "wines beyond what training saw"],
     [count(failed), "requests that failed here"],
     [count(total(samples, "wineexp_model_swaps_total")), "changes of version"],
     [count(total(samples, "wineexp_model_refusals_total")), "versions refused"],

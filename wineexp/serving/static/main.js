@@ -18,15 +18,15 @@ let batch = null;
 
 const predict = latest((values) => ask("predict", values), (reply, values, newest) => {
   noticeVersion(reply.model);
-  showAnswer(served.schema, reply.answers[0]);
+  showAnswer(served.schema, reply.predictions[0]);
   if (newest) explainSoon(values);
 });
 
 const explain = latest((values) => ask("explain", values), (reply, values, newest) => {
   noticeVersion(reply.model);
   if (!newest || !same(values, form.values)) return;
-  showWhy(served.schema, reply.why);
-  showChange(served.schema, reply.change, values, (change) => {
+  showWhy(served.schema, reply.attribution);
+  showChange(served.schema, reply.counterfactual, values, (change) => {
     form.set(change);
     changed();
     find("answer").scrollIntoView({ block: "nearest", behavior: "smooth" });
@@ -88,7 +88,7 @@ function showSamples() {
 
 /** Of an export, that it is one, and what its maker wanted to be said. */
 const origin = (source) => source.kind !== "export" ? ""
-  : ` ${source.told ?? ""} Exported on ${source.exported.slice(0, 10)}; this server follows no registry.`;
+  : ` ${source.note ?? ""} Exported on ${source.exported_at.slice(0, 10)}; this server follows no registry.`;
 
 function showServed(before) {
   const { model, schema, params, metrics, source } = served;
