@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from wineexp.core import help as choices_help
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.core.in_process import make_callable
 from wineexp.core.paths import CONF
@@ -58,6 +59,7 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
     """
     name = frame.__name__.lower()
     ConfigStore.instance().store(f"{name}_frame", frame)
+    choices_help.register()
 
     def decorate(task: Task) -> Callable[[], None]:
         if task.__module__ != "__main__":
