@@ -12,7 +12,7 @@ from typing import Any
 import joblib
 from mlflow import MlflowClient
 
-from wineexp.models import persistence
+from wineexp.models import manifest, persistence
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,7 +82,7 @@ def _make(store: Store) -> None:
 
 def _plain_files(store: Store) -> None:
     files = store.files("wine")
-    schema: dict[str, Any] = json.loads((files / persistence.EXTRA / "schema.json").read_text())
+    schema: dict[str, Any] = json.loads((files / manifest.EXTRA_FOLDER / "schema.json").read_text())
     store.peer.mkdir(exist_ok=True)
     joblib.dump(persistence.load(files), store.peer / "model.joblib")
     told = {

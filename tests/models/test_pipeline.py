@@ -89,7 +89,7 @@ def test_a_model_is_stored_and_loaded_without_pickle(name: str, rows: tuple[pd.D
 def test_a_stored_model_of_a_package_that_is_missing_is_told(
     rows: tuple[pd.DataFrame, pd.Series], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    skops.io.dump(FixedClassesClassifier(classifier("lightgbm"), GRADES).fit(*rows), tmp_path / persistence.MODEL)
+    skops.io.dump(FixedClassesClassifier(classifier("lightgbm"), GRADES).fit(*rows), tmp_path / persistence.MODEL_FILE)
     for name in [name for name in sys.modules if name.partition(".")[0] == "lightgbm"]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match=r"of a package that is not installed here: .*lightgbm"):

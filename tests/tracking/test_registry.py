@@ -41,7 +41,7 @@ def version(registry: Registry, tmp_path: Path) -> Version:
     (tmp_path / "files").mkdir()
     run = Run(registry.uri, "cultivar-cultivar", "logreg", {}, tmp_path / "files")
     with run:
-        files = {manifest.GOLDEN: persistence.golden(fitted, experiment.task.X.head())}
+        files = {manifest.GOLDEN_ROWS_FILE: persistence.write_golden_rows(fitted, experiment.task.X.head())}
         model_id = record.complete(run, experiment, folds, fitted, None, None, files)
     return registry.register(run.id, model_id, registry.seal(model_id))
 
@@ -54,7 +54,7 @@ def stored(version: Version) -> Path:
 
 def resealed(registry: Registry, version: Version) -> Version:
     """The version, with the digests of whatever its files are now: an attacker who can write there, can write here."""
-    registry.client.set_model_version_tag("wine", "1", FILES, json.dumps(manifest.manifest(stored(version))))
+    registry.client.set_model_version_tag("wine", "1", FILES, json.dumps(manifest.create(stored(version))))
     return registry.version("1")
 
 
@@ -70,14 +70,14 @@ class Bomb:
 
 def test_a_version_is_loaded_and_answers_as_it_did(registry: Registry, version: Version, tmp_path: Path) -> None:
     folder = registry.fetch(version, tmp_path / "fetched")
-    assert persistence.golden_gap(registry.load(version), folder) == 0
-    assert persistence.MODEL in version.files
+    assert persistence.pipeline_golden_rows_gap(registry.load(version), folder) == 0
+    assert persistence.MODEL_FILE in version.files
     assert version.tags["model.sha256"] == manifest.digest(version.files)
 
 
 def test_swapped_weights_are_refused_by_name(registry: Registry, version: Version) -> None:
     other = assemble(composed("model=logreg", "model.C=0.01")).fit()
-    skops.io.dump(other, stored(version) / persistence.MODEL)
+    skops.io.dump(other, stored(version) / persistence.MODEL_FILE)
     with pytest.raises(UserError, match=r"model\.skops in the stored model has SHA-256"):
         registry.load(version)
 
@@ -85,7 +85,7 @@ def test_swapped_weights_are_refused_by_name(registry: Registry, version: Versio
 def test_a_file_cut_short_is_refused_even_where_its_digest_was_swapped_too(
     registry: Registry, version: Version
 ) -> None:
-    model = stored(version) / persistence.MODEL
+    model = stored(version) / persistence.MODEL_FILE
     model.write_bytes(model.read_bytes()[:1000])
     with pytest.raises(UserError, match="has SHA-256"):
         registry.load(version)
@@ -96,7 +96,7 @@ def test_a_file_cut_short_is_refused_even_where_its_digest_was_swapped_too(
 def test_a_pickle_bomb_does_not_go_off(registry: Registry, version: Version, tmp_path: Path) -> None:
     import pickle
 
-    (stored(version) / persistence.MODEL).write_bytes(pickle.dumps(Bomb(tmp_path / "bang")))
+    (stored(version) / persistence.MODEL_FILE).write_bytes(pickle.dumps(Bomb(tmp_path / "bang")))
     with pytest.raises(UserError, match="no whole skops file"):
         registry.load(resealed(registry, version))
     assert not (tmp_path / "bang").exists()
@@ -105,7 +105,7 @@ def test_a_pickle_bomb_does_not_go_off(registry: Registry, version: Version, tmp
 def test_a_type_that_is_not_listed_is_refused_by_name(registry: Registry, version: Version, tmp_path: Path) -> None:
     model = LogisticRegression()
     model.bomb = Bomb(tmp_path / "bang")
-    skops.io.dump(model, stored(version) / persistence.MODEL)
+    skops.io.dump(model, stored(version) / persistence.MODEL_FILE)
     with pytest.raises(UserError, match=r"tests\.tracking\.test_registry\.Bomb"):
         registry.load(resealed(registry, version))
     assert not (tmp_path / "bang").exists()
@@ -114,7 +114,7 @@ def test_a_type_that_is_not_listed_is_refused_by_name(registry: Registry, versio
 def test_a_list_of_types_inside_the_artifact_has_no_say(registry: Registry, version: Version, tmp_path: Path) -> None:
     model = LogisticRegression()
     model.bomb = Bomb(tmp_path / "bang")
-    skops.io.dump(model, stored(version) / persistence.MODEL)
+    skops.io.dump(model, stored(version) / persistence.MODEL_FILE)
     description = stored(version) / "MLmodel"
     listed = description.read_text().replace("- numpy.dtype", "- numpy.dtype\n    - tests.tracking.test_registry.Bomb")
     description.write_text(listed)
@@ -130,7 +130,7 @@ def test_an_added_file_is_refused(registry: Registry, version: Version, name: st
 
 
 def test_a_missing_file_is_refused(registry: Registry, version: Version) -> None:
-    (stored(version) / persistence.MODEL).unlink()
+    (stored(version) / persistence.MODEL_FILE).unlink()
     with pytest.raises(UserError, match=r"model\.skops is missing"):
         registry.load(version)
 
@@ -138,12 +138,12 @@ def test_a_missing_file_is_refused(registry: Registry, version: Version) -> None
 def test_a_path_that_leads_out_of_the_artifact_is_refused(registry: Registry, version: Version, tmp_path: Path) -> None:
     outside = tmp_path / "outside.skops"
     skops.io.dump(LogisticRegression(), outside)
-    (stored(version) / persistence.MODEL).unlink()
-    (stored(version) / persistence.MODEL).symlink_to(outside)
+    (stored(version) / persistence.MODEL_FILE).unlink()
+    (stored(version) / persistence.MODEL_FILE).symlink_to(outside)
     with pytest.raises(UserError, match="cannot be had"):
         registry.load(version)
     with pytest.raises(UserError, match="leads elsewhere"):
-        manifest.manifest(stored(version))
+        manifest.create(stored(version))
     # A version whose files are said to be somewhere else altogether.
     elsewhere = registry.client.create_model_version("wine", f"file://{tmp_path}/files", version.run_id, version.tags)
     with pytest.raises(UserError, match="missing"):
@@ -173,7 +173,7 @@ def test_what_was_refused_leaves_nothing_behind(registry: Registry, version: Ver
 
 
 def test_a_model_that_was_not_stored_as_it_was_is_not_sealed(registry: Registry, version: Version) -> None:
-    golden = stored(version) / manifest.EXTRA / manifest.GOLDEN
+    golden = stored(version) / manifest.EXTRA_FOLDER / manifest.GOLDEN_ROWS_FILE
     golden.write_text(golden.read_text().replace("0.", "0.1", 40))
     with pytest.raises(UserError, match="golden rows otherwise"):
         registry.seal(version.source.removeprefix("models:/"))

@@ -1,4 +1,4 @@
-"""The seal over a stored model: the SHA-256 of each of its files, taken when it was registered."""
+"""The manifest of a stored model: the SHA-256 of each of its files, taken when it is registered."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,54 +6,56 @@ from pathlib import Path
 
 from wineexp.core.errors import UserError
 
-# Files that come with a model; MLflow keeps them in a folder of this name.
-EXTRA = "extra_files"
-GOLDEN = "golden.json"
-# Written by MLflow when it hands a version out; no part of what was stored.
-NOT_STORED = {"registered_model_meta"}
+# The folder in which MLflow keeps files that are stored with a model, and the names of those files.
+EXTRA_FOLDER = "extra_files"
+GOLDEN_ROWS_FILE = "golden.json"
+CARD_FILE, CARD_PAGE_FILE = "card.md", "card.html"
+
+# Files that MLflow adds when it downloads a version, and which therefore are not in its manifest.
+ADDED_BY_DOWNLOAD = {"registered_model_meta"}
 
 
-def manifest(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file in a folder, by its path in it.
+def create(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file in a folder, by its path in the folder.
 
     Raises
     ------
     UserError
-        Something in it is a link or no regular file: what it leads to was never stored.
+        An entry is a link or no regular file, so that its content was never stored.
     """
-    found = {}
+    digests = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise UserError(f"{name} in the stored model is no regular file but leads elsewhere; it is refused")
-        if path.is_file() and name not in NOT_STORED:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+        if path.is_file() and name not in ADDED_BY_DOWNLOAD:
+            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return digests
 
 
-def digest(files: Mapping[str, str]) -> str:
-    """One SHA-256 for a whole manifest, as `sha256sum` of its sorted lines would give it."""
-    lines = "".join(f"{files[name]}  {name}\n" for name in sorted(files))
+def digest(digests: Mapping[str, str]) -> str:
+    """One SHA-256 for a whole manifest: that of its lines in the format of `sha256sum`, sorted by name."""
+    lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def verify(folder: Path, expected: Mapping[str, str]) -> None:
-    """Hold a folder against the manifest that was taken when it was stored.
+    """Compare a folder with the manifest that was taken when the model was registered.
 
     Raises
     ------
     UserError
-        With every file that is missing, was added, or has other bytes.
+        Names every file that is missing, was added, or has other bytes.
     """
-    found = manifest(folder)
-    if expected and not found:
+    actual = create(folder)
+    if expected and not actual:
         raise UserError(f"none of the {len(expected)} files of the stored model is there any more")
-    faults = [f"{name} is missing from the stored model" for name in sorted(expected.keys() - found.keys())]
-    faults += [f"{name} was added to the stored model" for name in sorted(found.keys() - expected.keys())]
+    faults = [f"{name} is missing from the stored model" for name in sorted(expected.keys() - actual.keys())]
+    faults += [f"{name} was added to the stored model" for name in sorted(actual.keys() - expected.keys())]
     faults += [
-        f"{name} in the stored model has SHA-256 {found[name]}, but {expected[name]} was registered"
-        for name in sorted(expected.keys() & found.keys())
-        if expected[name] != found[name]
+        f"{name} in the stored model has SHA-256 {actual[name]}, but {expected[name]} was registered"
+        for name in sorted(expected.keys() & actual.keys())
+        if expected[name] != actual[name]
     ]
     if faults:
         raise UserError(*(f"{fault}; it is not loaded" for fault in faults))

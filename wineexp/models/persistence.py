@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import skops.io
+from sklearn.pipeline import Pipeline
 from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.errors import UserError
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
-from wineexp.models.manifest import EXTRA, GOLDEN
+from wineexp.models.golden_rows import GoldenRows, golden_rows_gap, read_golden_rows
 
 # What a model may be made of besides scikit-learn's and numpy's public types. A type that is not listed is neither
 # written nor loaded.
@@ -54,7 +55,7 @@ TRUSTED_TYPES = [
     "xgboost.sklearn.XGBClassifier",
 ]
 
-MODEL = "model.skops"
+MODEL_FILE = "model.skops"
 
 
 def load(folder: Path) -> Any:
@@ -66,18 +67,20 @@ def load(folder: Path) -> Any:
         The file is missing, is not a skops file, was cut short, holds a type that is not listed, or one of a package
         that is not installed.
     """
-    path = folder / MODEL
+    path = folder / MODEL_FILE
     try:
         return skops.io.load(path, trusted=TRUSTED_TYPES)
     except UntrustedTypesFoundException as error:
         raise UserError(untrusted(str(error)) or str(error)) from error
     except FileNotFoundError as error:
-        raise UserError(f"the stored model has no {MODEL}") from error
+        raise UserError(f"the stored model has no {MODEL_FILE}") from error
     except ImportError as error:
         raise UserError(f"the stored model is of a package that is not installed here: {error}") from error
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{MODEL} is no whole skops file ({type(error).__name__}: {reason}); it is refused") from error
+        raise UserError(
+            f"{MODEL_FILE} is no whole skops file ({type(error).__name__}: {reason}); it is refused"
+        ) from error
 
 
 def size(model: Any) -> int:
@@ -96,41 +99,38 @@ def untrusted(message: str) -> str | None:
     )
 
 
-def golden(model: Any, X: pd.DataFrame) -> str:
-    """Rows of X (n_samples, n_features) with the model's own answers, as JSON, for whoever loads it to compare."""
-    probabilities = _ask(model, X)
-    sets = model[-1].sets(probabilities)
-    told = {
-        "rows": X.to_dict("split", index=False),
-        "probabilities": probabilities.tolist(),
-        "decisions": model[-1].decide(probabilities).tolist(),
-        "sets": None if sets is None else sets.tolist(),
-    }
-    return json.dumps(told)
+def write_golden_rows(fitted: Pipeline, X: pd.DataFrame) -> str:
+    """Rows X (n_samples, n_features) with the model's predictions of them, as the JSON of `read_golden_rows`."""
+    probabilities = _predict_proba(fitted, X)
+    prediction_sets = fitted[-1].sets(probabilities)
+    return json.dumps(
+        {
+            "rows": X.to_dict("split", index=False),
+            "probabilities": probabilities.tolist(),
+            "decisions": fitted[-1].decide(probabilities).tolist(),
+            "prediction_sets": None if prediction_sets is None else prediction_sets.tolist(),
+        }
+    )
 
 
-def golden_rows(folder: Path) -> tuple[pd.DataFrame, npt.NDArray[np.float64]]:
-    """The golden rows (n_samples, n_features) in a folder, and the probabilities (n_samples, n_classes) with them."""
-    stored = json.loads((folder / EXTRA / GOLDEN).read_text())
-    X = pd.DataFrame(stored["rows"]["data"], columns=stored["rows"]["columns"])
-    return X, np.asarray(stored["probabilities"])
+def golden_frame(golden: GoldenRows) -> pd.DataFrame:
+    """Golden rows as a frame of shape (n_rows, n_features)."""
+    return pd.DataFrame(golden.rows, columns=golden.columns)
 
 
-def golden_gap(model: Any, folder: Path) -> float:
-    """How far a loaded model's probabilities are from those it gave on its golden rows when it was stored: at most.
+def pipeline_golden_rows_gap(fitted: Pipeline, folder: Path) -> float:
+    """The largest difference between a loaded pipeline's probabilities of golden rows and those that were stored.
 
     Raises
     ------
     UserError
-        The folder has no golden rows, or the model cannot answer them.
+        The folder has no golden rows, or the model has no predictions for them.
     """
-    try:
-        X, probabilities = golden_rows(folder)
-        return float(np.abs(_ask(model, X) - probabilities).max())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the model cannot answer its golden rows ({type(error).__name__}: {error})") from error
+    golden = read_golden_rows(folder)
+    return golden_rows_gap(lambda rows: _predict_proba(fitted, pd.DataFrame(rows, columns=golden.columns)), golden)
 
 
-def _ask(model: Any, X: pd.DataFrame) -> Any:
+def _predict_proba(fitted: Pipeline, X: pd.DataFrame) -> npt.NDArray[np.float64]:
+    # With as many threads as in training: the last bits depend on how many share a computation.
     with threadpool_limits(NATIVE_THREADS):
-        return model.predict_proba(X)
+        return np.asarray(fitted.predict_proba(X))

@@ -162,8 +162,8 @@ class Registry:
         """
         with tempfile.TemporaryDirectory() as scratch:
             folder = self._download(f"models:/{model_id}", Path(scratch))
-            files = manifest.manifest(folder)
-            gap = persistence.golden_gap(persistence.load(folder), folder)
+            files = manifest.create(folder)
+            gap = persistence.pipeline_golden_rows_gap(persistence.load(folder), folder)
         if gap != 0:
             raise UserError(f"the stored model answers its golden rows otherwise than it did before, by up to {gap:g}")
         return {FILES: json.dumps(files), DIGEST: manifest.digest(files)}
@@ -215,7 +215,7 @@ class Registry:
             told = " ".join(str(error).split())[:LONGEST]
             raise UnavailableError(f"the files at {source} cannot be had: {told}") from error
         # Of a folder that is not there, as on a disk that is not mounted, MLflow makes an empty one.
-        if not any(path.is_file() and path.name not in manifest.NOT_STORED for path in found.rglob("*")):
+        if not any(path.is_file() and path.name not in manifest.ADDED_BY_DOWNLOAD for path in found.rglob("*")):
             raise UnavailableError(f"the files at {source} cannot be had: there are none")
         return found
 

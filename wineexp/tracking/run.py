@@ -212,7 +212,9 @@ class Run:
                     raise
                 raise UserError(told) from error
         kept = mlflow.MlflowClient().list_logged_model_artifacts(stored.model_id)
-        self.log(metrics={"model/bytes": sum(file.file_size or 0 for file in kept if file.path == persistence.MODEL)})
+        self.log(
+            metrics={"model/bytes": sum(file.file_size or 0 for file in kept if file.path == persistence.MODEL_FILE)}
+        )
         return str(stored.model_id)
 
     def _fail_models(self) -> None:

@@ -14,8 +14,6 @@ from wineexp.models import manifest, persistence
 from wineexp.reports.card import card
 from wineexp.reports.card.inputs import Baseline, Facts
 
-CARD, CARD_PAGE = "card.md", "card.html"
-
 # Rows whose answers are stored.
 GOLDEN_ROWS = 20
 
@@ -49,8 +47,8 @@ def files(
     some = X.iloc[np.unique(np.linspace(0, len(X) - 1, GOLDEN_ROWS).round().astype(int))]
     facts = Facts(task, folds, holdout, baseline, params, tags, importance)
     return {
-        manifest.GOLDEN: persistence.golden(fitted, some),
+        manifest.GOLDEN_ROWS_FILE: persistence.write_golden_rows(fitted, some),
         schema.NAME: schema.write(task.schema(params["data"], params["target"])),
-        CARD: card.markdown(facts),
-        CARD_PAGE: card.html(facts),
+        manifest.CARD_FILE: card.markdown(facts),
+        manifest.CARD_PAGE_FILE: card.html(facts),
     }

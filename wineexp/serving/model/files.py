@@ -1,4 +1,4 @@
-"""What a version's files say of it: its schema, MLflow's description, and how closely golden rows must match."""
+"""What a version's files say of it: its schema and MLflow's description."""
 
 from pathlib import Path
 
@@ -8,9 +8,6 @@ from wineexp.core.errors import UserError
 from wineexp.data import schema
 from wineexp.data.schema import Schema
 from wineexp.models import manifest
-
-# How far probabilities may be from those that were stored with the version: other processors round otherwise.
-GOLDEN_GAP = 1e-6
 
 
 def stored_schema(folder: Path) -> Schema:
@@ -22,7 +19,7 @@ def stored_schema(folder: Path) -> Schema:
         There is none that can be read.
     """
     try:
-        return schema.read((folder / manifest.EXTRA / schema.NAME).read_text(encoding="utf-8"))
+        return schema.read((folder / manifest.EXTRA_FOLDER / schema.NAME).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         told = f"it has no {schema.NAME}, so that nobody can tell what it may be asked; promote it anew"
         raise UserError(told) from error
@@ -42,19 +39,3 @@ def stored_model(folder: Path) -> dict[str, object]:
         return dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise UserError(f"its MLmodel cannot be read ({type(error).__name__})") from error
-
-
-def bound(gap: float) -> None:
-    """Refuse answers on the golden rows that are too far from those that were stored.
-
-    Raises
-    ------
-    UserError
-        They are.
-    """
-    # Written so that no number is refused as well.
-    if not gap <= GOLDEN_GAP:
-        raise UserError(
-            f"its probabilities on its golden rows are off by {gap:g} from those that were stored with it; at most "
-            f"{GOLDEN_GAP:g} is let through"
-        )

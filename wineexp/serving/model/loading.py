@@ -1,24 +1,20 @@
 """A version from its files, held against itself before it may answer."""
 
-import json
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from wineexp.core.errors import UserError
 from wineexp.models import manifest
 from wineexp.models.compiled import form
+from wineexp.models.golden_rows import check_gap, golden_rows_gap, read_golden_rows
 from wineexp.serving.model.cache import Kept
-from wineexp.serving.model.files import bound, stored_model, stored_schema
+from wineexp.serving.model.files import stored_model, stored_schema
 from wineexp.serving.model.predictor import Lineage, Model, Served
 from wineexp.serving.model.rows import Reader
-
-# A model card, where the version has one.
-CARD, CARD_PAGE = "card.md", "card.html"
 
 
 def load(folder: Path, kept: Kept, alias: str, *, most: int) -> Served:
@@ -41,8 +37,8 @@ def load(folder: Path, kept: Kept, alias: str, *, most: int) -> Served:
     described = stored_schema(folder)
     reader = Reader(described, most)
     model, told = _model(folder, kept, reader)
-    gap = _golden_gap(folder, model)
-    bound(gap)
+    gap = _golden_rows_gap(folder, model)
+    check_gap(gap)
     return _warmed(
         Served(
             **vars(model),
@@ -59,8 +55,8 @@ def load(folder: Path, kept: Kept, alias: str, *, most: int) -> Served:
             schema=described,
             form=told,
             reader=reader,
-            card=_text(folder / manifest.EXTRA / CARD),
-            card_page=_text(folder / manifest.EXTRA / CARD_PAGE),
+            card=_text(folder / manifest.EXTRA_FOLDER / manifest.CARD_FILE),
+            card_page=_text(folder / manifest.EXTRA_FOLDER / manifest.CARD_PAGE_FILE),
             gap=gap,
             row_seconds=0.0,
             since=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -70,7 +66,7 @@ def load(folder: Path, kept: Kept, alias: str, *, most: int) -> Served:
 
 def _model(folder: Path, kept: Kept, reader: Reader) -> tuple[Model, str]:
     """What answers: the compiled form where there is one, else the pipeline."""
-    packed = folder / manifest.EXTRA / form.NAME
+    packed = folder / manifest.EXTRA_FOLDER / form.NAME
     if packed.exists():
         found = form.read(packed.read_bytes())
         # Only models that answer the likeliest class, and rule none out, are compiled.
@@ -88,20 +84,25 @@ def _model(folder: Path, kept: Kept, reader: Reader) -> tuple[Model, str]:
     return model, told
 
 
-def _golden_gap(folder: Path, model: Model) -> float:
-    """How far answers are from those that were stored with the version: at most; what they decide is the same."""
-    try:
-        golden = json.loads((folder / manifest.EXTRA / manifest.GOLDEN).read_text(encoding="utf-8"))
-        stored = np.asarray(golden["probabilities"])
-        gap = float(np.abs(model.ask(golden["rows"]["data"]) - stored).max())
-        # Of the stored probabilities, as those of another processor may be on the other side of a bound.
-        found = {"decisions": model.decide(stored), "sets": model.sets(stored)}
-        told = {name: None if each is None else each.tolist() for name, each in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"the model cannot answer its golden rows ({type(error).__name__}: {error})") from error
-    # Versions from before these were stored have none.
-    if changed := [name for name, each in told.items() if golden.get(name, each) != each]:
-        raise UserError(f"its {' and '.join(changed)} on its golden rows are not those that were stored with it")
+def _golden_rows_gap(folder: Path, model: Model) -> float:
+    """The largest difference from the stored probabilities of golden rows; decisions and sets must equal the stored.
+
+    Raises
+    ------
+    UserError
+        The golden rows cannot be read or predicted, or a decision or prediction set differs.
+    """
+    golden = read_golden_rows(folder)
+    gap = golden_rows_gap(model.ask, golden)
+    # Both are computed from the stored probabilities: those of another processor may lie beyond a threshold.
+    prediction_sets = model.sets(golden.probabilities)
+    differing = []
+    if model.decide(golden.probabilities).tolist() != golden.decisions:
+        differing.append("decisions")
+    if (None if prediction_sets is None else prediction_sets.tolist()) != golden.prediction_sets:
+        differing.append("prediction sets")
+    if differing:
+        raise UserError(f"its {' and '.join(differing)} on its golden rows are not those that were stored with it")
     return gap
 
 

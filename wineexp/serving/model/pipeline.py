@@ -12,7 +12,8 @@ from wineexp.core.errors import UserError
 from wineexp.data.schema import Number, Text
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.models import persistence
-from wineexp.serving.model.files import bound, stored_model, stored_schema
+from wineexp.models.golden_rows import check_gap
+from wineexp.serving.model.files import stored_model, stored_schema
 from wineexp.serving.model.predictor import Model
 from wineexp.serving.model.rows import Reader, Rows
 
@@ -79,5 +80,5 @@ def checked(folder: Path) -> Any:
         faults.append(f"its schema names the classes {found.classes}, the model {classes}")
     if faults:
         raise UserError(*faults)
-    bound(persistence.golden_gap(model, folder))
+    check_gap(persistence.pipeline_golden_rows_gap(model, folder))
     return model

@@ -13,6 +13,7 @@ import structlog
 from wineexp.core.config import Serve
 from wineexp.core.errors import UserError
 from wineexp.models import persistence
+from wineexp.models.golden_rows import read_golden_rows
 from wineexp.serving.model import export, pipeline
 from wineexp.serving.model.cache import Cache, Kept
 from wineexp.serving.model.loading import load
@@ -197,7 +198,7 @@ class Lookout:
     def _checked(self, files: Path, kept: Kept) -> Verified:
         model = pipeline.checked(files)
         served = load(files, kept, self.settings.serve.alias, most=self.settings.serve.max_rows)
-        return Verified(kept, served, model, persistence.golden_rows(files)[0])
+        return Verified(kept, served, model, persistence.golden_frame(read_golden_rows(files)))
 
     def _fall_back(self) -> None:
         """Where nothing was verified yet, go back to what the cache holds."""
