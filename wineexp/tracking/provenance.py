@@ -33,18 +33,25 @@ def facts() -> dict[str, str]:
     """Tags that say on what a run was made.
 
     `git.commit`, `git.dirty` and, of a changed tree, `git.diff.sha256`, none of them where the project is no git
-    checkout; `lock.sha256`; `python.version`; `libraries`, as JSON; `machine.platform`, `machine.processor`,
-    `machine.cores`; `threads`, of one fit. Looked up once a process, whose code does not change under way.
+    checkout; `lock.sha256`, where there is a lock; `python.version`; `libraries`, as JSON; `machine.platform`,
+    `machine.processor`, `machine.cores`; `threads`, of one fit. Looked up once a process, whose
+    code does not change under way.
     """
-    return code() | {
-        "lock.sha256": hashlib.sha256((ROOT / LOCK).read_bytes()).hexdigest(),
-        "python.version": platform.python_version(),
-        "libraries": json.dumps(_libraries()),
-        "machine.platform": platform.platform(),
-        "machine.processor": _processor(),
-        "machine.cores": str(os.cpu_count()),
-        "threads": str(NATIVE_THREADS),
-    }
+    lock = ROOT / LOCK
+    # A project of one's own beside an installed wineexp may have none.
+    locked = {"lock.sha256": hashlib.sha256(lock.read_bytes()).hexdigest()} if lock.is_file() else {}
+    return (
+        code()
+        | locked
+        | {
+            "python.version": platform.python_version(),
+            "libraries": json.dumps(_libraries()),
+            "machine.platform": platform.platform(),
+            "machine.processor": _processor(),
+            "machine.cores": str(os.cpu_count()),
+            "threads": str(NATIVE_THREADS),
+        }
+    )
 
 
 def code() -> dict[str, str]:

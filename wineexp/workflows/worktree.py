@@ -126,7 +126,7 @@ def interpreter(tree: Path, tags: Mapping[str, str], *, strict: bool) -> str:
         That version is not on this machine, or the lock cannot be installed.
     """
     here = provenance.facts()
-    if all(here[name] == tags.get(name) for name in ("lock.sha256", "python.version", "libraries")):
+    if all(here.get(name) == tags.get(name) for name in ("lock.sha256", "python.version", "libraries")):
         return sys.executable
     wanted = tags.get("python.version", "")
     base = _python(wanted)
