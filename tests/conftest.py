@@ -146,7 +146,7 @@ def installed_models() -> list[str]:
 
 def trees(model: str) -> list[str]:
     """The keys that say how many trees a model has, or each of those within it."""
-    keys = config.leaves(composed(f"model={model}"))
+    keys = config.flatten_config(composed(f"model={model}"))
     return [key for key in keys if key.startswith("model.") and key.endswith("n_estimators")]
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.core.config import Evaluate, build
+from wineexp.core.config import Evaluate
 from wineexp.core.errors import UserError
+from wineexp.core.instantiation import build
 from wineexp.core.program import program
 
 log = logging.getLogger(__name__)

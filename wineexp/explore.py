@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from wineexp.core.config import Explore, build, leaves
+from wineexp.core.config import Explore, flatten_config
+from wineexp.core.instantiation import build
 from wineexp.core.program import program
 
 if TYPE_CHECKING:
@@ -49,12 +50,12 @@ def run(cfg: DictConfig) -> ExploreResult:
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
         name="explore",
-        tags=provenance.facts() | task.facts(),
+        tags=provenance.facts() | task.tags(),
         # The page is written there, and so becomes an artifact.
         folder=folder,
     )
     with store.told(), tracked:
-        tracked.log(params={name: choices[name] for name in parts} | leaves(cfg))
+        tracked.log(params={name: choices[name] for name in parts} | flatten_config(cfg))
         tracked.log_dataset(task, name=choices["data"])
         path = folder / "explore.html"
         path.write_text(eda_page.render(task, data=choices["data"], target=choices["target"]), encoding="utf-8")

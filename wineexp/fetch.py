@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.core.config import Fetch, build
+from wineexp.core.config import Fetch
+from wineexp.core.instantiation import build
 from wineexp.core.program import program
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from wineexp.core.config import Prepare, build
+from wineexp.core.config import Prepare
+from wineexp.core.instantiation import build
 from wineexp.core.program import program
 
 if TYPE_CHECKING:

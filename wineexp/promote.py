@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.core.config import Promote, build
+from wineexp.core.config import Promote
 from wineexp.core.errors import UserError, did_you_mean
+from wineexp.core.instantiation import build
 from wineexp.core.program import program
 
 if TYPE_CHECKING:

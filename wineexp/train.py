@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from wineexp.core.config import GROUPS, Train, leaves
+from wineexp.core.config import GROUPS, Train, flatten_config
 from wineexp.core.program import program
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def run(cfg: DictConfig) -> TrainResult:
     with store.told(), tracked:
         if tracked.id is not None:
             current.set_user_attr("run_id", tracked.id)
-        tracked.log(params=groups | leaves(cfg))
+        tracked.log(params=groups | flatten_config(cfg))
         tracked.log_dataset(task, name=choices["data"])
         progress = console.follow(
             experiment.cross_validate(), total=len(task.folds), metric=task.target.metric, briefly=is_trial

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.results import references
-from wineexp.evaluation.comparison import paired
+from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.reports import run_charts
 from wineexp.reports.text import DASH, figure, markdown, seconds, signed, words
 from wineexp.tracking import ranking
@@ -137,7 +137,7 @@ def _mean(record: Record, name: str, alpha: float) -> str:
     if len(scores) < 2:
         return figure(float(scores[0])) if len(scores) else DASH
     ratio = float(record.tags["split.test_to_train"])
-    told = paired(scores, np.zeros(len(scores)), direction="maximize", test_to_train=ratio, alpha=alpha)
+    told = corrected_t_test(scores, np.zeros(len(scores)), direction="maximize", test_to_train=ratio, alpha=alpha)
     return f"{figure(told.difference)} ({figure(told.low)} to {figure(told.high)})"
 
 
@@ -151,7 +151,7 @@ def _beside_the_whole(each: Ranking, whole: Row) -> str:
     for row in each.rows:
         if row is whole:
             continue
-        told = paired(
+        told = corrected_t_test(
             row.folds,
             whole.folds,
             direction=each.direction,

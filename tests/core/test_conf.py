@@ -9,7 +9,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
-from wineexp.core import config
+from wineexp.core import instantiation
 from wineexp.core.paths import ROOT
 from wineexp.evaluation import metrics
 
@@ -28,7 +28,7 @@ def test_a_file_fits_its_callable(file: Path) -> None:
     cfg = composed(f"{file.parent}={file.stem}")
     # Optional packages, installed or not.
     pytest.importorskip(cfg[str(file.parent)]._target_.partition(".")[0])
-    assert config.check(str(file.parent), cfg[str(file.parent)]) == []
+    assert instantiation.check_node(str(file.parent), cfg[str(file.parent)]) == []
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

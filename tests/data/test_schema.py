@@ -3,7 +3,7 @@ import pytest
 
 from wineexp.data import schema
 from wineexp.data.datasets import Dataset
-from wineexp.data.schema import Number, Text
+from wineexp.data.schema import NumericFeature, TextFeature
 from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task
 
@@ -26,8 +26,8 @@ def task() -> Task:
 def test_the_schema_describes_the_training_rows_and_never_the_holdout(task: Task) -> None:
     found = task.schema("wines", "good")
     sugar, colour = found.features
-    assert isinstance(sugar, Number)
-    assert isinstance(colour, Text)
+    assert isinstance(sugar, NumericFeature)
+    assert isinstance(colour, TextFeature)
     assert (sugar.name, sugar.unit, sugar.dtype) == ("sugar", "g/L", "float64")
     assert (sugar.minimum, sugar.maximum) == (task.X["sugar"].min(), task.X["sugar"].max())
     assert sugar.median == task.X["sugar"].median()
@@ -51,7 +51,7 @@ def test_samples_are_rows_of_every_class(task: Task) -> None:
 
 def test_what_is_written_is_read_and_an_unknown_key_is_refused(task: Task) -> None:
     found = task.schema("wines", "good")
-    text = schema.write(found)
-    assert schema.read(text) == found
+    text = schema.to_json(found)
+    assert schema.from_json(text) == found
     with pytest.raises(ValueError, match="unknown"):
-        schema.read(text.replace('"ordinal"', '"surprise": 1, "ordinal"'))
+        schema.from_json(text.replace('"ordinal"', '"surprise": 1, "ordinal"'))

@@ -10,8 +10,8 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 
 from tests.conftest import choices, composed
-from wineexp.core.config import build
 from wineexp.core.errors import UserError
+from wineexp.core.instantiation import build
 from wineexp.data import split
 from wineexp.data.split import CopiesTogetherKFold
 from wineexp.data.task import Task, make_task
@@ -40,9 +40,9 @@ def shared(X: pd.DataFrame, one: split.Indices, other: split.Indices) -> int:
 
 def test_identical_rows_share_a_number() -> None:
     X = pd.DataFrame({"a": [1.0, 2.0, 1.0, np.nan, np.nan], "colour": ["red", "red", "red", "red", "red"]})
-    groups = split.identical_rows(X)
+    groups = split.group_identical_rows(X)
     assert groups.tolist() == [0, 1, 0, 2, 2]
-    assert len(set(split.identical_rows(X.assign(colour=["red", "red", "white", "red", "white"])))) == 5
+    assert len(set(split.group_identical_rows(X.assign(colour=["red", "red", "white", "red", "white"])))) == 5
 
 
 @pytest.mark.parametrize("name", sorted(set(choices("split")) - PLAIN))
@@ -51,7 +51,7 @@ def test_identical_rows_share_a_number() -> None:
 def test_identical_rows_stay_on_one_side(name: str, table: tuple[pd.DataFrame, pd.Series], seed: int) -> None:
     X, y = table
     splitter = instantiate(composed(f"split={name}", f"seed={seed}").split)
-    folds = split.folds(splitter, X.fillna(-1), y, split.identical_rows(X))
+    folds = split.folds(splitter, X.fillna(-1), y, split.group_identical_rows(X))
     assert len(folds) == splitter.get_n_splits()
     for train, test in folds:
         assert shared(X.fillna(-1), train, test) == 0
@@ -62,7 +62,7 @@ def test_identical_rows_stay_on_one_side(name: str, table: tuple[pd.DataFrame, p
 @given(table=tables(), seed=st.integers(0, 1000), size=st.sampled_from([0.2, 0.3, 0.5]))
 def test_the_holdout_shares_no_row_with_the_rest(table: tuple[pd.DataFrame, pd.Series], seed: int, size: float) -> None:
     X, y = table
-    training, held_out = split.hold_out(y, split.identical_rows(X), size=size, seed=seed, fold=1)
+    training, held_out = split.hold_out(y, split.group_identical_rows(X), size=size, seed=seed, fold=1)
     assert shared(X.fillna(-1), training, held_out) == 0
     assert sorted([*training, *held_out]) == list(range(len(X)))
     assert len(held_out) > 0
@@ -167,7 +167,7 @@ def test_the_plain_split_leaks_on_red_and_the_grouped_does_not() -> None:
 def test_the_holdout_shares_no_row_with_the_rest_of_the_wine_quality_data(name: str) -> None:
     parts = build(composed(f"data={name}"))
     X, y, _ = parts["target"].read((dataset := parts["data"]()).frame, dataset.features)
-    training, held_out = split.hold_out(y, split.identical_rows(X), size=0.2, seed=0, fold=0)
+    training, held_out = split.hold_out(y, split.group_identical_rows(X), size=0.2, seed=0, fold=0)
     assert shared(X, training, held_out) == 0
     assert len(held_out) / len(y) == pytest.approx(0.2, abs=0.01)
     assert dataset.duplicates > 200

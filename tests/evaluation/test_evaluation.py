@@ -14,8 +14,8 @@ from sklearn.preprocessing import FunctionTransformer
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.conftest import choices, composed, trees
-from wineexp.core.config import build
 from wineexp.core.errors import UserError
+from wineexp.core.instantiation import build
 from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation, metrics
 from wineexp.evaluation.cross_validation import Fold
@@ -114,10 +114,10 @@ def confident(probabilities: np.ndarray, right: np.ndarray) -> Predictions:
 def test_probabilities_are_held_against_what_happened_in_bins_of_equal_mass() -> None:
     # Two bins of ten: right 6 times at 0.6, 5 times at 0.9.
     answers = confident(np.repeat([0.9, 0.6], 10), np.r_[np.arange(10) < 5, np.arange(10) < 6])
-    table = metrics.reliability(answers)
+    table = metrics.calibration_curve(answers)
     assert table["confidence"].tolist() == pytest.approx([0.6, 0.9])
     assert table["accuracy"].tolist() == [0.6, 0.5]
-    assert table["answers"].tolist() == [10, 10]
+    assert table["rows"].tolist() == [10, 10]
     assert metrics.score(answers, ["expected_calibration_error"]) == {
         "expected_calibration_error": pytest.approx((0 + 0.4) / 2)
     }
@@ -136,10 +136,10 @@ def test_the_calibration_error_knows_its_limits() -> None:
 @pytest.mark.parametrize(("rows", "bins"), [(1, 1), (19, 1), (20, 2), (99, 9), (100, 10), (1000, 10)])
 def test_there_are_as_many_bins_as_have_enough_answers(rows: int, bins: int) -> None:
     answers = confident(np.linspace(0.5, 1, rows), np.ones(rows, dtype=bool))
-    table = metrics.reliability(answers)
+    table = metrics.calibration_curve(answers)
     assert len(table) == bins
-    assert table["answers"].sum() == rows
-    assert table["answers"].max() - table["answers"].min() <= 1
+    assert table["rows"].sum() == rows
+    assert table["rows"].max() - table["rows"].min() <= 1
     assert (table["high"].to_numpy()[:-1] < table["low"].to_numpy()[1:]).all()
 
 
@@ -188,9 +188,9 @@ def test_a_wrong_deciding_metric_is_told(name: str, direction: str, said: str) -
 
 
 def test_majority_answers_the_training_rows_most_frequent_class() -> None:
-    assert metrics.majority(np.array([0, 1, 1]), np.array([0, 0, 1, 2])) == 1 / 4
+    assert metrics.majority_accuracy(np.array([0, 1, 1]), np.array([0, 0, 1, 2])) == 1 / 4
     # The first of equals.
-    assert metrics.majority(np.array([0, 1]), np.array([0, 0, 1])) == 2 / 3
+    assert metrics.majority_accuracy(np.array([0, 1]), np.array([0, 0, 1])) == 2 / 3
 
 
 def test_the_majority_model_scores_the_majority() -> None:
@@ -211,12 +211,12 @@ def test_nothing_of_a_folds_test_rows_reaches_its_fit(name: str) -> None:
     (clean,) = cross_validation.cross_validate(estimator, task.X, task.y, *args, n_jobs=1)
     (other,) = cross_validation.cross_validate(estimator, X, y, *args, n_jobs=1)
     assert clean.test[0] == probe
-    np.testing.assert_array_equal(clean.answers.probabilities[0], other.answers.probabilities[0])
-    assert not np.array_equal(clean.answers.probabilities[1:], other.answers.probabilities[1:])
+    np.testing.assert_array_equal(clean.predictions.probabilities[0], other.predictions.probabilities[0])
+    assert not np.array_equal(clean.predictions.probabilities[1:], other.predictions.probabilities[1:])
     # The probe does tell: a training row's change reaches it.
     X.iloc[train[0]] = X.iloc[train[0]] * 2
     (moved,) = cross_validation.cross_validate(estimator, X, y, *args, n_jobs=1)
-    assert not np.array_equal(clean.answers.probabilities[0], moved.answers.probabilities[0])
+    assert not np.array_equal(clean.predictions.probabilities[0], moved.predictions.probabilities[0])
 
 
 def test_the_estimator_itself_stays_unfitted() -> None:
@@ -234,7 +234,7 @@ def test_figures_are_the_same_with_one_thread_and_with_two(name: str) -> None:
     for first, second in zip(one, two, strict=True):
         assert first.number == second.number
         assert first.scores == second.scores
-        np.testing.assert_array_equal(first.answers.probabilities, second.answers.probabilities)
+        np.testing.assert_array_equal(first.predictions.probabilities, second.predictions.probabilities)
     if name != "majority":
         assert all(fold.scores["accuracy"] > fold.scores["majority_accuracy"] for fold in one)
 
@@ -269,8 +269,8 @@ def test_folds_come_in_order_with_the_rows_they_scored() -> None:
     assert [fold.number for fold in folds] == [0, 1, 2, 3, 4]
     for fold, (_, test) in zip(folds, task.folds, strict=True):
         np.testing.assert_array_equal(fold.test, test)
-        np.testing.assert_array_equal(fold.answers.y, task.codes(task.y.iloc[test]))
-        assert fold.scores["accuracy"] == np.mean(fold.answers.y == fold.answers.predicted)
+        np.testing.assert_array_equal(fold.predictions.y, task.codes(task.y.iloc[test]))
+        assert fold.scores["accuracy"] == np.mean(fold.predictions.y == fold.predictions.predicted)
         assert fold.fit_seconds > 0
         assert fold.predict_seconds > 0
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tests.conftest import Command
 from wineexp.data.split import CopiesTogetherKFold
-from wineexp.evaluation.metrics import Predictions, coverage, score
+from wineexp.evaluation.metrics import Predictions, coverage_by_class, score
 from wineexp.models.conformal import ConformalClassifier, _least
 from wineexp.models.decision import LossClassifier
 from wineexp.models.pipeline import FixedClassesClassifier
@@ -88,13 +88,13 @@ def test_a_coverage_out_of_range_is_told(share: float) -> None:
 def test_coverage_by_hand() -> None:
     sets = np.array([[True, False, True], [True, True, False], [False, True, False], [False, False, False]])
     answers = Predictions(np.array([0, 0, 0, 1]), np.zeros(4, dtype=int), np.full((4, 3), 1 / 3), sets)
-    table = coverage(answers)
+    table = coverage_by_class(answers)
     assert table["rows"].tolist() == [3, 1, 0]
     assert table["coverage"].tolist()[:2] == [2 / 3, 0]
     assert np.isnan(table["coverage"][2])
     assert score(answers, []) == {"set_coverage": 0.5, "set_size": 1.25}
-    with pytest.raises(ValueError, match="no sets"):
-        coverage(Predictions(answers.y, answers.predicted, answers.probabilities))
+    with pytest.raises(ValueError, match="no prediction sets"):
+        coverage_by_class(Predictions(answers.y, answers.predicted, answers.probabilities))
 
 
 def test_a_run_records_its_sets_and_how_often_they_held(command: Command, tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ def test_thresholds_are_of_the_expected_place(rows: tuple[np.ndarray, np.ndarray
         assert expected[decided <= k].max() <= expected[decided > k].min()
 
 
-@pytest.mark.parametrize("metric", [name for name, metric in METRICS.items() if metric.judges == "probabilities"])
+@pytest.mark.parametrize(
+    "metric", [name for name, metric in METRICS.items() if metric.computed_from == "probabilities"]
+)
 def test_a_metric_of_the_probabilities_leaves_the_likeliest_class(
     metric: str, rows: tuple[np.ndarray, np.ndarray]
 ) -> None:
@@ -104,7 +106,7 @@ def test_what_a_metric_judges(name: str, rows: tuple[np.ndarray, np.ndarray]) ->
     scores = {
         METRICS[name].score(Predictions(y, predicted, probabilities)) for predicted in (y, classes - 1 - y, 0 * y)
     }
-    assert (len(scores) == 1) == (METRICS[name].judges == "probabilities")
+    assert (len(scores) == 1) == (METRICS[name].computed_from == "probabilities")
 
 
 def test_a_decision_counts_on_where_a_class_is_missing() -> None:

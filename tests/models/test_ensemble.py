@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from tests.conftest import Command, composed
-from wineexp.core import config
+from wineexp.core import instantiation
 from wineexp.data.split import CopiesTogetherKFold
 from wineexp.models.ensemble import LEAST, SelectionClassifier, StackClassifier
 from wineexp.models.pipeline import best, out_of_fold
@@ -133,7 +133,7 @@ def test_a_wrong_argument_is_told(rows: tuple[np.ndarray, np.ndarray]) -> None:
 
 def test_a_members_arguments_are_checked_as_a_models() -> None:
     cfg = composed("model=selection", "+model.members.xgb.max_dept=3")
-    (fault,) = config.check("model", cfg.model)
+    (fault,) = instantiation.check_node("model", cfg.model)
     assert fault.startswith(
         "model.members.xgb.max_dept=3: xgboost.XGBClassifier has no such argument; did you mean max_depth?"
     )

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import run
 from tests.programs.test_explore import Page, addresses
 from wineexp.data import pin
-from wineexp.evaluation.comparison import paired
+from wineexp.evaluation.comparison import corrected_t_test
 
 EXPERIMENT = "cultivar-cultivar"
 LOSS = ("target.metric=log_loss", "target.direction=minimize")
@@ -132,7 +132,7 @@ def test_each_row_is_paired_with_the_best_on_the_same_folds(store: Store, told: 
     assert best["score"] == max(row["score"] for row in ranking["runs"] if row["rank"])
     majority = next(row for row in others if row["run"].startswith("majority"))
     tags = store.client.get_run(majority["id"]).data.tags
-    expected = paired(
+    expected = corrected_t_test(
         store.folds(majority["id"]),
         store.folds(best["id"]),
         direction="maximize",

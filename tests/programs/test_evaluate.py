@@ -33,7 +33,7 @@ def test_the_figures_are_those_of_the_run_to_the_last_bit(
     assert folds["fold"].tolist() == list(range(1, 1 + (5 if split == "grouped" else 25)))
     assert folds["accuracy"].mean() == figures["cv"]["accuracy"]
     confusion = pd.read_csv(tmp_path / "out/confusion.csv")
-    assert pd.read_csv(tmp_path / "out/calibration.csv")["answers"].sum() == len(confusion)
+    assert pd.read_csv(tmp_path / "out/calibration.csv")["rows"].sum() == len(confusion)
 
 
 def test_the_majority_class_is_that_of_the_rows_that_a_fold_was_trained_on() -> None:

@@ -229,9 +229,9 @@ def test_outliers_lie_beyond_tukeys_fences() -> None:
 
 
 def test_equal_rows_are_counted_and_so_is_what_they_leak() -> None:
-    assert eda.occurrences(TABLE).tolist() == [1, 1, 1, 2, 1, 2]
+    assert eda.row_occurrences(TABLE).tolist() == [1, 1, 1, 2, 1, 2]
     # Either of the pair has its copy in training unless that one is tested on as well.
-    assert eda.leak(TABLE, 0.2) == pytest.approx(2 / 6 * 0.8)
+    assert eda.expected_leak(TABLE, 0.2) == pytest.approx(2 / 6 * 0.8)
 
 
 def test_separation_is_the_epsilon_squared_of_kruskal_and_wallis() -> None:
@@ -239,14 +239,14 @@ def test_separation_is_the_epsilon_squared_of_kruskal_and_wallis() -> None:
 
     y = pd.Series([0, 0, 0, 1, 1, 1])
     statistic, _ = kruskal(TABLE["a"][:3], TABLE["a"][3:])
-    found = eda.separation(TABLE, y)
+    found = eda.class_separation(TABLE, y)
     assert found["a"] == pytest.approx(statistic / (len(y) - 1))
     assert found["c=y"] == pytest.approx(1)
     assert found.index[0] == "c=y"
 
 
 def test_pairs_are_ranked_by_strength_of_either_sign() -> None:
-    pairs = eda.pairs(eda.correlations(TABLE))
+    pairs = eda.column_pairs(eda.correlations(TABLE))
     assert len(pairs) == 3
     assert pairs.index[0] == ("a", "b")
     assert pairs.iloc[0] == pytest.approx(-1)
@@ -254,5 +254,5 @@ def test_pairs_are_ranked_by_strength_of_either_sign() -> None:
 
 def test_missing_values_are_named_by_column() -> None:
     gaps = TABLE.assign(a=[None, None, 3.0, 4.0, 5.0, 6.0])
-    assert eda.missing(gaps).to_dict() == {"a": 2}
-    assert eda.missing(TABLE).empty
+    assert eda.missing_values(gaps).to_dict() == {"a": 2}
+    assert eda.missing_values(TABLE).empty

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Command, composed
-from wineexp.core.config import build
+from wineexp.core.instantiation import build
 from wineexp.data import tables
 from wineexp.data.datasets import Dataset
 from wineexp.data.task import make_task

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.conftest import Command, at_once, run
-from wineexp.core.config import digest
+from wineexp.core.config import config_sha256
 from wineexp.tracking.history import Audit
 from wineexp.tracking.registry import Registry
 
@@ -66,7 +66,7 @@ def test_a_version_carries_where_it_comes_from(folder: Path, tmp_path: Path) -> 
     assert {name: version.tags[name] for name in facts} == {name: own.tags[name] for name in facts}
     assert version.tags["seed"] == own.params["seed"]
     config = OmegaConf.load(held.fetch(version, tmp_path) / "extra_files" / "config.yaml")
-    assert digest(config) == version.tags["config.sha256"]
+    assert config_sha256(config) == version.tags["config.sha256"]
 
 
 def test_a_better_model_takes_the_alias_and_the_way_back_is_kept(folder: Path) -> None:

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
 from tests.conftest import Command, composed, environment, installed_models, mlflow_server, run, trees
-from wineexp.core import config
+from wineexp.core import config, instantiation
 from wineexp.core.paths import ROOT
 from wineexp.data import task
 from wineexp.models import persistence
@@ -72,7 +72,7 @@ def test_every_leaf_of_the_config_is_a_parameter_under_its_own_name(first: tuple
     folder, _ = first
     (done,) = runs(folder)
     (written,) = folder.glob("outputs/*/*/.hydra/config.yaml")
-    leaves = config.leaves(OmegaConf.load(written))
+    leaves = config.flatten_config(OmegaConf.load(written))
     assert {name: str(value) for name, value in leaves.items()}.items() <= done.data.params.items()
     assert done.data.params["model.max_depth"] == "4"
     assert done.data.params["model"] == "xgb"
@@ -122,7 +122,7 @@ def test_the_model_is_stored_without_pickle_and_answers_as_it_was_scored(first: 
     signature = mlflow.models.Model.load(str(artifacts)).signature
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train")
-    parts = config.build(cfg)
+    parts = instantiation.build(cfg)
     posed = task.make_task(parts["data"](), parts["target"], parts["split"], cfg.holdout)
     model = persistence.load(artifacts)
     answers = model.predict(posed.X_holdout)

@@ -12,9 +12,9 @@ from sklearn import metrics as reference
 
 from tests.conftest import composed
 from tests.programs.test_explore import Page, addresses, svg
-from wineexp.core.config import digest, leaves
+from wineexp.core.config import config_sha256, flatten_config
 from wineexp.evaluation import cross_validation, metrics
-from wineexp.evaluation.comparison import paired
+from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.reports import document
 from wineexp.reports.card import card
 from wineexp.reports.card.inputs import Baseline, Facts
@@ -49,8 +49,10 @@ def made(baseline: str = "majority", **choices: str) -> Facts:
             {name: [fold.scores[name] for fold in theirs] for name in task.metrics},
             task.score_holdout(task.predict_holdout(other.fit())),
         ),
-        groups | {name: str(value) for name, value in leaves(cfg).items()},
-        provenance.facts() | task.facts() | {"config.sha256": digest(cfg), "git.dirty": "false", "git.commit": "c0"},
+        groups | {name: str(value) for name, value in flatten_config(cfg).items()},
+        provenance.facts()
+        | task.tags()
+        | {"config.sha256": config_sha256(cfg), "git.dirty": "false", "git.commit": "c0"},
         pd.DataFrame(drops, pd.Index(list(task.X), name="feature")),
     )
 
@@ -76,9 +78,9 @@ def limits(facts: Facts) -> list[str]:
 def test_the_figures_are_those_of_the_folds_and_the_holdout() -> None:
     facts = made()
     assert facts.holdout is not None
-    shares = [np.mean(fold.answers.y == fold.answers.predicted) for fold in facts.folds]
+    shares = [np.mean(fold.predictions.y == fold.predictions.predicted) for fold in facts.folds]
     theirs = [(facts.task.codes(facts.task.y)[test] == 1).mean() for _, test in facts.task.folds]
-    found = paired(np.array(shares), np.array(theirs), direction="maximize", test_to_train=0.25, alpha=0.05)
+    found = corrected_t_test(np.array(shares), np.array(theirs), direction="maximize", test_to_train=0.25, alpha=0.05)
     held = np.mean(facts.holdout.y == facts.holdout.predicted)
     ours, baseline, gain, verdict, holdout, _ = rows(card.markdown(facts), "Metrics")["accuracy"]
     assert ours == f"{np.mean(shares):.4f} ± {np.std(shares, ddof=1):.4f}"
@@ -93,8 +95,8 @@ def test_the_figures_are_those_of_the_folds_and_the_holdout() -> None:
 
 def test_each_class_has_its_precision_recall_and_rows() -> None:
     facts = made()
-    y = np.concatenate([fold.answers.y for fold in facts.folds])
-    predicted = np.concatenate([fold.answers.predicted for fold in facts.folds])
+    y = np.concatenate([fold.predictions.y for fold in facts.folds])
+    predicted = np.concatenate([fold.predictions.predicted for fold in facts.folds])
     report = reference.classification_report(y, predicted, output_dict=True)
     table = rows(card.markdown(facts), "Classes")
     for code, label in enumerate("123"):
@@ -120,7 +122,7 @@ def test_slices_are_thirds_of_the_features_that_matter_most() -> None:
     low, high = sorted(values)[int(np.ceil(142 / 3)) - 1], sorted(values)[int(np.ceil(2 * 142 / 3)) - 1]
     inside = ((values > low) & (values <= high)).to_numpy()
     shares = [
-        np.mean((fold.answers.y == fold.answers.predicted)[inside[fold.test]])
+        np.mean((fold.predictions.y == fold.predictions.predicted)[inside[fold.test]])
         for fold in facts.folds
         if inside[fold.test].any()
     ]
@@ -149,8 +151,8 @@ def test_ranges_data_and_lineage_are_told() -> None:
 
 def test_calibration_is_told_of_all_folds_answers() -> None:
     facts = made()
-    probabilities = np.concatenate([fold.answers.probabilities for fold in facts.folds])
-    y = np.concatenate([fold.answers.y for fold in facts.folds])
+    probabilities = np.concatenate([fold.predictions.probabilities for fold in facts.folds])
+    y = np.concatenate([fold.predictions.y for fold in facts.folds])
     text = section(card.markdown(facts), "Calibration")
     brier = ((np.eye(3)[y] - probabilities) ** 2).sum(axis=1).mean()
     assert f"the Brier score (from 0 to 2) is {brier:.4f}" in text
@@ -169,9 +171,9 @@ def test_a_class_that_is_never_predicted_is_a_limit() -> None:
     folds = []
     for fold in facts.folds:
         # What it gave to class 3, it gives to class 2.
-        probabilities = fold.answers.probabilities @ [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
-        answers = replace(fold.answers, probabilities=probabilities, predicted=probabilities.argmax(axis=1))
-        folds.append(replace(fold, answers=answers))
+        probabilities = fold.predictions.probabilities @ [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+        answers = replace(fold.predictions, probabilities=probabilities, predicted=probabilities.argmax(axis=1))
+        folds.append(replace(fold, predictions=answers))
     told = limits(replace(facts, folds=folds))
     count = int((facts.task.y == 3).sum())
     assert f"Class 3 is never predicted, on any fold ({count} rows)." in told
@@ -184,11 +186,11 @@ def test_a_slice_where_the_answers_are_wrong_is_a_limit() -> None:
     for fold in facts.folds:
         bad = (facts.task.X["proline"] > 1000).to_numpy()[fold.test]
         probabilities = np.where(
-            bad[:, None], np.roll(np.eye(3)[fold.answers.y], 1, axis=1), fold.answers.probabilities
+            bad[:, None], np.roll(np.eye(3)[fold.predictions.y], 1, axis=1), fold.predictions.probabilities
         )
-        answers = replace(fold.answers, probabilities=probabilities, predicted=probabilities.argmax(axis=1))
+        answers = replace(fold.predictions, probabilities=probabilities, predicted=probabilities.argmax(axis=1))
         scores = metrics.score(answers, facts.task.metrics) | {"majority_accuracy": 0.4}
-        folds.append(replace(fold, answers=answers, scores=scores))
+        folds.append(replace(fold, predictions=answers, scores=scores))
     # Nothing recorded of importance: the features that tell classes apart are sliced by, proline among them.
     told = limits(replace(facts, folds=folds, importance=None))
     assert any(line.startswith(r"It does much worse where proline \> ") for line in told)

@@ -73,7 +73,7 @@ def test_what_makes_a_large_table_none_is_refused(server: Server, table: pd.Data
 def reader() -> Reader:
     """Of rows with a text between numbers."""
     X = pd.DataFrame({"ash": [1.0, 2.0], "colour": pd.Series(["red", "white"], dtype="str"), "hue": [0.5, 3.0]})
-    features = schema.features(X, {"ash": "g/l", "colour": "", "hue": ""})
+    features = schema.describe_features(X, {"ash": "g/l", "colour": "", "hue": ""})
     return Reader(Schema("red", "grade", "quality", ["1"], False, "accuracy", features, []), 3)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Command, choices, composed
-from wineexp.core import config
+from wineexp.core import config, instantiation
 from wineexp.core.paths import ROOT
 from wineexp.data.datasets import VINHO_VERDE, _snake_case
 from wineexp.workflows.experiment import Experiment, assemble
@@ -23,7 +23,7 @@ def test_a_file_says_how_it_is_run_and_fits_its_callables(name: str) -> None:
     assert any(re.match(rf"# .*python -m wineexp\.train (-m )?experiment={name}( |$)", line) for line in rest)
     cfg = composed(f"experiment={name}")
     for group in config.GROUPS:
-        assert config.check(group, cfg[group]) == []
+        assert instantiation.check_node(group, cfg[group]) == []
 
 
 ABLATION = choices("experiment/ablation")
@@ -35,7 +35,7 @@ def test_an_ablation_changes_one_thing(name: str) -> None:
     different = [key for key in whole if whole[key] != changed[key]]
     assert different == [] if name == "whole" else different in (["feature"], ["model"])
     for group in config.GROUPS:
-        assert config.check(group, changed[group]) == []
+        assert instantiation.check_node(group, changed[group]) == []
 
 
 def test_each_measurement_is_left_out_once() -> None:

@@ -1,1 +1,1 @@
-"""What everything stands on: errors, typed configs, what makes a function a program."""
+"""Foundations of every other package: errors, config schemas, instantiation, the decorator of a program."""

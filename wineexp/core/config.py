@@ -1,29 +1,33 @@
-"""Typed frames of the primary configs, and the check that holds every `_target_` against its callable."""
+"""Structured config schemas: the keys and types of each program's primary config in conf/.
+
+A group such as `model` is `Any` here, because its keys are the arguments of the callable that its `_target_` names;
+`wineexp.core.instantiation` checks those.
+"""
 
 import hashlib
-import importlib.util
-import inspect
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
-from wineexp.core.errors import UserError, did_you_mean
-
-# Groups whose choices say what an experiment is, in the order in which a title names them.
+# Config groups whose choices define an experiment, in the order in which a run's name and a report list them.
 GROUPS = ("data", "target", "feature", "split", "model")
-
-# Arguments that a library takes, yet does not name in its signature.
-UNNAMED = {"lightgbm.LGBMClassifier": ["verbosity"]}
 
 
 @dataclass
 class Holdout:
-    """Rows set aside: their share, the seed that deals all rows out into such shares, and which of these it is."""
+    """The rows that no tuning may see: one fold of a shuffled split of all rows.
+
+    Attributes
+    ----------
+    size : float
+        Share of the rows; the split has round(1 / size) folds.
+    seed : int
+        Seed of the shuffle.
+    fold : int
+        Which of the folds is held out, from 0.
+    """
 
     size: float = MISSING
     seed: int = MISSING
@@ -32,21 +36,21 @@ class Holdout:
 
 @dataclass
 class Tracking:
-    """Where runs are recorded; no URI records nothing."""
+    """The MLflow tracking store; without a URI no run is recorded."""
 
     uri: str | None = MISSING
 
 
 @dataclass
 class Registry:
-    """The registered model: versions of it, and aliases that point to them."""
+    """The registered model whose versions are promoted and served."""
 
     name: str = MISSING
 
 
 @dataclass
 class Train:
-    """Frame of conf/train.yaml. The groups are open: their keys are their callables' arguments."""
+    """Schema of conf/train.yaml."""
 
     data: Any = MISSING
     target: Any = MISSING
@@ -61,7 +65,7 @@ class Train:
 
 @dataclass
 class Explore:
-    """Frame of conf/explore.yaml."""
+    """Schema of conf/explore.yaml."""
 
     data: Any = MISSING
     target: Any = MISSING
@@ -71,7 +75,7 @@ class Explore:
 
 @dataclass
 class Fetch:
-    """Frame of conf/fetch.yaml."""
+    """Schema of conf/fetch.yaml."""
 
     data: Any = MISSING
     target: Any = MISSING
@@ -80,7 +84,7 @@ class Fetch:
 
 @dataclass
 class Prepare:
-    """Frame of conf/prepare.yaml."""
+    """Schema of conf/prepare.yaml."""
 
     data: Any = MISSING
     target: Any = MISSING
@@ -91,7 +95,7 @@ class Prepare:
 
 @dataclass
 class Evaluate:
-    """Frame of conf/evaluate.yaml."""
+    """Schema of conf/evaluate.yaml."""
 
     target: Any = MISSING
     predictions: str = MISSING
@@ -99,7 +103,7 @@ class Evaluate:
 
 @dataclass
 class Promote:
-    """Frame of conf/promote.yaml. One of the first six says what to do."""
+    """Schema of conf/promote.yaml. Exactly one of the first six keys is set, and selects the action."""
 
     run: str | None = None
     study: str | None = None
@@ -122,7 +126,7 @@ class Promote:
 
 @dataclass
 class Reproduce:
-    """Frame of conf/reproduce.yaml."""
+    """Schema of conf/reproduce.yaml."""
 
     run: str = MISSING
     strict: bool = MISSING
@@ -134,9 +138,9 @@ class Reproduce:
 
 @dataclass
 class Compare:
-    """Frame of conf/compare.yaml."""
+    """Schema of conf/compare.yaml."""
 
-    # A list, or one word.
+    # A list of runs, or one word that selects them.
     runs: Any = MISSING
     lineage: str | None = MISSING
     format: str = MISSING
@@ -178,155 +182,33 @@ class Server:
 
 @dataclass
 class Serve:
-    """Frame of conf/serve.yaml."""
+    """Schema of conf/serve.yaml."""
 
     serve: Server = field(default_factory=Server)
     registry: Registry = field(default_factory=Registry)
     tracking: Tracking = field(default_factory=Tracking)
 
 
-def leaves(cfg: DictConfig) -> dict[str, Any]:
-    """Every leaf of a config by its dotted key, as it is spelled on the command line."""
-    found: dict[str, Any] = {}
+def flatten_config(cfg: DictConfig) -> dict[str, Any]:
+    """Every value of a config by its dotted key, as it is spelled on the command line.
 
-    def walk(key: str, node: Any) -> None:
-        if isinstance(node, DictConfig | ListConfig) and len(node):
-            items = node.items() if isinstance(node, DictConfig) else enumerate(node)
-            for child, value in items:
-                walk(f"{key}.{child!s}" if key else str(child), value)
-        else:
-            found[key] = node
-
-    walk("", cfg)
-    return found
-
-
-def digest(cfg: DictConfig) -> str:
-    """SHA-256 of what a config says that can change a figure: not where it is recorded, nor how many work at it."""
-    telling = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("tracking", "n_jobs")])
-    return hashlib.sha256(
-        json.dumps(OmegaConf.to_container(telling, resolve=True), sort_keys=True).encode()
-    ).hexdigest()
-
-
-def build(cfg: DictConfig) -> dict[str, Any]:
-    """Instantiate every group of a config that has a `_target_`, after checking all of them.
-
-    Returns
-    -------
-    dict of str to object
-        By group; `data` is a callable without arguments, since loading takes its time.
-
-    Raises
-    ------
-    UserError
-        With every argument that is unknown, missing or of the wrong type.
+    An empty mapping or list counts as a value.
     """
-    if missing := [str(name) for name in cfg if OmegaConf.is_missing(cfg, name) or cfg[name] is None]:
-        raise UserError(*(f"{name}: nothing is chosen; --help lists the choices of {name}=..." for name in missing))
-    nodes = {str(name): node for name, node in cfg.items() if isinstance(node, DictConfig) and "_target_" in node}
-    if faults := [fault for name, node in nodes.items() for fault in check(name, node)]:
-        raise UserError(*faults)
-    built, faults = {}, []
-    for name, node in nodes.items():
-        try:
-            built[name] = instantiate(node, _convert_="all", _partial_=name == "data")
-        except InstantiationException as error:
-            cause = error.__cause__ or error
-            faults += cause.faults if isinstance(cause, UserError) else [f"{name}: {' '.join(str(cause).split())}"]
-    if faults:
-        raise UserError(*faults)
-    return built
+    flat: dict[str, Any] = {}
+
+    def add(key: str, node: Any) -> None:
+        if isinstance(node, DictConfig | ListConfig) and len(node):
+            children = node.items() if isinstance(node, DictConfig) else enumerate(node)
+            for child, value in children:
+                add(f"{key}.{child!s}" if key else str(child), value)
+        else:
+            flat[key] = node
+
+    add("", cfg)
+    return flat
 
 
-def check(name: str, node: DictConfig) -> list[str]:
-    """The faults of one node with a `_target_`, and of those nested in it, as sentences."""
-    return list(_faults(name, OmegaConf.to_container(node, resolve=True)))
-
-
-def _faults(name: str, node: Any) -> Iterator[str]:
-    path = node["_target_"]
-    package = str(path).partition(".")[0]
-    if package.isidentifier() and importlib.util.find_spec(package) is None:
-        yield f"{name}._target_={path}: there is no package {package} here; the optional ones: pip install '.[boost]'"
-        return
-    try:
-        # Partial, so that nothing is called, yet Hydra's own refusals of dangerous targets hold.
-        target = instantiate({"_target_": path, "_partial_": True}).func
-    except Exception as error:
-        yield f"{name}._target_={path}: {' '.join(str(error.__cause__ or error).split())}"
-        return
-    parameters = _parameters(target)
-    given = {key: value for key, value in node.items() if not key.startswith("_")}
-    for key, value in given.items():
-        if key in UNNAMED.get(path, []):
-            continue
-        if key not in parameters:
-            yield f"{name}.{key}={value}: {path} has no such argument; {did_you_mean(key, parameters)}"
-        elif isinstance(value, dict) and "_target_" in value:
-            yield from _faults(f"{name}.{key}", value)
-        elif isinstance(value, dict) and any(
-            isinstance(child, dict) and "_target_" in child for child in value.values()
-        ):
-            # Several of them, each under a name of its own.
-            for child, node in value.items():
-                yield from _faults(f"{name}.{key}.{child}", node)
-        elif fault := _misfit(target, key, value):
-            yield f"{name}.{key}={value}: {fault}"
-    for key, parameter in parameters.items():
-        if parameter.default is parameter.empty and key not in given and not node.get("_partial_"):
-            yield f"{name}.{key} is missing: {path} needs it"
-
-
-def _parameters(target: Any) -> dict[str, inspect.Parameter]:
-    """Named parameters of a callable; a class that hands `**kwargs` on has its bases' too."""
-    if not inspect.isclass(target):
-        signatures = [inspect.signature(target)]
-    else:
-        signatures = []
-        for base in target.__mro__:
-            if "__init__" in vars(base):
-                signatures.append(inspect.signature(vars(base)["__init__"]))
-                if not any(p.kind is p.VAR_KEYWORD for p in signatures[-1].parameters.values()):
-                    break
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found: dict[str, inspect.Parameter] = {}
-    for signature in signatures:
-        found = {k: p for k, p in signature.parameters.items() if p.kind in named and k != "self"} | found
-    return found
-
-
-def _misfit(target: Any, key: str, value: Any) -> str | None:
-    """Why a value cannot be an argument: by scikit-learn's own constraints, else by the annotation."""
-    constraints = getattr(target, "_parameter_constraints", {})
-    if key in constraints:
-        from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
-
-        try:
-            validate_parameter_constraints({key: constraints[key]}, {key: value}, caller_name=target.__name__)
-        except InvalidParameterError as error:
-            return str(error)
-        return None
-    import typeguard
-
-    try:
-        annotation = _hints(target).get(key, Any)
-        typeguard.check_type(value, annotation)
-    except typeguard.TypeCheckError:
-        wanted = inspect.formatannotation(annotation).replace("typing.", "")
-        return f"{wanted} is wanted, but got {type(value).__name__}"
-    return None
-
-
-def _hints(target: Any) -> dict[str, Any]:
-    hints: dict[str, Any] = {}
-    constructors = [
-        vars(base)["__init__"] for base in reversed(getattr(target, "__mro__", ())) if "__init__" in vars(base)
-    ]
-    for source in constructors or [target]:
-        try:
-            hints |= get_type_hints(source)
-        except NameError:
-            # Annotations that exist for type checkers only say nothing at run time.
-            continue
-    return hints
+def config_sha256(cfg: DictConfig) -> str:
+    """SHA-256 of the part of a config that can change a score: all of it but `tracking` and `n_jobs`."""
+    hashed = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("tracking", "n_jobs")])
+    return hashlib.sha256(json.dumps(OmegaConf.to_container(hashed, resolve=True), sort_keys=True).encode()).hexdigest()

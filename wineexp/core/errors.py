@@ -1,17 +1,16 @@
-"""The one kind of error that is the user's to mend: shown as its text, without a traceback."""
+"""The error that a program shows as a message without a traceback, and the guess at a misspelled name."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: a config, a file, an environment.
+    """A mistake in a config, a file or the environment, which the user can correct.
 
     Parameters
     ----------
     *faults : str
-        Every fault found, one sentence each: what was wrong, the value, the rule, what to do.
-
+        One sentence for each fault: the value, the rule that it breaks, what to do.
     """
 
     def __init__(self, *faults: str) -> None:
@@ -26,8 +25,8 @@ class UserError(Exception):
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """A closing clause for an error about an unknown name: the nearest choice, and all of them."""
+    """Last clause of an error about an unknown name: the most similar choice, if any is, and a list of all choices."""
     choices = sorted(map(str, choices))
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    guess = f"did you mean {near[0]}? " if near else ""
+    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    guess = f"did you mean {nearest[0]}? " if nearest else ""
     return f"{guess}choices: {', '.join(choices) or '(none)'}"

@@ -1,15 +1,15 @@
-"""Where things are: the configs that come with wineexp, and the project whose data and records a program works on."""
+"""Folders: the configs that come with wineexp, and the project whose data and records a program works on."""
 
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
-# In a clone conf/ lies beside the package; a wheel carries it inside.
+# In a clone conf/ lies beside the package; a wheel carries it inside the package.
 IN_CLONE = (PACKAGE.parent / "conf" / "train.yaml").is_file()
 CONF = PACKAGE.parent / "conf" if IN_CLONE else PACKAGE / "conf"
 
-# The folder that `data/` and a local `mlflow.db` are in: the clone, or where an installed wineexp was started.
+# The project's folder, with `data/` and a local `mlflow.db`. An installed wineexp takes its working directory.
 ROOT = PACKAGE.parent if IN_CLONE else Path.cwd()
 
-# Pins of the data sets that come with wineexp, where a wheel carries them.
+# A wheel carries the pins of its data sets here.
 PINS = PACKAGE / "pins"

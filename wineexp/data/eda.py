@@ -1,14 +1,14 @@
-"""Findings: what a table of wines says before any model, as tables of numbers."""
+"""Exploratory data analysis: statistics of the features and the target, as tables."""
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-# Tukey's fences: a value counts as an outlier further than this many interquartile ranges outside the quartiles.
-FENCE = 1.5
+# Tukey's fences: an outlier lies more than this many interquartile ranges below the first or above the third quartile.
+FENCE_IN_QUARTILE_RANGES = 1.5
 
 
-def numbers(X: pd.DataFrame) -> pd.DataFrame:
+def one_hot_encoded(X: pd.DataFrame) -> pd.DataFrame:
     """X with each text column as 0/1 columns named `column=value`, one fewer than it has values."""
     return pd.get_dummies(X, drop_first=True, prefix_sep="=", dtype=float)
 
@@ -27,8 +27,8 @@ def summary(X: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def missing(frame: pd.DataFrame) -> pd.Series:
-    """How many values each column lacks, of those columns that lack any."""
+def missing_values(frame: pd.DataFrame) -> pd.Series:
+    """Number of missing values in each column that has any."""
     counts = frame.isna().sum()
     return counts[counts > 0]
 
@@ -37,61 +37,61 @@ def outliers(X: pd.DataFrame) -> pd.DataFrame:
     """Values beyond Tukey's fences: fences, counts below and above, and share; one row a numeric feature."""
     numeric = X.select_dtypes("number")
     first, third = numeric.quantile(0.25), numeric.quantile(0.75)
-    low, high = first - FENCE * (third - first), third + FENCE * (third - first)
+    low, high = first - FENCE_IN_QUARTILE_RANGES * (third - first), third + FENCE_IN_QUARTILE_RANGES * (third - first)
     below, above = (numeric < low).sum(), (numeric > high).sum()
     table = pd.DataFrame({"low": low, "high": high, "below": below, "above": above})
     return table.assign(share=(below + above) / numeric.count()).sort_values("share", ascending=False, kind="stable")
 
 
 def rows_with_outliers(X: pd.DataFrame) -> int:
-    """How many rows have a value beyond its feature's fences."""
+    """Number of rows that have an outlier in any numeric feature."""
     fences = outliers(X)
     numeric = X[fences.index]
     return int(((numeric < fences["low"]) | (numeric > fences["high"])).any(axis=1).sum())
 
 
-def occurrences(X: pd.DataFrame) -> pd.Series:
-    """How many rows are exactly equal to each row, itself among them: (n_samples,)."""
+def row_occurrences(X: pd.DataFrame) -> pd.Series:
+    """How often each row occurs in X: (n_samples,), 1 for a unique row."""
     columns = list(X.columns)
     return X.groupby(columns, sort=False, dropna=False)[columns[0]].transform("size")
 
 
-def leak(X: pd.DataFrame, share: float) -> float:
-    """Share of test rows with an equal row in training, to be expected of a split that ignores equal rows.
+def expected_leak(X: pd.DataFrame, share: float) -> float:
+    """Expected share of test rows with an exact copy among the training rows, under a split that ignores copies.
 
     Parameters
     ----------
     X : DataFrame of shape (n_samples, n_features)
     share : float
-        The share of rows that is tested on.
+        Share of the rows that are test rows.
     """
-    return float((1 - share ** (occurrences(X) - 1)).mean())
+    return float((1 - share ** (row_occurrences(X) - 1)).mean())
 
 
-def balance(y: pd.Series, classes: npt.NDArray[np.generic]) -> pd.DataFrame:
+def class_balance(y: pd.Series, classes: npt.NDArray[np.generic]) -> pd.DataFrame:
     """Rows and share of each class, in the order of the classes."""
     rows = y.value_counts().reindex(classes, fill_value=0)
     return pd.DataFrame({"rows": rows, "share": rows / len(y)})
 
 
-def separation(X: pd.DataFrame, y: pd.Series) -> pd.Series:
-    """How far each feature tells the classes apart, the strongest first.
+def class_separation(X: pd.DataFrame, y: pd.Series) -> pd.Series:
+    """How well each feature alone separates the classes, the best first.
 
-    The share of a feature's rank variance that lies between the classes, from 0 (every class has the same mean rank)
-    to 1: the epsilon squared of Kruskal and Wallis. Ranks keep a few extreme values from deciding it.
+    Epsilon squared of Kruskal and Wallis: the share of a feature's rank variance that lies between the classes, from 0
+    (all classes have the same mean rank) to 1. Ranks limit the influence of extreme values.
     """
-    ranks = numbers(X).rank()
+    ranks = one_hot_encoded(X).rank()
     between = ranks.groupby(y.to_numpy()).transform("mean").var(ddof=0)
     return (between / ranks.var(ddof=0)).fillna(0.0).sort_values(ascending=False, kind="stable")
 
 
 def correlations(X: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's rank correlation of each pair of features, text columns as 0/1: square, 1 on the diagonal."""
-    return numbers(X).corr(method="spearman")
+    """Spearman's rank correlation of each pair of features, text features one-hot encoded: a square matrix."""
+    return one_hot_encoded(X).corr(method="spearman")
 
 
-def pairs(matrix: pd.DataFrame) -> pd.Series:
+def column_pairs(matrix: pd.DataFrame) -> pd.Series:
     """Each pair of different columns of a correlation matrix once, the strongest of either sign first."""
     upper = np.triu(np.ones(matrix.shape, dtype=bool), k=1)
-    found = pd.Series(matrix.where(upper).stack().dropna())
-    return found.sort_values(key=lambda values: values.abs(), ascending=False, kind="stable")
+    pairs = pd.Series(matrix.where(upper).stack().dropna())
+    return pairs.sort_values(key=lambda values: values.abs(), ascending=False, kind="stable")

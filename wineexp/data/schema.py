@@ -1,4 +1,4 @@
-"""The schema of a model: what it may be asked, and what the rows that it was trained on looked like."""
+"""The schema of a model: its features and classes, and how its training rows were distributed."""
 
 from typing import TYPE_CHECKING
 
@@ -6,23 +6,23 @@ import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
-    # A server, which reads what is described here, does without.
+    # A server reads schemas, and does so without pandas.
     import pandas as pd
 
-# The name of its file, beside the model.
-NAME = "schema.json"
+# Name of the file that is stored with a model.
+FILE_NAME = "schema.json"
 
-# Bins of a feature's histogram, and the rows of each class that are shown as samples.
-BINS, SAMPLES = 20, 3
+# Bins of a feature's histogram, and rows of each class that are stored as samples.
+HISTOGRAM_BINS, SAMPLES_PER_CLASS = 20, 3
 
 
 class Histogram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the training rows spread over a feature's range.
+    """Distribution of the training rows over a feature's range.
 
     Attributes
     ----------
     edges : list of float
-        n_bins + 1 of them, ascending.
+        n_bins + 1 ascending values.
     counts : list of int
         Rows in each bin.
     """
@@ -31,8 +31,8 @@ class Histogram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     counts: list[int]
 
 
-class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="number"):
-    """A measured feature, in its unit (empty where the source gives none), with its range in the training rows."""
+class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="number"):
+    """A numeric feature: its unit, empty where the source gives none, and its distribution in the training rows."""
 
     name: str
     unit: str
@@ -43,8 +43,8 @@ class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     histogram: Histogram
 
 
-class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text"):
-    """A feature of a few words, with the training rows that hold each of them."""
+class TextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text"):
+    """A feature whose values are words, with the number of training rows that have each value."""
 
     name: str
     unit: str
@@ -60,24 +60,24 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model may be asked, and what it may answer.
+    """What a model expects and predicts.
 
     Attributes
     ----------
     data, target : str
-        The choices of the config that it was trained with.
+        Choices of these config groups in the training run.
     column : str
-        The column that the target is read from.
+        Column of the data set that the target is read from.
     classes : list of str
-        Labels as text, in ascending order, as the columns of the model's probabilities.
+        Labels as text, in ascending order, which is the order of the model's probabilities.
     ordinal : bool
-        Whether the order of the classes means something.
+        Whether the classes are ordered.
     metric : str
-        The deciding one.
-    features : list of Number or Text
+        The deciding metric.
+    features : list of NumericFeature or TextFeature
         In the model's order.
     samples : list of Sample
-        A few of each class.
+        A few training rows of each class.
     """
 
     data: str
@@ -86,49 +86,49 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: list[str]
     ordinal: bool
     metric: str
-    features: list[Number | Text]
+    features: list[NumericFeature | TextFeature]
     samples: list[Sample]
 
 
-def features(X: "pd.DataFrame", units: dict[str, str]) -> list[Number | Text]:
+def describe_features(X: "pd.DataFrame", units: dict[str, str]) -> list[NumericFeature | TextFeature]:
     """Describe the columns of the training rows X (n_samples, n_features)."""
-    return [_feature(X[name], units[str(name)]) for name in X]
+    return [_describe_feature(X[name], units[str(name)]) for name in X]
 
 
-def samples(X: "pd.DataFrame", y: "pd.Series") -> list[Sample]:
-    """Rows of X (n_samples, n_features) from all over each class of y (n_samples,), classes in ascending order."""
-    found = []
+def pick_samples(X: "pd.DataFrame", y: "pd.Series") -> list[Sample]:
+    """Rows of X (n_samples, n_features), spread evenly over each class of y (n_samples,), ordered by label."""
+    picked = []
     for label in y.unique():
         places = np.flatnonzero(y == label)
-        some = places[np.unique(np.linspace(0, len(places) - 1, SAMPLES).round().astype(int))]
-        found += [(str(label), place) for place in some]
+        spread = places[np.unique(np.linspace(0, len(places) - 1, SAMPLES_PER_CLASS).round().astype(int))]
+        picked += [(str(label), place) for place in spread]
     rows = X.to_dict("records")
-    return [Sample({str(name): value for name, value in rows[place].items()}, label) for label, place in sorted(found)]
+    return [Sample({str(name): value for name, value in rows[place].items()}, label) for label, place in sorted(picked)]
 
 
-def write(schema: Schema) -> str:
+def to_json(schema: Schema) -> str:
     """The schema as JSON."""
     return msgspec.json.format(msgspec.json.encode(schema)).decode()
 
 
-def read(text: str) -> Schema:
-    """The schema in a JSON text.
+def from_json(text: str) -> Schema:
+    """Parse a schema.
 
     Raises
     ------
     msgspec.MsgspecError
-        It is no JSON, or no schema.
+        The text is not JSON, or not that of a schema.
     """
     return msgspec.json.decode(text, type=Schema)
 
 
-def _feature(column: "pd.Series", unit: str) -> Number | Text:
+def _describe_feature(column: "pd.Series", unit: str) -> NumericFeature | TextFeature:
     name, dtype = str(column.name), str(column.dtype)
     from pandas.api.types import is_numeric_dtype
 
     if not is_numeric_dtype(column):
         counts = column.value_counts().sort_index()
-        return Text(name, unit, dtype, {str(value): int(count) for value, count in counts.items()})
-    heights, edges = np.histogram(column, bins=BINS)
-    low, high, middle = (float(value) for value in (column.min(), column.max(), column.median()))
-    return Number(name, unit, dtype, low, high, middle, Histogram(edges.tolist(), heights.tolist()))
+        return TextFeature(name, unit, dtype, {str(value): int(count) for value, count in counts.items()})
+    heights, edges = np.histogram(column, bins=HISTOGRAM_BINS)
+    minimum, maximum, median = (float(value) for value in (column.min(), column.max(), column.median()))
+    return NumericFeature(name, unit, dtype, minimum, maximum, median, Histogram(edges.tolist(), heights.tolist()))

@@ -1,4 +1,4 @@
-"""Splits: which rows are trained on and which are scored; identical rows stay on one side."""
+"""Splits into training and test rows that keep identical rows together."""
 
 import hashlib
 import warnings
@@ -15,23 +15,24 @@ from wineexp.core.errors import UserError
 Indices = npt.NDArray[np.intp]
 
 
-def identical_rows(X: pd.DataFrame) -> Indices:
-    """A group number for each row of X (n_samples, n_features), shared by exactly equal rows: (n_samples,)."""
+def group_identical_rows(X: pd.DataFrame) -> Indices:
+    """Group number of each row of X (n_samples, n_features), which exactly equal rows share: (n_samples,)."""
     return np.asarray(X.groupby(list(X.columns), sort=False, dropna=False).ngroup(), dtype=np.intp)
 
 
 def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int, fold: int) -> tuple[Indices, Indices]:
-    """Set rows aside that no tuning may see: stratified by class, identical rows on one side.
+    """Set rows aside that no tuning may see, stratified by class and without separating the rows of a group.
 
     Parameters
     ----------
     y : Series of shape (n_samples,)
     groups : ndarray of shape (n_samples,)
+        As `group_identical_rows` gives them.
     size : float
-        The share that is set aside, in [0, 0.5]; realised as one fold of round(1 / size). 0 keeps all rows.
+        Share of the rows, in [0, 0.5]: one of round(1 / size) folds is set aside, or no row where it is 0.
     seed : int
     fold : int
-        Which of these folds, from 0; each of them in turn, tuned on the rest alone, is a nested cross-validation.
+        Number of that fold, from 0. Tuning on the rest of each fold in turn is a nested cross-validation.
 
     Returns
     -------
@@ -41,11 +42,11 @@ def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int, fold: int
     Raises
     ------
     UserError
-        Size or fold is out of its range, or the size too small for the rows there are.
+        Size or fold is out of range, or the size is too small for the number of rows.
     """
     if not 0 <= size <= 0.5:
         raise UserError(f"holdout.size={size}: 0 <= size <= 0.5 must hold")
-    # Of no holdout too there is one, the first.
+    # Without a holdout, 0 is the only fold that can be chosen.
     n_folds = round(1 / size) if size else 1
     if not 0 <= fold < n_folds:
         raise UserError(f"holdout.fold={fold}: 0 <= fold < {n_folds} must hold, where holdout.size={size}")
@@ -61,7 +62,7 @@ def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int, fold: int
 def folds(
     splitter: BaseCrossValidator, X: pd.DataFrame, y: pd.Series, groups: Indices
 ) -> list[tuple[Indices, Indices]]:
-    """Positions of the training and of the test rows of each fold.
+    """Positions of the training rows and of the test rows of each fold.
 
     Raises
     ------
@@ -69,9 +70,9 @@ def folds(
         The splitter cannot split these rows.
     """
     with warnings.catch_warnings():
-        # Grade 9 has five rows in all: it is missing from some fold, which the scores allow for.
+        # A rare class, as grade 9 with its five rows, may be missing from a fold, which the metrics allow.
         warnings.filterwarnings("ignore", "The least populated class")
-        # The plain split is there to be compared with those that heed groups.
+        # The plain splits ignore groups on purpose: they are compared with the grouped ones.
         warnings.filterwarnings("ignore", "The groups parameter is ignored")
         try:
             return list(splitter.split(X, y, groups))
@@ -80,7 +81,7 @@ def folds(
 
 
 def fingerprint(holdout: Indices, folds: list[tuple[Indices, Indices]]) -> str:
-    """SHA-256 of which rows are held out and which are trained on and scored in which fold.
+    """SHA-256 of the assignment of rows to the holdout and to the folds.
 
     Parameters
     ----------
@@ -96,15 +97,16 @@ def fingerprint(holdout: Indices, folds: list[tuple[Indices, Indices]]) -> str:
 
 
 class CopiesTogetherKFold(BaseEstimator):  # type: ignore[misc]
-    """Stratified folds that keep identical rows on one side, for what an estimator splits within its own fit.
+    """Stratified folds that keep identical rows together, for an estimator that splits the rows within its own `fit`.
 
-    The rows are their own groups, so that nobody has to hand groups down to it. A class may have fewer rows than
-    there are folds.
+    It finds the groups of identical rows itself, because such an estimator passes none. A class may have fewer rows
+    than there are folds.
 
     Parameters
     ----------
     folds : int
-        At least 2. Not `n_splits`, from which scikit-learn's calibration concludes that each class has so many rows.
+        At least 2. It is not called `n_splits`, because scikit-learn's `CalibratedClassifierCV` would then require as
+        many rows of each class.
     random_state : int
     """
 
@@ -113,11 +115,11 @@ class CopiesTogetherKFold(BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
-        """The folds."""
+        """Number of folds."""
         return self.folds
 
     def split(self, X: npt.ArrayLike, y: npt.ArrayLike, groups: object = None) -> Iterator[tuple[Indices, Indices]]:
-        """Positions of the training and of the test rows of each fold.
+        """Positions of the training rows and of the test rows of each fold.
 
         Raises
         ------
@@ -127,27 +129,28 @@ class CopiesTogetherKFold(BaseEstimator):  # type: ignore[misc]
         _, first, group = np.unique(np.asarray(X), axis=0, return_index=True, return_inverse=True)
         if not 2 <= self.folds <= len(first):
             raise ValueError(f"2 <= folds <= {len(first)} different rows must hold, but got folds={self.folds}")
-        # Dealt out like cards that were shuffled and then sorted by class; copies of other classes follow the first.
+        # The distinct rows are shuffled, sorted by class and dealt to the folds in turn; every copy follows its
+        # original, even if its label differs.
         order = np.random.default_rng(self.random_state).permutation(len(first))
         order = order[np.argsort(np.asarray(y)[first][order], kind="stable")]
-        dealt = np.empty(len(first), dtype=np.intp)
-        dealt[order] = np.arange(len(first)) % self.folds
-        fold = dealt[group.ravel()]
+        fold_of_distinct = np.empty(len(first), dtype=np.intp)
+        fold_of_distinct[order] = np.arange(len(first)) % self.folds
+        fold = fold_of_distinct[group.ravel()]
         for number in range(self.folds):
             yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
 
 
 class RepeatedStratifiedGroupKFold(BaseEstimator):  # type: ignore[misc]
-    """scikit-learn's StratifiedGroupKFold, repeated with another shuffle each time.
+    """scikit-learn's StratifiedGroupKFold, repeated with a different shuffle each time.
 
     Parameters
     ----------
     n_splits : int
-        Folds a repeat.
+        Folds per repeat.
     n_repeats : int
         At least 1.
     random_state : int
-        Seed of the first repeat; each further one adds 1.
+        Seed of the first repeat; each further repeat adds 1.
     """
 
     def __init__(self, n_splits: int, n_repeats: int, random_state: int) -> None:
@@ -156,11 +159,11 @@ class RepeatedStratifiedGroupKFold(BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
-        """Folds of all repeats together."""
+        """Number of folds of all repeats together."""
         return self.n_splits * self.n_repeats
 
     def split(self, X: npt.ArrayLike, y: npt.ArrayLike, groups: npt.ArrayLike) -> Iterator[tuple[Indices, Indices]]:
-        """Positions of the training and of the test rows of each fold.
+        """Positions of the training rows and of the test rows of each fold.
 
         Raises
         ------

@@ -1,8 +1,8 @@
-"""A task's rows as tables for people and other tools.
+"""The rows of a task as tables, for people and other tools.
 
-Nothing that is scored reads them. What a feature pipeline learns, it learns from rows: a table that was featured once,
-for all folds, would show each fold's model what its test rows look like. So `train` fits the pipeline inside the fold,
-on the rows that `data` gives; and of the rows held out, the featured table has none.
+No model is trained on these tables. A feature pipeline learns from the rows that it is fitted on, so a table that was
+transformed once for all folds would leak each fold's test rows into its training. `train` therefore fits the pipeline
+inside each fold. The transformed table holds no row of the holdout.
 """
 
 import pandas as pd
@@ -14,37 +14,38 @@ from wineexp.evaluation import cross_validation
 
 
 def cleaned(task: Task) -> pd.DataFrame:
-    """Every row of the data, parsed and held against the schema; nothing is learned from it.
+    """Every row of the data set, parsed and validated, in its order.
 
     Returns
     -------
     DataFrame of shape (n_samples, 4 + n_features)
-        `row` (position in the data set), `part` (`training` or `holdout`), `copy_of` (the first row with the same
-        measurements, empty for that one itself), the measurements, and the label, under its column's name.
+        `row` (position in the data set), `part` (`training` or `holdout`), `copy_of` (position of the first row
+        with the same measurements, missing in that row itself), the measurements, and the column that the target is
+        read from.
     """
     X = pd.concat([task.X, task.X_holdout], ignore_index=True)
     y = pd.concat([task.y, task.y_holdout], ignore_index=True)
     row = pd.Series([*task.rows, *task.rows_holdout], dtype=int)
     part = ["training"] * len(task.rows) + ["holdout"] * len(task.rows_holdout)
-    first = row.groupby(split.identical_rows(X)).transform("min")
-    told = pd.DataFrame({"row": row, "part": part, "copy_of": first.astype("Int64").where(first != row)})
-    return told.join(X).assign(**{task.target.column: y}).sort_values("row")
+    first = row.groupby(split.group_identical_rows(X)).transform("min")
+    origin = pd.DataFrame({"row": row, "part": part, "copy_of": first.astype("Int64").where(first != row)})
+    return origin.join(X).assign(**{task.target.column: y}).sort_values("row")
 
 
 def featured(task: Task, feature: TransformerMixin) -> pd.DataFrame:
-    """What a feature pipeline makes of the training rows, fitted on all of them: as the final model sees them.
+    """The training rows, transformed by a feature pipeline that is fitted on all of them, as for the final model.
 
     Returns
     -------
-    DataFrame of shape (n_training, 2 + n_made)
-        `row`, what the pipeline makes, and the label.
+    DataFrame of shape (n_training, 2 + n_transformed_features)
+        `row`, the transformed features, and the column that the target is read from.
 
     Raises
     ------
     UserError
-        The pipeline refuses the data or one of its own parameters.
+        The pipeline cannot be fitted on the data, or refuses one of its own parameters.
     """
     fitted = cross_validation.fit(feature, task.X, task.y)
-    made = pd.DataFrame(fitted.transform(task.X), columns=fitted.get_feature_names_out())
-    made.insert(0, "row", task.rows)
-    return made.assign(**{task.target.column: task.y})
+    table = pd.DataFrame(fitted.transform(task.X), columns=fitted.get_feature_names_out())
+    table.insert(0, "row", task.rows)
+    return table.assign(**{task.target.column: task.y})

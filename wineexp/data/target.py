@@ -1,4 +1,4 @@
-"""Targets: which column is predicted, as which classes, and which metric decides between models."""
+"""Targets: the column that is predicted, its classes, and the metric that decides between models."""
 
 from dataclasses import dataclass
 
@@ -15,15 +15,15 @@ class Target:
     Parameters
     ----------
     column : str
-        The column that the labels are read from.
+        Column that the labels are read from.
     bins : sequence of float, or None
-        Upper edges (inclusive) of all bins but the last; None takes the column's values as they are.
+        Ascending upper edges, inclusive, of all bins but the last; None takes the column's values as labels.
     labels : sequence of str, or None
-        One label a bin, in ascending order; for two bins the second is the positive class.
+        One label per bin, in ascending order; the second of two is the positive class.
     ordinal : bool
-        Whether the order of the classes means something, so that a near miss is better than a wide one.
+        Whether the classes are ordered, so that a prediction can be nearly right.
     metric : str
-        The deciding metric, one of `wineexp.evaluation.metrics.METRICS`.
+        Name of the deciding metric, a key of `wineexp.evaluation.metrics.METRICS`.
     direction : str
         `maximize` or `minimize`: which way the deciding metric is better.
     """
@@ -42,7 +42,7 @@ class Target:
         ----------
         frame : DataFrame of shape (n_samples, n_columns)
         features : tuple of str
-            The columns that a model may see; the target's own column is left out.
+            Columns that a model may use; the target's own column is left out.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The task that a config poses: rows and labels, split once into holdout and folds."""
+"""The learning task that a config defines: rows and labels, split into a holdout and the folds of the rest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from wineexp.data import schema, split
 from wineexp.data.datasets import Dataset
 from wineexp.data.target import Target
 from wineexp.evaluation import cross_validation
-from wineexp.evaluation.metrics import Predictions, Scores, check_metric, majority, metrics_for, score
+from wineexp.evaluation.metrics import Predictions, Scores, check_metric, majority_accuracy, metrics_for, score
 
-# What stands for a fold's number in the table of predictions where the rows were held out.
+# Number of the fold in a table of predictions for the rows of the holdout.
 HOLDOUT = -1
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a model is asked to learn, and on which rows it is scored.
+    """What a model learns from, and the rows that it is scored on.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class Task:
     classes : ndarray of shape (n_classes,)
         Labels in ascending order.
     X, y : DataFrame of shape (n_training, n_features), Series of shape (n_training,)
-        What tuning and cross-validation may see.
-    X_holdout, y_holdout : likewise
-        What they may not.
+        Rows for tuning and cross-validation.
+    X_holdout, y_holdout : DataFrame and Series, likewise
+        Rows that neither of them may see.
     folds : list of (training, test) positions in X
     rows, rows_holdout : ndarrays of int
         Positions in the data set of the rows of X and of X_holdout.
@@ -54,7 +54,7 @@ class Task:
 
     @cached_property
     def metrics(self) -> list[str]:
-        """Names of the metrics that mean something here."""
+        """Names of the metrics that are defined for the target."""
         return metrics_for(len(self.classes), ordinal=self.target.ordinal)
 
     @property
@@ -68,37 +68,37 @@ class Task:
         return float(np.mean([len(test) / len(training) for training, test in self.folds])) if self.folds else np.nan
 
     def codes(self, y: pd.Series) -> split.Indices:
-        """Labels (n_samples,) as positions in `classes`."""
+        """Positions in `classes` of labels (n_samples,)."""
         return np.asarray(pd.Index(self.classes).get_indexer(y))
 
     def predict_holdout(self, fitted: Pipeline) -> Predictions | None:
-        """A fitted pipeline's answers on the holdout; None where nothing is held out."""
+        """A fitted pipeline's predictions on the holdout; None where nothing is held out."""
         if self.y_holdout.empty:
             return None
-        # As in the folds: the last bits of a product of matrices depend on how many threads share it.
+        # The folds use as many threads, on which the last bits of a matrix product depend.
         with threadpool_limits(cross_validation.NATIVE_THREADS):
             return cross_validation.predict(fitted, self.X_holdout, self.codes(self.y_holdout))
 
-    def score_holdout(self, answers: Predictions | None) -> Scores:
-        """Every metric on the holdout, and the majority class's accuracy there; nothing where there is none."""
-        if answers is None:
+    def score_holdout(self, predictions: Predictions | None) -> Scores:
+        """Every metric on the holdout, and `majority_accuracy`; empty where nothing is held out."""
+        if predictions is None:
             return {}
-        scores = score(answers, self.metrics)
-        return scores | {"majority_accuracy": majority(self.codes(self.y), answers.y)}
+        scores = score(predictions, self.metrics)
+        return scores | {"majority_accuracy": majority_accuracy(self.codes(self.y), predictions.y)}
 
-    def predictions(self, folds: list[cross_validation.Fold], holdout: Predictions | None) -> pd.DataFrame:
-        """Every answer on rows that the model was not trained on.
+    def predictions_table(self, folds: list[cross_validation.Fold], holdout: Predictions | None) -> pd.DataFrame:
+        """The predictions of all folds and of the holdout, row by row.
 
         Returns
         -------
-        DataFrame of shape (n_answers, 4 + n_classes) or (n_answers, 4 + 2 n_classes)
+        DataFrame of shape (n_predictions, 4 + n_classes) or (n_predictions, 4 + 2 n_classes)
             `fold` (`HOLDOUT` for the holdout), `row` (position in the data set), `true` and `predicted` (labels as
-            text), a column `probability <label>` for each class, to the last bit, and of a model that knows of sets
-            a column `in set <label>`.
+            text), for each class `probability <label>`, not rounded, and `in set <label>` where the model gives
+            prediction sets.
         """
-        asked = [(fold.number, self.rows[fold.test], fold.answers) for fold in folds]
+        parts = [(fold.number, self.rows[fold.test], fold.predictions) for fold in folds]
         if holdout is not None:
-            asked.append((HOLDOUT, self.rows_holdout, holdout))
+            parts.append((HOLDOUT, self.rows_holdout, holdout))
         labels = np.array([str(label) for label in self.classes], dtype=object)
         return pd.concat(
             [
@@ -106,23 +106,26 @@ class Task:
                     {
                         "fold": number,
                         "row": rows,
-                        "true": labels[answers.y],
-                        "predicted": labels[answers.predicted],
-                        **{f"probability {label}": answers.probabilities[:, code] for code, label in enumerate(labels)},
+                        "true": labels[predictions.y],
+                        "predicted": labels[predictions.predicted],
+                        **{
+                            f"probability {label}": predictions.probabilities[:, code]
+                            for code, label in enumerate(labels)
+                        },
                     }
                     | (
-                        {f"in set {label}": answers.sets[:, code] for code, label in enumerate(labels)}
-                        if answers.sets is not None
+                        {f"in set {label}": predictions.prediction_sets[:, code] for code, label in enumerate(labels)}
+                        if predictions.prediction_sets is not None
                         else {}
                     )
                 )
-                for number, rows, answers in asked
+                for number, rows, predictions in parts
             ],
             ignore_index=True,
         )
 
-    def facts(self) -> dict[str, str]:
-        """What a reader of the record should know of the rows, as tags."""
+    def tags(self) -> dict[str, str]:
+        """Tags of a run that identify the data, the split and the deciding metric."""
         return {
             "data.md5": self.dataset.md5,
             "data.dvc": "+".join(pin.dvc_name for pin in self.dataset.pins),
@@ -137,7 +140,7 @@ class Task:
         }
 
     def schema(self, data: str, target: str) -> schema.Schema:
-        """What a model of this task may be asked, by the training rows alone; `data`, `target` name the choices."""
+        """Schema of a model, from the training rows alone; `data` and `target` name the choices of these groups."""
         return schema.Schema(
             data=data,
             target=target,
@@ -145,30 +148,30 @@ class Task:
             classes=[str(label) for label in self.classes],
             ordinal=self.target.ordinal,
             metric=self.target.metric,
-            features=schema.features(self.X, self.dataset.units),
-            samples=schema.samples(self.X, self.y),
+            features=schema.describe_features(self.X, self.dataset.units),
+            samples=schema.pick_samples(self.X, self.y),
         )
 
     def describe(self) -> str:
-        """The rows in a sentence."""
+        """The numbers of rows, as a sentence."""
         return (
             f"{len(self.dataset.frame)} rows, {self.dataset.duplicates} of them exact duplicates of an earlier one; "
             f"{len(self.y)} cross-validated, {len(self.y_holdout)} held out."
         )
 
 
-def answers(predictions: pd.DataFrame) -> Predictions:
-    """The out-of-fold answers in a table that `Task.predictions` made, the holdout's left out."""
-    return all_answers(predictions[predictions["fold"] != HOLDOUT])
+def out_of_fold_predictions(table: pd.DataFrame) -> Predictions:
+    """The predictions of all folds, without the holdout's, from a table of `Task.predictions_table`."""
+    return predictions_from_table(table[table["fold"] != HOLDOUT])
 
 
-def all_answers(predictions: pd.DataFrame) -> Predictions:
-    """Every answer in such a table."""
-    probabilities = predictions.filter(regex="^probability ")
+def predictions_from_table(table: pd.DataFrame) -> Predictions:
+    """All predictions of a table, or of a part of it, that `Task.predictions_table` made."""
+    probabilities = table.filter(regex="^probability ")
     labels = pd.Index([str(name).removeprefix("probability ") for name in probabilities])
     return Predictions(
-        y=np.asarray(labels.get_indexer(pd.Index(predictions["true"]))),
-        predicted=np.asarray(labels.get_indexer(pd.Index(predictions["predicted"]))),
+        y=np.asarray(labels.get_indexer(pd.Index(table["true"]))),
+        predicted=np.asarray(labels.get_indexer(pd.Index(table["predicted"]))),
         probabilities=probabilities.to_numpy(),
     )
 
@@ -176,27 +179,28 @@ def all_answers(predictions: pd.DataFrame) -> Predictions:
 def make_task(
     dataset: Dataset, target: Target, splitter: BaseCrossValidator | None, holdout: Mapping[str, Any]
 ) -> Task:
-    """Read the target off the data, set the holdout aside, split the rest into folds.
+    """Read the target from the data, set the holdout aside and split the rest into folds.
 
     Parameters
     ----------
     dataset : Dataset
     target : Target
     splitter : cross-validator, or None
-        None makes no folds, for a program that looks at the rows and trains nothing.
-    holdout : mapping with `size`, `seed` and perhaps `fold`
+        None makes no folds, for a program that trains nothing.
+    holdout : mapping
+        `size`, `seed` and, by default 0, `fold`; see `wineexp.data.split.hold_out`.
 
     Raises
     ------
     UserError
-        Target, metric or split do not fit the data.
+        The target, its metric, the holdout or the splitter does not fit the data.
     """
     X, y, classes = target.read(dataset.frame, dataset.features)
     check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal)
-    groups = split.identical_rows(X)
-    # By the column itself, so that all targets read from it share one holdout.
+    groups = split.group_identical_rows(X)
+    # Stratified by the column, not by the classes, so that all targets that are read from it share one holdout.
     strata = dataset.frame[target.column]
-    # Runs that were recorded before there was a choice held out the first fold.
+    # Old runs have a config without this key, and held out the first fold.
     fold = holdout.get("fold", 0)
     training, held_out = split.hold_out(strata, groups, size=holdout["size"], seed=holdout["seed"], fold=fold)
     return Task(

@@ -1,4 +1,4 @@
-"""Whether one model is better than another on the same folds, and how sure one can be of it."""
+"""Statistical comparison of two models by their scores on the same folds."""
 
 from dataclasses import dataclass
 
@@ -6,28 +6,27 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-# How often a gain of the size that is called detectable is found.
+# Power of the test at the gain that is called detectable.
 POWER = 0.8
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two models' scores on the same folds say.
+    """Result of comparing the scores of two models on the same folds.
 
     Attributes
     ----------
     difference : float
-        By how much the first is better than the second, on average over the folds, in the metric's unit; negative
-        where it is worse, whichever way the metric is better.
+        Mean gain of the first model over the second, in the metric's unit: positive where the first is better, whether
+        the metric is to be maximized or minimized.
     low, high : float
-        The interval around it that holds the true difference with probability 1 - alpha.
+        Confidence interval of the difference, at level 1 - alpha.
     p_value : float
-        Of the first not being better (one-sided).
+        One-sided; the null hypothesis is that the first model is not better.
     detectable : float
-        The gain that would be shown, the interval lying above 0, with probability `POWER`, given how much these folds
-        disagree.
+        The true gain whose interval would lie above 0 with probability `POWER`, given the variance over these folds.
     verdict : str
-        Of the first: "better", "worse" or "no difference shown", as the interval lies above, below or around 0.
+        On the first model: "better", "worse" or "no difference shown", as the interval lies above, below or around 0.
     """
 
     difference: float
@@ -38,7 +37,7 @@ class Comparison:
     verdict: str
 
 
-def paired(
+def corrected_t_test(
     first: npt.NDArray[np.float64],
     second: npt.NDArray[np.float64],
     *,
@@ -76,9 +75,9 @@ def paired(
     mean = float(gains.mean())
     error = float(np.sqrt((1 / len(gains) + test_to_train) * gains.var(ddof=1)))
     freedom = len(gains) - 1
-    reach = float(stats.t.ppf(1 - alpha / 2, freedom)) * error
-    low, high = mean - reach, mean + reach
-    # Folds that all agree leave no doubt: better everywhere, or not.
+    half_width = float(stats.t.ppf(1 - alpha / 2, freedom)) * error
+    low, high = mean - half_width, mean + half_width
+    # Where all folds have the same gain, its sign decides.
     p_value = float(stats.t.sf(mean / error, freedom)) if error > 0 else float(mean <= 0)
     return Comparison(
         difference=mean,

@@ -1,4 +1,4 @@
-"""Cross-validation that fits everything inside the fold."""
+"""Cross-validation, in which everything is fitted on the training rows of a fold alone."""
 
 import time
 from collections.abc import Iterator
@@ -13,46 +13,47 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.errors import UserError
-from wineexp.evaluation.metrics import METRICS, Predictions, Scores, majority, score
+from wineexp.evaluation.metrics import METRICS, Predictions, Scores, majority_accuracy, score
 
-# Threads of a numerical library that share one computation: more of them would change the last bits of a figure.
+# Threads of OpenMP and of linear algebra libraries: with more of them, the last bits of a score would vary.
 NATIVE_THREADS = 1
 
 
 @dataclass(frozen=True)
 class Fold:
-    """What one fold gave.
+    """Result of one fold.
 
     Attributes
     ----------
     number : int
         From 0, in the splitter's order.
     test : ndarray of int
-        Positions of the rows that were scored.
-    answers : Predictions
+        Positions of the test rows.
+    predictions : Predictions
+        For the test rows.
     scores : dict of str to float
-        `majority_accuracy` among them.
+        Includes `majority_accuracy`.
     fit_seconds, predict_seconds : float
         Wall time of fitting, and of predicting classes and probabilities of all test rows.
     """
 
     number: int
     test: npt.NDArray[np.intp]
-    answers: Predictions
+    predictions: Predictions
     scores: Scores
     fit_seconds: float
     predict_seconds: float
 
 
 def predict(estimator: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> Predictions:
-    """A fitted pipeline's answers for X (n_samples, n_features); y holds positions in its classes."""
+    """A fitted pipeline's predictions for X (n_samples, n_features); y (n_samples,) holds positions in its classes."""
     probabilities = estimator.predict_proba(X)
     model = estimator[-1]
     return Predictions(y, model.decide(probabilities), probabilities, model.sets(probabilities))
 
 
 def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
-    """A clone of the estimator, fitted with one native thread, so that figures do not depend on how many there are.
+    """A clone of the estimator, fitted with one native thread, so that scores do not depend on the number of cores.
 
     Raises
     ------
@@ -64,8 +65,8 @@ def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> Classifier
 
 
 def _fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
-    # Linear algebra libraries keep one limit for the whole process, which folds in threads would take from each other;
-    # OpenMP's is each thread's own.
+    # The limit of OpenMP is each thread's own, and set here. Linear algebra libraries have one limit for the process,
+    # which concurrent folds would overwrite, and which the callers set.
     with threadpool_limits(NATIVE_THREADS, user_api="openmp"):
         try:
             return clone(estimator).fit(X, y)
@@ -83,19 +84,19 @@ def cross_validate(
     *,
     n_jobs: int,
 ) -> Iterator[Fold]:
-    """Fit and score a clone of the estimator on each fold, in the folds' order, as they are ready.
+    """Fit and score a clone of the estimator on each fold, and yield the results in the order of the folds.
 
     Parameters
     ----------
     estimator : Pipeline
-        Of `wineexp.models.pipeline.pipeline`, not fitted; whatever it fits, it fits on the fold's training rows alone.
+        As `wineexp.models.pipeline.make_pipeline` gives it; its clones are fitted on training rows alone.
     X : DataFrame of shape (n_samples, n_features)
     y : Series of shape (n_samples,)
     folds : list of (training, test) positions
     names : list of str
         Keys of `METRICS`.
     n_jobs : int
-        Folds at a time, in threads: the libraries let go of Python's lock while they work. -1 is all cores.
+        Number of concurrent folds, as threads, because the libraries release Python's lock; -1 means all cores.
 
     Raises
     ------
@@ -110,51 +111,51 @@ def cross_validate(
         fitted = _fit(estimator, X.iloc[train], y.iloc[train])
         fitted_at = time.perf_counter()
         codes = pd.Index(fitted.classes_).get_indexer(y)
-        answers = predict(fitted, X.iloc[test], codes[test])
-        answered_at = time.perf_counter()
-        scores = score(answers, names) | {"majority_accuracy": majority(codes[train], codes[test])}
-        return Fold(number, test, answers, scores, fitted_at - started, answered_at - fitted_at)
+        predictions = predict(fitted, X.iloc[test], codes[test])
+        predicted_at = time.perf_counter()
+        scores = score(predictions, names) | {"majority_accuracy": majority_accuracy(codes[train], codes[test])}
+        return Fold(number, test, predictions, scores, fitted_at - started, predicted_at - fitted_at)
 
-    # For the linear algebra libraries; OpenMP's limit is set where the threads are, in `_fit`.
+    # This limits the linear algebra libraries; `_fit` limits OpenMP in each thread.
     with threadpool_limits(NATIVE_THREADS):
         parallel = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
         yield from parallel(delayed(run)(number, train, test) for number, (train, test) in enumerate(folds))
 
 
-def pooled(folds: list[Fold]) -> Predictions:
-    """The answers of all folds together; of a repeated split, several for each row."""
-    sets = [fold.answers.sets for fold in folds if fold.answers.sets is not None]
+def pool_predictions(folds: list[Fold]) -> Predictions:
+    """The predictions of all folds together; a repeated split has several for each row."""
+    sets = [fold.predictions.prediction_sets for fold in folds if fold.predictions.prediction_sets is not None]
     return Predictions(
-        y=np.concatenate([fold.answers.y for fold in folds]),
-        predicted=np.concatenate([fold.answers.predicted for fold in folds]),
-        probabilities=np.concatenate([fold.answers.probabilities for fold in folds]),
-        sets=np.concatenate(sets) if sets else None,
+        y=np.concatenate([fold.predictions.y for fold in folds]),
+        predicted=np.concatenate([fold.predictions.predicted for fold in folds]),
+        probabilities=np.concatenate([fold.predictions.probabilities for fold in folds]),
+        prediction_sets=np.concatenate(sets) if sets else None,
     )
 
 
 def summarise(folds: list[Fold]) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation (n - 1) over the folds of each score, NaN of a fold left out."""
+    """Mean and standard deviation (n - 1) of each score over the folds; a fold with NaN is left out."""
     table = pd.DataFrame([fold.scores for fold in folds])
     return {str(name): (float(column.mean()), float(column.std())) for name, column in table.items()}
 
 
-def row_seconds(fitted: ClassifierMixin, X: pd.DataFrame) -> float:
-    """Wall time of predicting the probabilities of one row of X (n_samples, n_features): the median of 20."""
-    taken = []
+def median_row_seconds(fitted: ClassifierMixin, X: pd.DataFrame) -> float:
+    """Wall time of predicting the probabilities of one row of X (n_samples, n_features): the median of 20 rows."""
+    seconds = []
     with threadpool_limits(NATIVE_THREADS):
         for number in range(20):
             started = time.perf_counter()
             fitted.predict_proba(X.iloc[[number % len(X)]])
-            taken.append(time.perf_counter() - started)
-    return float(np.median(taken))
+            seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
 
 
 def permutation_drops(
     model: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp], metric: str, *, seed: int
 ) -> npt.NDArray[np.float64]:
-    """By how much a metric gets worse when one column of X is shuffled: (n_features, 5 repeats).
+    """By how much a metric gets worse when a column of X (n_samples, n_features) is shuffled: (n_features, 5 repeats).
 
-    Breiman 2001, "Random Forests", section 10; on at most 500 rows of X, shape (n_samples, n_features).
+    Breiman 2001, "Random Forests", section 10. At most 500 rows of X are used.
     """
     from sklearn.inspection import permutation_importance
 

@@ -87,7 +87,7 @@ class MetricClassifier(DecidingClassifier):
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         self.utility_ = np.eye(len(self.classes_))
-        if METRICS[self.metric].judges == "decisions":
+        if METRICS[self.metric].computed_from == "decisions":
             self.utility_ = utility_for(self.metric, codes, out_of_fold(self.estimator, values, codes, self.cv))
         self.estimator_ = clone(self.estimator).fit(values, labels)
         return self
@@ -110,7 +110,7 @@ def utility_for(metric: str, codes: npt.NDArray[np.intp], told: npt.NDArray[np.f
         Probabilities of rows that they were not fitted on.
     """
     by = METRICS[metric]
-    if by.judges == "probabilities":
+    if by.computed_from == "probabilities":
         return np.eye(told.shape[1])
     sign = 1 if by.direction == "maximize" else -1
 

@@ -32,14 +32,14 @@ def render(task: Task, *, data: str, target: str) -> str:
         The names by which the config knows them.
     """
     X, y = task.X, task.y
-    separation = eda.separation(X, y)
+    separation = eda.class_separation(X, y)
     return templates.template("eda_page.html").render(
         task=task,
         data=data,
         target=target,
         units=task.dataset.units,
         paragraph=paragraph(task),
-        balance=eda.balance(y, task.classes),
+        balance=eda.class_balance(y, task.classes),
         summary=eda.summary(X),
         distributions={name: style.distribution(X[name], _unit(task, name)) for name in X},
         separation=separation,
@@ -48,10 +48,10 @@ def render(task: Task, *, data: str, target: str) -> str:
             for name in dict.fromkeys(name.partition("=")[0] for name in separation.index)
         },
         correlations=_correlations(task, target),
-        missing=eda.missing(task.dataset.frame),
+        missing=eda.missing_values(task.dataset.frame),
         few=style.FEW,
         medians=X.select_dtypes("number").groupby(y.to_numpy()).median().reindex(task.classes),
-        fence=eda.FENCE,
+        fence=eda.FENCE_IN_QUARTILE_RANGES,
         outliers=eda.outliers(X),
         rows_with_outliers=eda.rows_with_outliers(X),
         occurrences=_occurrences(task),
@@ -73,10 +73,10 @@ def paragraph(task: Task) -> str:
     """What the data says, in plain words."""
     dataset = task.dataset
     rows, cells = len(dataset.frame), dataset.frame.size
-    lacking = int(eda.missing(dataset.frame).sum())
-    balance = eda.balance(task.y, task.classes)
-    separation = eda.separation(task.X, task.y)
-    pairs = eda.pairs(eda.correlations(task.X))
+    lacking = int(eda.missing_values(dataset.frame).sum())
+    balance = eda.class_balance(task.y, task.classes)
+    separation = eda.class_separation(task.X, task.y)
+    pairs = eda.column_pairs(eda.correlations(task.X))
     (one, other), strongest = pairs.index[0], pairs.iloc[0]
     sentences = [
         f"{rows:,} rows with {task.X.shape[1]} features; {lacking or 'none'} of {cells:,} values "
@@ -102,17 +102,17 @@ def _correlations(task: Task, target: str) -> pd.DataFrame:
     """Of the features, and of the target where its classes have an order or are two."""
     ordered = task.target.ordinal or len(task.classes) == 2
     codes = {f"target: {target}": task.codes(task.y)} if ordered else {}
-    return eda.correlations(eda.numbers(task.X).assign(**codes))
+    return eda.correlations(eda.one_hot_encoded(task.X).assign(**codes))
 
 
 def _occurrences(task: Task) -> pd.Series:
     """How many different rows of the whole file occur once, twice, and so on."""
-    times = eda.occurrences(_whole(task)).value_counts().sort_index()
+    times = eda.row_occurrences(_whole(task)).value_counts().sort_index()
     return times // times.index
 
 
 def _leak(task: Task) -> float:
-    return eda.leak(_whole(task), TEST_SHARE)
+    return eda.expected_leak(_whole(task), TEST_SHARE)
 
 
 def _whole(task: Task) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from wineexp.data import task
-from wineexp.evaluation import plots
+from wineexp.evaluation import metrics
 from wineexp.evaluation.metrics import Predictions
 from wineexp.reports import leaderboard_summary, run_charts, templates
 from wineexp.tracking.ranking import Ranking, Row, pruned, score
@@ -135,7 +135,11 @@ def _answered(ranked: list[Row], names: dict[str, str]) -> list[Answered]:
         if table is None:
             continue
         labels = [str(name).removeprefix("probability ") for name in table if str(name).startswith("probability ")]
-        found.append(Answered(f"{names[row.record.id]} (rank {row.rank})", row.record, labels, task.answers(table)))
+        found.append(
+            Answered(
+                f"{names[row.record.id]} (rank {row.rank})", row.record, labels, task.out_of_fold_predictions(table)
+            )
+        )
         if len(found) == 2:
             break
     return found
@@ -145,9 +149,10 @@ def _calibration(answered: list[Answered]) -> str | None:
     if not answered:
         return None
     labels = answered[0].labels
+    code = metrics.calibrated_class(len(labels))
     return run_charts.calibration(
-        {each.name: plots.reliability(each.answers.y, each.answers.probabilities) for each in answered},
-        f"probability of {labels[1] if len(labels) == 2 else 'the likeliest class'}",
+        {each.name: metrics.calibration_curve(each.answers, code=code) for each in answered},
+        f"probability of {'the likeliest class' if code is None else labels[code]}",
     )
 
 

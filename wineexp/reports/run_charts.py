@@ -92,13 +92,13 @@ def learning(trials: pd.Series, direction: str, metric: str) -> str:
         return uri(figure)
 
 
-def calibration(curves: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]], label: str) -> str:
-    """Expected against observed shares (n_bins,) of up to two runs; a data URI."""
+def calibration(curves: Mapping[str, pd.DataFrame], label: str) -> str:
+    """Calibration curves, with `confidence` and `accuracy` of each bin, of up to two runs; a data URI."""
     with mpl.rc_context(STYLE):
         figure, axis = blank(3.6)
         axis.plot([0, 1], [0, 1], color=SOFT, linestyle=":", linewidth=1.2)
-        for (name, (expected, observed)), (colour, marker) in zip(curves.items(), PAIR, strict=False):
-            axis.plot(expected, observed, color=colour, marker=marker, markersize=4, label=name)
+        for (name, curve), (colour, marker) in zip(curves.items(), PAIR, strict=False):
+            axis.plot(curve["confidence"], curve["accuracy"], color=colour, marker=marker, markersize=4, label=name)
         axis.set(xlabel=label, ylabel="how often it was so", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axis.legend(loc="lower left", bbox_to_anchor=(-0.1, 1), frameon=False)
         return uri(figure)

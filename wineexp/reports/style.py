@@ -83,14 +83,14 @@ def by_class(values: pd.Series, y: pd.Series, classes: npt.NDArray[np.generic], 
 def reliability(bins: pd.DataFrame) -> str:
     """How often the likeliest class is right against the probability it was given, of `confidence` and `accuracy`.
 
-    A dot's area is the share of `answers` in its bin; on the dotted line, probabilities are what they say. A data URI.
+    A dot's area is the share of `rows` in its bin; on the dotted line, probabilities are what they say. A data URI.
     """
     with mpl.rc_context(STYLE):
         figure, axis = blank(3.2)
         axis.plot([0, 1], [0, 1], color=SOFT, linestyle=":", linewidth=1.2)
         axis.plot(bins["confidence"], bins["accuracy"], color=ROSE, linewidth=1.2)
         axis.scatter(
-            bins["confidence"], bins["accuracy"], s=400 * bins["answers"] / bins["answers"].sum(), color=WINE, zorder=3
+            bins["confidence"], bins["accuracy"], s=400 * bins["rows"] / bins["rows"].sum(), color=WINE, zorder=3
         )
         axis.set(xlabel="probability of the likeliest class", ylabel="how often it was right")
         axis.set(xlim=(0, 1.02), ylim=(0, 1.04))

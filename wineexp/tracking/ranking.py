@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wineexp.evaluation.comparison import Comparison, paired
+from wineexp.evaluation.comparison import Comparison, corrected_t_test
 from wineexp.tracking.runs import Record
 
 NO_FINGERPRINT = "recorded before splits were fingerprinted"
@@ -189,7 +189,7 @@ def _against(
 ) -> Comparison | None:
     try:
         test_to_train = float(record.tags["split.test_to_train"])
-        return paired(folds, best, direction=direction, test_to_train=test_to_train, alpha=alpha)
+        return corrected_t_test(folds, best, direction=direction, test_to_train=test_to_train, alpha=alpha)
     except (ValueError, KeyError):
         return None
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from wineexp.core import config
+from wineexp.core.config import config_sha256
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.tracking import store
 
@@ -91,7 +91,7 @@ class Record:
             raise UserError(f"run {self.id} ({self.name}) has no config.yaml that can be verified; {why}")
         try:
             cfg: Any = OmegaConf.create(text.decode())
-            found = config.digest(cfg)
+            found = config_sha256(cfg)
         # What is not even a config: no text, no YAML, a list.
         except (ValueError, TypeError, YAMLError, OmegaConfBaseException):
             found = None
@@ -103,7 +103,7 @@ class Record:
         return cast(DictConfig, cfg)
 
     def predictions(self) -> pd.DataFrame | None:
-        """The table that `Task.predictions` made; None where the run recorded none, as a sweep's trial.
+        """The table that `Task.predictions_table` made; None where the run recorded none, as a sweep's trial.
 
         Raises
         ------

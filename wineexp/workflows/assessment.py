@@ -6,12 +6,12 @@ import pandas as pd
 
 from wineexp.core.errors import UserError
 from wineexp.data.target import Target
-from wineexp.data.task import HOLDOUT, all_answers, answers
+from wineexp.data.task import HOLDOUT, out_of_fold_predictions, predictions_from_table
 from wineexp.evaluation import metrics
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A table that `Task.predictions` made.
+    """A table that `Task.predictions_table` made.
 
     Raises
     ------
@@ -53,12 +53,12 @@ def scores(predictions: pd.DataFrame, target: Target) -> pd.DataFrame:
     trained = predictions[predictions["fold"] != HOLDOUT].drop_duplicates("row")
     found = {}
     for number, asked in predictions.groupby("fold"):
-        told = all_answers(asked)
+        told = predictions_from_table(asked)
         # A fold was trained on the rows that are not its own.
-        known = all_answers(trained[~trained["row"].isin(asked["row"])]).y
+        known = predictions_from_table(trained[~trained["row"].isin(asked["row"])]).y
         if not len(known):
             raise UserError(f"fold {number} answers every row: a table of a whole run has rows that it was trained on")
-        found[number] = metrics.score(told, names) | {"majority_accuracy": metrics.majority(known, told.y)}
+        found[number] = metrics.score(told, names) | {"majority_accuracy": metrics.majority_accuracy(known, told.y)}
     return pd.DataFrame.from_dict(found, orient="index")
 
 
@@ -78,13 +78,13 @@ def plots(predictions: pd.DataFrame, scores: pd.DataFrame) -> dict[str, pd.DataF
     Returns
     -------
     dict of str to DataFrame
-        `confusion` (true and predicted label of each answer), `calibration` (`evaluation.reliability`), `folds` (every
+        `confusion` (true and predicted label of each row), `calibration` (`metrics.calibration_curve`), `folds` (every
         metric by fold, counted from 1).
     """
-    told = answers(predictions)
+    told = out_of_fold_predictions(predictions)
     folds = scores.drop(index=HOLDOUT, errors="ignore")
     return {
         "confusion": predictions.loc[predictions["fold"] != HOLDOUT, ["true", "predicted"]],
-        "calibration": metrics.reliability(told),
+        "calibration": metrics.calibration_curve(told),
         "folds": folds.set_axis(folds.index + 1).rename_axis("fold").reset_index(),
     }

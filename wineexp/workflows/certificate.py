@@ -150,7 +150,7 @@ class Side:
     scores : dict of str to list of float
         Each metric by its name in the record: `fold/accuracy` has one value a fold, `cv/accuracy` one.
     answers : DataFrame or None
-        As `Task.predictions` makes it.
+        As `Task.predictions_table` makes it.
     split : str or None
         Fingerprint of the rows of the holdout and of the folds.
     """

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from sklearn.base import ClassifierMixin
 from sklearn.pipeline import Pipeline
 
-from wineexp.core.config import build
+from wineexp.core.instantiation import build
 from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
 from wineexp.models.pipeline import make_pipeline

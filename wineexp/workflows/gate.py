@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from wineexp.core.errors import UserError, did_you_mean
-from wineexp.evaluation.comparison import paired
+from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.evaluation.metrics import METRICS
 
 WANTED = ("better", "not_worse")
@@ -103,7 +103,7 @@ class Gate:
         metric : str
             The one that decides.
         test_to_train : float
-            See `comparison.paired`.
+            See `comparison.corrected_t_test`.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class Gate:
                 f"{np.isfinite(theirs).sum()} of {len(theirs)}; the same folds are wanted, 2 of them at least"
             )
             return Check(self.wanted, passed=False, told=told)
-        found = paired(
+        found = corrected_t_test(
             ours,
             theirs,
             direction=METRICS[metric].direction,

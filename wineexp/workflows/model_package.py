@@ -48,7 +48,7 @@ def files(
     facts = Facts(task, folds, holdout, baseline, params, tags, importance)
     return {
         manifest.GOLDEN_ROWS_FILE: persistence.write_golden_rows(fitted, some),
-        schema.NAME: schema.write(task.schema(params["data"], params["target"])),
+        schema.FILE_NAME: schema.to_json(task.schema(params["data"], params["target"])),
         manifest.CARD_FILE: card.markdown(facts),
         manifest.CARD_PAGE_FILE: card.html(facts),
     }

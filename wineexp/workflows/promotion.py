@@ -9,7 +9,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from sklearn.base import ClassifierMixin
 
-from wineexp.core.config import GROUPS, leaves
+from wineexp.core.config import GROUPS, flatten_config
 from wineexp.core.errors import UserError
 from wineexp.data import task
 from wineexp.evaluation import cross_validation
@@ -163,12 +163,12 @@ class Promotion:
     def _trained(self, run: Run, source: Record, experiment: Experiment) -> Candidate:
         """The candidate, measured and recorded."""
         choices = {key: source.params[key] for key in GROUPS} | {"split": self.choices["split"]}
-        params = {key: str(value) for key, value in (choices | leaves(experiment.cfg)).items()}
+        params = {key: str(value) for key, value in (choices | flatten_config(experiment.cfg)).items()}
         run.log(params=params)
         run.log_dataset(experiment.task, name=choices["data"])
         folds = self._followed(experiment, "candidate")
         fitted = experiment.fit()
-        seconds = cross_validation.row_seconds(fitted, experiment.task.X)
+        seconds = cross_validation.median_row_seconds(fitted, experiment.task.X)
         costs = self.gate.costs(row_milliseconds=1000 * seconds, size=persistence.size(fitted))
         return Candidate(experiment, folds, fitted, costs, params)
 
@@ -185,11 +185,11 @@ class Promotion:
     def _evidence_of(self, champion: Version, experiment: Experiment) -> Evidence:
         """The champion on the candidate's own folds: as recorded, or measured again where its own were others."""
         name = f"version {champion.number}"
-        theirs, facts = self.runs.one(str(champion.number)), experiment.task.facts()
+        theirs, facts = self.runs.one(str(champion.number)), experiment.task.tags()
         recorded = theirs.predictions()
         if recorded is not None and all(theirs.tags.get(key) == facts[key] for key in ("data.md5", "split.sha256")):
             scores = {metric: theirs.fold_scores(metric) for metric in experiment.task.metrics}
-            return Evidence(name, scores, METRICS[CALIBRATION].score(task.answers(recorded)))
+            return Evidence(name, scores, METRICS[CALIBRATION].score(task.out_of_fold_predictions(recorded)))
         cfg = self._config_of(champion)
         cfg.split, cfg.holdout, cfg.n_jobs = experiment.cfg.split, experiment.cfg.holdout, experiment.cfg.n_jobs
         return _evidence(name, self._followed(assemble(cfg), name))
@@ -352,4 +352,4 @@ def moves(alias: str, aliases: Mapping[str, int], to: int) -> dict[str, list[int
 
 def _evidence(name: str, folds: list[Fold]) -> Evidence:
     scores = {metric: np.array([fold.scores[metric] for fold in folds]) for metric in folds[0].scores}
-    return Evidence(name, scores, METRICS[CALIBRATION].score(cross_validation.pooled(folds)))
+    return Evidence(name, scores, METRICS[CALIBRATION].score(cross_validation.pool_predictions(folds)))

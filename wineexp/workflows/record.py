@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.core import config
+from wineexp.core.config import config_sha256
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation, metrics, plots
 from wineexp.tracking import provenance
@@ -31,7 +31,7 @@ def lineage(cfg: DictConfig, task: Task, folder: Path) -> dict[str, str]:
     (folder / DIFF).unlink(missing_ok=True)
     if "git.diff.sha256" in tags:
         (folder / DIFF).write_text(provenance.diff(), encoding="utf-8", errors="surrogateescape")
-    return tags | task.facts() | {"config.sha256": config.digest(cfg)}
+    return tags | task.tags() | {"config.sha256": config_sha256(cfg)}
 
 
 def figures(folds: list[cross_validation.Fold]) -> dict[str, float | list[float]]:
@@ -131,19 +131,21 @@ def complete(
     scores = task.score_holdout(holdout)
     run.log(metrics=figures(folds) | {f"holdout/{name}": value for name, value in scores.items()})
     # Where nothing is recorded too: a stage of dvc.yaml that scores the answers reads them there.
-    task.predictions(folds, holdout).to_parquet(run.folder / PREDICTIONS, index=False)
+    task.predictions_table(folds, holdout).to_parquet(run.folder / PREDICTIONS, index=False)
     if run.id is None:
         return None
-    told = cross_validation.pooled(folds)
+    told = cross_validation.pool_predictions(folds)
     labels = [str(label) for label in task.classes]
-    run.log_figure("confusion", plots.confusion(told.y, told.predicted, labels))
-    run.log_figure("probabilities", plots.probabilities(told.y, told.probabilities, labels))
-    if told.sets is not None:
+    run.log_figure("confusion", plots.confusion(told, labels))
+    run.log_figure("probabilities", plots.probabilities(told, labels))
+    if told.prediction_sets is not None:
         tables = {"folds": told} | ({"holdout": holdout} if holdout is not None else {})
-        covered = pd.concat({name: metrics.coverage(each) for name, each in tables.items()}, names=["rows_of", "class"])
+        covered = pd.concat(
+            {name: metrics.coverage_by_class(each) for name, each in tables.items()}, names=["rows_of", "class"]
+        )
         covered.rename(index=dict(enumerate(labels)), level="class").to_csv(run.folder / COVERAGE)
     if task.target.ordinal:
-        run.log_figure("grades", plots.grades(told.y, told.probabilities, labels))
+        run.log_figure("grades", plots.grades(told, labels))
     if drops is not None:
         drops.to_csv(run.folder / IMPORTANCE)
         run.log_figure("importance", plots.importance(list(drops.index), drops.to_numpy(), task.target.metric))

@@ -111,6 +111,6 @@ def trained(experiment: Experiment, n_folds: int, *, predict_holdout: bool) -> S
             for name, value in figures.items()
             if not name.endswith(SECONDS)
         },
-        task.predictions(folds, holdout),
-        task.facts()["split.sha256"],
+        task.predictions_table(folds, holdout),
+        task.tags()["split.sha256"],
     )

@@ -85,8 +85,8 @@ def _edges(facts: Facts, position: int) -> str:
 
 def _data(facts: Facts) -> list[Part]:
     task, dataset = facts.task, facts.task.dataset
-    missing = int(eda.missing(dataset.frame).sum())
-    balance, held = eda.balance(task.y, task.classes), task.y_holdout.value_counts()
+    missing = int(eda.missing_values(dataset.frame).sum())
+    balance, held = eda.class_balance(task.y, task.classes), task.y_holdout.value_counts()
     return [
         Paragraph(
             f"{len(dataset.frame):,} rows, {dataset.duplicates:,} of them exact duplicates of an earlier one; "

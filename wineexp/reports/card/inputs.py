@@ -86,7 +86,7 @@ class Facts:
     @cached_property
     def answers(self) -> Predictions:
         """The answers of all folds; of a repeated split, several for each row."""
-        return cross_validation.pooled(self.folds)
+        return cross_validation.pool_predictions(self.folds)
 
     def against_baseline(self, metric: str) -> comparison.Comparison | None:
         """The model held against the baseline; None where there is none, or fewer than two folds with both scores."""
@@ -114,7 +114,7 @@ class Facts:
         if self.importance is not None:
             ranked = self.importance.mean(axis=1).sort_values(ascending=False, kind="stable").index
         else:
-            ranked = eda.separation(X, self.task.y).index
+            ranked = eda.class_separation(X, self.task.y).index
         features = list(dict.fromkeys(str(name).partition("=")[0] for name in ranked))
         text = [str(name) for name in X if not pd.api.types.is_numeric_dtype(X[name])]
         return list(dict.fromkeys(features[:SLICED] + text))
@@ -139,13 +139,13 @@ class Facts:
     @cached_property
     def copies(self) -> float:
         """Share of the folds' test rows that have an exact copy among the rows trained on."""
-        groups = split.identical_rows(self.task.X)
+        groups = split.group_identical_rows(self.task.X)
         found = [np.isin(groups[test], groups[training]) for training, test in self.task.folds]
         return float(np.mean(np.concatenate(found)))
 
     def _slice(self, mask: npt.NDArray[np.bool_]) -> dict[str, float | bool]:
         names = list(dict.fromkeys(["accuracy", self.metric, SLICE_METRIC]))
-        parts = [_some(fold.answers, mask[fold.test]) for fold in self.folds]
+        parts = [_some(fold.predictions, mask[fold.test]) for fold in self.folds]
         nothing = float("nan")
         scores = pd.DataFrame([score(p, names) if len(p.y) else dict.fromkeys(names, nothing) for p in parts])
         whole = [fold.scores[SLICE_METRIC] for fold in self.folds]
@@ -166,7 +166,7 @@ class Facts:
         one, other = np.array(first, dtype=float), np.array(second, dtype=float)
         if len(one) == len(other) and (~np.isnan(one - other)).sum() < 2:
             return None
-        return comparison.paired(
+        return comparison.corrected_t_test(
             one,
             other,
             direction=METRICS[metric].direction,

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from wineexp.evaluation.metrics import METRICS, Predictions, reliability, score
+from wineexp.evaluation.metrics import METRICS, Predictions, calibration_curve, score
 from wineexp.reports import style
 from wineexp.reports.card.inputs import ALPHA, FEW, MUCH, SLICE_METRIC, Facts
 from wineexp.reports.document import Paragraph, Part, Picture, Table
@@ -110,7 +110,7 @@ def slices(facts: Facts) -> list[Part]:
 
 def calibration(facts: Facts) -> list[Part]:
     """Whether probabilities are what they say: in words, as a picture, as a table."""
-    bins = reliability(facts.answers)
+    bins = calibration_curve(facts.answers)
     right = float(np.mean(facts.answers.y == facts.answers.probabilities.argmax(axis=1)))
     given = float(facts.answers.probabilities.max(axis=1).mean())
     names = ["expected_calibration_error", "brier_score", "log_loss"]
@@ -137,7 +137,7 @@ def calibration(facts: Facts) -> list[Part]:
                 [
                     f"{row['low']:.3f} to {row['high']:.3f}",
                     *(figure(row[name]) for name in ("confidence", "accuracy")),
-                    f"{row['answers']:,.0f}",
+                    f"{row['rows']:,.0f}",
                 ]
                 for _, row in bins.iterrows()
             ],

@@ -19,9 +19,9 @@ def stored_schema(folder: Path) -> Schema:
         There is none that can be read.
     """
     try:
-        return schema.read((folder / manifest.EXTRA_FOLDER / schema.NAME).read_text(encoding="utf-8"))
+        return schema.from_json((folder / manifest.EXTRA_FOLDER / schema.FILE_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        told = f"it has no {schema.NAME}, so that nobody can tell what it may be asked; promote it anew"
+        told = f"it has no {schema.FILE_NAME}, so that nobody can tell what it may be asked; promote it anew"
         raise UserError(told) from error
     except (OSError, ValueError) as error:
         raise UserError(f"its schema cannot be read ({type(error).__name__}: {error})") from error

@@ -9,7 +9,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.errors import UserError
-from wineexp.data.schema import Number, Text
+from wineexp.data.schema import NumericFeature, TextFeature
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.models import persistence
 from wineexp.models.golden_rows import check_gap
@@ -45,7 +45,7 @@ def frame(rows: Any, reader: Reader) -> pd.DataFrame:
     columns = zip(*rows, strict=True)
     return pd.DataFrame(
         {
-            feature.name: pd.Series(values, dtype=feature.dtype if isinstance(feature, Text) else np.float64)
+            feature.name: pd.Series(values, dtype=feature.dtype if isinstance(feature, TextFeature) else np.float64)
             for feature, values in zip(reader.schema.features, columns, strict=True)
         }
     )
@@ -70,10 +70,10 @@ def checked(folder: Path) -> Any:
     if names != list(inputs):
         faults.append(f"its schema names the features {names}, its signature {list(inputs)}")
     faults += [
-        f"feature {feature.name} is a {'number' if isinstance(feature, Number) else 'text'} in its schema, but "
+        f"feature {feature.name} is a {'number' if isinstance(feature, NumericFeature) else 'text'} in its schema, but "
         f"{inputs[feature.name]} in its signature"
         for feature in found.features
-        if feature.name in inputs and (inputs[feature.name] == "string") is isinstance(feature, Number)
+        if feature.name in inputs and (inputs[feature.name] == "string") is isinstance(feature, NumericFeature)
     ]
     classes = [str(label) for label in model.classes_]
     if classes != found.classes:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wineexp.core.errors import did_you_mean
-from wineexp.data.schema import Number, Schema, Text
+from wineexp.data.schema import NumericFeature, Schema, TextFeature
 from wineexp.serving.http.problems import MOST_FAULTS, Fault, Refused, wrong
 
 # The features of one row, in the schema's order; of many, which may be an array where all are numbers.
@@ -71,7 +71,7 @@ class Reader:
 
     Attributes
     ----------
-    features : dict of str to Number or Text
+    features : dict of str to NumericFeature or TextFeature
     texts : set of str
         Names of the features that are texts.
     kinds : dict of str to type
@@ -84,7 +84,7 @@ class Reader:
         self.schema = schema
         self.most = most
         self.features = {feature.name: feature for feature in schema.features}
-        self.texts = {feature.name for feature in schema.features if isinstance(feature, Text)}
+        self.texts = {feature.name for feature in schema.features if isinstance(feature, TextFeature)}
         self.kinds = {feature.name: _type(feature) for feature in schema.features}
         attributes = {f"f{number}": feature for number, feature in enumerate(schema.features)}
         self.type = msgspec.defstruct(
@@ -101,7 +101,7 @@ class Reader:
         self._ranges = [
             (place, feature.name, feature.minimum, feature.maximum)
             for place, feature in enumerate(schema.features)
-            if isinstance(feature, Number)
+            if isinstance(feature, NumericFeature)
         ]
 
     def json(self, body: bytes) -> list[Row]:
@@ -145,7 +145,7 @@ class Reader:
             raise wrong(listed, len(listed) + sum(1 for _ in found))
         return [
             tuple(
-                float(value[name]) if isinstance(feature, Number) else value[name]
+                float(value[name]) if isinstance(feature, NumericFeature) else value[name]
                 for name, feature in self.features.items()
             )
             for value in values
@@ -196,17 +196,17 @@ class Reader:
         return did_you_mean(name[:SHOWN], self.features)
 
 
-def _type(feature: Number | Text) -> Any:
+def _type(feature: NumericFeature | TextFeature) -> Any:
     """What a feature is in a row, with what the documentation shows of it."""
-    if isinstance(feature, Text):
+    if isinstance(feature, TextFeature):
         return Literal[tuple(feature.values)]
     seen = f"{feature.minimum:g} to {feature.maximum:g} {feature.unit}".rstrip() + " in the training rows"
     return Annotated[float, msgspec.Meta(description=seen, examples=[feature.median])]
 
 
-def _misfit(value: Any, feature: Number | Text) -> str | None:
+def _misfit(value: Any, feature: NumericFeature | TextFeature) -> str | None:
     """Why a value cannot be a feature's."""
-    if isinstance(feature, Text):
+    if isinstance(feature, TextFeature):
         fits = isinstance(value, str) and value in feature.values
         return None if fits else f"{_wanted(feature)} is wanted, got {told(value)}"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -216,8 +216,8 @@ def _misfit(value: Any, feature: Number | Text) -> str | None:
     return None
 
 
-def _wanted(feature: Number | Text) -> str:
-    if isinstance(feature, Text):
+def _wanted(feature: NumericFeature | TextFeature) -> str:
+    if isinstance(feature, TextFeature):
         return f"one of {', '.join(feature.values)}"
     return f"a number ({feature.unit})" if feature.unit else "a number"
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from wineexp.data.schema import Number, Schema, Text
+from wineexp.data.schema import NumericFeature, Schema, TextFeature
 from wineexp.models import counterfactual, shapley
 from wineexp.models.counterfactual import Change, Numbers, Seen, Words
 from wineexp.models.shapley import Why
@@ -43,15 +43,16 @@ def explained(verified: Verified, row: Any) -> Told:
 def seen(schema: Schema) -> Seen:
     """What training saw of each feature; quartiles are read off the histogram, straight between its edges."""
     return {
-        feature.name: _words(feature) if isinstance(feature, Text) else _numbers(feature) for feature in schema.features
+        feature.name: _words(feature) if isinstance(feature, TextFeature) else _numbers(feature)
+        for feature in schema.features
     }
 
 
-def _words(feature: Text) -> Words:
+def _words(feature: TextFeature) -> Words:
     return Words(tuple(feature.values))
 
 
-def _numbers(feature: Number) -> Numbers:
+def _numbers(feature: NumericFeature) -> Numbers:
     edges, counts = feature.histogram.edges, feature.histogram.counts
     first, third = np.interp([0.25, 0.75], np.cumsum([0, *counts]) / sum(counts), edges).tolist()
     return Numbers(

@@ -10,7 +10,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 
 import wineexp
-from wineexp.data.schema import Number
+from wineexp.data.schema import NumericFeature
 from wineexp.serving.http import guards
 from wineexp.serving.http.problems import Fault, keys, wrong
 from wineexp.serving.metrics import Metrics
@@ -225,7 +225,7 @@ def _chunks(values: list[Any], width: int) -> list[list[Any]]:
 
 
 def _datatype(feature: Any) -> str:
-    return "FP64" if isinstance(feature, Number) else "BYTES"
+    return "FP64" if isinstance(feature, NumericFeature) else "BYTES"
 
 
 def _known(served: Served, name: str, version: str | None) -> None:
