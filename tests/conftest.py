@@ -1,4 +1,4 @@
-"""Fixtures: the commands as a user gives them, each in a folder and a tracking store of its own."""
+"""Fixtures and helpers: commands as a user gives them, each in a folder and with an MLflow store of its own."""
 
 import atexit
 import functools
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,17 +21,17 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-import wineexp.train  # noqa: F401  registers the frame of conf/train.yaml
-from tests import zygote
+import wineexp.train  # noqa: F401  registers the structured config that conf/train.yaml names
+from tests import preloaded
 from wineexp.core import config
 from wineexp.core.errors import UserError
-from wineexp.core.paths import ROOT
+from wineexp.core.paths import CONF, ROOT
 from wineexp.data import pin
 
-# OpenMP, which the tests and their commands load later, finds it: threads that wait leave the cores to other processes.
+# Read by OpenMP when it is loaded, here and in commands: threads that wait leave the cores to other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# What a command inherits: nothing of what libraries write into the environment while the tests use them.
+# The environment that commands inherit: without what libraries write into it while the tests use them.
 INHERITED = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,14 +39,14 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that hold a journey come first: they take longest, and none should be left when all others are done."""
-    longest = {item.path for item in items if item.get_closest_marker("journey")}
-    items.sort(key=lambda item: item.path not in longest)
+    """Run files with journeys first: they take longest, and a worker that begins one last would finish long after."""
+    long_files = {item.path for item in items if item.get_closest_marker("journey")}
+    items.sort(key=lambda item: item.path not in long_files)
 
 
 @pytest.fixture(scope="session")
 def wine_quality() -> None:
-    """Skip where the wine quality data cannot be had: no DVC remote is configured, and UCI is out of reach."""
+    """Skip the test if the wine quality data can be had neither from a DVC remote nor from UCI."""
     for colour in ("red", "white"):
         try:
             pin.load(pin.read(f"data/raw/winequality-{colour}.csv.dvc"))
@@ -55,9 +55,9 @@ def wine_quality() -> None:
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """The environment of a command that keeps its hands off the project's own folders."""
+    """The environment of a command that records in a folder's `mlflow.db` and finds the project's modules."""
     return INHERITED | {
-        "PYTHONPATH": str(pin.ROOT),
+        "PYTHONPATH": str(ROOT),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "COLUMNS": "200",
         **more,
@@ -67,38 +67,68 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 def run(
     folder: Path, *arguments: str, timeout: float = 280, afresh: bool = False, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m wineexp.<arguments>` in a folder and wait for it; afresh where its start is what matters."""
+    """Run `python -m wineexp.<arguments>` in a folder and wait for it.
+
+    Parameters
+    ----------
+    folder
+        The working directory.
+    *arguments
+        The program's name and its overrides.
+    timeout
+        Seconds after which the command is killed.
+    afresh
+        Whether to start a Python of its own, where its start is what is tested; else a preloaded process runs it.
+    **more
+        Environment variables beside or instead of those of `environment`.
+    """
     program, *overrides = arguments
-    command, its_own = ["-m", f"wineexp.{program}", *overrides], environment(folder, **more)
+    command, variables = ["-m", f"wineexp.{program}", *overrides], environment(folder, **more)
     # A server chooses what it imports, and how many threads those libraries start.
-    if afresh or program == "serve" or zygote.settled(its_own) != zygote.settled(INHERITED):
+    if afresh or program == "serve" or preloaded.read_at_import(variables) != preloaded.read_at_import(INHERITED):
         return subprocess.run(
             [sys.executable, *command],
             cwd=folder,
-            env=its_own,
+            env=variables,
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
     store = folder / "mlflow.db"
-    records = its_own["MLFLOW_TRACKING_URI"] == f"sqlite:///{store}" and "tracking=off" not in overrides
-    # Other programs are to find a store, or none.
+    records = variables["MLFLOW_TRACKING_URI"] == f"sqlite:///{store}" and "tracking=off" not in overrides
+    # MLflow would take a second to make one; for other programs it matters whether there is one.
     if program == "train" and records and not store.exists():
         shutil.copy(empty_store(), store)
-    return imported().run(command, folder, its_own, timeout)
+    return run_preloaded(command, folder, variables, timeout)
 
 
-def at_once(folder: Path, commands: list[tuple[str, ...]], **more: str) -> list[subprocess.CompletedProcess[str]]:
-    """As `run`, each in a process of its own, all at the same time."""
-    imported()
+def run_preloaded(
+    command: list[str], folder: Path, variables: Mapping[str, str], timeout: float, *, merge_streams: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run `python <command>` in a process that has imported the libraries; see `preloaded.run`."""
+    fork_server()
+    return preloaded.run(command, folder, variables, timeout, merge_streams=merge_streams)
+
+
+def run_concurrently(
+    folder: Path, commands: list[tuple[str, ...]], **more: str
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run several commands as `run` does, all at the same time; their results in the same order."""
+    fork_server()
     with ThreadPoolExecutor(len(commands)) as pool:
         return list(pool.map(lambda arguments: run(folder, *arguments, **more), commands))
 
 
 @functools.cache
+def fork_server() -> None:
+    """Start the server that forks preloaded processes, once."""
+    preloaded.start_server(INHERITED)
+
+
+@functools.cache
 def empty_store() -> Path:
-    """A store as the first command that records makes it, for which MLflow takes a second each time."""
+    """An MLflow database as the first command that records makes it, made once since it takes a second."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     subprocess.run(
@@ -107,12 +137,6 @@ def empty_store() -> Path:
         check=True,
     )
     return folder / "mlflow.db"
-
-
-@functools.cache
-def imported() -> zygote.Zygote:
-    """The process of this one's that has imported the libraries."""
-    return zygote.Zygote(zygote.settled(INHERITED))
 
 
 @pytest.fixture
@@ -128,35 +152,31 @@ def command(tmp_path: Path) -> Command:
 @functools.cache
 def composed(*overrides: str) -> DictConfig:
     """The config of `python -m wineexp.train <overrides>`, composed once: to be read only."""
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose("train", list(overrides))
 
 
 def choices(group: str) -> list[str]:
-    """The files of a config group, so that a new one is tested without anyone remembering."""
-    found = sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
-    assert found, f"conf/{group} holds no file"
-    return found
+    """The choices of a config group, so that a new one is tested without being listed anywhere."""
+    names = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    assert names, f"conf/{group} holds no file"
+    return names
 
 
 def installed_models() -> list[str]:
-    """The models whose package is here: some are optional."""
-    return [name for name in choices("model") if importlib.util.find_spec(_package(name))]
+    """The choices of conf/model whose package is installed: some are optional."""
+    targets = {name: OmegaConf.load(CONF / f"model/{name}.yaml")._target_ for name in choices("model")}
+    return [name for name, target in targets.items() if importlib.util.find_spec(target.partition(".")[0])]
 
 
-def trees(model: str) -> list[str]:
-    """The keys that say how many trees a model has, or each of those within it."""
+def tree_count_keys(model: str) -> list[str]:
+    """The config keys that say how many trees a model has, or each of the models within it."""
     keys = config.flatten_config(composed(f"model={model}"))
     return [key for key in keys if key.startswith("model.") and key.endswith("n_estimators")]
 
 
-def _package(model: str) -> str:
-    target: str = OmegaConf.load(ROOT / "conf/model" / f"{model}.yaml")._target_
-    return target.partition(".")[0]
-
-
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -166,12 +186,12 @@ def free_port() -> int:
 def mlflow_server(folder: Path, *arguments: str, **more: str) -> Iterator[str]:
     """The address of `mlflow <arguments>` on a free port, once it answers; killed at the end, its log in the folder."""
     port = more.get("MLFLOW_PORT") or str(free_port())
-    its_own = environment(folder, **{"MLFLOW_PORT": port, "MLFLOW_TRACKING_URI": "", **more})
+    variables = environment(folder, **{"MLFLOW_PORT": port, "MLFLOW_TRACKING_URI": "", **more})
     address, log = f"http://127.0.0.1:{port}", folder / "mlflow.log"
-    with log.open("a") as told:
+    with log.open("a") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *arguments],
-            cwd=folder, env=its_own, stdout=told, stderr=told, start_new_session=True,
+            cwd=folder, env=variables, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     try:
         deadline = time.monotonic() + 180
@@ -191,35 +211,35 @@ def mlflow_server(folder: Path, *arguments: str, **more: str) -> Iterator[str]:
 
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[str]:
-    """The URL of a database of its own."""
-    with database(tmp_path) as url:
+    """The URL of an empty PostgreSQL database."""
+    with postgres_server(tmp_path) as url:
         yield url
 
 
 @contextmanager
-def database(folder: Path) -> Iterator[str]:
-    """The URL of a PostgreSQL database on a free port, gone afterwards; its log is in the folder."""
+def postgres_server(folder: Path) -> Iterator[str]:
+    """The URL of an empty database of a PostgreSQL server on a free port, stopped at the end; its log in the folder."""
     missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"{' and '.join(missing)} not found")
     if importlib.util.find_spec("psycopg") is None:
         pytest.skip("the package psycopg is not installed")
-    # PostgreSQL refuses to run as root.
-    as_nobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if os.getuid() == 0 else []
-    home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))  # nobody cannot enter pytest's folders
-    if as_nobody:
+    # PostgreSQL refuses to run as root, and the user nobody cannot enter pytest's folders.
+    as_user = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if os.getuid() == 0 else []
+    home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
+    if as_user:
         shutil.chown(home, "nobody")
     port = free_port()
-    where = ["-D", str(home / "data")]
-    subprocess.run([*as_nobody, "initdb", *where, "-U", "tester", "-A", "trust", "--no-sync"], check=True,
+    data = ["-D", str(home / "data")]
+    subprocess.run([*as_user, "initdb", *data, "-U", "tester", "-A", "trust", "--no-sync"], check=True,
                    stdout=subprocess.DEVNULL)  # fmt: skip
     options = ["-p", str(port), "-k", str(home), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
     with (folder / "postgres.log").open("w") as log:
-        server = subprocess.Popen([*as_nobody, "postgres", *where, *options], stdout=log, stderr=log)
+        server = subprocess.Popen([*as_user, "postgres", *data, *options], stdout=log, stderr=log)
         try:
-            until = time.monotonic() + 30
-            while (home / f".s.PGSQL.{port}").exists() is False:
-                assert time.monotonic() < until, "the server did not start"
+            deadline = time.monotonic() + 30
+            while not (home / f".s.PGSQL.{port}").exists():
+                assert time.monotonic() < deadline, "the server did not start"
                 time.sleep(0.1)
             yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
         finally:

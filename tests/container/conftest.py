@@ -23,7 +23,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests.conftest import database, free_port, mlflow_server
+from tests.conftest import free_port, mlflow_server, postgres_server
 from tests.serving.conftest import Server, promote
 from wineexp.core.paths import ROOT
 
@@ -251,7 +251,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
     service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["mlflow"]
     # The later of two equal options is the one that holds.
     own = [f"--port={port}", f"--allowed-hosts=mlflow:{port},127.0.0.1:{port}", f"--artifacts-destination={folder}"]
-    with database(folder) as url:
+    with postgres_server(folder) as url:
         its_own = service["environment"] | {"MLFLOW_BACKEND_STORE_URI": url, "MLFLOW_PORT": str(port)}
         with mlflow_server(folder, *service["command"][1:], *own, **its_own) as here:
             yield Tracking(here, f"http://mlflow:{port}")

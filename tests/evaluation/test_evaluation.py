@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from tests.conftest import choices, composed, trees
+from tests.conftest import choices, composed, tree_count_keys
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
 from wineexp.data.task import Task, make_task
@@ -229,7 +229,7 @@ def test_the_estimator_itself_stays_unfitted() -> None:
 def test_figures_are_the_same_with_one_thread_and_with_two(name: str) -> None:
     pytest.importorskip(composed(f"model={name}").model._target_.partition(".")[0])
     # Fewer trees, to be quick; the rest is as in conf/model.
-    task, estimator = posed(f"model={name}", "split.n_splits=3", *(f"{key}=30" for key in trees(name)))
+    task, estimator = posed(f"model={name}", "split.n_splits=3", *(f"{key}=30" for key in tree_count_keys(name)))
     one, two = (cross_validated(task, estimator, n_jobs=n_jobs) for n_jobs in (1, 2))
     for first, second in zip(one, two, strict=True):
         assert first.number == second.number

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import Command, at_once, run
+from tests.conftest import Command, run, run_concurrently
 from wineexp.core.config import config_sha256
 from wineexp.tracking.history import Audit
 from wineexp.tracking.registry import Registry
@@ -198,7 +198,7 @@ def test_a_mistake_is_told_in_one_message(folder: Path, overrides: list[str], to
 def test_two_promotions_at_once_are_one_story(tmp_path: Path) -> None:
     ids = [trained(tmp_path, f"model={name}") for name in ("logreg", "majority")]
     gate = (*QUICK, *ANYTHING, "gate.floors.matthews_corrcoef=-1")
-    for done in at_once(tmp_path, [("promote", f"run={each}", *gate) for each in ids]):
+    for done in run_concurrently(tmp_path, [("promote", f"run={each}", *gate) for each in ids]):
         assert done.returncode == 0, done.stderr
     held = registry(tmp_path)
     assert held.aliases() == {"champion": 2, "previous": 1}

@@ -19,7 +19,7 @@ from mlflow.entities import LoggedModelStatus, Run
 from omegaconf import OmegaConf
 
 import wineexp.train  # noqa: F401  registers the frame that conf/train.yaml names
-from tests.conftest import Command, composed, environment, installed_models, mlflow_server, run, trees
+from tests.conftest import Command, composed, environment, installed_models, mlflow_server, run, tree_count_keys
 from wineexp.core import config, instantiation
 from wineexp.core.paths import ROOT
 from wineexp.data import task
@@ -332,7 +332,7 @@ def test_the_nearest_neighbours_of_the_readme_are_stored(tmp_path: Path) -> None
 def test_every_model_runs_on_wine_quality(tmp_path: Path) -> None:
     alike: dict[tuple[str, ...], list[str]] = {}
     for model in installed_models():
-        alike.setdefault(tuple(f"{key}=choice(20)" for key in trees(model)), []).append(model)
+        alike.setdefault(tuple(f"{key}=choice(20)" for key in tree_count_keys(model)), []).append(model)
     # Many classes of which some are rare; and what else there is to load, and to predict.
     sweeps = [("red", "grade", models, fewer) for fewer, models in alike.items()]
     sweeps += [(*each, ["logreg", "xgb"], ()) for each in (("red", "tier"), ("white", "grade"), ("quality", "good"))]

@@ -14,7 +14,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from tests.conftest import INHERITED, imported
+from tests.conftest import INHERITED, run_preloaded
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -114,7 +114,7 @@ class Toy:
         return process
 
     def run(self, *arguments: str, code: int = 0) -> str:
-        done = imported().run(["app.py", *arguments], self.folder, self.environment, 120, mixed=True)
+        done = run_preloaded(["app.py", *arguments], self.folder, self.environment, 120, merge_streams=True)
         assert done.returncode == code, done.stdout
         return done.stdout
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import at_once, mlflow_server, run
+from tests.conftest import mlflow_server, run, run_concurrently
 from wineexp.tracking.history import Audit
 from wineexp.tracking.registry import Registry
 
@@ -27,10 +27,10 @@ def test_trainings_and_promotions_at_once_are_one_story(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = {"MLFLOW_TRACKING_URI": server}
-    trained = at_once(tmp_path, [("train", f"model={name}") for name in ("logreg", "xgb")], **there)
+    trained = run_concurrently(tmp_path, [("train", f"model={name}") for name in ("logreg", "xgb")], **there)
     assert [done.returncode for done in trained] == [0, 0], trained
     ids = [done.stdout.rpartition("Recorded as run ")[2].split()[0] for done in trained]
-    promoted = at_once(tmp_path, [("promote", f"run={each}", *QUICK) for each in ids], **there)
+    promoted = run_concurrently(tmp_path, [("promote", f"run={each}", *QUICK) for each in ids], **there)
     assert [done.returncode for done in promoted] == [0, 0], promoted
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     registry = Registry(server, "wine")

@@ -15,7 +15,7 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier
 
-from tests.conftest import choices, composed, installed_models, trees
+from tests.conftest import choices, composed, installed_models, tree_count_keys
 from wineexp.core.errors import UserError
 from wineexp.models import features
 from wineexp.models.compiled import form, kernel, process, proof
@@ -46,7 +46,7 @@ def fitted(*overrides: str) -> tuple[Pipeline, pd.DataFrame]:
 @pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 def test_a_compiled_form_answers_as_its_pipeline(name: str, features: str) -> None:
-    pipeline, X = fitted(f"model={name}", f"feature={features}", *(f"{key}=20" for key in trees(name)))
+    pipeline, X = fitted(f"model={name}", f"feature={features}", *(f"{key}=20" for key in tree_count_keys(name)))
     content = form.write(*flatten(pipeline, X))
     proof.prove(content, pipeline, X, COUNT)
     # And once more by other means than the proof's own: training rows, one by one and all at once.
@@ -62,7 +62,7 @@ def test_a_compiled_form_answers_as_its_pipeline(name: str, features: str) -> No
 
 @pytest.mark.parametrize("name", sorted({*installed_models()} - {*COMPILED}))
 def test_of_other_models_there_is_no_form_which_is_told(name: str) -> None:
-    pipeline, X = fitted(f"model={name}", "feature=scaled", *(f"{key}=5" for key in trees(name)))
+    pipeline, X = fitted(f"model={name}", "feature=scaled", *(f"{key}=5" for key in tree_count_keys(name)))
     with pytest.raises(NoFormError, match=type(pipeline[-1].estimator).__name__):
         flatten(pipeline, X)
 

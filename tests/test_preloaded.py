@@ -1,0 +1,67 @@
+"""A command that is run in a preloaded process does what it does in a Python of its own."""
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import environment, run, run_preloaded
+from tests.libraries import LIBRARIES
+
+FIT_SECONDS = re.compile(r"fitted in [\d.]+ s")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "model.max_dept=3"],
+        ["train", "model=majority", "tracking=off", "hydra.run.dir=out"],
+    ],
+)
+def test_output_and_exit_code_are_those_of_a_fresh_process(arguments: list[str], tmp_path: Path) -> None:
+    results = {}
+    for afresh in (False, True):
+        folder = tmp_path / str(afresh)
+        folder.mkdir()
+        done = run(folder, *arguments, afresh=afresh)
+        streams = [FIT_SECONDS.sub("", text.replace(str(folder), "")) for text in (done.stdout, done.stderr)]
+        results[afresh] = (done.returncode, *streams)
+    assert results[False] == results[True]
+    assert results[False][1] + results[False][2]
+
+
+def test_a_script_finds_the_libraries_imported_and_the_rest_as_it_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import json, os, sys\n"
+        "print(json.dumps([list(sys.modules), dict(os.environ), sys.argv, sys.path[0], os.getcwd()]))\n"
+        "sys.exit(7)\n"
+    )
+    asked = environment(tmp_path)
+    done = run_preloaded(["script.py", "x=1"], tmp_path, asked, timeout=60)
+    assert done.returncode == 7
+    modules, variables, arguments, first_path, folder = json.loads(done.stdout)
+    assert set(LIBRARIES) <= set(modules)
+    assert {"tests.conftest", "wineexp"} & set(modules) == set()
+    assert variables == asked
+    assert (arguments, first_path, folder) == (["script.py", "x=1"], str(tmp_path), str(tmp_path))
+
+
+def test_databases_are_closed_at_the_end(tmp_path: Path) -> None:
+    assert "Recorded as run" in run(tmp_path, "train", "model=majority").stdout
+    assert not (tmp_path / "mlflow.db-wal").exists()
+
+
+def test_a_command_that_takes_too_long_is_killed_and_the_next_one_is_run(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_preloaded(["script.py"], tmp_path, environment(tmp_path), timeout=2)
+    pid, deadline = int((tmp_path / "pid").read_text()), time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert run(tmp_path, "train", "--cfg", "job").returncode == 0
