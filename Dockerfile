@@ -62,7 +62,7 @@ WORKDIR /tmp/trained
 RUN python -m wineexp.train model=logreg tracking.uri=sqlite:////tmp/trained/mlflow.db && \
     python -m wineexp.promote best_of=cultivar-cultivar allow=[dirty] tracking.uri=sqlite:////tmp/trained/mlflow.db && \
     python -m wineexp.promote export=/tmp/trained/export tracking.uri=sqlite:////tmp/trained/mlflow.db \
-        "told='It was trained when this image was built, on the wines that scikit-learn carries.'"
+        "note='It was trained when this image was built, on the wines that scikit-learn carries.'"
 
 FROM scratch AS model
 COPY --from=trained /tmp/trained/export /

@@ -55,7 +55,7 @@ def run(cfg: DictConfig) -> CompareResult:
     check(cfg)
     from wineexp.tracking import store
 
-    with store.told():
+    with store.store_errors():
         return compare(cfg)
 
 
@@ -82,7 +82,7 @@ def compare(cfg: DictConfig) -> CompareResult:
 
         studies = {record.parent for each in rankings for record in each.records if record.parent}
         path = Path(HydraConfig.get().runtime.output_dir) / "compare.html"
-        page = leaderboard_html.render(rankings, left_out, {study: runs.one(study).name for study in studies})
+        page = leaderboard_html.render(rankings, left_out, {study: runs.get(study).name for study in studies})
         path.write_text(page, encoding="utf-8")
         print(f"Open the page: {path}")
         return CompareResult(rankings, left_out, page=path)
@@ -133,7 +133,7 @@ def chosen(cfg: DictConfig, runs: "Runs") -> "list[Record]":
         faults: list[str] = []
         for word in words:
             try:
-                found += runs.behind(str(word))
+                found += runs.select(str(word))
             except UserError as error:
                 faults += error.faults
         if faults:
@@ -144,7 +144,7 @@ def chosen(cfg: DictConfig, runs: "Runs") -> "list[Record]":
         raise UserError(f"{runs.uri} holds no runs; `python -m wineexp.train` records one")
     if len(known) > 1:
         raise UserError(f"{runs.uri} holds several experiments; give runs=, one of {', '.join(sorted(known))}")
-    return runs.behind(known[0])
+    return runs.select(known[0])
 
 
 if __name__ == "__main__":

@@ -50,11 +50,11 @@ def run(cfg: DictConfig) -> ExploreResult:
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
         name="explore",
-        tags=provenance.facts() | task.tags(),
+        tags=provenance.provenance_tags() | task.tags(),
         # The page is written there, and so becomes an artifact.
         folder=folder,
     )
-    with store.told(), tracked:
+    with store.store_errors(), tracked:
         tracked.log(params={name: choices[name] for name in parts} | flatten_config(cfg))
         tracked.log_dataset(task, name=choices["data"])
         path = folder / "explore.html"
@@ -64,7 +64,7 @@ def run(cfg: DictConfig) -> ExploreResult:
     log.info("Open the page: %s", path)
     if tracked.id is not None:
         log.info("Recorded as run %s in %s.", tracked.id, tracked.uri)
-        log.info("Look at it: %s", store.how_to_look(str(tracked.uri)))
+        log.info("Look at it: %s", store.how_to_view(str(tracked.uri)))
     return ExploreResult(path, summary, task, tracked.id, tracked.uri if tracked.id is not None else None)
 
 

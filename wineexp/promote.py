@@ -1,4 +1,4 @@
-"""Promote what a run found, undo it, tell what was decided, or export it: `python -m wineexp.promote run=ID`."""
+"""Promote a recorded run, roll back, show the history or export a version: `python -m wineexp.promote run=ID`."""
 
 import logging
 import re
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DOES = ("run", "study", "best_of", "rollback", "history", "export")
-# Names that MLflow takes, and that cannot be taken for a version's number. `previous-` has to fit in front of it.
-LONGEST = 200
-ALIAS = rf"(?!(?i:latest|v\d+)$)[A-Za-z][A-Za-z0-9_-]{{0,{LONGEST - 1}}}"
-# The rules that can be waived, by name.
+ACTIONS = ("run", "study", "best_of", "rollback", "history", "export")
+
+# Names that MLflow takes, and that cannot be mistaken for a version's number; `previous-` must fit in front of them.
+MAX_ALIAS_CHARS = 200
+ALIAS = rf"(?!(?i:latest|v\d+)$)[A-Za-z][A-Za-z0-9_-]{{0,{MAX_ALIAS_CHARS - 1}}}"
+
+# Names of the rules that can be waived.
 WAIVABLE = ("data", "dirty")
 
 
 @dataclass(frozen=True)
 class PromoteResult:
-    """What a decision left: the version that the alias names, every decision so far, or the exported folder."""
+    """The version that the alias names now, every decision so far, or the exported folder."""
 
     version: "Version | None" = None
     decisions: "tuple[Decision, ...]" = ()
@@ -45,39 +47,40 @@ def main(cfg: DictConfig) -> None:
 
 
 def run(cfg: DictConfig) -> PromoteResult:
-    """Find what is to be promoted, put it through the gate; or go back; or show the history; or export a version."""
+    """Put a run through the gate, or roll back, show the history or export a version."""
     check(cfg)
-    # All that is needed in the end, before anything is trained.
+    # Built first, so that mistakes in them are found before anything is trained.
     gate = build(OmegaConf.masked_copy(cfg, ["gate", "split", "baseline", "seed"]))["gate"]
 
     from wineexp.tracking import store
     from wineexp.tracking.registry import Registry
     from wineexp.tracking.runs import Runs
-    from wineexp.workflows import promotion
+    from wineexp.workflows import alias_move
+    from wineexp.workflows.promotion import Promotion
 
-    with store.told():
+    with store.store_errors():
         registry = Registry(cfg.tracking.uri, cfg.registry.name)
         if cfg.history:
-            return PromoteResult(decisions=tuple(show(registry)))
+            return PromoteResult(decisions=tuple(show_history(registry)))
         if cfg.rollback:
-            version = promotion.roll_back(registry, cfg.alias, cfg.reason)
+            version = alias_move.roll_back(registry, cfg.alias, cfg.reason)
             log.info("%s names version %d of %s again.", cfg.alias, version.number, registry.name)
             return PromoteResult(version)
         if cfg.export:
             from wineexp.serving import exporter
 
-            kept = exporter.write(registry, cfg.alias, Path(cfg.export), cfg.told).kept
+            kept = exporter.write(registry, cfg.alias, Path(cfg.export), cfg.note).kept
             log.info("version %d of %s, which %s names, is in %s.", kept.number, kept.name, cfg.alias, cfg.export)
             log.info("Serve it: python -m wineexp.serve serve.export_folder=%s", cfg.export)
             return PromoteResult(export=Path(cfg.export))
         runs = Runs(cfg.tracking.uri, cfg.registry.name)
         folder, choices = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().runtime.choices
-        attempt = promotion.Promotion(runs, registry, gate, cfg, choices, folder)
-        return PromoteResult(attempt.attempt(chosen(cfg, runs)))
+        promotion = Promotion(runs, registry, gate, cfg, choices, folder)
+        return PromoteResult(promotion.attempt(source_run(cfg, runs)))
 
 
 def check(cfg: DictConfig) -> None:
-    """Hold the command against what can be asked for.
+    """Check the config's values.
 
     Raises
     ------
@@ -85,18 +88,19 @@ def check(cfg: DictConfig) -> None:
         With all faults.
     """
     faults = []
-    said = [name for name in DOES if cfg[name]]
-    if len(said) != 1:
-        faults.append(f"say one of {', '.join(f'{name}=...' for name in DOES)}; got {', '.join(said) or 'none'}")
+    actions = [name for name in ACTIONS if cfg[name]]
+    if len(actions) != 1:
+        choices = ", ".join(f"{name}=..." for name in ACTIONS)
+        faults.append(f"give exactly one of {choices}; got {', '.join(actions) or 'none'}")
     faults += [
         f"allow={rule}: no such rule; {did_you_mean(rule, WAIVABLE)}" for rule in cfg.allow if rule not in WAIVABLE
     ]
     if cfg.alias.startswith("previous"):
-        faults.append(f"alias={cfg.alias}: this alias is moved by promotions alone; choose another name")
+        faults.append(f"alias={cfg.alias}: only promotions move this alias; choose another name")
     elif not re.fullmatch(ALIAS, cfg.alias):
         faults.append(
-            f"alias={cfg.alias}: letters, digits, - and _ are wanted, beginning with a letter, {LONGEST} at most, and "
-            "neither latest nor v and a number, which have a meaning of their own"
+            f"alias={cfg.alias}: an alias has letters, digits, - and _, begins with a letter, has at most "
+            f"{MAX_ALIAS_CHARS} characters, and is neither latest nor v and a number, which have a meaning of their own"
         )
     if cfg.baseline is not None and not isinstance(cfg.baseline, DictConfig):
         faults.append(f"baseline={cfg.baseline}: a model is chosen with model@baseline={cfg.baseline}")
@@ -106,30 +110,33 @@ def check(cfg: DictConfig) -> None:
         raise UserError(*faults)
 
 
-def chosen(cfg: DictConfig, runs: "Runs") -> "Record":
+def source_run(cfg: DictConfig, runs: "Runs") -> "Record":
     """The run that is to be promoted."""
-    from wineexp.workflows import promotion
+    from wineexp.tracking import ranking
 
-    found = promotion.best(runs, cfg.best_of) if cfg.best_of else runs.one(cfg.run or cfg.study)
-    log.info("promoting run %s (%s)", found.id, found.name)
-    return found
+    record = ranking.best_run(runs, cfg.best_of) if cfg.best_of else runs.get(cfg.run or cfg.study)
+    log.info("promoting run %s (%s)", record.id, record.name)
+    return record
 
 
-def show(registry: "Registry") -> "list[Decision]":
-    """Log every decision, and what does not add up."""
-    from wineexp.tracking.history import Audit
+def show_history(registry: "Registry") -> "list[Decision]":
+    """Print and return every decision, and warn of whatever is missing or was moved by other means."""
+    from wineexp.tracking.history import History
 
-    audit = Audit(registry)
-    decisions = audit.decisions()
+    history = History(registry)
+    decisions = history.decisions()
     log.info("%d decisions on %s in %s", len(decisions), registry.name, registry.uri)
-    for each in decisions:
-        moved = ", ".join(
-            f"{alias} {start or 'nothing'} → {to or 'nothing'}" for alias, (start, to) in each.moves.items()
+    for decision in decisions:
+        moves = ", ".join(
+            f"{alias} {start or 'nothing'} → {end or 'nothing'}" for alias, (start, end) in decision.moves.items()
         )
-        log.info("\n%d. %s, %s by %s (run %s)", each.number, each.when, each.kind, each.who, each.run_id)
-        for line in [moved or f"{each.alias} not moved".lstrip(), *each.why]:
+        log.info(
+            "\n%d. %s, %s by %s (run %s)",
+            *(decision.number, decision.when, decision.kind, decision.who, decision.run_id),
+        )
+        for line in [moves or f"{decision.alias} not moved".lstrip(), *decision.why]:
             log.info("   %s", line)
-    for fault in audit.faults():
+    for fault in history.faults():
         log.warning("%s", fault)
     return decisions
 

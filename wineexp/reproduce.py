@@ -47,7 +47,7 @@ def run(cfg: DictConfig) -> "Certificate | int":
 
     from wineexp.tracking import store
 
-    with store.told():
+    with store.store_errors():
         return hold(cfg)
 
 
@@ -57,7 +57,7 @@ def hold(cfg: DictConfig) -> "Certificate | int":
     from wineexp.workflows import reproduction
 
     runs = Runs(cfg.tracking.uri, cfg.registry.name)
-    record = runs.one(cfg.run)
+    record = runs.get(cfg.run)
     recorded = record.config()
     folder = Path(HydraConfig.get().runtime.output_dir)
     if cfg.checkout:

@@ -78,7 +78,7 @@ def run(cfg: DictConfig) -> TrainResult:
     # These take seconds to import, so that a data file which cannot be had is reported first.
     from wineexp.evaluation import cross_validation
     from wineexp.sweep import trial
-    from wineexp.tracking import store
+    from wineexp.tracking import names, store
     from wineexp.tracking.run import Run
     from wineexp.workflows import console, record
 
@@ -91,39 +91,39 @@ def run(cfg: DictConfig) -> TrainResult:
     protocol = "/".join(
         choices[group] for group in sorted(choices) if group.startswith("experiment") and choices[group]
     )
-    protocol_tag = {record.PROTOCOL: protocol} if protocol else {}
+    protocol_tag = {names.NAMED_EXPERIMENT: protocol} if protocol else {}
     tracked = Run(
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
         name=f"trial {current.number}: {title}" if is_trial else title,
-        tags=record.lineage(cfg, task, folder) | protocol_tag,
+        tags=record.record_origin(cfg, task, folder) | protocol_tag,
         folder=folder,
         parent=current.context.get("parent_run_id"),
     )
     groups = {name: choices[name] for name in GROUPS}
     fitted = None
     holdout_scores: Scores = {}
-    with store.told(), tracked:
+    with store.store_errors(), tracked:
         if tracked.id is not None:
             current.set_user_attr("run_id", tracked.id)
         tracked.log(params=groups | flatten_config(cfg))
         tracked.log_dataset(task, name=choices["data"])
-        progress = console.follow(
-            experiment.cross_validate(), total=len(task.folds), metric=task.target.metric, briefly=is_trial
+        progress = console.show_progress(
+            experiment.cross_validate(), total=len(task.folds), metric=task.target.metric, quiet=is_trial
         )
         folds = report_folds(progress, current, task)
         if is_trial:
             # No trial sees the holdout; the winner does, once, when it is run again.
-            tracked.log(metrics=record.figures(folds))
+            tracked.log(metrics=record.fold_metrics(folds))
         else:
             fitted = experiment.fit()
             # Nor does a job of a grid: choosing the best of many by the holdout would be tuning on it.
             sees_holdout = HydraConfig.get().mode == RunMode.RUN or current.winner
             holdout = task.predict_holdout(fitted) if sees_holdout else None
-            drops = record.importance(experiment, fitted, holdout)
-            record.complete(tracked, experiment, folds, fitted, holdout, drops)
+            importance = record.holdout_importance(experiment, fitted, holdout)
+            record.record_results(tracked, experiment, folds, fitted, holdout, importance)
             holdout_scores = task.score_holdout(holdout)
-        tracked.describe(record.note(groups, task, folds, holdout_scores, whole=not is_trial))
+        tracked.describe(record.description(groups, task, folds, holdout_scores, complete=not is_trial))
     result = TrainResult(
         metric=task.target.metric,
         scores=cross_validation.summarise(folds),
@@ -169,7 +169,7 @@ def show(title: str, result: TrainResult) -> None:
 
     summary, holdout = result.scores, result.holdout
     names = [result.metric, *(name for name in summary if name != result.metric)]
-    console.scores(
+    console.print_scores(
         title,
         [
             (
@@ -190,7 +190,7 @@ def show(title: str, result: TrainResult) -> None:
         )
     if result.run_id is not None:
         log.info("Recorded as run %s in %s.", result.run_id, result.tracking_uri)
-        log.info("Look at it: %s", store.how_to_look(str(result.tracking_uri)))
+        log.info("Look at it: %s", store.how_to_view(str(result.tracking_uri)))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def main() -> None:
         contestants.python_of(store.rivals)
         tasks = [Task(*each) for each in itertools.product(options.goals, options.budgets, options.folds)]
         measure(store, tasks)
-        print("\n" + beside_autogluon(Runs(store.uri, "wine").tagged(BENCHMARK)))
+        print("\n" + beside_autogluon(Runs(store.uri, "wine").with_tag(BENCHMARK)))
 
 
 if __name__ == "__main__":

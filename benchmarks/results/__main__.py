@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchmarks.results import page, references
 from wineexp.core.errors import UserError
+from wineexp.tracking.names import NAMED_EXPERIMENT
 from wineexp.tracking.runs import Runs
-from wineexp.workflows.record import PROTOCOL
 
 
 def write(uri: str, output: Path, *, alpha: float) -> None:
@@ -22,13 +22,13 @@ def write(uri: str, output: Path, *, alpha: float) -> None:
         The store holds no finished run of a named experiment.
     """
     runs = Runs(uri, "wine")
-    records = [record for record in runs.tagged(PROTOCOL) if f"cv/{record.metric}" in record.metrics]
+    records = [record for record in runs.with_tag(NAMED_EXPERIMENT) if f"cv/{record.metric}" in record.metrics]
     if not records:
         raise UserError(
             f"{runs.uri} holds no finished run of a named experiment; `python -m wineexp.train experiment=cultivar` "
             "records one"
         )
-    rendered = page.render(records, runs.tagged(references.BENCHMARK), alpha=alpha, folder=output.stem)
+    rendered = page.render(records, runs.with_tag(references.BENCHMARK), alpha=alpha, folder=output.stem)
     pictures = output.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
     for name, picture in rendered.pictures.items():

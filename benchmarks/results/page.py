@@ -12,9 +12,9 @@ from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.reports import run_charts
 from wineexp.reports.text import DASH, figure, markdown, seconds, signed, words
 from wineexp.tracking import ranking
+from wineexp.tracking.names import COVERAGE_FILE, NAMED_EXPERIMENT
 from wineexp.tracking.ranking import Ranking, Row
 from wineexp.tracking.runs import SHORT_ID, Record
-from wineexp.workflows.record import COVERAGE, PROTOCOL
 
 # The experiment that the others of its folder are a change of.
 WHOLE = "whole"
@@ -96,7 +96,7 @@ def render(records: list[Record], benchmark: list[Record], *, alpha: float, fold
 
 def _section(record: Record) -> str:
     """The named experiment, of a folder of them the folder."""
-    return record.tags[PROTOCOL].partition("/")[0]
+    return record.tags[NAMED_EXPERIMENT].partition("/")[0]
 
 
 def _table(each: Ranking) -> str:
@@ -115,7 +115,7 @@ def _table(each: Ranking) -> str:
     ]
     rows = [
         [
-            row.record.tags[PROTOCOL],
+            row.record.tags[NAMED_EXPERIMENT],
             row.record.params["model"],
             row.record.params["feature"],
             *(_mean(row.record, name, each.alpha) for name in metrics),
@@ -142,7 +142,7 @@ def _mean(record: Record, name: str, alpha: float) -> str:
 
 
 def _whole(each: Ranking) -> Row | None:
-    return next((row for row in each.rows if row.record.tags[PROTOCOL].rpartition("/")[2] == WHOLE), None)
+    return next((row for row in each.rows if row.record.tags[NAMED_EXPERIMENT].rpartition("/")[2] == WHOLE), None)
 
 
 def _beside_the_whole(each: Ranking, whole: Row) -> str:
@@ -159,7 +159,7 @@ def _beside_the_whole(each: Ranking, whole: Row) -> str:
             alpha=each.alpha,
         )
         gain = f"{signed(told.difference, 4)} ({signed(told.low, 4)} to {signed(told.high, 4)})"
-        rows.append([words(row.record.tags[PROTOCOL].rpartition("/")[2]), gain, told.verdict])
+        rows.append([words(row.record.tags[NAMED_EXPERIMENT].rpartition("/")[2]), gain, told.verdict])
     return f"What each change gains in {words(each.metric)}, on the same folds.\n\n" + markdown(
         ["change", "gain", "it is"], rows
     )
@@ -167,9 +167,9 @@ def _beside_the_whole(each: Ranking, whole: Row) -> str:
 
 def _covered(record: Record) -> str:
     """How often a run's sets held the true class, of each class and of all."""
-    content = record.read(COVERAGE)
+    content = record.read(COVERAGE_FILE)
     if content is None:
-        return f"Run `{record.id[:SHORT_ID]}` has no {COVERAGE} any more."
+        return f"Run `{record.id[:SHORT_ID]}` has no {COVERAGE_FILE} any more."
     table = pd.read_csv(io.BytesIO(content), dtype={"class": str})
     nominal = float(record.params["model.coverage"])
     rows = []
@@ -187,7 +187,9 @@ def _covered(record: Record) -> str:
 
 def _picture(each: Ranking) -> bytes:
     rows = each.compared
-    alike = len({row.record.tags[PROTOCOL] for row in rows}) == 1
-    names = [row.record.params["model"] if alike else row.record.tags[PROTOCOL].rpartition("/")[2] for row in rows]
+    alike = len({row.record.tags[NAMED_EXPERIMENT] for row in rows}) == 1
+    names = [
+        row.record.params["model"] if alike else row.record.tags[NAMED_EXPERIMENT].rpartition("/")[2] for row in rows
+    ]
     drawn = run_charts.by_fold(names, [row.folds for row in rows], each.metric)
     return base64.b64decode(drawn.partition(",")[2])

@@ -23,7 +23,7 @@ WANTED = {
     "forest": [["data=red", "feature=raw", "model=forest", "model.n_estimators=500"]],
 }
 # Whatever it scores, it is to be registered.
-ANY = ["gate.wanted=not_worse", "gate.margin=10", "gate.calibration_margin=10", "gate.floors.matthews_corrcoef=null"]
+ANY = ["gate.require=not_worse", "gate.margin=10", "gate.calibration_margin=10", "gate.floors.matthews_corrcoef=null"]
 ROOMY = ["gate.row_milliseconds=1000", "allow=[dirty]", "split.n_splits=2", "split.n_repeats=1"]
 
 

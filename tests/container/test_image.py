@@ -31,7 +31,7 @@ def alone(docker: Docker, image: str) -> "Container":
 def export(registry: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The champion as a folder."""
     folder = tmp_path_factory.mktemp("exported")
-    done = run(folder, "promote", "export=wine", "told=From the cellar.", MLFLOW_TRACKING_URI=registry.here)
+    done = run(folder, "promote", "export=wine", "note=From the cellar.", MLFLOW_TRACKING_URI=registry.here)
     assert done.returncode == 0, done.stderr
     return folder / "wine"
 

@@ -373,10 +373,10 @@ def test_mlflow_says_what_a_run_a_trial_and_a_study_are(store: Store) -> None:
         store.named(name).data for name in ("logreg scaled grouped", "trial 2: logreg scaled grouped", "tuned")
     )
     note = plain.tags["mlflow.note.content"]
-    assert note.startswith("**logreg** on scaled features of cultivar, to tell its cultivar; split grouped.")
+    assert note.startswith("**logreg** on scaled features of cultivar, to predict cultivar; split grouped.")
     assert f"accuracy **{plain.metrics['cv/accuracy']:.4f} ± " in note
     assert f"**{plain.metrics['holdout/accuracy']:.4f}** on the holdout" in note
-    assert "** over 1 of 5 folds; the holdout was not asked" in trial.tags["mlflow.note.content"]
+    assert "** over 1 of 5 folds; the holdout was not scored" in trial.tags["mlflow.note.content"]
     assert "Study **tuned**: 4 trials (2 complete, 2 pruned)" in study.tags["mlflow.note.content"]
     assert f"trial 1, **{study.metrics['best_value']:.4f}**" in study.tags["mlflow.note.content"]
     for key in ("mlflow.user", "mlflow.source.name"):

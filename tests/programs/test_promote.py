@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from tests.conftest import Command, run, run_concurrently
 from wineexp.core.config import config_sha256
-from wineexp.tracking.history import Audit
+from wineexp.tracking.history import History
 from wineexp.tracking.registry import Registry
 
 # One test is several commands, each of which a busy machine takes its time for.
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 
 # The tree that is being developed may be dirty; fewer folds are quicker.
 QUICK = ("allow=[dirty]", "split.n_repeats=1")
-ANYTHING = ("gate.wanted=not_worse", "gate.margin=1", "gate.calibration_margin=1")
+ANYTHING = ("gate.require=not_worse", "gate.margin=1", "gate.calibration_margin=1")
 
 
 def registry(folder: Path, name: str = "wine") -> Registry:
@@ -164,25 +164,25 @@ def test_another_question_needs_another_name(folder: Path) -> None:
     assert "answers another question (other target)" in done.stderr
     elsewhere = run(folder, "promote", f"run={other}", "registry.name=other", *QUICK)
     assert elsewhere.returncode == 1
-    assert "refused by floors.matthews_corrcoef: 0.0000, at least 0.1 is wanted: short by 0.1000" in elsewhere.stderr
+    assert "refused by floors.matthews_corrcoef: 0.0000, must be at least 0.1: short by 0.1000" in elsewhere.stderr
     assert registry(folder, "other").aliases() == {}
-    assert [each.kind for each in Audit(registry(folder, "other")).decisions()] == ["refused"]
+    assert [each.kind for each in History(registry(folder, "other")).decisions()] == ["refused"]
 
 
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        ([], "say one of run=..., study=..., best_of=..., rollback=..., history=..., export=...; got none"),
+        ([], "give exactly one of run=..., study=..., best_of=..., rollback=..., history=..., export=...; got none"),
         (["run=champion", "history=true"], "got run, history"),
         (["run=champoin"], "did you mean champion?"),
         (["best_of=cultivar-cultivr"], "did you mean cultivar-cultivar?"),
         (["run=champion", "allow=[dirt]"], "did you mean dirty?"),
-        (["run=champion", "alias=previous"], "this alias is moved by promotions alone"),
-        (["run=champion", "alias=v2"], "alias=v2: letters, digits, - and _ are wanted"),
-        (["run=champion", "alias=2"], "alias=2: letters, digits, - and _ are wanted"),
-        (["run=champion", "alias=Latest"], "alias=Latest: letters, digits, - and _ are wanted"),
+        (["run=champion", "alias=previous"], "only promotions move this alias"),
+        (["run=champion", "alias=v2"], "alias=v2: an alias has letters, digits, - and _"),
+        (["run=champion", "alias=2"], "alias=2: an alias has letters, digits, - and _"),
+        (["run=champion", "alias=Latest"], "alias=Latest: an alias has letters, digits, - and _"),
         (["run=champion", "tracking=off"], "a promotion needs the store"),
-        (["run=champion", "gate.wanted=bettr"], "did you mean better?"),
+        (["run=champion", "gate.require=bettr"], "did you mean better?"),
         (["run=champion", "baseline=majority"], "a model is chosen with model@baseline=majority"),
         (["run=champion", "baseline.C=-1", "split.n_splits=x"], "2 faults"),
         (["rollback=true", "alias=staging"], "there is nothing to go back to"),
@@ -202,14 +202,14 @@ def test_two_promotions_at_once_are_one_story(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     held = registry(tmp_path)
     assert held.aliases() == {"champion": 2, "previous": 1}
-    first, second = Audit(held).decisions()
+    first, second = History(held).decisions()
     assert (first.moves, second.moves) == (
         {"champion": [None, 1]},
         {"champion": [1, 2], "previous": [None, 1]},
     )
     # Whoever came second was judged against whoever came first.
     assert any(reason.startswith("not_worse: ") and "version 1" in reason for reason in second.why)
-    assert Audit(held).faults() == []
+    assert History(held).faults() == []
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def made(baseline: str = "majority", **choices: str) -> Facts:
             task.score_holdout(task.predict_holdout(other.fit())),
         ),
         groups | {name: str(value) for name, value in flatten_config(cfg).items()},
-        provenance.facts()
+        provenance.provenance_tags()
         | task.tags()
         | {"config.sha256": config_sha256(cfg), "git.dirty": "false", "git.commit": "c0"},
         pd.DataFrame(drops, pd.Index(list(task.X), name="feature")),

@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from tests.conftest import environment, run
 
 # Nobody else's version would pass a gate that wants a better one each time.
-ANY = ["allow=[dirty]", "gate.wanted=not_worse", "gate.margin=1", "gate.calibration_margin=1", "split.n_repeats=1"]
+ANY = ["allow=[dirty]", "gate.require=not_worse", "gate.margin=1", "gate.calibration_margin=1", "split.n_repeats=1"]
 
 
 @dataclass

@@ -70,7 +70,7 @@ def damage(store: Store, what: str) -> str:
         return "no readable tag model.files"
     if what == "gone":
         shutil.move(files, files.with_name("elsewhere"))
-        return "cannot be had"
+        return "cannot be fetched"
     # Everything below is sealed anew: only what is in the files gives it away.
     extra = files / "extra_files"
     if what == "golden":
@@ -119,11 +119,11 @@ def damage(store: Store, what: str) -> str:
 
 def reseal(store: Store) -> None:
     from wineexp.models import manifest
-    from wineexp.tracking.registry import DIGEST, FILES
+    from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256
 
     files = manifest.create(store.files(1))
-    store.client.set_model_version_tag("wine", "1", FILES, json.dumps(files))
-    store.client.set_model_version_tag("wine", "1", DIGEST, manifest.digest(files))
+    store.client.set_model_version_tag("wine", "1", MODEL_FILES, json.dumps(files))
+    store.client.set_model_version_tag("wine", "1", MODEL_SHA256, manifest.digest(files))
 
 
 def test_a_version_that_fails_a_check_is_refused_and_the_old_one_answers(own: Store) -> None:

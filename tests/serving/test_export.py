@@ -16,7 +16,7 @@ from wineexp.serving.model import export
 
 @pytest.fixture(scope="module")
 def folder(store: Store) -> Path:
-    done = run(store.folder, "promote", "export=exported", "told='From the cellar.'")
+    done = run(store.folder, "promote", "export=exported", "note='From the cellar.'")
     assert done.returncode == 0, done.stderr
     assert "Serve it: python -m wineexp.serve serve.export_folder=exported" in done.stdout
     return store.folder / "exported"

@@ -28,7 +28,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_clean_tree_is_its_commit(checkout: Path) -> None:
-    assert provenance.code() == {"git.commit": git(checkout, "rev-parse", "HEAD").strip(), "git.dirty": "false"}
+    assert provenance.git_tags() == {"git.commit": git(checkout, "rev-parse", "HEAD").strip(), "git.dirty": "false"}
 
 
 def test_the_diff_makes_the_changed_tree_from_its_commit(checkout: Path, tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_the_diff_makes_the_changed_tree_from_its_commit(checkout: Path, tmp_pat
     (checkout / "wineexp/new.bin").write_bytes(bytes(range(256)))
     (checkout / "wineexp/crlf.txt").write_bytes(b"ends as elsewhere\r\n")
     (checkout / "secret.txt").write_text("a password\n")
-    tags = provenance.code()
+    tags = provenance.git_tags()
     assert tags["git.dirty"] == "true"
     diff = provenance.diff()
     assert "a password" not in diff
@@ -46,7 +46,7 @@ def test_the_diff_makes_the_changed_tree_from_its_commit(checkout: Path, tmp_pat
     assert (tmp_path / "again/wineexp/new.bin").read_bytes() == bytes(range(256))
     assert (tmp_path / "again/wineexp/crlf.txt").read_bytes() == b"ends as elsewhere\r\n"
     (checkout / "wineexp/train.py").write_text("third\n")
-    assert provenance.code()["git.diff.sha256"] != tags["git.diff.sha256"]
+    assert provenance.git_tags()["git.diff.sha256"] != tags["git.diff.sha256"]
 
 
 def test_the_diff_is_the_same_whatever_its_user_likes_to_see(checkout: Path) -> None:
@@ -61,4 +61,4 @@ def test_the_diff_is_the_same_whatever_its_user_likes_to_see(checkout: Path) -> 
 def test_without_git_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert provenance.code() == {}
+    assert provenance.git_tags() == {}

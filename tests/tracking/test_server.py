@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import mlflow_server, run, run_concurrently
-from wineexp.tracking.history import Audit
+from wineexp.tracking.history import History
 from wineexp.tracking.registry import Registry
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 
-QUICK = ("allow=[dirty]", "split.n_repeats=1", "gate.wanted=not_worse", "gate.margin=1", "gate.calibration_margin=1")
+QUICK = ("allow=[dirty]", "split.n_repeats=1", "gate.require=not_worse", "gate.margin=1", "gate.calibration_margin=1")
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def test_trainings_and_promotions_at_once_are_one_story(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     registry = Registry(server, "wine")
     assert registry.aliases() == {"champion": 2, "previous": 1}
-    assert [each.moves for each in Audit(registry).decisions()] == [
+    assert [each.moves for each in History(registry).decisions()] == [
         {"champion": [None, 1]},
         {"champion": [1, 2], "previous": [None, 1]},
     ]
-    assert Audit(registry).faults() == []
+    assert History(registry).faults() == []
     assert {
         registry.client.get_run(registry.version(number).run_id).data.tags["source.run_id"] for number in "12"
     } == set(ids)

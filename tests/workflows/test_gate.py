@@ -14,7 +14,7 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 from wineexp.core.errors import UserError
 from wineexp.core.paths import ROOT
 from wineexp.evaluation.metrics import METRICS
-from wineexp.workflows.gate import Evidence, Gate
+from wineexp.workflows.gate import Gate, ModelScores
 
 RATIO = 1 / 4
 ROWS, FEATURES = 200, 4
@@ -31,12 +31,12 @@ def gate(**changes: object) -> Gate:
     return instantiate(usual(), **changes)
 
 
-def evidence(scores: npt.ArrayLike, name: str = "the candidate", error: float = 0.05) -> Evidence:
-    return Evidence(name, {"matthews_corrcoef": np.full(5, 0.9), "accuracy": np.asarray(scores)}, error)
+def evidence(scores: npt.ArrayLike, name: str = "the candidate", error: float = 0.05) -> ModelScores:
+    return ModelScores(name, {"matthews_corrcoef": np.full(5, 0.9), "accuracy": np.asarray(scores)}, error)
 
 
-def judged(rule: str, rules: Gate, candidate: Evidence, champion: Evidence) -> bool:
-    checks = rules.scores(candidate, champion, metric="accuracy", test_to_train=RATIO)
+def judged(rule: str, rules: Gate, candidate: ModelScores, champion: ModelScores) -> bool:
+    checks = rules.check_scores(candidate, champion, metric="accuracy", test_to_train=RATIO)
     (found,) = [check for check in checks if check.rule == rule]
     return found.passed
 
@@ -51,20 +51,20 @@ def nearest_mean(X: npt.NDArray[np.float64], y: npt.NDArray[np.intp], folds: lis
     return np.array(scores)
 
 
-@pytest.mark.parametrize("wanted", ["better", "not_worse"])
-def test_a_fold_without_a_figure_is_no_way_through(wanted: str) -> None:
-    rules, champion = gate(wanted=wanted), evidence([0.8, 0.81, 0.8, 0.81, 0.8], "version 1")
-    assert judged(wanted, rules, evidence([0.9, 0.92, 0.9, 0.92, 0.9]), champion)
-    assert not judged(wanted, rules, evidence([0.9, 0.92, 0.9, 0.92, np.nan]), champion)
-    assert not judged(wanted, rules, evidence([0.9] * 4), champion)
+@pytest.mark.parametrize("require", ["better", "not_worse"])
+def test_a_fold_without_a_figure_is_no_way_through(require: str) -> None:
+    rules, champion = gate(require=require), evidence([0.8, 0.81, 0.8, 0.81, 0.8], "version 1")
+    assert judged(require, rules, evidence([0.9, 0.92, 0.9, 0.92, 0.9]), champion)
+    assert not judged(require, rules, evidence([0.9, 0.92, 0.9, 0.92, np.nan]), champion)
+    assert not judged(require, rules, evidence([0.9] * 4), champion)
     nothing = evidence([np.nan] * 5)
-    assert not judged(wanted, rules, nothing, nothing)
+    assert not judged(require, rules, nothing, nothing)
 
 
 def test_a_tie_is_not_better() -> None:
     tie = evidence([0.8] * 5)
     assert not judged("better", gate(), tie, tie)
-    assert judged("not_worse", gate(wanted="not_worse"), tie, tie)
+    assert judged("not_worse", gate(require="not_worse"), tie, tie)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +97,10 @@ def test_a_gain_of_the_size_that_the_gate_says_it_sees_passes_four_times_in_five
         candidate, champion = evidence(one), evidence(other, "version 1")
         (check,) = [
             check
-            for check in rules.scores(candidate, champion, metric="accuracy", test_to_train=RATIO)
+            for check in rules.check_scores(candidate, champion, metric="accuracy", test_to_train=RATIO)
             if check.rule == "better"
         ]
-        seen = re.search(r"a true gain of (\S+) passes", check.told)
+        seen = re.search(r"a true gain of (\S+) passes", check.message)
         if seen is not None:
             passed.append(judged("better", rules, evidence(one + float(seen[1])), champion))
     assert 0.75 < np.mean(passed) < 0.95
@@ -111,19 +111,19 @@ def test_not_worse_lets_an_equal_pass_and_not_one_that_is_worse_by_the_margin() 
     noise = np.array([0.001, -0.001, 0.0, 0.001, -0.001])
     champion = evidence(scores, "version 1")
     assert not judged("better", gate(), evidence(scores + noise), champion)
-    rules = gate(wanted="not_worse", margin=0.01)
+    rules = gate(require="not_worse", margin=0.01)
     assert judged("not_worse", rules, evidence(scores + noise), champion)
     assert not judged("not_worse", rules, evidence(scores + noise - 0.01), champion)
 
 
 def test_worse_calibration_is_refused_and_told_by_how_much() -> None:
     scores = [0.9, 0.92, 0.91, 0.89, 0.93]
-    checks = gate().scores(
+    checks = gate().check_scores(
         evidence(scores, error=0.08), evidence(scores, "version 1"), metric="accuracy", test_to_train=RATIO
     )
     (calibration,) = [check for check in checks if check.rule == "calibration"]
     assert not calibration.passed
-    assert "over by 0.0100" in calibration.told
+    assert "over by 0.0100" in calibration.message
 
 
 def test_a_floor_can_be_set_for_every_metric() -> None:
@@ -133,17 +133,17 @@ def test_a_floor_can_be_set_for_every_metric() -> None:
 def test_floors_and_costs_hold_the_bound_itself() -> None:
     rules = replace(gate(row_milliseconds=10, megabytes=1), floors={"accuracy": 0.5, "log_loss": 0.7})
     scores = {"accuracy": np.array([0.4, 0.6]), "log_loss": np.array([0.7, 0.8])}
-    floors = rules.scores(Evidence("it", scores, 0), None, metric="accuracy", test_to_train=RATIO)
+    floors = rules.check_scores(ModelScores("it", scores, 0), None, metric="accuracy", test_to_train=RATIO)
     assert [(check.rule, check.passed) for check in floors] == [("floors.accuracy", True), ("floors.log_loss", False)]
-    assert "short by 0.0500" in floors[1].told
-    assert [check.passed for check in rules.costs(row_milliseconds=10, size=1_000_000)] == [True, True]
-    assert [check.passed for check in rules.costs(row_milliseconds=11, size=1_000_001)] == [False, False]
+    assert "short by 0.0500" in floors[1].message
+    assert [check.passed for check in rules.check_costs(row_milliseconds=10, size=1_000_000)] == [True, True]
+    assert [check.passed for check in rules.check_costs(row_milliseconds=11, size=1_000_001)] == [False, False]
 
 
 def test_a_score_that_is_not_a_number_does_not_pass() -> None:
     scores = {"accuracy": np.array([np.nan, np.nan])}
-    (floor,) = replace(gate(), floors={"accuracy": 0.5}).scores(
-        Evidence("it", scores, 0), None, metric="accuracy", test_to_train=RATIO
+    (floor,) = replace(gate(), floors={"accuracy": 0.5}).check_scores(
+        ModelScores("it", scores, 0), None, metric="accuracy", test_to_train=RATIO
     )
     assert not floor.passed
 

@@ -111,7 +111,7 @@ class Promote:
     rollback: bool = False
     history: bool = False
     export: str | None = None
-    told: str | None = None
+    note: str | None = None
     alias: str = MISSING
     allow: list[str] = field(default_factory=list)
     reason: str | None = None

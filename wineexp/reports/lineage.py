@@ -6,8 +6,9 @@ from typing import Any
 from wineexp.core.errors import UserError
 from wineexp.data import pin
 from wineexp.reports.text import date
-from wineexp.tracking.registry import DIGEST, FILES, Registry
-from wineexp.tracking.runs import SOURCE, Record, Runs
+from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256, SOURCE_RUN_ID
+from wineexp.tracking.registry import Registry
+from wineexp.tracking.runs import Record, Runs
 
 UNKNOWN = "not recorded"
 
@@ -32,7 +33,7 @@ def trace(word: str, runs: Runs) -> dict[str, Any]:
         The word names nothing.
     """
     version = Registry(runs.uri, runs.registry).find(word)
-    run = runs.one(word)
+    run = runs.get(word)
     source = _source(run, runs)
     tags = run.tags
     return {
@@ -45,8 +46,8 @@ def trace(word: str, runs: Runs) -> dict[str, Any]:
         else {
             "number": version.number,
             "aliases": list(version.aliases),
-            "model_sha256": version.tags.get(DIGEST),
-            "files": version.files if FILES in version.tags else None,
+            "model_sha256": version.tags.get(MODEL_SHA256),
+            "files": version.files if MODEL_FILES in version.tags else None,
         },
         "run": _told(run),
         "promoted_from": _told(source) | {"config_sha256": source.tags.get("config.sha256"), "code": _code(source.tags)}
@@ -154,11 +155,11 @@ def _told(run: Record) -> dict[str, Any]:
 
 
 def _source(run: Record, runs: Runs) -> Record | None:
-    name = run.tags.get(SOURCE)
+    name = run.tags.get(SOURCE_RUN_ID)
     if name is None or name == run.id:
         return None
     try:
-        return runs.one(name)
+        return runs.get(name)
     except UserError:
         # It may have been deleted since; its version stands.
         return None

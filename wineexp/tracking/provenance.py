@@ -9,103 +9,109 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import wineexp
 from wineexp.core.paths import ROOT
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
+from wineexp.tracking import names
 
-LOCK = "requirements.txt"
+LOCK_FILE = "requirements.txt"
 
-# Libraries that have a say in a figure; those that are optional have one where a model of theirs is chosen.
+# Libraries that can change a figure; an optional one can where a model of its own is chosen.
 LIBRARIES = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops", "skrub", "xgboost")
-OPTIONAL = ("catboost", "lightgbm")
+OPTIONAL_LIBRARIES = ("catboost", "lightgbm")
 
-# The same words whatever the user's own settings of git, and however many objects a clone holds: a diff has a digest.
-DIFF = (
+# Options under which a diff is the same text whatever the user's own settings of git are: a digest is made of it.
+DIFF_OPTIONS = (
     *("diff", "--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
     *("--unified=3", "--src-prefix=a/", "--dst-prefix=b/"),
 )
 
-# Folders whose untracked files can change a figure. Others are left out of a diff: what lies about may be secret.
-CODE = ("conf", "hydra_plugins", "wineexp")
+# Folders whose untracked files can change a figure. Untracked files elsewhere may be secret, and are left out.
+CODE_FOLDERS = ("conf", "hydra_plugins", "wineexp")
 
 
 @lru_cache(maxsize=1)
-def facts() -> dict[str, str]:
-    """Tags that say on what a run was made.
+def provenance_tags() -> dict[str, str]:
+    """Tags of a run that say on what it was made.
 
     `git.commit`, `git.dirty` and, of a changed tree, `git.diff.sha256`, none of them where the project is no git
-    checkout; `lock.sha256`, where there is a lock; `python.version`; `libraries`, as JSON; `machine.platform`,
-    `machine.processor`, `machine.cores`; `threads`, of one fit. Looked up once a process, whose
-    code does not change under way.
+    checkout; `lock.sha256`, where there is a lock file; `wineexp.version`; `python.version`; `libraries`, as JSON;
+    `machine.platform`, `machine.processor`, `machine.cores`; `threads`, of one fit. They are looked up once per
+    process, since its code does not change while it runs.
     """
-    lock = ROOT / LOCK
-    # A project of one's own beside an installed wineexp may have none.
-    locked = {"lock.sha256": hashlib.sha256(lock.read_bytes()).hexdigest()} if lock.is_file() else {}
+    lock = ROOT / LOCK_FILE
+    # A project beside an installed wineexp may have no lock file.
+    lock_tags = {names.LOCK_SHA256: hashlib.sha256(lock.read_bytes()).hexdigest()} if lock.is_file() else {}
     return (
-        code()
-        | locked
+        git_tags()
+        | lock_tags
         | {
-            "python.version": platform.python_version(),
-            "libraries": json.dumps(_libraries()),
-            "machine.platform": platform.platform(),
-            "machine.processor": _processor(),
-            "machine.cores": str(os.cpu_count()),
-            "threads": str(NATIVE_THREADS),
+            names.WINEEXP_VERSION: wineexp.__version__,
+            names.PYTHON_VERSION: platform.python_version(),
+            names.LIBRARIES: json.dumps(_library_versions()),
+            names.MACHINE_PLATFORM: platform.platform(),
+            names.MACHINE_PROCESSOR: _processor(),
+            names.MACHINE_CORES: str(os.cpu_count()),
+            names.THREADS: str(NATIVE_THREADS),
         }
     )
 
 
-def code() -> dict[str, str]:
-    """The tags on git alone."""
+def git_tags() -> dict[str, str]:
+    """The tags about git alone; empty where the project is no git checkout."""
     try:
         tags = {
-            "git.commit": _git("rev-parse", "HEAD").strip(),
-            "git.dirty": str(bool(_git("status", "--porcelain").strip())).lower(),
+            names.GIT_COMMIT: _git("rev-parse", "HEAD").strip(),
+            names.GIT_DIRTY: str(bool(_git("status", "--porcelain").strip())).lower(),
         }
     except (OSError, subprocess.CalledProcessError):
         return {}
-    if tags["git.dirty"] == "true":
-        tags["git.diff.sha256"] = hashlib.sha256(diff().encode(errors="surrogateescape")).hexdigest()
+    if tags[names.GIT_DIRTY] == "true":
+        tags[names.GIT_DIFF_SHA256] = hashlib.sha256(diff().encode(errors="surrogateescape")).hexdigest()
     return tags
 
 
 def diff() -> str:
-    """What `git apply` needs to make this tree from its commit; empty where nothing that is code was changed.
+    """The text with which `git apply` makes this tree from its commit; empty where no code was changed.
 
-    Of untracked files, those in `CODE`.
+    Of untracked files it holds those in `CODE_FOLDERS`.
     """
-    new = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE).split("\0")
-    added = [_git(*DIFF, "--no-index", "--", os.devnull, name, fine=(0, 1)) for name in new if name]
-    return "".join([_git(*DIFF, "HEAD"), *added])
+    untracked = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE_FOLDERS).split("\0")
+    # Comparing two files without an index, git exits with 1 where they differ.
+    added = [
+        _git(*DIFF_OPTIONS, "--no-index", "--", os.devnull, name, allowed_codes=(0, 1)) for name in untracked if name
+    ]
+    return "".join([_git(*DIFF_OPTIONS, "HEAD"), *added])
 
 
-def _git(*arguments: str, fine: tuple[int, ...] = (0,)) -> str:
+def _git(*arguments: str, allowed_codes: tuple[int, ...] = (0,)) -> str:
     done = subprocess.run(
         ["git", *arguments],  # noqa: S607  git is found on the user's PATH
         cwd=ROOT,
         capture_output=True,
         check=False,
     )
-    if done.returncode not in fine:
+    if done.returncode not in allowed_codes:
         raise subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
-    # Not by `text=True`, which would turn a changed file's line ends into its own.
+    # `text=True` would turn the line ends within a diff into this system's own.
     return done.stdout.decode(errors="surrogateescape")
 
 
 @lru_cache(maxsize=1)
-def _libraries() -> dict[str, str]:
-    found = {}
-    for name in (*LIBRARIES, *OPTIONAL):
+def _library_versions() -> dict[str, str]:
+    versions = {}
+    for name in (*LIBRARIES, *OPTIONAL_LIBRARIES):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            # The lean image that serves has no need of all of them either.
+            # The image that only serves is without some of them, too.
             continue
-    return found
+    return versions
 
 
 @lru_cache(maxsize=1)
 def _processor() -> str:
-    """The processor's model, where the system tells it."""
+    """The processor's model, where the system names it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,5 +1,6 @@
-"""Rankings of recorded runs: like with like, best first, and whether the folds bear the order out."""
+"""Rankings of recorded runs on the same data, target and folds, and whether the folds confirm the order."""
 
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -8,8 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from wineexp.core.errors import UserError
 from wineexp.evaluation.comparison import Comparison, corrected_t_test
-from wineexp.tracking.runs import Record
+from wineexp.tracking import names
+from wineexp.tracking.runs import Record, Runs
+
+log = logging.getLogger(__name__)
 
 NO_FINGERPRINT = "recorded before splits were fingerprinted"
 NO_SCORE = "without a figure of the deciding metric"
@@ -25,7 +30,7 @@ class Row:
     ----------
     record : Record
     rank : int or None
-        Equal figures share one; None of a pruned trial, whose figure is of fewer folds than the others'.
+        Equal scores share one; None of a pruned trial, whose score is of fewer folds than the others'.
     score, spread : float
         Mean and standard deviation (n - 1) of the deciding metric over the folds; spread is NaN of a single fold.
     holdout : float or None
@@ -33,7 +38,7 @@ class Row:
     folds : ndarray of shape (n_folds,)
         The deciding metric on each.
     verdict : str
-        `BEST`; as `Comparison.verdict`, of this run against the best; or why there is none.
+        `BEST`; `Comparison.verdict` of this run against the best; or why they were not compared.
     comparison : Comparison or None
     """
 
@@ -59,17 +64,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Runs that answered the same question on the same folds.
+    """Runs on the same data, target and folds.
 
     Attributes
     ----------
     metric, direction : str
-        What decides, and which way it is better.
+        The deciding metric, and whether more or less of it is better.
     alpha : float
     rows : list of Row
-        Best first, no more than were asked for.
+        Best first, at most as many as were asked for.
     records : list of Record
-        All that were ranked, likewise.
+        All that were ranked, best first.
     """
 
     metric: str
@@ -80,12 +85,12 @@ class Ranking:
 
     @property
     def first(self) -> Record:
-        """The best; where every run was pruned, the least bad."""
+        """The best run; a pruned one only where all were pruned."""
         return self.records[0]
 
     @property
     def title(self) -> str:
-        """What was asked, in the config's words."""
+        """Data, target and split in the config's words."""
         params = self.first.params
         seed = params.get("split.random_state")
         split = f"split {params.get('split')}" + (f" (random_state {seed})" if seed else "")
@@ -94,11 +99,11 @@ class Ranking:
     @property
     def others(self) -> list[str]:
         """Names of the other metrics that were cross-validated."""
-        names = {name.removeprefix("cv/") for row in self.rows for name in row.record.metrics if name.startswith("cv/")}
-        spreads = {f"{name}_std" for name in names}
-        found = names - spreads - {self.metric, "fit_seconds", "predict_seconds"}
+        means = {name.removeprefix("cv/") for row in self.rows for name in row.record.metrics if name.startswith("cv/")}
+        deviations = {f"{name}_std" for name in means}
+        others = means - deviations - {self.metric, "fit_seconds", "predict_seconds"}
         # The majority class's accuracy, the same for all, comes last.
-        return sorted(found, key=lambda name: (name == "majority_accuracy", name))
+        return sorted(others, key=lambda name: (name == "majority_accuracy", name))
 
     @property
     def compared(self) -> list[Row]:
@@ -112,27 +117,55 @@ def rank(records: Iterable[Record], *, alpha: float, limit: int | None) -> tuple
     Parameters
     ----------
     records : iterable of Record
-        Runs that trained nothing, a study's own say, are passed over.
+        Runs that trained nothing, such as a study's own, are ignored.
     alpha : float
         In (0, 1): each interval holds the true difference with probability 1 - alpha.
     limit : int or None
-        Rows to show; only theirs are the folds that are read.
+        How many rows to make; the folds of the other runs are not read.
     """
     left_out: Counter[str] = Counter()
-    tasks: dict[tuple[object, ...], list[Record]] = defaultdict(list)
-    for record in {each.id: each for each in records if trained(each)}.values():
-        if (reason := _unfit(record)) is not None:
+    groups: dict[tuple[object, ...], list[Record]] = defaultdict(list)
+    for record in {record.id: record for record in records if trained(record)}.values():
+        if (reason := _exclusion(record)) is not None:
             left_out[reason] += 1
         else:
-            facts = (record.tags["data.md5"], record.tags["split.sha256"], *target(record).items())
-            tasks[facts].append(record)
-    rankings = [_ranking(group, alpha=alpha, limit=limit) for group in tasks.values()]
+            key = (record.tags[names.DATA_MD5], record.tags[names.SPLIT_SHA256], *target(record).items())
+            groups[key].append(record)
+    rankings = [_ranking(group, alpha=alpha, limit=limit) for group in groups.values()]
     return sorted(rankings, key=lambda ranking: (-len(ranking.records), ranking.title)), dict(left_out)
 
 
+def best_run(runs: Runs, experiment: str) -> Record:
+    """The best run of an experiment, of the largest group with the same data, target and folds.
+
+    Runs of promotions are no candidates: they were scored on the gate's folds.
+
+    Raises
+    ------
+    UserError
+        The experiment has none.
+    """
+    candidates = [record for record in runs.select_scored(experiment) if names.SOURCE_RUN_ID not in record.tags]
+    # With one row no interval is computed, whatever alpha is.
+    rankings, _ = rank(candidates, alpha=0.05, limit=1)
+    complete = [ranking for ranking in rankings if not pruned(ranking.first)]
+    if not complete:
+        raise UserError(
+            f"best_of={experiment}: it has no finished run with a score on all folds; name one with run=..."
+        )
+    n_compared = len(complete[0].records)
+    n_others = sum(len(ranking.records) for ranking in rankings) - n_compared
+    log.info(
+        "the best of %d runs on the same folds%s",
+        n_compared,
+        f"; {n_others} on other folds or data are not compared" if n_others else "",
+    )
+    return complete[0].first
+
+
 def trained(record: Record) -> bool:
-    """Whether a run is of a model: neither a look at the data nor a study's own."""
-    return "model" in record.params or "trial" in record.tags
+    """Whether a run trained a model, unlike an exploration of the data or a study's own run."""
+    return "model" in record.params or names.TRIAL in record.tags
 
 
 def target(record: Record) -> dict[str, str]:
@@ -141,8 +174,8 @@ def target(record: Record) -> dict[str, str]:
 
 
 def pruned(record: Record) -> bool:
-    """Whether it is a trial that was given up before its last fold."""
-    return record.tags.get("state") == "pruned"
+    """Whether the run is a trial that was stopped before its last fold."""
+    return record.tags.get(names.TRIAL_STATE) == "pruned"
 
 
 def score(record: Record) -> float:
@@ -150,10 +183,11 @@ def score(record: Record) -> float:
     return record.metrics.get(f"cv/{record.metric}", math.nan)
 
 
-def _unfit(record: Record) -> str | None:
+def _exclusion(record: Record) -> str | None:
+    """Why a run cannot be ranked; None where it can."""
     if record.status != "FINISHED":
         return STATUS.get(record.status, record.status.lower())
-    if "split.sha256" not in record.tags or "data.md5" not in record.tags:
+    if names.SPLIT_SHA256 not in record.tags or names.DATA_MD5 not in record.tags:
         return NO_FINGERPRINT
     return NO_SCORE if math.isnan(score(record)) else None
 
@@ -161,7 +195,7 @@ def _unfit(record: Record) -> str | None:
 def _ranking(group: Sequence[Record], *, alpha: float, limit: int | None) -> Ranking:
     metric, direction = str(group[0].metric), group[0].params.get("target.direction", "maximize")
     sign = -1 if direction == "maximize" else 1
-    records = sorted(group, key=lambda each: (pruned(each), sign * score(each), each.began or 0, each.id))
+    records = sorted(group, key=lambda record: (pruned(record), sign * score(record), record.began or 0, record.id))
     scores = [score(record) for record in records]
     best = records[0].fold_scores(metric)
     rows = []
@@ -177,7 +211,7 @@ def _ranking(group: Sequence[Record], *, alpha: float, limit: int | None) -> Ran
                 spread=record.metrics.get(f"cv/{metric}_std", math.nan),
                 holdout=None if math.isnan(holdout) else holdout,
                 folds=folds,
-                verdict=comparison.verdict if comparison else _why_none(record, place, len(folds), len(best)),
+                verdict=comparison.verdict if comparison else _no_comparison(record, place, len(folds), len(best)),
                 comparison=comparison,
             )
         )
@@ -188,14 +222,14 @@ def _against(
     best: npt.NDArray[np.float64], folds: npt.NDArray[np.float64], record: Record, direction: str, alpha: float
 ) -> Comparison | None:
     try:
-        test_to_train = float(record.tags["split.test_to_train"])
+        test_to_train = float(record.tags[names.SPLIT_TEST_TO_TRAIN])
         return corrected_t_test(folds, best, direction=direction, test_to_train=test_to_train, alpha=alpha)
     except (ValueError, KeyError):
         return None
 
 
-def _why_none(record: Record, place: int, n_folds: int, n_best: int) -> str:
-    """The verdict on a run that was not paired with the best."""
+def _no_comparison(record: Record, place: int, n_folds: int, n_best: int) -> str:
+    """The verdict on a run that was not compared with the best."""
     if pruned(record):
         return f"pruned, {n_folds} folds" if place == 0 or n_folds >= n_best else f"pruned, {n_folds} of {n_best} folds"
     return BEST if place == 0 else "too few folds to tell"

@@ -4,7 +4,6 @@ import sys
 import tempfile
 import time
 import traceback
-import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,24 +18,25 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
-from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH as BATCH
 from sklearn.pipeline import Pipeline
 
 from wineexp.core.errors import UserError
 from wineexp.core.signals import received_signals, uninterrupted
 from wineexp.data.task import Task
 from wineexp.models import persistence
-from wineexp.tracking import store
-from wineexp.tracking.provenance import LIBRARIES, OPTIONAL
+from wineexp.tracking import _mlflow, names, store
+from wineexp.tracking.provenance import LIBRARIES, OPTIONAL_LIBRARIES
 
-MAX_TAG = 1000
+MAX_ERROR_CHARS = 1000
+
+# MLflow's field for the digest of a data set.
+MAX_DIGEST_CHARS = 36
 
 
 class Run:
     """A run in MLflow, as a context manager.
 
-    Left in good order it is FINISHED, by an exception FAILED, by Ctrl-C or SIGTERM KILLED.
+    Its status is FINISHED at the end of the block, FAILED after an exception, KILLED after Ctrl-C or SIGTERM.
 
     Parameters
     ----------
@@ -45,16 +45,16 @@ class Run:
     experiment, name : str
     tags : mapping of str to str
     folder : Path
-        Its files become artifacts at the end, whatever the end is.
+        Its files become artifacts at the end, however the run ends.
     parent : str or None
-        Id of the run that this one belongs to.
+        Id of the study's run that this one is a trial of.
 
     Attributes
     ----------
     id : str or None
         MLflow's run id; None where nothing is recorded.
     uri : str or None
-        The store in use.
+        The store that is used.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class Run:
             try:
                 mlflow.log_artifacts(str(self.folder))
                 if error is not None and kind is not None:
-                    mlflow.set_tag("error", f"{kind.__name__}: {error}"[:MAX_TAG])
+                    mlflow.set_tag(names.ERROR, f"{kind.__name__}: {error}"[:MAX_ERROR_CHARS])
                     mlflow.log_text("".join(traceback.format_exception(error)), "traceback.txt")
                     self._fail_models()
             except Exception:
-                # Its record is not whole.
+                # The record is incomplete.
                 status = "FAILED" if status == "FINISHED" else status
                 raise
             finally:
@@ -121,47 +121,46 @@ class Run:
         metrics: Mapping[str, float | Sequence[float]] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Record parameters, metrics and tags, a sequence as one metric over steps, in as few requests as can be."""
+        """Record parameters, metrics and tags in as few requests as possible; a sequence is one metric over steps."""
         if self.id is None:
             return
-        now = int(time.time() * 1000)
-        parameters = [Param(key, str(value)) for key, value in (params or {}).items()]
-        labels = [RunTag(key, value) for key, value in (tags or {}).items()]
-        figures = [
-            Metric(key, value, now, step)
+        now_ms = int(time.time() * 1000)
+        mlflow_params = [Param(key, str(value)) for key, value in (params or {}).items()]
+        mlflow_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
+        mlflow_metrics = [
+            Metric(key, value, now_ms, step)
             for key, values in (metrics or {}).items()
             for step, value in enumerate(values if isinstance(values, Sequence) else [values])
         ]
-        client = mlflow.MlflowClient()
-        for start in range(0, max(len(parameters), len(labels), len(figures)), BATCH):
-            some = slice(start, start + BATCH)
-            client.log_batch(self.id, metrics=figures[some], params=parameters[some], tags=labels[some])
+        client, size = mlflow.MlflowClient(), _mlflow.MAX_PARAMS_TAGS_PER_BATCH
+        for start in range(0, max(len(mlflow_params), len(mlflow_tags), len(mlflow_metrics)), size):
+            batch = slice(start, start + size)
+            client.log_batch(
+                self.id, metrics=mlflow_metrics[batch], params=mlflow_params[batch], tags=mlflow_tags[batch]
+            )
 
     def describe(self, text: str) -> None:
-        """Say in Markdown what the run is; MLflow shows it above everything else."""
-        self.log(tags={MLFLOW_RUN_NOTE: text})
+        """Describe the run in Markdown; MLflow shows the text above everything else."""
+        self.log(tags={_mlflow.NOTE: text})
 
     def log_dataset(self, task: Task, *, name: str) -> None:
         """Record the training rows, under the md5 of the files that they come from."""
         if self.id is None:
             return
         pins = task.dataset.pins
-        # MLflow's field for the digest holds 36 characters: one md5 whole, or the beginnings of several.
-        digest = pins[0].md5 if len(pins) == 1 else "+".join(pin.md5[: 36 // len(pins) - 1] for pin in pins)
+        # One md5 fits into MLflow's field, of several data files the beginnings do.
+        digest = "+".join(pin.md5[: MAX_DIGEST_CHARS // len(pins) - 1] for pin in pins)
         source = pins[0].source_url or pins[0].name
-        with warnings.catch_warnings():
-            # MLflow warns that a whole-number column cannot hold missing values; the schema forbids them.
-            warnings.filterwarnings("ignore", ".*integer column.*")
+        with _mlflow.allow_integer_columns():
             dataset = from_pandas(task.frame, source=source, targets=task.target.column, name=name, digest=digest)
-            for again in (True, False):
-                try:
-                    mlflow.log_input(dataset, context="training", tags={"md5": task.dataset.md5})
-                    break
-                except MlflowException as error:
-                    # MLflow looks whether it knows the data, and then inserts them: of two runs at once one may fail,
-                    # and the next time finds them there.
-                    if not again or "unique" not in str(error).lower():
-                        raise
+            try:
+                mlflow.log_input(dataset, context="training", tags={"md5": task.dataset.md5})
+            except MlflowException as error:
+                # MLflow looks whether it knows the data, and then inserts them: of two runs at once one may fail, and
+                # finds them when it looks again.
+                if not _mlflow.is_insertion_race(error):
+                    raise
+                mlflow.log_input(dataset, context="training", tags={"md5": task.dataset.md5})
 
     def log_figure(self, name: str, figure: Figure) -> None:
         """Record a figure as `figures/<name>.png`."""
@@ -176,7 +175,7 @@ class Run:
         model : Pipeline
         X : DataFrame
         files : mapping of str to str or bytes, optional
-            What to store with it, by name, below `seal.EXTRA`.
+            What to store with it, by name, in the folder `manifest.EXTRA_FOLDER`.
 
         Returns
         -------
@@ -186,17 +185,17 @@ class Run:
         Raises
         ------
         UserError
-            The model holds a type that is not in `artifact.TRUSTED_TYPES`.
+            The model holds a type that is not in `persistence.TRUSTED_TYPES`.
         """
         if self.id is None:
             return None
-        with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
-            extra = [Path(name) / file for file in files or {}]
-            for path in extra:
-                content = (files or {})[path.name]
+        with tempfile.TemporaryDirectory() as scratch, _mlflow.allow_integer_columns():
+            extra_files = []
+            for file, content in (files or {}).items():
+                path = Path(scratch) / file
                 path.write_bytes(content.encode() if isinstance(content, str) else content)
-            warnings.filterwarnings("ignore", ".*integer column.*")
-            used = [*LIBRARIES, *(library for library in OPTIONAL if library in sys.modules)]
+                extra_files.append(str(path))
+            libraries = [*LIBRARIES, *(library for library in OPTIONAL_LIBRARIES if library in sys.modules)]
             try:
                 stored = mlflow.sklearn.log_model(
                     model,
@@ -204,21 +203,20 @@ class Run:
                     signature=infer_signature(X, model.predict(X)),
                     serialization_format="skops",
                     skops_trusted_types=persistence.TRUSTED_TYPES,
-                    pip_requirements=[f"{library}=={version(library)}" for library in used],
-                    extra_files=[str(path) for path in extra],
+                    pip_requirements=[f"{library}=={version(library)}" for library in libraries],
+                    extra_files=extra_files,
                 )
             except MlflowException as error:
-                if (told := persistence.untrusted(str(error))) is None:
+                if (message := persistence.untrusted(str(error))) is None:
                     raise
-                raise UserError(told) from error
-        kept = mlflow.MlflowClient().list_logged_model_artifacts(stored.model_id)
-        self.log(
-            metrics={"model/bytes": sum(file.file_size or 0 for file in kept if file.path == persistence.MODEL_FILE)}
-        )
+                raise UserError(message) from error
+        artifacts = mlflow.MlflowClient().list_logged_model_artifacts(stored.model_id)
+        size = sum(file.file_size or 0 for file in artifacts if file.path == persistence.MODEL_FILE)
+        self.log(metrics={names.MODEL_BYTES: size})
         return str(stored.model_id)
 
     def _fail_models(self) -> None:
-        """Mark models as failed that were being stored: MLflow leaves them pending for good after Ctrl-C."""
+        """Mark models that were being stored as failed: after Ctrl-C MLflow would leave them pending for good."""
         client = mlflow.MlflowClient()
         experiment = client.get_run(str(self.id)).info.experiment_id
         for model in client.search_logged_models([experiment], f"source_run_id = '{self.id}'"):

@@ -1,4 +1,4 @@
-"""Recorded runs, found again by whatever names them, and read back."""
+"""Recorded runs: found by id, version, alias, study or experiment, and read back."""
 
 import io
 import re
@@ -15,23 +15,18 @@ import pandas as pd
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from wineexp.core.config import config_sha256
 from wineexp.core.errors import UserError, did_you_mean
-from wineexp.tracking import store
+from wineexp.tracking import _mlflow, names, store
 
-# Runs a request.
-PAGE = 1000
+MAX_RUNS_PER_REQUEST = 1000
 
 # Characters of a run's id that tables show, and that are enough to name it.
 SHORT_ID = 8
-
-# The tag of a promotion's run that names the run which it promotes.
-SOURCE = "source.run_id"
 
 
 @dataclass(frozen=True)
@@ -64,12 +59,12 @@ class Record:
     @property
     def parent(self) -> str | None:
         """The id of the study's run that this is a trial of."""
-        return self.tags.get(MLFLOW_PARENT_RUN_ID)
+        return self.tags.get(_mlflow.PARENT_RUN_ID)
 
     @property
     def metric(self) -> str | None:
-        """Name of the deciding metric; None of a run that scored nothing, a study's own say."""
-        return self.tags.get("deciding_metric")
+        """Name of the deciding metric; None of a run that scored nothing, such as a study's own."""
+        return self.tags.get(names.DECIDING_METRIC)
 
     def fold_scores(self, name: str) -> npt.NDArray[np.float64]:
         """The scores of one metric in the order of the folds: (n_folds,), empty where it was not recorded."""
@@ -77,54 +72,54 @@ class Record:
         return np.array([point.value for point in sorted(history, key=lambda point: point.step)])
 
     def config(self) -> DictConfig:
-        """The composed config, held against the digest that was recorded beside it.
+        """The composed config, verified by the digest that was recorded beside it.
 
         Raises
         ------
         UserError
             The run has no config, or another one than it was recorded with.
         """
-        recorded = self.tags.get("config.sha256")
-        text = self.read("config.yaml")
-        if text is None or recorded is None:
+        recorded = self.tags.get(names.CONFIG_SHA256)
+        content = self.read(names.CONFIG_FILE)
+        if content is None or recorded is None:
             why = "it was not recorded by train" if recorded is None else "it was deleted"
-            raise UserError(f"run {self.id} ({self.name}) has no config.yaml that can be verified; {why}")
+            raise UserError(f"run {self.id} ({self.name}) has no {names.CONFIG_FILE} that can be verified; {why}")
         try:
-            cfg: Any = OmegaConf.create(text.decode())
-            found = config_sha256(cfg)
-        # What is not even a config: no text, no YAML, a list.
+            cfg: Any = OmegaConf.create(content.decode())
+            digest = config_sha256(cfg)
+        # The file is no config at all: no text, no YAML, a list.
         except (ValueError, TypeError, YAMLError, OmegaConfBaseException):
-            found = None
-        if found != recorded:
+            digest = None
+        if digest != recorded:
             raise UserError(
-                f"config.yaml of run {self.id} is not the config that the run was recorded with: its digest differs "
-                f"from the tag config.sha256={recorded}; nothing is built from it"
+                f"{names.CONFIG_FILE} of run {self.id} is not the config that the run was recorded with: its digest "
+                f"differs from the tag {names.CONFIG_SHA256}={recorded}; nothing is built from it"
             )
         return cast(DictConfig, cfg)
 
     def predictions(self) -> pd.DataFrame | None:
-        """The table that `Task.predictions_table` made; None where the run recorded none, as a sweep's trial.
+        """The table that `Task.predictions_table` made; None where the run recorded none, like a sweep's trial.
 
         Raises
         ------
         UserError
             The artifact is no Parquet file, or not of that table.
         """
-        content = self.read("predictions.parquet")
+        content = self.read(names.PREDICTIONS_FILE)
         if content is None:
             return None
         try:
             table = pd.read_parquet(io.BytesIO(content))
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"predictions.parquet of run {self.id} cannot be read: {reason}") from error
+            raise UserError(f"{names.PREDICTIONS_FILE} of run {self.id} cannot be read: {reason}") from error
         if [str(table.dtypes.get(name)) for name in ("fold", "row")] != ["int64", "int64"]:
-            raise UserError(f"predictions.parquet of run {self.id} has no whole-number columns fold and row")
+            raise UserError(f"{names.PREDICTIONS_FILE} of run {self.id} has no whole-number columns fold and row")
         return table
 
     def importance(self) -> pd.DataFrame | None:
         """Drops of the deciding metric: one row a feature, one column a repeat; None where none were recorded."""
-        content = self.read("importance.csv")
+        content = self.read(names.IMPORTANCE_FILE)
         return None if content is None else pd.read_csv(io.BytesIO(content), index_col="feature")
 
     def read(self, name: str) -> bytes | None:
@@ -157,24 +152,42 @@ class Runs:
         self.uri = store.connect(uri)
         self.registry = registry
         self._client = mlflow.MlflowClient()
-        self._experiments = {each.experiment_id: each.name for each in self._client.search_experiments()}
+        self._experiments = {
+            experiment.experiment_id: experiment.name for experiment in self._client.search_experiments()
+        }
 
-    def one(self, word: str) -> Record:
-        """The run behind a run id, an alias, a version, or a study's name, whose winner it then is.
+    def get(self, word: str) -> Record:
+        """The run of an id, an alias or a version, or the best trial of a study of this name.
 
         Raises
         ------
         UserError
-            The word names nothing, or a whole experiment.
+            There is none, or the word names a whole experiment.
         """
-        if (record := self._named(word)) is not None:
+        if (record := self._single(word)) is not None:
             return record
-        if study := self._study(word):
-            return self.winner(study[0])
+        if studies := self._studies(word):
+            return self.best_trial(studies[0])
         raise self._unknown(word)
 
-    def many(self, word: str) -> list[Record]:
-        """The finished runs `behind` a word that scored something.
+    def select(self, word: str) -> list[Record]:
+        """The run of an id, an alias or a version; all trials of a study; or all runs of an experiment.
+
+        Raises
+        ------
+        UserError
+            The word names nothing.
+        """
+        if (record := self._single(word)) is not None:
+            return [record]
+        if studies := self._studies(word):
+            return [trial for study in studies for trial in self.trials(study)]
+        if word in self._experiments.values():
+            return self._search([key for key, name in self._experiments.items() if name == word])
+        raise self._unknown(word)
+
+    def select_scored(self, word: str) -> list[Record]:
+        """Of the runs that `select` gives those that are finished and have the deciding metric.
 
         Raises
         ------
@@ -183,36 +196,20 @@ class Runs:
         """
         return [
             record
-            for record in self.behind(word)
+            for record in self.select(word)
             if record.status == "FINISHED" and f"cv/{record.metric}" in record.metrics
         ]
 
-    def behind(self, word: str) -> list[Record]:
-        """All runs behind a word, however they ended: as `one`, and of a study its trials, of an experiment all.
-
-        Raises
-        ------
-        UserError
-            The word names nothing.
-        """
-        if (record := self._named(word)) is not None:
-            return [record]
-        if study := self._study(word):
-            return [run for each in study for run in self.children(each)]
-        if word in self._experiments.values():
-            return self._search([key for key, name in self._experiments.items() if name == word])
-        raise self._unknown(word)
-
-    def tagged(self, name: str) -> list[Record]:
+    def with_tag(self, name: str) -> list[Record]:
         """The finished runs that have a tag of this name."""
-        found = self._search(list(self._experiments), f"tags.`{name}` != ''")
-        return [record for record in found if record.status == "FINISHED"]
+        records = self._search(list(self._experiments), f"tags.`{name}` != ''")
+        return [record for record in records if record.status == "FINISHED"]
 
-    def children(self, study: Record) -> list[Record]:
+    def trials(self, study: Record) -> list[Record]:
         """The runs of a study's trials, the latest first."""
-        return self._search(list(self._experiments), f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{study.id}'")
+        return self._search(list(self._experiments), f"tags.`{_mlflow.PARENT_RUN_ID}` = '{study.id}'")
 
-    def winner(self, study: Record) -> Record:
+    def best_trial(self, study: Record) -> Record:
         """The run of a study's best trial.
 
         Raises
@@ -220,9 +217,9 @@ class Runs:
         UserError
             The study has none yet.
         """
-        best = study.tags.get("best_trial")
-        for record in self.children(study):
-            if best is not None and record.tags.get("trial") == best:
+        best = study.tags.get(names.BEST_TRIAL)
+        for record in self.trials(study):
+            if best is not None and record.tags.get(names.TRIAL) == best:
                 return record
         raise UserError(f"study {study.name} has no best trial that is recorded in {self.uri}")
 
@@ -230,44 +227,45 @@ class Runs:
         """Names of all experiments that hold runs."""
         return [name for key, name in self._experiments.items() if self._client.search_runs([key], max_results=1)]
 
-    def _named(self, word: str) -> Record | None:
-        """The run of this id, or behind this version or alias."""
+    def _single(self, word: str) -> Record | None:
+        """The run of this id, version or alias."""
         if re.fullmatch("[0-9a-f]{32}", word):
-            return self._get(word, f"run={word}: {self.uri} has no run of this id")
+            return self._by_id(word, f"run={word}: {self.uri} has no run of this id")
         try:
             if word.isdecimal():
                 version = self._client.get_model_version(self.registry, word)
             else:
                 version = self._client.get_model_version_by_alias(self.registry, word)
         except MlflowException:
-            return self._begun(word)
+            return self._by_id_prefix(word)
         if not version.run_id:
             return None
-        return self._get(
+        return self._by_id(
             version.run_id,
-            f"version {version.version} of {self.registry} is of run {version.run_id}, which {self.uri} has no more",
+            f"version {version.version} of {self.registry} is of run {version.run_id}, which {self.uri} no longer has",
         )
 
-    def _get(self, run_id: str, otherwise: str) -> Record:
+    def _by_id(self, run_id: str, fault: str) -> Record:
         try:
             return self._read(self._client.get_run(run_id))
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            if not _mlflow.is_missing(error):
                 raise
-            raise UserError(otherwise) from error
+            raise UserError(fault) from error
 
-    def _begun(self, word: str) -> Record | None:
-        """The run whose id begins so; as many digits are wanted as a ranking shows."""
+    def _by_id_prefix(self, word: str) -> Record | None:
+        """The run whose id starts with at least as many digits as a ranking shows."""
         if not re.fullmatch(f"[0-9a-f]{{{SHORT_ID},31}}", word):
             return None
-        found = self._search(list(self._experiments), f"attributes.run_id LIKE '{word}%'")
-        if len(found) > 1:
-            raise UserError(f"run={word}: the ids of {len(found)} runs begin so: {', '.join(run.id for run in found)}")
-        return found[0] if found else None
+        records = self._search(list(self._experiments), f"attributes.run_id LIKE '{word}%'")
+        if len(records) > 1:
+            ids = ", ".join(record.id for record in records)
+            raise UserError(f"run={word}: the ids of {len(records)} runs begin so: {ids}")
+        return records[0] if records else None
 
-    def _study(self, name: str) -> list[Record]:
+    def _studies(self, name: str) -> list[Record]:
         quoted = name.replace("'", "\\'")
-        return self._search(list(self._experiments), f"tags.study = '{quoted}'")
+        return self._search(list(self._experiments), f"tags.{names.STUDY} = '{quoted}'")
 
     def _search(self, experiments: list[str], condition: str = "") -> list[Record]:
         return [self._read(run) for run in self._pages(experiments, condition)]
@@ -276,7 +274,7 @@ class Runs:
         token: str | None = None
         while True:
             page = self._client.search_runs(
-                experiments, condition, ViewType.ACTIVE_ONLY, max_results=PAGE, page_token=token
+                experiments, condition, ViewType.ACTIVE_ONLY, max_results=MAX_RUNS_PER_REQUEST, page_token=token
             )
             yield from page
             token = page.token
@@ -284,12 +282,10 @@ class Runs:
                 return
 
     def _read(self, run: MlflowRun) -> Record:
-        outputs: Any = run.outputs
-        models = outputs.model_outputs if outputs else []
         return Record(
             id=run.info.run_id,
             name=run.info.run_name or "",
-            # One that was deleted with its runs is not listed.
+            # An experiment that was deleted is not listed, although its runs can still be had by their ids.
             experiment=self._experiments.get(run.info.experiment_id, ""),
             status=run.info.status,
             params=dict(run.data.params),
@@ -297,7 +293,7 @@ class Runs:
             metrics=dict(run.data.metrics),
             began=run.info.start_time,
             ended=run.info.end_time,
-            model_id=models[0].model_id if models else None,
+            model_id=_mlflow.stored_model_id(run),
         )
 
     def _unknown(self, word: str) -> UserError:
@@ -306,7 +302,8 @@ class Runs:
             aliases = list(registered.aliases)
         except MlflowException:
             aliases = []
-        studies = {run.data.tags["study"] for run in self._pages(list(self._experiments), "tags.study != ''")}
+        runs = self._pages(list(self._experiments), f"tags.{names.STUDY} != ''")
+        studies = {run.data.tags[names.STUDY] for run in runs}
         known = [*aliases, *sorted(studies), *self.experiments()]
         return UserError(
             f"{word}: {self.uri} has no run id, version or alias of {self.registry}, study or experiment of this name; "

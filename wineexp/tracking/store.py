@@ -1,8 +1,7 @@
-"""Where MLflow keeps its records: a store that is found or made, once, by however many processes."""
+"""The tracking store: opened, or made where it is missing, by however many processes at once."""
 
 import errno
 import fcntl
-import logging
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -17,10 +16,18 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from wineexp.core.errors import UserError
+from wineexp.tracking import _mlflow
 from wineexp.tracking.uri import resolve_uri
 
-# What it logs with a traceback, a failed commit, it raises as well.
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+CONNECT_TIMEOUT_SECONDS = 5
+
+# How long a writer waits for another one to finish.
+SQLITE_BUSY_TIMEOUT_MS = 30_000
+
+# Errors of the file system that the user can remedy.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT)
+
+_mlflow.silence_database_log()
 
 
 def connect(uri: str) -> str:
@@ -42,7 +49,7 @@ def connect(uri: str) -> str:
             mlflow.set_tracking_uri(uri)
             _create(Path(uri.removeprefix("sqlite:///")))
         else:
-            knock(uri)
+            check_reachable(uri)
             mlflow.set_tracking_uri(uri)
     except (OSError, sqlite3.Error, MlflowException) as error:
         raise UserError(
@@ -53,8 +60,8 @@ def connect(uri: str) -> str:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Turn what a store fails with into a message for who can mend it.
+def store_errors() -> Iterator[None]:
+    """Turn the failures of a store into one message that says what to do.
 
     Raises
     ------
@@ -66,7 +73,7 @@ def told() -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise UserError(f"the store {mlflow.get_tracking_uri()} failed: {str(error).splitlines()[0]}") from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT):
+        if error.errno not in DISK_ERRORS:
             raise
         raise UserError(
             f"{error.filename or mlflow.get_tracking_uri()}: {error.strerror}; make room or give the rights"
@@ -74,28 +81,28 @@ def told() -> Iterator[None]:
 
 
 @event.listens_for(Engine, "connect")
-def _spare_the_disk(connection: Any, _: Any) -> None:
-    """Wait for the disk at checkpoints, not at every commit, which was most of the cost of a short run's record.
+def _set_pragmas(connection: Any, _: Any) -> None:
+    """Flush to the disk at checkpoints instead of at every commit, which took most of the time of a short run.
 
-    In WAL mode a crash of the machine may then cost the last commits; a killed process none, and neither the database.
+    In WAL mode a crash of the machine may then cost the last commits; a killed process costs none, and neither of the
+    two damages the database.
     """
     if isinstance(connection, sqlite3.Connection):
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         if mode == "wal":
             connection.execute("PRAGMA synchronous=NORMAL")
-            # Milliseconds that a writer waits for another one's turn to end.
-            connection.execute("PRAGMA busy_timeout=30000")
+            connection.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
 
 
-def how_to_look(uri: str) -> str:
-    """What to type, or to open in a browser, to see a store."""
+def how_to_view(uri: str) -> str:
+    """The command to type, or the address to open in a browser, to see a store."""
     if not uri.startswith("sqlite:///"):
         return uri
     return "mlflow ui" if uri == f"sqlite:///{Path.cwd()}/mlflow.db" else f"mlflow ui --backend-store-uri {uri}"
 
 
 def _create(database: Path) -> None:
-    """Make and migrate the database once: two processes that do it at the same time would break each other."""
+    """Make and migrate the database under a lock: two processes that do it at the same time would break each other."""
     database.parent.mkdir(parents=True, exist_ok=True)
     with database.with_name(f"{database.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -105,29 +112,35 @@ def _create(database: Path) -> None:
         mlflow.search_experiments(max_results=1)
 
 
-def knock(uri: str) -> None:
-    """Fail at once where no server listens, with OSError; MLflow itself would go on trying for minutes."""
+def check_reachable(uri: str) -> None:
+    """Raise OSError at once where no server listens; MLflow itself would retry for minutes."""
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https"):
         return
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    socket.create_connection((parts.hostname or "", port), timeout=5).close()
+    socket.create_connection((parts.hostname or "", port), timeout=CONNECT_TIMEOUT_SECONDS).close()
 
 
 def experiment_id(uri: str, name: str) -> str:
-    """Id of the experiment, made where it is missing."""
-    found = mlflow.get_experiment_by_name(name)
-    if found is None:
-        # Beside the database, wherever the command was started; a server has a place of its own.
+    """Id of the experiment, which is made where it is missing.
+
+    Raises
+    ------
+    UserError
+        The experiment was deleted.
+    """
+    experiment = mlflow.get_experiment_by_name(name)
+    if experiment is None:
+        # Artifacts lie beside the database, wherever the command was started; a server has a place of its own.
         database = Path(uri.removeprefix("sqlite:///"))
         location = (database.parent / "mlruns" / name).as_uri() if uri.startswith("sqlite:///") else None
         try:
             return str(mlflow.create_experiment(name, artifact_location=location))
         except MlflowException:
-            # Another process was faster.
-            found = mlflow.get_experiment_by_name(name)
-            if found is None:
+            # Another process may have made it in the meantime.
+            experiment = mlflow.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    if found.lifecycle_stage == "deleted":
+    if experiment.lifecycle_stage == "deleted":
         raise UserError(f"experiment {name} was deleted in MLflow; bring it back with `mlflow experiments restore`")
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)

@@ -9,14 +9,10 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-# Who, with which program, from which commit: what `mlflow.start_run` adds, and a client does not.
-from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from wineexp.tracking import _mlflow, names, store
 
-from wineexp.tracking import store
-
-# What MLflow holds of a tag's and a parameter's value.
-LONGEST = 5000
+# What MLflow stores of a tag's and of a parameter's value.
+MAX_VALUE_CHARS = 5000
 
 
 class StudyRuns:
@@ -41,20 +37,21 @@ class StudyRuns:
         self._client = mlflow.MlflowClient()
 
     def open(self, study: str, tags: Mapping[str, str], run_id: str | None = None) -> str:
-        """Begin the study's own run, or go on with it; gives its id.
+        """Start the study's own run, or resume it; gives its id.
 
-        A run of that id is taken up again, or else one with the same name and tags.
+        The run of that id is resumed, or else one with the same name and tags.
         """
-        found = run_id if run_id is not None and self.exists(run_id) else self._search(study, tags)
-        if found is not None:
-            self._client.set_terminated(found, "RUNNING")
-            return found
-        labels = resolve_tags({"study": study, **tags})
-        run = self._client.create_run(self.experiment_id, tags=labels, run_name=study)
+        existing = run_id if run_id is not None and self.exists(run_id) else self._search(study, tags)
+        if existing is not None:
+            self._client.set_terminated(existing, "RUNNING")
+            return existing
+        # The user, the program and the commit, which `mlflow.start_run` adds and a client does not.
+        all_tags = _mlflow.resolve_tags({names.STUDY: study, **tags})
+        run = self._client.create_run(self.experiment_id, tags=all_tags, run_name=study)
         return str(run.info.run_id)
 
     def _search(self, study: str, tags: Mapping[str, str]) -> str | None:
-        quoted = {key: value.replace("'", "\\'") for key, value in {"study": study, **tags}.items()}
+        quoted = {key: value.replace("'", "\\'") for key, value in {names.STUDY: study, **tags}.items()}
         condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in quoted.items())
         runs = self._client.search_runs([self.experiment_id], condition, max_results=1)
         return str(runs[0].info.run_id) if runs else None
@@ -67,10 +64,11 @@ class StudyRuns:
             return False
 
     def child(self, parent: str, name: str, tags: Mapping[str, Any], began: float | None = None) -> str:
-        """Begin a run below a study's; `began` is in seconds since the epoch. Gives its id."""
-        start = int(began * 1000) if began is not None else None
-        labels = {key: str(value)[:LONGEST] for key, value in tags.items()} | {MLFLOW_PARENT_RUN_ID: parent}
-        run = self._client.create_run(self.experiment_id, start_time=start, tags=resolve_tags(labels), run_name=name)
+        """Start a run below a study's; `began` is in seconds since the epoch. Gives its id."""
+        start_ms = int(began * 1000) if began is not None else None
+        texts = {key: str(value)[:MAX_VALUE_CHARS] for key, value in tags.items()}
+        all_tags = _mlflow.resolve_tags(texts | {_mlflow.PARENT_RUN_ID: parent})
+        run = self._client.create_run(self.experiment_id, start_time=start_ms, tags=all_tags, run_name=name)
         return str(run.info.run_id)
 
     def log(
@@ -82,21 +80,21 @@ class StudyRuns:
         tags: Mapping[str, Any] | None = None,
     ) -> None:
         """Record in one request; a metric is a value and its step, or values by step."""
-        now = int(time.time() * 1000)
-        figures = []
-        for key, told in (metrics or {}).items():
-            points = told.items() if isinstance(told, Mapping) else [(told[1], told[0])]
-            figures += [Metric(key, value, now, step) for step, value in points]
+        now_ms = int(time.time() * 1000)
+        points = []
+        for key, values in (metrics or {}).items():
+            by_step = values.items() if isinstance(values, Mapping) else [(values[1], values[0])]
+            points += [Metric(key, value, now_ms, step) for step, value in by_step]
         self._client.log_batch(
             run_id,
-            metrics=figures,
-            params=[Param(key, str(value)[:LONGEST]) for key, value in (params or {}).items()],
-            tags=[RunTag(key, str(value)[:LONGEST]) for key, value in (tags or {}).items()],
+            metrics=points,
+            params=[Param(key, str(value)[:MAX_VALUE_CHARS]) for key, value in (params or {}).items()],
+            tags=[RunTag(key, str(value)[:MAX_VALUE_CHARS]) for key, value in (tags or {}).items()],
         )
 
     def describe(self, run_id: str, text: str) -> None:
-        """Say in Markdown what a run is; MLflow shows it above everything else."""
-        self._client.set_tag(run_id, MLFLOW_RUN_NOTE, text)
+        """Describe a run in Markdown; MLflow shows the text above everything else."""
+        self._client.set_tag(run_id, _mlflow.NOTE, text)
 
     def attach(self, run_id: str, file: Path, folder: str | None = None) -> None:
         """Store a file among the run's artifacts."""

@@ -1,4 +1,4 @@
-"""Where a store is that a config names."""
+"""The URI of the store that a config names."""
 
 import os
 from pathlib import Path
@@ -7,12 +7,12 @@ from wineexp.core.paths import ROOT
 
 
 def resolve_uri(uri: str) -> str:
-    """The URI of a store; `MLFLOW_TRACKING_URI` wins, and a local one is in the project's root."""
+    """The URI of a store; `MLFLOW_TRACKING_URI` wins, and a local store lies in the project's root."""
     stated = os.environ.get("MLFLOW_TRACKING_URI")
     uri = stated or uri
     if uri.startswith("sqlite:///"):
-        # What stands in the environment, MLflow itself would read from the current folder. DVC runs a queued experiment
-        # in a copy of the project that it throws away, and says where the project is.
+        # MLflow reads a relative path in its variable from the current folder. DVC runs a queued experiment in a copy
+        # of the project that it deletes afterwards, and names the project's own folder in DVC_ROOT.
         root = os.environ.get("DVC_ROOT", ROOT)
         uri = f"sqlite:///{(Path.cwd() if stated else Path(root)) / uri.removeprefix('sqlite:///')}"
     return uri

@@ -15,21 +15,32 @@ log = logging.getLogger(__name__)
 Row = tuple[str, str, str]
 
 
-def follow(
+def show_progress(
     folds: Iterable[Fold],
     *,
     total: int,
     metric: str,
-    briefly: bool = False,
+    quiet: bool = False,
     title: str = "",
     every: int = 1,
 ) -> Iterator[Fold]:
-    """Hand folds on as they are ready: with a progress bar in a terminal, and a line in the log.
+    """Yield folds as they are ready, with a progress bar in a terminal and lines in the log.
 
-    Briefly, in a sweep, whose own line is a trial's: neither. The title says whose folds they are, and `every` of how
-    many folds one has a line.
+    Parameters
+    ----------
+    folds : iterable of Fold
+    total : int
+        How many folds there will be.
+    metric : str
+        The score that a line shows.
+    quiet : bool, optional
+        Show nothing: a trial of a sweep has one line, which the sweep writes.
+    title : str, optional
+        Whose folds they are.
+    every : int, optional
+        One of so many folds has a line.
     """
-    if briefly:
+    if quiet:
         yield from folds
         return
     console = Console()
@@ -46,7 +57,7 @@ def follow(
             yield fold
 
 
-def scores(title: str, rows: list[Row]) -> None:
+def print_scores(title: str, rows: list[Row]) -> None:
     """Print a table of metric, cross-validation and holdout."""
     table = Table("metric", box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
     table.add_column("cross-validation", justify="right")

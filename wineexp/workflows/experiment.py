@@ -1,4 +1,4 @@
-"""An experiment: the task that a config poses and the estimator that it names, brought to life together."""
+"""An experiment: the task and the estimator that a config names."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
 from wineexp.models.pipeline import make_pipeline
 
-# The keys of a config that pose its task.
-POSES = ["data", "target", "split", "holdout", "seed"]
+# The keys of a config that define its task.
+TASK_KEYS = ["data", "target", "split", "holdout", "seed"]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a config says, ready to be carried out.
+    """A config with everything that it names, built and ready to run.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Experiment:
     estimator: Pipeline
 
     def cross_validate(self) -> Iterator[cross_validation.Fold]:
-        """Each fold, as it is ready; see `evaluation.cross_validate`."""
+        """Each fold, as soon as it is scored; see `evaluation.cross_validation.cross_validate`."""
         task = self.task
         return cross_validation.cross_validate(
             self.estimator, task.X, task.y, task.folds, task.metrics, n_jobs=self.cfg.n_jobs
@@ -53,17 +53,17 @@ def assemble(cfg: DictConfig) -> Experiment:
     Raises
     ------
     UserError
-        With every argument that is unknown, missing or of the wrong type, or because the data cannot be had or do not
-        fit the target or the split.
+        With every argument that is unknown, missing or of the wrong type; or because the data cannot be loaded or do
+        not fit the target or the split.
     """
     parts = build(cfg)
-    task = _posed(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, POSES), resolve=True))
+    task = _task(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, TASK_KEYS), resolve=True))
     return Experiment(cfg, task, make_pipeline(parts["feature"], parts["model"], task.classes))
 
 
 @lru_cache(maxsize=1)
-def _posed(config: str) -> Task:
-    """The task that a config, as YAML, poses; trials of a sweep, which mostly share it, pose it once a process."""
+def _task(config: str) -> Task:
+    """The task of a config, given as YAML; cached, since the trials of a sweep mostly share it."""
     cfg: Any = OmegaConf.create(config)
     parts = build(cfg)
     return make_task(parts["data"](), parts["target"], parts["split"], cfg.holdout)

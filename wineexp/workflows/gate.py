@@ -2,46 +2,60 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from wineexp.core.errors import UserError, did_you_mean
+from wineexp.evaluation import cross_validation
 from wineexp.evaluation.comparison import corrected_t_test
-from wineexp.evaluation.metrics import METRICS
+from wineexp.evaluation.cross_validation import Fold
+from wineexp.evaluation.metrics import METRICS, Predictions
 
-WANTED = ("better", "not_worse")
+REQUIREMENTS = ("better", "not_worse")
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is known of a model.
+class ModelScores:
+    """The measured quality of a model.
 
     Attributes
     ----------
     name : str
     scores : dict of str to ndarray of shape (n_folds,)
-        Each metric by fold, all on the same folds as those of the model it is compared with.
+        Each metric by fold, on the same folds as those of the model it is compared with.
     calibration_error : float
-        Of all out-of-fold answers together.
+        Of all out-of-fold predictions together.
     """
 
     name: str
     scores: Mapping[str, npt.NDArray[np.float64]]
     calibration_error: float
 
+    @classmethod
+    def of_folds(cls, name: str, folds: list[Fold]) -> Self:
+        """The scores of a cross-validation."""
+        scores = {metric: np.array([fold.scores[metric] for fold in folds]) for metric in folds[0].scores}
+        return cls(name, scores, calibration_error(cross_validation.pool_predictions(folds)))
+
+
+def calibration_error(predictions: Predictions) -> float:
+    """The expected calibration error."""
+    return METRICS["expected_calibration_error"].score(predictions)
+
 
 @dataclass(frozen=True)
 class Check:
-    """One rule, and how a candidate stands to it, in words."""
+    """One rule, whether a candidate meets it, and a message with value and bound."""
 
     rule: str
     passed: bool
-    told: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{self.rule}: {self.told}"
+        return f"{self.rule}: {self.message}"
 
 
 @dataclass(frozen=True)
@@ -51,24 +65,24 @@ class Gate:
     Parameters
     ----------
     floors : dict of str to float or None
-        For each of these metrics the worst mean over the folds that is let through; None lets any through.
-    wanted : str
+        The worst mean over the folds that each metric may have; None sets no bound.
+    require : str
         `better`: the candidate must be shown to be better than the champion. `not_worse`: it must be shown not to be
         worse by `margin` or more.
     margin : float
         In the deciding metric's unit.
     alpha : float
-        How often a candidate that is not better (that is worse by `margin`) may pass.
+        How often a candidate that is not better (or is worse by `margin`) may pass.
     calibration_margin : float
         By how much its expected calibration error may exceed the champion's.
     row_milliseconds : float
-        The longest that one row may take to predict.
+        The longest that the prediction of one row may take.
     megabytes : float
         The largest that the stored model may be, in millions of bytes.
     """
 
     floors: dict[str, float | None]
-    wanted: str
+    require: str
     margin: float
     alpha: float
     calibration_margin: float
@@ -77,8 +91,8 @@ class Gate:
 
     def __post_init__(self) -> None:
         faults = []
-        if self.wanted not in WANTED:
-            faults.append(f"gate.wanted={self.wanted}: {did_you_mean(self.wanted, WANTED)}")
+        if self.require not in REQUIREMENTS:
+            faults.append(f"gate.require={self.require}: {did_you_mean(self.require, REQUIREMENTS)}")
         if not 0 < self.alpha < 0.5:
             faults.append(f"gate.alpha={self.alpha}: 0 < alpha < 0.5 must hold")
         faults += [
@@ -90,18 +104,18 @@ class Gate:
         if faults:
             raise UserError(*faults)
 
-    def scores(
-        self, candidate: Evidence, champion: Evidence | None, *, metric: str, test_to_train: float
+    def check_scores(
+        self, candidate: ModelScores, champion: ModelScores | None, *, metric: str, test_to_train: float
     ) -> list[Check]:
-        """The rules on how good a candidate is.
+        """The rules about how good a candidate is.
 
         Parameters
         ----------
-        candidate : Evidence
-        champion : Evidence or None
-            None where the alias names nothing yet: only floors then hold.
+        candidate : ModelScores
+        champion : ModelScores or None
+            None where the alias names nothing yet: only the floors are checked.
         metric : str
-            The one that decides.
+            The deciding one.
         test_to_train : float
             See `comparison.corrected_t_test`.
 
@@ -113,71 +127,72 @@ class Gate:
         floors = {name: bound for name, bound in self.floors.items() if bound is not None}
         if missing := [name for name in floors if name not in candidate.scores]:
             raise UserError(*(f"gate.floors.{name}: {did_you_mean(name, candidate.scores)}" for name in missing))
-        checks = [self._floor(name, bound, candidate) for name, bound in floors.items()]
+        checks = [_check_floor(name, bound, candidate) for name, bound in floors.items()]
         if champion is not None:
             checks += [
-                self._against(candidate, champion, metric, test_to_train),
-                self._calibration(candidate, champion),
+                self._check_gain(candidate, champion, metric, test_to_train),
+                self._check_calibration(candidate, champion),
             ]
         return checks
 
-    def costs(self, *, row_milliseconds: float, size: int) -> list[Check]:
-        """The rules on what a model costs to serve: milliseconds for one row, and bytes."""
+    def check_costs(self, *, row_milliseconds: float, size: int) -> list[Check]:
+        """The rules about what a model costs to serve: milliseconds for one row, and size in bytes."""
         return [
-            _at_most("row_milliseconds", row_milliseconds, self.row_milliseconds, "ms for one row"),
-            _at_most("megabytes", size / 1e6, self.megabytes, "MB"),
+            _check_at_most("row_milliseconds", row_milliseconds, self.row_milliseconds, "ms for one row"),
+            _check_at_most("megabytes", size / 1e6, self.megabytes, "MB"),
         ]
 
-    def _floor(self, name: str, bound: float, candidate: Evidence) -> Check:
-        mean = float(pd.Series(candidate.scores[name]).mean())
-        rising = METRICS[name].direction == "maximize"
-        passed = mean >= bound if rising else mean <= bound
-        told = f"{mean:.4f}, {'at least' if rising else 'at most'} {bound:g} is wanted"
-        return Check(f"floors.{name}", passed, told if passed else f"{told}: short by {abs(mean - bound):.4f}")
-
-    def _against(self, candidate: Evidence, champion: Evidence, metric: str, test_to_train: float) -> Check:
-        ours, theirs = candidate.scores[metric], champion.scores[metric]
-        # A fold that one of them failed must not drop out of the comparison.
-        if len(ours) != len(theirs) or (np.isnan(ours) != np.isnan(theirs)).any() or np.isfinite(ours).sum() < 2:
-            told = (
-                f"{metric} has {np.isfinite(ours).sum()} figures of {len(ours)} folds, {champion.name}'s "
-                f"{np.isfinite(theirs).sum()} of {len(theirs)}; the same folds are wanted, 2 of them at least"
+    def _check_gain(self, candidate: ModelScores, champion: ModelScores, metric: str, test_to_train: float) -> Check:
+        new, old = candidate.scores[metric], champion.scores[metric]
+        # A fold on which one of the two failed must not drop out of the comparison.
+        if len(new) != len(old) or (np.isnan(new) != np.isnan(old)).any() or np.isfinite(new).sum() < 2:
+            message = (
+                f"{metric} is a number on {np.isfinite(new).sum()} of {len(new)} folds, {champion.name}'s on "
+                f"{np.isfinite(old).sum()} of {len(old)}; both must be on the same folds, at least 2"
             )
-            return Check(self.wanted, passed=False, told=told)
-        found = corrected_t_test(
-            ours,
-            theirs,
+            return Check(self.require, passed=False, message=message)
+        comparison = corrected_t_test(
+            new,
+            old,
             direction=METRICS[metric].direction,
             test_to_train=test_to_train,
-            # Two-sided in the comparison, one-sided here.
+            # The comparison's interval is two-sided, this test is one-sided.
             alpha=2 * self.alpha,
         )
-        least = 0.0 if self.wanted == "better" else -self.margin
-        passed = found.low > least
-        told = (
-            f"{metric} is {abs(found.difference):.4f} {'better' if found.difference >= 0 else 'worse'} than "
-            f"{champion.name}'s on the same folds; at level {self.alpha:g} the gain is more than {found.low:.4f}, and "
-            f"more than {least:g} is wanted"
+        bound = 0.0 if self.require == "better" else -self.margin
+        passed = comparison.low > bound
+        message = (
+            f"{metric} is {abs(comparison.difference):.4f} {'better' if comparison.difference >= 0 else 'worse'} than "
+            f"{champion.name}'s on the same folds; at level {self.alpha:g} the gain is more than {comparison.low:.4f}, "
+            f"and must be more than {bound:g}"
         )
         if not passed:
-            told += (
-                f": short by {least - found.low:.4f}. On these folds a true gain of {found.detectable + least:.4f} "
-                "passes four times in five"
+            message += (
+                f": short by {bound - comparison.low:.4f}. On these folds a true gain of "
+                f"{comparison.detectable + bound:.4f} passes four times in five"
             )
-        return Check(self.wanted, passed, told)
+        return Check(self.require, passed, message)
 
-    def _calibration(self, candidate: Evidence, champion: Evidence) -> Check:
+    def _check_calibration(self, candidate: ModelScores, champion: ModelScores) -> Check:
         excess = candidate.calibration_error - champion.calibration_error
-        told = (
-            f"expected calibration error {candidate.calibration_error:.4f}, {champion.name}'s is "
-            f"{champion.calibration_error:.4f}, at most {self.calibration_margin:g} more is wanted"
-        )
         passed = excess <= self.calibration_margin
-        return Check(
-            "calibration", passed, told if passed else f"{told}: over by {excess - self.calibration_margin:.4f}"
+        message = (
+            f"expected calibration error {candidate.calibration_error:.4f}, {champion.name}'s is "
+            f"{champion.calibration_error:.4f}, and it may be at most {self.calibration_margin:g} more"
         )
+        if not passed:
+            message += f": over by {excess - self.calibration_margin:.4f}"
+        return Check("calibration", passed, message)
 
 
-def _at_most(rule: str, value: float, bound: float, unit: str) -> Check:
-    told = f"{value:.3g} {unit}, at most {bound:g} is wanted"
-    return Check(rule, value <= bound, told if value <= bound else f"{told}: over by {value - bound:.3g}")
+def _check_floor(name: str, bound: float, candidate: ModelScores) -> Check:
+    mean = float(pd.Series(candidate.scores[name]).mean())
+    maximize = METRICS[name].direction == "maximize"
+    passed = mean >= bound if maximize else mean <= bound
+    message = f"{mean:.4f}, must be {'at least' if maximize else 'at most'} {bound:g}"
+    return Check(f"floors.{name}", passed, message if passed else f"{message}: short by {abs(mean - bound):.4f}")
+
+
+def _check_at_most(rule: str, value: float, bound: float, unit: str) -> Check:
+    message = f"{value:.3g} {unit}, must be at most {bound:g}"
+    return Check(rule, value <= bound, message if value <= bound else f"{message}: over by {value - bound:.3g}")

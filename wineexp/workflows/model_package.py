@@ -1,4 +1,4 @@
-"""The dossier of a version: the files that are stored and sealed with its model."""
+"""The package of a version: the files that are stored with its model and covered by its checksums."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from wineexp.models import manifest, persistence
 from wineexp.reports.card import card
 from wineexp.reports.card.inputs import Baseline, Facts
 
-# Rows whose answers are stored.
+# Rows whose predictions are stored.
 GOLDEN_ROWS = 20
 
 
@@ -29,7 +29,7 @@ def files(
     params: Mapping[str, str],
     tags: Mapping[str, str],
 ) -> dict[str, str | bytes]:
-    """Its golden rows, its schema and its card, by name.
+    """The golden rows, the schema and the model card of a version, by file name.
 
     Parameters
     ----------
@@ -38,16 +38,16 @@ def files(
     fitted : classifier
     holdout : Predictions or None
     baseline : Baseline or None
-        What the card sets beside it.
+        What the card compares with.
     importance : DataFrame of shape (n_features, n_repeats), or None
     params, tags : mapping of str to str
         As recorded.
     """
     X = task.X
-    some = X.iloc[np.unique(np.linspace(0, len(X) - 1, GOLDEN_ROWS).round().astype(int))]
+    golden_rows = X.iloc[np.unique(np.linspace(0, len(X) - 1, GOLDEN_ROWS).round().astype(int))]
     facts = Facts(task, folds, holdout, baseline, params, tags, importance)
     return {
-        manifest.GOLDEN_ROWS_FILE: persistence.write_golden_rows(fitted, some),
+        manifest.GOLDEN_ROWS_FILE: persistence.write_golden_rows(fitted, golden_rows),
         schema.FILE_NAME: schema.to_json(task.schema(params["data"], params["target"])),
         manifest.CARD_FILE: card.markdown(facts),
         manifest.CARD_PAGE_FILE: card.html(facts),

@@ -1,4 +1,4 @@
-"""What an experiment leaves: where it comes from, its figures in numbers and in pictures, its answers, its model."""
+"""What an experiment records: its origin, its metrics, its figures, its predictions, its model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,31 +11,24 @@ from omegaconf import DictConfig, OmegaConf
 from wineexp.core.config import config_sha256
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation, metrics, plots
-from wineexp.tracking import provenance
+from wineexp.tracking import names, provenance
 from wineexp.tracking.run import Run
 from wineexp.workflows.experiment import Experiment
 
-# Names of artifacts.
-CONFIG, DIFF, PREDICTIONS, IMPORTANCE = "config.yaml", "git.diff", "predictions.parquet", "importance.csv"
-COVERAGE = "coverage.csv"
 
-# The tag that names the choice of conf/experiment/ that a run was started with.
-PROTOCOL = "experiment"
-
-
-def lineage(cfg: DictConfig, task: Task, folder: Path) -> dict[str, str]:
-    """Tags on where a run comes from; writes the config and, of a changed tree, the diff into the run's folder."""
-    (folder / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
-    tags = provenance.facts()
-    # A stage of dvc.yaml has one folder, run after run.
-    (folder / DIFF).unlink(missing_ok=True)
-    if "git.diff.sha256" in tags:
-        (folder / DIFF).write_text(provenance.diff(), encoding="utf-8", errors="surrogateescape")
-    return tags | task.tags() | {"config.sha256": config_sha256(cfg)}
+def record_origin(cfg: DictConfig, task: Task, folder: Path) -> dict[str, str]:
+    """Write the config and, of a changed tree, the diff into a run's folder; gives the tags about a run's origin."""
+    (folder / names.CONFIG_FILE).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+    tags = provenance.provenance_tags()
+    # A stage of dvc.yaml has one folder for all its runs, where the diff of an earlier one may lie.
+    (folder / names.DIFF_FILE).unlink(missing_ok=True)
+    if names.GIT_DIFF_SHA256 in tags:
+        (folder / names.DIFF_FILE).write_text(provenance.diff(), encoding="utf-8", errors="surrogateescape")
+    return tags | task.tags() | {names.CONFIG_SHA256: config_sha256(cfg)}
 
 
-def figures(folds: list[cross_validation.Fold]) -> dict[str, float | list[float]]:
-    """The figures of a cross-validation: each fold's, their means and deviations, and what the folds took."""
+def fold_metrics(folds: list[cross_validation.Fold]) -> dict[str, float | list[float]]:
+    """The metrics of a cross-validation: each fold's scores, their means and deviations, and mean seconds."""
     summary = cross_validation.summarise(folds)
     return (
         {f"fold/{name}": [fold.scores[name] for fold in folds] for name in summary}
@@ -48,51 +41,51 @@ def figures(folds: list[cross_validation.Fold]) -> dict[str, float | list[float]
     )
 
 
-def note(
-    groups: Mapping[str, str],
+def description(
+    choices: Mapping[str, str],
     task: Task,
     folds: list[cross_validation.Fold],
     holdout: metrics.Scores,
     *,
-    whole: bool,
+    complete: bool,
 ) -> str:
-    """What a run is, in Markdown, for MLflow to show above everything else: what ran, what decides, where to look on.
+    """A run in Markdown, which MLflow shows above everything else: the model, the deciding metric, where to read on.
 
     Parameters
     ----------
-    groups : mapping of str to str
-        The choice of each config group.
+    choices : mapping of str to str
+        Of each config group.
     task : Task
     folds : list of Fold
-        Fewer than the task's, of a trial that was given up.
+        Fewer than the task's, of a pruned trial.
     holdout : dict of str to float
-        Empty where it was not asked.
-    whole : bool
-        Whether the run leaves answers and figures, which a sweep's trials do not.
+        Empty where it was not scored.
+    complete : bool
+        Whether the run records predictions and figures, which a sweep's trials do not.
     """
     metric = task.target.metric
     summary = cross_validation.summarise(folds)
     mean, deviation = summary[metric]
     spread = "" if np.isnan(deviation) else f" ± {deviation:.4f}"
-    told = f"{len(folds)} folds" if len(folds) == len(task.folds) else f"{len(folds)} of {len(task.folds)} folds"
-    seen = f"; **{holdout[metric]:.4f}** on the holdout" if holdout else "; the holdout was not asked"
-    more = "; `predictions.parquet` has every answer, `figures/` shows them"
+    count = f"{len(folds)} folds" if len(folds) == len(task.folds) else f"{len(folds)} of {len(task.folds)} folds"
+    on_holdout = f"; **{holdout[metric]:.4f}** on the holdout" if holdout else "; the holdout was not scored"
+    more = f"; `{names.PREDICTIONS_FILE}` has every prediction, `figures/` shows them"
     return (
-        f"**{groups['model']}** on {groups['feature']} features of {groups['data']}, to tell its {groups['target']}; "
-        f"split {groups['split']}.\n\n"
-        f"{metric.replace('_', ' ')} **{mean:.4f}{spread}** over {told}{seen}. "
-        f"Always answering the most frequent class: accuracy {summary['majority_accuracy'][0]:.4f}.\n\n"
-        f"`config.yaml` is all that was asked for{more if whole else ''}."
+        f"**{choices['model']}** on {choices['feature']} features of {choices['data']}, to predict "
+        f"{choices['target']}; split {choices['split']}.\n\n"
+        f"{metric.replace('_', ' ')} **{mean:.4f}{spread}** over {count}{on_holdout}. "
+        f"Always predicting the most frequent class: accuracy {summary['majority_accuracy'][0]:.4f}.\n\n"
+        f"`{names.CONFIG_FILE}` is the whole config{more if complete else ''}."
     )
 
 
-def importance(experiment: Experiment, fitted: Any, holdout: metrics.Predictions | None) -> pd.DataFrame | None:
+def holdout_importance(experiment: Experiment, fitted: Any, holdout: metrics.Predictions | None) -> pd.DataFrame | None:
     """By how much the deciding metric gets worse on the holdout when a feature is shuffled.
 
     Returns
     -------
     DataFrame of shape (n_features, n_repeats), or None
-        None where nothing is held out, or nobody may look yet.
+        None without predictions of a holdout.
     """
     if holdout is None:
         return None
@@ -103,16 +96,16 @@ def importance(experiment: Experiment, fitted: Any, holdout: metrics.Predictions
     return pd.DataFrame(drops, pd.Index([str(name) for name in task.X], name="feature"))
 
 
-def complete(
+def record_results(
     run: Run,
     experiment: Experiment,
     folds: list[cross_validation.Fold],
     fitted: Any,
     holdout: metrics.Predictions | None,
-    drops: pd.DataFrame | None,
+    importance: pd.DataFrame | None,
     files: Mapping[str, str | bytes] | None = None,
 ) -> str | None:
-    """Log the figures of a run, its answers and its model; gives the model's id, None where nothing is recorded.
+    """Record metrics, figures, predictions and the model; gives the model's id, None where nothing is recorded.
 
     Parameters
     ----------
@@ -121,32 +114,34 @@ def complete(
     folds : list of Fold
     fitted : classifier
     holdout : Predictions, or None
-        None where nothing is held out, or nobody may look yet.
-    drops : DataFrame, or None
-        As `importance` gives it.
+        None where nothing is held out, or the holdout must not be scored yet.
+    importance : DataFrame, or None
+        From `holdout_importance`.
     files : mapping of str to str or bytes, optional
         What to store with the model, by name.
     """
     task = experiment.task
     scores = task.score_holdout(holdout)
-    run.log(metrics=figures(folds) | {f"holdout/{name}": value for name, value in scores.items()})
-    # Where nothing is recorded too: a stage of dvc.yaml that scores the answers reads them there.
-    task.predictions_table(folds, holdout).to_parquet(run.folder / PREDICTIONS, index=False)
+    run.log(metrics=fold_metrics(folds) | {f"holdout/{name}": value for name, value in scores.items()})
+    # A stage of dvc.yaml that scores the predictions reads them there, whether or not the run is recorded.
+    task.predictions_table(folds, holdout).to_parquet(run.folder / names.PREDICTIONS_FILE, index=False)
     if run.id is None:
         return None
-    told = cross_validation.pool_predictions(folds)
+    predictions = cross_validation.pool_predictions(folds)
     labels = [str(label) for label in task.classes]
-    run.log_figure("confusion", plots.confusion(told, labels))
-    run.log_figure("probabilities", plots.probabilities(told, labels))
-    if told.prediction_sets is not None:
-        tables = {"folds": told} | ({"holdout": holdout} if holdout is not None else {})
-        covered = pd.concat(
-            {name: metrics.coverage_by_class(each) for name, each in tables.items()}, names=["rows_of", "class"]
+    run.log_figure("confusion", plots.confusion(predictions, labels))
+    run.log_figure("probabilities", plots.probabilities(predictions, labels))
+    if predictions.prediction_sets is not None:
+        tables = {"folds": predictions} | ({"holdout": holdout} if holdout is not None else {})
+        coverage = pd.concat(
+            {name: metrics.coverage_by_class(table) for name, table in tables.items()}, names=["rows_of", "class"]
         )
-        covered.rename(index=dict(enumerate(labels)), level="class").to_csv(run.folder / COVERAGE)
+        labelled = coverage.rename(index=dict(enumerate(labels)), level="class")
+        labelled.to_csv(run.folder / names.COVERAGE_FILE)
     if task.target.ordinal:
-        run.log_figure("grades", plots.grades(told, labels))
-    if drops is not None:
-        drops.to_csv(run.folder / IMPORTANCE)
-        run.log_figure("importance", plots.importance(list(drops.index), drops.to_numpy(), task.target.metric))
+        run.log_figure("grades", plots.grades(predictions, labels))
+    if importance is not None:
+        importance.to_csv(run.folder / names.IMPORTANCE_FILE)
+        figure = plots.importance(list(importance.index), importance.to_numpy(), task.target.metric)
+        run.log_figure("importance", figure)
     return run.log_model(fitted, task.X, files)

@@ -26,7 +26,7 @@ def facts(run: Record) -> tuple[list[Line], list[Line]]:
             md5s.append(pin.read(name).md5)
         except UserError:
             md5s.append(f"(no pin {name})")
-    return certificate.facts(run.tags, provenance.facts() | {"data.md5": "+".join(md5s)})
+    return certificate.facts(run.tags, provenance.provenance_tags() | {"data.md5": "+".join(md5s)})
 
 
 def certify(run: Record, recorded: DictConfig, store: str) -> Certificate:
@@ -102,9 +102,11 @@ def trained(experiment: Experiment, n_folds: int, *, predict_holdout: bool) -> S
     """What the experiment gives now, on its first folds."""
     task = experiment.task
     scored = islice(experiment.cross_validate(), n_folds)
-    folds = list(console.follow(scored, total=n_folds, metric=task.target.metric, briefly=False))
+    folds = list(console.show_progress(scored, total=n_folds, metric=task.target.metric, quiet=False))
     holdout = task.predict_holdout(experiment.fit()) if predict_holdout else None
-    figures = record.figures(folds) | {f"{HOLDOUT}{name}": value for name, value in task.score_holdout(holdout).items()}
+    figures = record.fold_metrics(folds) | {
+        f"{HOLDOUT}{name}": value for name, value in task.score_holdout(holdout).items()
+    }
     return Side(
         {
             name: list(value) if isinstance(value, list) else [value]

@@ -125,7 +125,7 @@ def interpreter(tree: Path, tags: Mapping[str, str], *, strict: bool) -> str:
     UserError
         That version is not on this machine, or the lock cannot be installed.
     """
-    here = provenance.facts()
+    here = provenance.provenance_tags()
     if all(here.get(name) == tags.get(name) for name in ("lock.sha256", "python.version", "libraries")):
         return sys.executable
     wanted = tags.get("python.version", "")
@@ -136,10 +136,10 @@ def interpreter(tree: Path, tags: Mapping[str, str], *, strict: bool) -> str:
             "PATH; install it, or say strict=false to do with this one"
         )
     venv = tree.parent / "venv"
-    log.info("Installing the recorded %s into a fresh environment; this takes minutes.", provenance.LOCK)
+    log.info("Installing the recorded %s into a fresh environment; this takes minutes.", provenance.LOCK_FILE)
     _installed([base or sys.executable, "-m", "venv", str(venv)], tree)
     pip = [str(venv / "bin/python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    _installed([*pip, "install", "--progress-bar=off", "-r", provenance.LOCK], tree)
+    _installed([*pip, "install", "--progress-bar=off", "-r", provenance.LOCK_FILE], tree)
     return str(venv / "bin/python")
 
 
@@ -167,7 +167,7 @@ def _installed(command: Sequence[str], folder: Path) -> None:
         for line in process.stdout or ():
             tail = [*tail[-2:], line.decode(errors="replace").strip()]
     if process.returncode:
-        raise UserError(f"the recorded {provenance.LOCK} cannot be installed: {' '.join(' '.join(tail).split())}")
+        raise UserError(f"the recorded {provenance.LOCK_FILE} cannot be installed: {' '.join(' '.join(tail).split())}")
 
 
 def call(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:

@@ -21,7 +21,8 @@ from wineexp.serving.model.metadata import described
 from wineexp.serving.model.predictor import Served
 from wineexp.serving.refresh.messages import Refusal, State, now, reason
 from wineexp.tracking import store
-from wineexp.tracking.registry import DIGEST, Registry, UnavailableError, Version
+from wineexp.tracking.names import MODEL_SHA256
+from wineexp.tracking.registry import Registry, UnavailableError, Version
 from wineexp.tracking.uri import resolve_uri
 
 log = structlog.get_logger()
@@ -143,7 +144,7 @@ class Lookout:
         if self._registry is None:
             self._registry = Registry(self.settings.tracking.uri or "", self.settings.registry.name)
         else:
-            store.knock(self._registry.uri)
+            store.check_reachable(self._registry.uri)
         return self._registry
 
     def _try(self, version: Version) -> None:
@@ -244,4 +245,4 @@ class Lookout:
 
 
 def _identity(version: Version) -> tuple[int, str, str]:
-    return version.number, version.run_id, version.tags.get(DIGEST, "")
+    return version.number, version.run_id, version.tags.get(MODEL_SHA256, "")

@@ -1,0 +1,66 @@
+"""All that is used of MLflow beyond its public API; tests/tracking/test_mlflow.py says what is relied on."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID as PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE as NOTE
+from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
+
+__all__ = [
+    "MAX_PARAMS_TAGS_PER_BATCH",
+    "NOTE",
+    "PARENT_RUN_ID",
+    "allow_integer_columns",
+    "already_exists",
+    "is_insertion_race",
+    "is_invalid",
+    "is_missing",
+    "resolve_tags",
+    "silence_database_log",
+    "stored_model_id",
+]
+
+
+def is_missing(error: MlflowException) -> bool:
+    """Whether MLflow says that what was asked for does not exist."""
+    return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
+
+
+def is_invalid(error: MlflowException) -> bool:
+    """Whether MLflow says that a value cannot be one of its kind; an unknown alias is such a value."""
+    return bool(error.error_code == "INVALID_PARAMETER_VALUE")
+
+
+def already_exists(error: MlflowException) -> bool:
+    """Whether MLflow says that a name is taken."""
+    return bool(error.error_code == "RESOURCE_ALREADY_EXISTS")
+
+
+def is_insertion_race(error: MlflowException) -> bool:
+    """Whether two processes inserted the same row at once: the text is the database's, MLflow has no code for it."""
+    return "unique" in str(error).lower()
+
+
+def stored_model_id(run: Run) -> str | None:
+    """The id of the model that a run stored; None where it stored none. `Run.outputs` has no type."""
+    outputs = run.outputs
+    return str(outputs.model_outputs[0].model_id) if outputs and outputs.model_outputs else None
+
+
+def silence_database_log() -> None:
+    """Keep MLflow from logging a failed commit with a traceback: it raises the error as well."""
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def allow_integer_columns() -> Iterator[None]:
+    """Ignore MLflow's warning that an integer column cannot hold missing values; the project's schema forbids them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*integer column.*")
+        yield

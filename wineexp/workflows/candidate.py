@@ -1,0 +1,120 @@
+"""The candidate of a promotion: a recorded config, trained on the gate's folds and on all rows, and stored."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from omegaconf import DictConfig, OmegaConf
+from sklearn.base import ClassifierMixin
+
+from wineexp.evaluation import cross_validation
+from wineexp.evaluation.cross_validation import Fold
+from wineexp.models import persistence
+from wineexp.models.compiled import form
+from wineexp.models.compiled.process import compiled
+from wineexp.reports.card.inputs import Baseline
+from wineexp.tracking.names import CONFIG_FILE
+from wineexp.tracking.run import Run
+from wineexp.workflows import console, model_package, record
+from wineexp.workflows.experiment import Experiment, assemble
+from wineexp.workflows.gate import Check, Gate
+
+log = logging.getLogger(__name__)
+
+# How many folds of a long cross-validation have a line in the log.
+N_FOLD_LINES = 5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained candidate.
+
+    Attributes
+    ----------
+    experiment : Experiment
+    params : mapping of str to str
+        As recorded: the choice of each group, and every leaf of the config.
+    folds : list of Fold
+    fitted : classifier
+    costs : list of Check
+        The rules about what it costs to serve.
+    """
+
+    experiment: Experiment
+    params: Mapping[str, str]
+    folds: list[Fold]
+    fitted: ClassifierMixin
+    costs: list[Check]
+
+    @classmethod
+    def train(cls, experiment: Experiment, params: Mapping[str, str], gate: Gate) -> "Candidate":
+        """Cross-validate and fit an experiment, and measure what it costs to serve."""
+        folds = cross_validate(experiment, "candidate")
+        fitted = experiment.fit()
+        seconds = cross_validation.median_row_seconds(fitted, experiment.task.X)
+        costs = gate.check_costs(row_milliseconds=1000 * seconds, size=persistence.size(fitted))
+        return cls(experiment, params, folds, fitted, costs)
+
+    def record_scores(self, run: Run) -> None:
+        """Record the cross-validation alone, of a candidate that is refused."""
+        run.log(metrics=record.fold_metrics(self.folds))
+        run.describe(record.description(self.params, self.experiment.task, self.folds, {}, complete=False))
+
+    def store(self, run: Run, baseline_cfg: DictConfig, baseline_name: str) -> tuple[str, str]:
+        """Record everything, with the holdout, which no rule has used, and store the model with its files.
+
+        Parameters
+        ----------
+        run : Run
+        baseline_cfg : DictConfig
+            The model that the model card compares with.
+        baseline_name : str
+
+        Returns
+        -------
+        model_id : str
+        form : str
+            Whether the model was compiled for serving, or why not.
+        """
+        task = self.experiment.task
+        holdout = task.predict_holdout(self.fitted)
+        importance = record.holdout_importance(self.experiment, self.fitted, holdout)
+        files: dict[str, str | bytes] = model_package.files(
+            task,
+            self.folds,
+            self.fitted,
+            holdout,
+            self._baseline(baseline_cfg, baseline_name),
+            importance,
+            params=self.params,
+            tags=run.tags,
+        )
+        files[CONFIG_FILE] = (run.folder / CONFIG_FILE).read_text(encoding="utf-8")
+        content, message = compiled(self.fitted, task.X)
+        log.info("for serving: %s", message if content else f"the plain pipeline, not compiled, since {message}")
+        if content is not None:
+            files[form.NAME] = content
+        scores = task.score_holdout(holdout)
+        run.describe(record.description(self.params, task, self.folds, scores, complete=True))
+        model_id = record.record_results(run, self.experiment, self.folds, self.fitted, holdout, importance, files)
+        return str(model_id), message
+
+    def _baseline(self, model: DictConfig, name: str) -> Baseline:
+        """The baseline's scores, on the same folds and the same holdout."""
+        cfg = self.experiment.cfg.copy()
+        cfg.model = OmegaConf.to_container(model, resolve=True)
+        baseline = assemble(cfg)
+        folds = cross_validate(baseline, f"baseline {name}")
+        scores = {metric: [fold.scores[metric] for fold in folds] for metric in folds[0].scores}
+        task = baseline.task
+        return Baseline(name, scores, task.score_holdout(task.predict_holdout(baseline.fit())))
+
+
+def cross_validate(experiment: Experiment, title: str) -> list[Fold]:
+    """The folds of an experiment, with a line in the log for every fifth part of them."""
+    total, metric = len(experiment.task.folds), experiment.task.target.metric
+    return list(
+        console.show_progress(
+            experiment.cross_validate(), total=total, metric=metric, title=title, every=max(1, total // N_FOLD_LINES)
+        )
+    )

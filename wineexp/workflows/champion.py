@@ -1,0 +1,44 @@
+"""The champion of a promotion: the version that the alias names, as its run recorded it."""
+
+from omegaconf import DictConfig
+
+from wineexp.core.errors import UserError
+from wineexp.data import task
+from wineexp.tracking import names
+from wineexp.tracking.registry import Version
+from wineexp.tracking.runs import Runs
+from wineexp.workflows.candidate import cross_validate
+from wineexp.workflows.experiment import Experiment, assemble
+from wineexp.workflows.gate import ModelScores, calibration_error
+
+
+def champion_config(champion: Version, runs: Runs, alias: str) -> DictConfig:
+    """The config that the champion was trained with.
+
+    Raises
+    ------
+    UserError
+        Its run or its config is gone or was altered.
+    """
+    try:
+        return runs.get(str(champion.number)).config()
+    except UserError as error:
+        raise UserError(
+            *error.faults,
+            f"so version {champion.number}, which {alias} names, cannot be compared with; go back with rollback=true, "
+            "or delete the alias in MLflow, and promote anew",
+        ) from error
+
+
+def champion_scores(champion: Version, runs: Runs, alias: str, experiment: Experiment) -> ModelScores:
+    """The champion's scores on a candidate's folds: as recorded, or measured anew where its own folds were others."""
+    name = f"version {champion.number}"
+    recorded, tags = runs.get(str(champion.number)), experiment.task.tags()
+    predictions = recorded.predictions()
+    same_folds = all(recorded.tags.get(tag) == tags[tag] for tag in (names.DATA_MD5, names.SPLIT_SHA256))
+    if predictions is not None and same_folds:
+        scores = {metric: recorded.fold_scores(metric) for metric in experiment.task.metrics}
+        return ModelScores(name, scores, calibration_error(task.out_of_fold_predictions(predictions)))
+    cfg = champion_config(champion, runs, alias)
+    cfg.split, cfg.holdout, cfg.n_jobs = experiment.cfg.split, experiment.cfg.holdout, experiment.cfg.n_jobs
+    return ModelScores.of_folds(name, cross_validate(assemble(cfg), name))

@@ -1,0 +1,72 @@
+"""The rules of a promotion that need no training: committed code, the pinned data, the champion's target."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from wineexp.data.task import Task
+from wineexp.tracking import names, provenance
+from wineexp.tracking.registry import Version
+from wineexp.tracking.runs import Record
+from wineexp.workflows.gate import Check
+
+
+@dataclass(frozen=True)
+class Preconditions:
+    """The rules, each checked.
+
+    Attributes
+    ----------
+    checks : list of Check
+    waived : list of str
+        What did not hold, and was allowed by name.
+    """
+
+    checks: list[Check]
+    waived: list[str]
+
+
+def check_preconditions(source: Record, task: Task, allow: Collection[str]) -> Preconditions:
+    """Check that a run's code and data, and the code here, are those that a version can be traced back to.
+
+    Parameters
+    ----------
+    source : Record
+        The run that is to be promoted.
+    task : Task
+        Its task, with the data that are pinned here.
+    allow : collection of str
+        Names of rules that are waived.
+    """
+    checked = Preconditions([], [])
+
+    def check(rule: str, passed: bool, message: str, remedy: str) -> None:
+        allowed = rule in allow
+        if not passed and allowed:
+            checked.waived.append(f"{rule}: {message}; waived with allow=[{rule}]")
+        checked.checks.append(
+            Check(rule, passed or allowed, f"{message}; {remedy}, or waive the rule with allow=[{rule}]")
+        )
+
+    trees = (
+        ("the run's tree", source.tags, "commit and train anew"),
+        ("this tree", provenance.git_tags(), "commit"),
+    )
+    for tree, tags, remedy in trees:
+        state = "had changes that were not committed" if names.GIT_COMMIT in tags else "is of no known commit"
+        check("dirty", tags.get(names.GIT_DIRTY) == "false", f"{tree} {state}", remedy)
+    recorded, pinned = source.tags.get(names.DATA_MD5), task.dataset.md5
+    message = f"the run was made on data with md5 {recorded}, but {pinned} is pinned here"
+    check("data", recorded == pinned, message, "train anew")
+    return checked
+
+
+def check_question(cfg: DictConfig, champion: Version, champion_cfg: DictConfig, alias: str) -> Check:
+    """Whether a candidate predicts the same target on the same data as the champion."""
+    differing = [key for key in ("data", "target") if champion_cfg[key] != cfg[key]]
+    message = (
+        f"version {champion.number}, which {alias} names, answers another question (other {' and '.join(differing)}); "
+        "register this model under a name of its own with registry.name=..."
+    )
+    return Check("question", not differing, message)
