@@ -118,7 +118,7 @@ def run(cfg: DictConfig) -> TrainResult:
         else:
             fitted = experiment.fit()
             # Nor does a job of a grid: choosing the best of many by the holdout would be tuning on it.
-            sees_holdout = HydraConfig.get().mode == RunMode.RUN or current.winner
+            sees_holdout = HydraConfig.get().mode == RunMode.RUN or current.is_refit
             holdout = task.predict_holdout(fitted) if sees_holdout else None
             importance = record.holdout_importance(experiment, fitted, holdout)
             record.record_results(tracked, experiment, folds, fitted, holdout, importance)

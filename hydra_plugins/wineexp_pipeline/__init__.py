@@ -1,6 +1,7 @@
-"""The door through which DVC composes conf/pipeline.yaml: what it cannot know without importing wineexp.
+"""Registers with Hydra what conf/pipeline.yaml names, so that DVC can compose it.
 
-DVC runs Hydra in its own process, looks for plugins in the project's root, and so runs this module before it composes.
+DVC composes the config in its own process, where wineexp's programs are not imported; but Hydra finds this plugin in
+the project's root and runs it first.
 """
 
 from hydra.core.config_store import ConfigStore
@@ -11,7 +12,7 @@ from wineexp.core.paths import CONF
 ConfigStore.instance().store("train_frame", Train, provider="wineexp")
 for group in GROUPS:
     for path in (CONF / group).glob("*.yaml"):
-        # A composed config says what a choice holds, not what it is called.
+        # Each stage needs the names of the choices, and a composed config holds their contents only.
         ConfigStore.instance().store(
             group=f"chosen/{group}", name=path.stem, node={group: path.stem}, package="chosen", provider="wineexp"
         )

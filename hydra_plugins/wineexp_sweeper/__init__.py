@@ -1,7 +1,7 @@
-"""The door that Hydra demands for a sweeper; what is behind it lives in wineexp.sweep.
+"""The sweeper as Hydra's plugin system wants it; the sweep itself is in wineexp.sweep.
 
-Hydra runs this module at every start of every program, before it is in sys.modules: it imports nothing heavy
-and defines no dataclass.
+Hydra runs this module at every start of every program, so that it imports no large library. The module is not in
+sys.modules at that time, so that it cannot define a dataclass.
 """
 
 from typing import Any
@@ -19,9 +19,9 @@ ConfigStore.instance().store(group="hydra/sweeper", name="optuna_frame", node=Se
 
 
 class OptunaSweeper(Sweeper):
-    """Hydra's sweeper that hands its arguments to `wineexp.sweep.sweeper`."""
+    """Hands what Hydra gives a sweeper to `wineexp.sweep.sweeper.run_sweep`."""
 
-    # Set by Hydra's call of setup, which comes before that of sweep.
+    # Hydra calls setup before sweep.
     hydra_context: HydraContext
     config: DictConfig
 
@@ -29,14 +29,14 @@ class OptunaSweeper(Sweeper):
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra gives a sweeper."""
+        """Store what Hydra gives a sweeper."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the study; a mistake of the user's is shown without a traceback."""
-        from wineexp.sweep.sweeper import sweep
+        """Run the study; Hydra shows a UserError without a traceback."""
+        from wineexp.sweep.sweeper import run_sweep
 
         try:
-            return sweep(self.settings, self.hydra_context, self.task_function, self.config, arguments)
+            return run_sweep(self.settings, self.hydra_context, self.task_function, self.config, arguments)
         except UserError as error:
             raise CompactHydraException(str(error)) from error

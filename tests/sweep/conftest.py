@@ -15,6 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from tests.conftest import INHERITED, run_preloaded
+from wineexp.sweep.lock import KernelLock
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -84,7 +85,10 @@ XY = ("x=interval(-5, 5)", "y=interval(-5, 5)")
 
 def study_in(folder: Path, name: str = "s") -> optuna.Study:
     """The study in a folder's journal."""
-    return optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))))
+    file = folder / "journal.log"
+    # Optuna's own lock would take the sweep's lock file for its own, held by someone, and wait half a minute to write.
+    backend = JournalFileBackend(str(file), lock_obj=KernelLock(f"{file}.lock"))
+    return optuna.load_study(study_name=name, storage=JournalStorage(backend))
 
 
 class Toy:

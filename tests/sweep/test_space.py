@@ -8,7 +8,8 @@ from hydra.core.override_parser.types import Quote, QuotedString, Transformer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wineexp.sweep.space import Space, parameter_of
+from wineexp.sweep.space import Space
+from wineexp.sweep.sweep_syntax import to_parameter
 
 WORDS = st.text("abc xyz,'\"\\:[]{}()=$1e", min_size=1, max_size=8)
 NUMBERS = st.floats(-1e6, 1e6, allow_subnormal=False)
@@ -38,7 +39,7 @@ def asked(parameter, seed: int):
 @given(st.lists(CHOICES, min_size=2, max_size=6), st.integers(0, 99))
 def test_choices_come_back_as_hydra_reads_them(choices: list, seed: int) -> None:
     override = parsed(",".join(map(spelt, choices)))
-    parameter = parameter_of(override, None)
+    parameter = to_parameter(override, None)
     expected = [parsed(spelt(choice)).value() for choice in choices]
     _, value = asked(parameter, seed)
     assert any(value == item and type(value) is type(item) for item in expected)
@@ -50,7 +51,7 @@ def test_choices_come_back_as_hydra_reads_them(choices: list, seed: int) -> None
 @given(NUMBERS, NUMBERS, st.integers(0, 99))
 def test_intervals_keep_their_ends(one: float, other: float, seed: int) -> None:
     low, high = sorted((one, other))
-    parameter = parameter_of(parsed(f"interval({low!r}, {high!r})"), None)
+    parameter = to_parameter(parsed(f"interval({low!r}, {high!r})"), None)
     assert (parameter.distribution.low, parameter.distribution.high) == (low, high)
     suggested, value = asked(parameter, seed)
     assert low <= value <= high
@@ -61,7 +62,7 @@ def test_intervals_keep_their_ends(one: float, other: float, seed: int) -> None:
 @given(st.integers(1, 999), st.integers(0, 999), st.booleans(), st.integers(0, 99))
 def test_whole_numbers_stay_whole(low: int, width: int, log: bool, seed: int) -> None:
     text = f"int(interval({low}, {low + width}))"
-    parameter = parameter_of(parsed(f"tag(log, {text})" if log else text), None)
+    parameter = to_parameter(parsed(f"tag(log, {text})" if log else text), None)
     _, value = asked(parameter, seed)
     assert type(value) is int
     assert low <= value <= low + width
@@ -71,7 +72,7 @@ def test_whole_numbers_stay_whole(low: int, width: int, log: bool, seed: int) ->
 @given(st.integers(-50, 50), st.integers(1, 50), st.integers(1, 9), st.booleans(), st.integers(0, 99))
 def test_whole_ranges_hold_what_python_ranges_hold(start: int, width: int, step: int, down: bool, seed: int) -> None:
     ends = (start + width, start, -step) if down else (start, start + width, step)
-    parameter = parameter_of(parsed(f"range({ends[0]}, {ends[1]}, {ends[2]})"), None)
+    parameter = to_parameter(parsed(f"range({ends[0]}, {ends[1]}, {ends[2]})"), None)
     _, value = asked(parameter, seed)
     assert value in range(*ends)
     assert parameter.grid() == sorted(range(*ends))
@@ -81,7 +82,7 @@ def test_whole_ranges_hold_what_python_ranges_hold(start: int, width: int, step:
 def test_ranges_of_fractions_stay_on_their_grid(start: int, count: int, step: float, seed: int) -> None:
     low = start / 10
     # The stop lies half a step beyond the last value, clear of any rounding.
-    parameter = parameter_of(parsed(f"range({low}, {low + (count - 0.5) * step!r}, {step})"), None)
+    parameter = to_parameter(parsed(f"range({low}, {low + (count - 0.5) * step!r}, {step})"), None)
     grid = parameter.grid()
     assert len(grid) == count
     assert all(math.isclose(value, low + k * step, abs_tol=1e-9) for k, value in enumerate(grid))
@@ -91,17 +92,17 @@ def test_ranges_of_fractions_stay_on_their_grid(start: int, count: int, step: fl
 
 
 def test_one_and_true_are_two_choices() -> None:
-    parameter = parameter_of(parsed("1,true,1.0"), None)
+    parameter = to_parameter(parsed("1,true,1.0"), None)
     assert [parameter.override(value).value() for value in parameter.grid()] == [1, True, 1.0]
     assert [type(parameter.override(value).value()) for value in parameter.grid()] == [int, bool, float]
 
 
 def test_a_group_takes_its_files() -> None:
-    parameter = parameter_of(parsed("glob(*, exclude=b*)"), ["ash", "beech", "cedar"])
+    parameter = to_parameter(parsed("glob(*, exclude=b*)"), ["ash", "beech", "cedar"])
     assert parameter.grid() == ["ash", "cedar"]
 
 
 def test_a_grid_counts_like_hydras_basic_sweeper() -> None:
-    one, two = (parameter_of(OverridesParser.create().parse_override(line), None) for line in ("a=1,2", "b=3,4"))
+    one, two = (to_parameter(OverridesParser.create().parse_override(line), None) for line in ("a=1,2", "b=3,4"))
     points = list(Space((one, two)).grid())
     assert points == [{"a": 1, "b": 3}, {"a": 1, "b": 4}, {"a": 2, "b": 3}, {"a": 2, "b": 4}]

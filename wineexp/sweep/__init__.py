@@ -1,4 +1,5 @@
-"""Sweeps: many jobs of one Hydra program, their parameters suggested by Optuna.
+"""Sweeps: many jobs of one Hydra program, whose parameters Optuna suggests.
 
-The door is `hydra_plugins/wineexp_sweeper`, which Hydra scans at every start of a program: nothing is imported here.
+Hydra finds the sweeper in `hydra_plugins/wineexp_sweeper` and imports this package at every start of a program, so that
+nothing is imported here.
 """

@@ -1,4 +1,4 @@
-"""What a sweep tells others while it runs: subclass Callback and name the class under `hydra.sweeper.callbacks`."""
+"""Callbacks of a sweep: subclass Callback, and name the class under `hydra.sweeper.callbacks`."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sweep:
-    """The sweep a callback is told about: `config` is the sweep's own, with its `hydra` node."""
+    """The sweep that calls a callback; `config` is the sweep's own config, with its `hydra` node."""
 
     study: Study
     folder: Path
@@ -31,9 +31,27 @@ class Sweep:
 class Outcome:
     """How a trial ended.
 
-    `state` is complete, pruned, failed, interrupted or duplicate; `overrides` are key to text in Hydra's grammar;
-    `scores` are step to score; `error` is one line and `traceback` the whole of it, where the trial failed; `attrs`
-    are what the task attached; `began` is seconds since the epoch.
+    Attributes
+    ----------
+    number : int
+        The trial's number.
+    state : str
+        complete, pruned, failed, interrupted or duplicate.
+    values : sequence of float or None
+        One for each objective.
+    overrides : mapping
+        Override key to text in Hydra's grammar.
+    folder : Path
+        The trial's folder.
+    scores : mapping
+        Step to the score that the task reported.
+    error, traceback : str or None
+        One line and the whole traceback, if the trial failed.
+    attrs : mapping
+        What the task attached to its trial.
+    started : float or None
+        Seconds since the epoch.
+
     """
 
     number: int
@@ -45,58 +63,58 @@ class Outcome:
     error: str | None = None
     traceback: str | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    began: float | None = None
+    started: float | None = None
 
 
 class Callback:
-    """Told of a sweep's events; each method does nothing until a subclass gives it something to do.
+    """Methods that a sweep calls at its events; they do nothing unless a subclass overrides them.
 
-    Every process has its own instance: study_start, trial_dead and study_end come in the process that began the
-    sweep, the others in the workers'. What all need belongs in the study's user attributes.
+    Every process has its own instance: study_start, trial_dead and study_end are called in the process that runs the
+    sweep, the others in its workers. State that all of them need belongs in the study's user attributes.
     """
 
     def study_start(self, sweep: Sweep) -> None:
-        """The study is there, new or found again; no trial of this call has begun."""
+        """The study has been created or loaded, and no trial of this call has begun."""
 
     def trial_start(self, sweep: Sweep, trial: StudyTrial) -> None:
-        """The trial's parameters are known; `trial.context` reaches the task."""
+        """The trial has its parameters; `trial.context` is handed to the task."""
 
     def trial_end(self, sweep: Sweep, outcome: Outcome) -> None:
-        """The trial is closed in the study."""
+        """The trial has been closed in the study."""
 
     def new_best(self, sweep: Sweep, outcome: Outcome, best_file: Path) -> None:
-        """The trial is the best so far, or joined the Pareto front, and the file says so."""
+        """The trial is the best so far or on the Pareto front, and has been written into the file."""
 
     def trial_dead(self, sweep: Sweep, trial: FrozenTrial) -> None:
-        """The trial's worker was found dead, and the trial has been closed as failed."""
+        """The trial's worker has died, and the trial has been closed as failed."""
 
     def refit_start(self, sweep: Sweep, trial: Trial) -> None:
-        """The winner is about to run once more; `trial.context` reaches the task. Told in the worker's process."""
+        """The best trial is about to be run again; `trial.context` is handed to the task. Called in the worker."""
 
     def refit_end(self, sweep: Sweep, winner: FrozenTrial, seed: int, value: float) -> None:
-        """The winner has run once more, under a seed of its own."""
+        """The best trial has been run again, under a seed of its own."""
 
     def study_end(self, sweep: Sweep, status: str, files: Sequence[Path]) -> None:
-        """The sweep ends: `finished`, `stopped` by a failure, or `interrupted`. `files` are what it leaves."""
+        """The sweep ends `finished`, `stopped` by failures, or `interrupted`; `files` are those it leaves."""
 
 
 class Callbacks:
-    """Tells each of a study's callbacks, and goes on where one fails: a recorder's fault costs no trial.
+    """A study's callbacks. An error in one is logged, and the sweep goes on: a fault in a recorder costs no trial.
 
-    Only a mistake of the user's that shows before the first trial ends the sweep.
+    A UserError in study_start ends the sweep, since no trial has run yet.
     """
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
-        self._all: list[Any] = []
+        self._callbacks: list[Any] = []
         for name, node in conf.items():
             try:
-                self._all.append(instantiate(node, _convert_="all"))
+                self._callbacks.append(instantiate(node, _convert_="all"))
             except Exception as error:
                 raise UserError(f"hydra.sweeper.callbacks.{name}: {error}") from error
 
-    def tell(self, event: str, *args: Any) -> None:
-        """Call the method of this name on each."""
-        for callback in self._all:
+    def notify(self, event: str, *args: Any) -> None:
+        """Call each callback's method of this name."""
+        for callback in self._callbacks:
             try:
                 getattr(callback, event)(*args)
             except Exception as error:

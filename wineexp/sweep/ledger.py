@@ -1,8 +1,8 @@
-"""The study's book: which place of the budget each trial fills, who runs it, and what became of it.
+"""Which slot of the budget each trial of a study fills, which worker runs it, and how it ended.
 
-A place (slot) is one of the `n_trials` of a study. Usually trial and slot have the same number; a trial whose worker
-died leaves its slot open, and a later trial, with the same parameters and the same seed, fills it. Everything is read
-off the trials themselves, so there is no second record that a crash could leave behind.
+A slot is one of the `n_trials` of a study. Trial and slot usually have the same number. A trial whose worker died or
+was interrupted leaves its slot open; a later trial fills it with the same parameters and the same seed. All of this is
+stored in the trials themselves, so that there is no second record which a crash could leave behind.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from wineexp.sweep.process import identity, is_alive, is_here
+from wineexp.sweep._optuna import StoppableStudy, start_trial, trial_id, trial_template
+from wineexp.sweep.lock import locked
 from wineexp.sweep.samplers import slot_of
 from wineexp.sweep.space import Point
-from wineexp.sweep.storage import locked
+from wineexp.sweep.worker_id import current_worker_id, is_alive, is_on_this_host
 
-# How a trial ended, in its user attribute `ended`, where its state does not say: by itself, with its worker, by Ctrl-C.
+# The user attribute `ended` of a trial in state FAIL: its task raised, its worker died, or it was interrupted.
 ERROR, DEAD, INTERRUPTED = "error", "dead", "interrupted"
 
 
@@ -34,22 +36,22 @@ class Budget:
 
 
 class Ledger:
-    """Hands out and closes the trials of one study, for all of its workers.
+    """Starts and closes the trials of one study, for all of its workers.
 
     Parameters
     ----------
     study : Study
         Optuna's.
     storage : BaseStorage
-        The one the study is in.
+        The storage that holds the study.
     folder : Path
-        The study's folder: its lock file serialises what must not happen twice.
+        The study's folder, with the lock file that the workers share.
     budget : Budget
         What may be spent.
-    defaults : sequence of dict
+    enqueued : sequence of dict
         Fixed parameters of the first slots.
-    complete : callable
-        Whether a trial's parameters are all there.
+    is_complete : callable
+        Whether a trial has a value for each of its parameters.
 
     """
 
@@ -59,153 +61,52 @@ class Ledger:
         storage: BaseStorage,
         folder: Path,
         budget: Budget,
-        defaults: Sequence[Point] = (),
-        complete: Callable[[Point], bool] = bool,
+        enqueued: Sequence[Point] = (),
+        is_complete: Callable[[Point], bool] = bool,
     ) -> None:
         self.study, self.storage, self.folder, self.budget = study, storage, folder, budget
-        self.defaults, self.complete = defaults, complete
+        self.enqueued, self.is_complete = enqueued, is_complete
         self.study_id = storage.get_study_id_from_name(study.study_name)
-        self.me = identity()
+        self.worker_id = current_worker_id()
 
     @property
-    def lock(self) -> Path:
-        """The file that workers lock."""
+    def lock_file(self) -> Path:
+        """The file that workers lock for what must not happen twice."""
         return self.folder / ".lock"
 
+    # Reading the study.
+
     def trials(self) -> list[FrozenTrial]:
-        """All trials, by number; not to be changed."""
+        """All trials by number, not to be changed."""
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
 
-    def claim(self, sampler_for: Callable[[int], Any]) -> Trial | None:
-        """Begin the next trial, an open slot's before a new one's; None when the budget is spent."""
-        with locked(self.lock):
-            slot, fixed = self._next()
-            if slot is None:
-                return None
-            template = create_trial(
-                state=TrialState.RUNNING,
-                user_attrs={"slot": slot, "worker": self.me},
-                system_attrs={"fixed_params": dict(fixed)} if fixed else {},
-            )
-            trial_id = self.storage.create_new_trial(self.study_id, template)
-        self.study.sampler = sampler_for(slot)
-        # What Study.ask does after creating the trial; it would create a second one.
-        self.study._thread_local.cached_all_trials = None
-        return Trial(self.study, trial_id)
+    def finished(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """The finished trials that count, one for each slot which is not open."""
+        return [trial for trial, is_open in self._slots(trials).values() if trial.state.is_finished() and not is_open]
 
-    def _next(self) -> tuple[int | None, Point]:
-        trials = self.trials()
-        if self.stopped(trials):
-            return None, {}
-        last = self._last(trials)
-        for slot in sorted(last):
-            trial, is_open = last[slot]
-            if is_open:
-                return slot, trial.params if self.complete(trial.params) else self._default(slot)
-        if self.budget.n_trials is not None and len(last) >= self.budget.n_trials:
-            return None, {}
-        return len(last), self._default(len(last))
-
-    def _last(self, trials: Sequence[FrozenTrial]) -> dict[int, tuple[FrozenTrial, bool]]:
-        """Each slot's last trial, and whether it leaves the slot open."""
-        last: dict[int, FrozenTrial] = {}
-        deaths: dict[int, int] = {}
-        for trial in trials:
-            slot = slot_of(trial)
-            last[slot] = trial
-            if trial.user_attrs.get("ended") == DEAD:
-                deaths[slot] = deaths.get(slot, 0) + 1
-        return {slot: (trial, self._open(trial, deaths.get(slot, 0))) for slot, trial in last.items()}
-
-    def stopped(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether no more trials may begin: too many failed, or every point has been visited."""
-        limit = self.budget.max_failures
-        if limit is not None and self.failures(trials) > limit:
-            return True
-        return bool(self.storage.get_study_user_attrs(self.study_id).get("exhausted"))
-
-    def left(self) -> int | None:
-        """How many slots wait for a trial; None for no limit."""
-        trials = self.trials()
-        if self.stopped(trials):
-            return 0
-        last = self._last(trials)
-        if self.budget.n_trials is None:
-            return None
-        return sum(is_open for _, is_open in last.values()) + max(0, self.budget.n_trials - len(last))
-
-    def running_here(self) -> bool:
-        """Whether some process of this host, other than this one, still runs a trial."""
-        return any(
-            trial.state is TrialState.RUNNING
-            and is_here(str(trial.user_attrs.get("worker", "")))
-            and trial.user_attrs.get("worker") != self.me
-            for trial in self.trials()
-        )
-
-    def _default(self, slot: int) -> Point:
-        return self.defaults[slot] if slot < len(self.defaults) else {}
-
-    def _open(self, trial: FrozenTrial, deaths: int) -> bool:
-        ended = trial.user_attrs.get("ended")
-        return ended == INTERRUPTED or (ended == DEAD and deaths <= self.budget.retries)
-
-    def finish(self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, **attrs: Any) -> bool:
-        """Close a trial, its attributes first; False if someone has closed it already."""
-        try:
-            for key, value in attrs.items():
-                trial.set_user_attr(key, value)
-            frozen = self.storage.get_trial(trial._trial_id)
-            self.study.sampler.after_trial(_Stoppable(self.study), frozen, state, values)  # type: ignore[arg-type]
-            return self.storage.set_trial_state_values(trial._trial_id, state, values)
-        except UpdateFinishedTrialError:
-            return False
-
-    def reap(self, take_over: bool = False) -> list[FrozenTrial]:
-        """Close the trials whose workers are dead, and give them; `take_over` counts other hosts' workers as dead."""
-        dead = []
-        with locked(self.lock):
-            for trial in self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,)):
-                worker = str(trial.user_attrs.get("worker", ""))
-                gone = not is_alive(worker) if is_here(worker) else take_over
-                if gone:
-                    self.storage.set_trial_user_attr(trial._trial_id, "ended", DEAD)
-                    self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-                    dead.append(self.storage.get_trial(trial._trial_id))
-        return dead
-
-    def abandon(self) -> None:
-        """Close what this worker still runs: it was interrupted, and the slots stay open."""
-        for trial in self.trials():
-            if trial.state is TrialState.RUNNING and trial.user_attrs.get("worker") == self.me:
-                self.storage.set_trial_user_attr(trial._trial_id, "ended", INTERRUPTED)
-                self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-
-    def elsewhere(self) -> list[FrozenTrial]:
-        """The trials that run on other hosts, alive or not: only a person can know."""
-        return [
-            trial
-            for trial in self.trials()
-            if trial.state is TrialState.RUNNING and not is_here(str(trial.user_attrs.get("worker", "")))
-        ]
-
-    def failures(self, trials: Sequence[FrozenTrial]) -> int:
-        """How many trials failed by themselves."""
+    def n_failures(self, trials: Sequence[FrozenTrial]) -> int:
+        """The number of trials whose task raised an error."""
         return sum(trial.user_attrs.get("ended") == ERROR for trial in trials)
 
-    def finished(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """The trials that count: finished, and their slots not open."""
-        return [trial for trial, is_open in self._last(trials).values() if trial.state.is_finished() and not is_open]
+    def n_remaining(self) -> int | None:
+        """The number of slots that have no trial or are open; None without a limit."""
+        trials = self.trials()
+        if self._is_stopped(trials):
+            return 0
+        if self.budget.n_trials is None:
+            return None
+        slots = self._slots(trials)
+        return sum(is_open for _, is_open in slots.values()) + max(0, self.budget.n_trials - len(slots))
 
-    def duplicate(self, point: Point) -> FrozenTrial | None:
-        """An earlier trial with these very parameters, complete or pruned."""
+    def find_duplicate(self, point: Point) -> FrozenTrial | None:
+        """A complete or pruned trial with exactly these parameters."""
         for trial in self.trials():
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.params == point:
                 return trial
         return None
 
     def best(self) -> list[FrozenTrial]:
-        """The best feasible complete trial, or the Pareto front by number; empty while there is none."""
+        """The best feasible complete trial, or the Pareto front by number; empty if there is none."""
         try:
             if len(self.study.directions) == 1:
                 return [self.study.best_trial]
@@ -213,16 +114,107 @@ class Ledger:
             return []
         return sorted(self.study.best_trials, key=lambda trial: trial.number)
 
+    def running_on_other_hosts(self) -> list[FrozenTrial]:
+        """The running trials whose workers this host cannot see, so that only a person can know if they are alive."""
+        return [trial for trial in self._running() if not is_on_this_host(_worker_of(trial))]
 
-class _Stoppable:
-    """A study on which a sampler may call `stop`, which Optuna forbids outside of `optimize`."""
+    def has_other_workers_here(self) -> bool:
+        """Whether another process of this host runs a trial."""
+        workers = map(_worker_of, self._running())
+        return any(is_on_this_host(worker) and worker != self.worker_id for worker in workers)
 
-    def __init__(self, study: Study) -> None:
-        self._study = study
+    def _running(self) -> list[FrozenTrial]:
+        return self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
+    def _slots(self, trials: Sequence[FrozenTrial]) -> dict[int, tuple[FrozenTrial, bool]]:
+        """Each slot's last trial, and whether that trial leaves the slot open."""
+        last: dict[int, FrozenTrial] = {}
+        deaths: dict[int, int] = {}
+        for trial in trials:
+            slot = slot_of(trial)
+            last[slot] = trial
+            if trial.user_attrs.get("ended") == DEAD:
+                deaths[slot] = deaths.get(slot, 0) + 1
+        return {slot: (trial, self._leaves_open(trial, deaths.get(slot, 0))) for slot, trial in last.items()}
 
-    def stop(self) -> None:
-        """Remember that there is nothing left to suggest."""
-        self._study.set_user_attr("exhausted", True)
+    def _leaves_open(self, trial: FrozenTrial, deaths: int) -> bool:
+        ended = trial.user_attrs.get("ended")
+        return ended == INTERRUPTED or (ended == DEAD and deaths <= self.budget.retries)
+
+    def _is_stopped(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether no more trials may begin: too many failed, or the sampler has visited every point."""
+        limit = self.budget.max_failures
+        if limit is not None and self.n_failures(trials) > limit:
+            return True
+        return bool(self.storage.get_study_user_attrs(self.study_id).get("exhausted"))
+
+    # Starting and closing trials.
+
+    def start_next_trial(self, make_sampler: Callable[[int], BaseSampler]) -> Trial | None:
+        """Start a trial, in an open slot if there is one; None if the budget is spent.
+
+        `make_sampler` gives the sampler of a slot.
+        """
+        with locked(self.lock_file):
+            slot, fixed_params = self._next_slot()
+            if slot is None:
+                return None
+            template = trial_template({"slot": slot, "worker": self.worker_id}, fixed_params)
+            new_trial_id = self.storage.create_new_trial(self.study_id, template)
+        self.study.sampler = make_sampler(slot)
+        return start_trial(self.study, new_trial_id)
+
+    def _next_slot(self) -> tuple[int | None, Point]:
+        """The slot to be filled next and its fixed parameters; no slot if the budget is spent."""
+        trials = self.trials()
+        if self._is_stopped(trials):
+            return None, {}
+        slots = self._slots(trials)
+        for slot in sorted(slots):
+            trial, is_open = slots[slot]
+            if is_open:
+                return slot, trial.params if self.is_complete(trial.params) else self._enqueued_at(slot)
+        if self.budget.n_trials is not None and len(slots) >= self.budget.n_trials:
+            return None, {}
+        return len(slots), self._enqueued_at(len(slots))
+
+    def _enqueued_at(self, slot: int) -> Point:
+        return self.enqueued[slot] if slot < len(self.enqueued) else {}
+
+    def close(self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, **attrs: Any) -> bool:
+        """Close a trial after setting its user attributes; False if another process has closed it already."""
+        try:
+            for key, value in attrs.items():
+                trial.set_user_attr(key, value)
+            stoppable = StoppableStudy(self.study, lambda: self.study.set_user_attr("exhausted", True))
+            frozen = self.storage.get_trial(trial_id(trial))
+            self.study.sampler.after_trial(stoppable, frozen, state, values)  # type: ignore[arg-type]
+            return self.storage.set_trial_state_values(trial_id(trial), state, values)
+        except UpdateFinishedTrialError:
+            return False
+
+    def close_interrupted(self) -> None:
+        """Close what this worker still runs as interrupted, which leaves its slots open."""
+        for trial in self._running():
+            if _worker_of(trial) == self.worker_id:
+                self._close_failed(trial, INTERRUPTED)
+
+    def close_dead(self, include_other_hosts: bool = False) -> list[FrozenTrial]:
+        """Close the trials whose workers have died, and give them; workers of other hosts may be counted as dead."""
+        closed = []
+        with locked(self.lock_file):
+            for trial in self._running():
+                worker = _worker_of(trial)
+                is_dead = not is_alive(worker) if is_on_this_host(worker) else include_other_hosts
+                if is_dead:
+                    self._close_failed(trial, DEAD)
+                    closed.append(self.storage.get_trial(trial_id(trial)))
+        return closed
+
+    def _close_failed(self, trial: FrozenTrial, ended: str) -> None:
+        self.storage.set_trial_user_attr(trial_id(trial), "ended", ended)
+        self.storage.set_trial_state_values(trial_id(trial), TrialState.FAIL)
+
+
+def _worker_of(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get("worker", ""))

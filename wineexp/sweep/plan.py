@@ -4,51 +4,57 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString, Transformer
+from hydra.core.override_parser.types import Override, Transformer
 from optuna.trial import FixedTrial, FrozenTrial, Trial
 
-from wineexp.sweep.space import Space, assign
+from wineexp.sweep._hydra import make_override
+from wineexp.sweep.space import Space
+from wineexp.sweep.sweep_syntax import parse_value, quote
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep's space and its fixed overrides; `function` is the space written as a callable, if there is one."""
+    """What a sweep varies and what it holds fixed.
 
-    fixed: tuple[str, ...]
+    Attributes
+    ----------
+    fixed_overrides : tuple of str
+        Overrides that hold for every trial.
+    space : Space
+        The parameters written in Hydra's sweep syntax.
+    group_names : frozenset of str
+        All config groups of the program.
+    space_function : callable or None
+        A function of the user's that suggests more parameters.
+
+    """
+
+    fixed_overrides: tuple[str, ...]
     space: Space
-    groups: frozenset[str]
-    function: Callable[[Trial], Any] | None = None
+    group_names: frozenset[str]
+    space_function: Callable[[Trial], Any] | None = None
 
     def suggest(self, trial: Trial) -> tuple[list[Override], list[Override]]:
-        """Ask Optuna for one trial's values: its group choices and its leaf values."""
+        """Let Optuna suggest a trial's parameters; gives its choices of config groups, and its values."""
         point = self.space.suggest(trial)
-        groups, leaves = self.space.groups(point), self.space.leaves(point)
-        if self.function is None:
-            return groups, leaves
-        derived = self.function(trial) or {}
-        own = {name: value for name, value in trial.params.items() if name not in point}
-        for key, value in {**own, **derived}.items():
-            (groups if key in self.groups else leaves).append(_assignment(key, value))
-        return groups, leaves
+        groups, values = self.space.group_overrides(point), self.space.value_overrides(point)
+        if self.space_function is None:
+            return groups, values
+        derived = self.space_function(trial) or {}
+        suggested = {name: value for name, value in trial.params.items() if name not in point}
+        for key, value in {**suggested, **derived}.items():
+            (groups if key in self.group_names else values).append(_override(key, value))
+        return groups, values
 
-    def revive(self, trial: FrozenTrial) -> tuple[list[Override], list[Override]]:
-        """The group choices and leaf values of a trial that was asked before."""
-        return self.suggest(cast(Trial, FixedTrial(trial.params, trial.number)))
-
-
-def spelt(value: Any) -> str:
-    """A value of YAML's as text in Hydra's grammar; a string is already such a text."""
-    return value if isinstance(value, str) else str(Transformer.str(value))
+    def overrides_of(self, trial: FrozenTrial) -> list[str]:
+        """The overrides that made a trial: the fixed ones, then its own."""
+        groups, values = self.suggest(cast(Trial, FixedTrial(trial.params, trial.number)))
+        return [*self.fixed_overrides, *(str(item.input_line) for item in (*groups, *values))]
 
 
-def quoted(text: str) -> str:
-    """A text as Hydra's grammar quotes it."""
-    return QuotedString(text, Quote.single).with_quotes()
-
-
-def _assignment(key: str, value: Any) -> Override:
+def _override(key: str, value: Any) -> Override:
+    """The override that sets a key to a value of Python's; a string that Hydra would read as another type is quoted."""
     text = str(Transformer.str(value))
-    if isinstance(value, str) and OverridesParser.create().parse_override(f"{key}={text}").value() != value:
-        text = quoted(value)
-    return assign(key, text, value)
+    if isinstance(value, str) and parse_value(key, text) != value:
+        text = quote(value)
+    return make_override(key, text, value)

@@ -1,4 +1,4 @@
-"""A study in pictures, as Optuna draws them."""
+"""Optuna's figures of a study."""
 
 import logging
 import warnings
@@ -13,31 +13,32 @@ from optuna.trial import TrialState
 log = logging.getLogger(__name__)
 
 
-def draw(study: Study, folder: Path) -> list[Path]:
-    """Draw a study's figures into a folder and give their files; one that has too little to show is left out."""
+def draw_study(study: Study, folder: Path) -> list[Path]:
+    """Draw a study's figures into a folder, and give their files; a figure that lacks trials is left out."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
-    from optuna.visualization import matplotlib as drawn
+    from optuna.visualization import matplotlib as visualization
 
     if not any(trial.state is TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
         return []
-    many = len(study.directions) > 1
-    first: Callable[[Any], float] = lambda trial: float(trial.values[0])  # noqa: E731
-    options: dict[str, Any] = {"target": first, "target_name": "first objective"} if many else {}
-    figures: dict[str, Callable[[], Any]] = {
-        "history": lambda: drawn.plot_optimization_history(study, **options),
-        "importances": lambda: drawn.plot_param_importances(study, **options),
-        "slice": lambda: drawn.plot_slice(study, **options),
-        "parallel_coordinate": lambda: drawn.plot_parallel_coordinate(study, **options),
-        "timeline": lambda: drawn.plot_timeline(study),
+    first_value: Callable[[Any], float] = lambda trial: float(trial.values[0])  # noqa: E731
+    options: dict[str, Any] = (
+        {"target": first_value, "target_name": "first objective"} if len(study.directions) > 1 else {}
+    )
+    plots: dict[str, Callable[[], Any]] = {
+        "history": lambda: visualization.plot_optimization_history(study, **options),
+        "importances": lambda: visualization.plot_param_importances(study, **options),
+        "slice": lambda: visualization.plot_slice(study, **options),
+        "parallel_coordinate": lambda: visualization.plot_parallel_coordinate(study, **options),
+        "timeline": lambda: visualization.plot_timeline(study),
     }
     if len(study.directions) in (2, 3):
-        figures["pareto"] = lambda: drawn.plot_pareto_front(study)
+        plots["pareto"] = lambda: visualization.plot_pareto_front(study)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for name, plot in figures.items():
+    for name, plot in plots.items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)

@@ -1,4 +1,4 @@
-"""The winner once more, under a seed that no trial had: the best of many trials is optimistic, a fresh run is not."""
+"""Running the best trial again under a seed that no trial had: the best of many values is optimistic, a new one not."""
 
 import logging
 import math
@@ -9,54 +9,58 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from wineexp.core.errors import UserError
-from wineexp.sweep import trial as trials
 from wineexp.sweep.callbacks import Callbacks, Sweep
 from wineexp.sweep.ledger import Ledger
-from wineexp.sweep.report import trial_overrides
-from wineexp.sweep.samplers import derived
+from wineexp.sweep.samplers import derive_seed
+from wineexp.sweep.trial import Trial, set_current_trial
 from wineexp.sweep.worker import Worker
 
 log = logging.getLogger(__name__)
 
-# The place in the seed's sequence that is no trial's.
-PLACE = -1
+# No trial fills this slot, so that its seed is no trial's.
+REFIT_SLOT = -1
 
 
 @dataclass
-class Again:
-    """The task once more, with the callbacks' context but outside of the study."""
+class RefitTask:
+    """What a launcher runs: the user's task, with the context that callbacks give, outside of the study."""
 
     worker: Worker
 
     def __call__(self, config: DictConfig) -> Any:
         """Run the task on a config."""
-        setup = self.worker.setup
-        trial = trials.Trial()
-        trial.winner = True
-        told = Sweep(self.worker.study(), setup.folder, setup.config, setup.settings["seed"])
-        Callbacks(setup.settings["callbacks"]).tell("refit_start", told, trial)
-        trials.enter(trial)
+        spec = self.worker.spec
+        trial = Trial()
+        trial.is_refit = True
+        sweep = Sweep(self.worker.load_study(), spec.folder, spec.config, spec.settings["seed"])
+        Callbacks(spec.settings["callbacks"]).notify("refit_start", sweep, trial)
+        set_current_trial(trial)
         try:
             return self.worker.task(config)
         finally:
-            trials.enter(None)
+            set_current_trial(None)
 
 
-def refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, told: Sweep) -> None:
-    """Run the best trial's parameters under a fresh seed, unless that has been done; the figure goes into the study."""
-    setup = worker.setup
-    key = setup.settings["refit_seed"]
+def refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep) -> None:
+    """Run the best trial again, unless that has been done, and store the new value in the study."""
+    spec = worker.spec
+    seed_key = spec.settings["refit_seed"]
     best = ledger.best()
-    if key is None or len(setup.directions) > 1 or not best:
+    if seed_key is None or len(spec.directions) > 1 or not best:
         return
     winner = best[0]
     if ledger.study.user_attrs.get("refit", {}).get("trial") == winner.number:
         return
-    seed = derived(setup.settings["seed"], PLACE) % 2**31
-    folder = f"hydra.sweep.subdir=refit-{winner.number}"
-    overrides = [*trial_overrides(winner, worker.plan), f"{key}={seed}", *setup.placed, folder]
+    # scikit-learn's seeds have 31 bits.
+    seed = derive_seed(spec.settings["seed"], REFIT_SLOT) % 2**31
+    overrides = [
+        *worker.plan.overrides_of(winner),
+        f"{seed_key}={seed}",
+        *spec.folder_overrides,
+        f"hydra.sweep.subdir=refit-{winner.number}",
+    ]
     launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=worker.context, task_function=Again(worker), config=setup.config
+        hydra_context=worker.context, task_function=RefitTask(worker), config=spec.config
     )
     try:
         value = float(launcher.launch([overrides], initial_job_idx=0)[0].return_value)
@@ -70,4 +74,4 @@ def refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, told: Sweep) -> 
         return
     ledger.study.set_user_attr("refit", {"trial": winner.number, "seed": seed, "value": value})
     log.info("trial %d gave %.6g; run again under seed %d: %.6g", winner.number, winner.value, seed, value)
-    callbacks.tell("refit_end", told, winner, seed, value)
+    callbacks.notify("refit_end", sweep, winner, seed, value)

@@ -1,4 +1,4 @@
-"""Pruning by XGBoost's own rounds: a hopeless trial ends in the middle of its first fold."""
+"""Pruning by XGBoost's own rounds, so that a hopeless trial ends in the middle of its first fold."""
 
 import threading
 from typing import Any, Self
@@ -11,49 +11,55 @@ from xgboost.callback import TrainingCallback
 
 from wineexp.sweep.trial import Pruned, Trial, current
 
-# Metrics of XGBoost's of which more is better; of all others less is.
-RISING = ("auc", "aucpr", "map", "ndcg", "pre")
-# The share of the rows on which the rounds are scored.
-HELD_OUT = 0.25
+# The metrics of XGBoost that are better if they are higher; all others are better if they are lower.
+MAXIMIZED_METRICS = ("auc", "aucpr", "map", "ndcg", "pre")
+# The fraction of a fit's rows on which its rounds are scored.
+VALIDATION_FRACTION = 0.25
 
-_first = threading.Lock()
+_first_fit_lock = threading.Lock()
 
 
-class Rounds(TrainingCallback):
-    """Reports each round's score to a trial, and ends the trial when told to; raises Pruned."""
+class RoundReporter(TrainingCallback):
+    """Reports the score of each boosting round to a trial; raises Pruned when the trial should be pruned."""
 
     def __init__(self, trial: Trial) -> None:
         super().__init__()
         self.trial = trial
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        """Report the last metric of the first set, in the study's direction."""
-        name, values = next(reversed(next(iter(evals_log.values())).items()))
-        rising = name.partition("@")[0] in RISING
-        self.trial.report(values[-1] if rising == self.trial.maximizes else -values[-1], epoch, unit="round")
+        """Report the last metric of the first evaluation set, negated if the study's direction is the other one."""
+        metric, values = next(reversed(next(iter(evals_log.values())).items()))
+        is_maximized = metric.partition("@")[0] in MAXIMIZED_METRICS
+        self.trial.report(values[-1] if is_maximized == self.trial.maximizes else -values[-1], epoch, unit="round")
         if self.trial.should_prune():
             raise Pruned
         return False
 
 
 class PrunedXGBClassifier(XGBClassifier):
-    """XGBoost's classifier, whose first fit in a trial is scored round by round on rows held out of that fit.
+    """XGBoost's classifier, whose first fit in a trial is preceded by one that reports the score of each round.
 
-    For `hydra/sweeper/pruner=rounds`; outside of a sweep, in later folds, and under another pruner it is XGBoost's
-    own. A fit that survives is done again on all of its rows.
+    For `hydra/sweeper/pruner=rounds`. That preceding fit is scored on rows held out of it; the classifier itself is
+    fitted on all rows, and outside of a sweep, in later folds and under other pruners it is XGBoost's own.
     """
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, **options: Any) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,); raises Pruned in the middle of a hopeless trial."""
+        """Fit on X (n_samples, n_features) and y (n_samples,); raises Pruned if the rounds show a hopeless trial."""
         trial = current()
-        with _first:
-            scouting = trial.unit == "round" and not trial.context.get("scouted")
-            trial.context["scouted"] = True
-        if scouting:
-            kept, held, kept_y, held_y = train_test_split(X, y, test_size=HELD_OUT, random_state=0)
-            # Every class must be among the kept rows, or XGBoost would see another problem.
-            if np.array_equal(np.unique(kept_y), np.unique(y)):
-                scout = XGBClassifier(**{**self.get_params(), "callbacks": [Rounds(trial)]})
-                scout.fit(kept, kept_y, eval_set=[(held, held_y)], verbose=False)
+        # Folds may be fitted in threads.
+        with _first_fit_lock:
+            is_first_fit = not trial.context.get("rounds_reported")
+            trial.context["rounds_reported"] = True
+        if is_first_fit and trial.unit == "round":
+            self._fit_and_report(X, y, trial)
         super().fit(X, y, **options)
         return self
+
+    def _fit_and_report(self, X: npt.ArrayLike, y: npt.ArrayLike, trial: Trial) -> None:
+        X_train, X_validation, y_train, y_validation = train_test_split(
+            X, y, test_size=VALIDATION_FRACTION, random_state=0
+        )
+        # With a class missing, XGBoost would fit another problem.
+        if np.array_equal(np.unique(y_train), np.unique(y)):
+            model = XGBClassifier(**{**self.get_params(), "callbacks": [RoundReporter(trial)]})
+            model.fit(X_train, y_train, eval_set=[(X_validation, y_validation)], verbose=False)

@@ -1,4 +1,4 @@
-"""What a sweep can be told: Hydra's schema of `hydra.sweeper`. Imported at every start, so it imports nothing."""
+"""Hydra's schema of `hydra.sweeper`. Every start of a program imports it, so that it imports no library."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,53 +6,61 @@ from typing import Any
 
 @dataclass
 class Settings:
-    """The keys of `hydra.sweeper`; `hydra/sweeper/{sampler,pruner,storage}` are the groups below it."""
+    """The keys of `hydra.sweeper`; `hydra/sweeper/{sampler,pruner,storage}` are config groups below it."""
 
     defaults: list[Any] = field(
         default_factory=lambda: ["_self_", {"sampler": "tpe"}, {"pruner": "none"}, {"storage": "journal"}]
     )
     _target_: str = "hydra_plugins.wineexp_sweeper.OptunaSweeper"
-    # The nodes below are built where the trials run, not where Hydra builds the sweeper.
+    # The nodes below are instantiated where trials run, not where Hydra instantiates the sweeper.
     _recursive_: bool = False
     _convert_: str = "all"
 
-    # The study. A name and a storage make it resumable; by default the name is made from the choices of name_from.
+    # The study. A study with the same name in the same storage is resumed. By default its name is made of the choices
+    # of the config groups in name_from.
     study_name: str | None = None
     name_from: list[str] = field(default_factory=lambda: ["experiment", "data", "target", "model"])
-    # Where the trials write; by default multirun/<study name>, or hydra.sweep.dir for a study in memory.
+    # The folder that holds a folder for each trial; by default multirun/<study name>, or hydra.sweep.dir for a study in
+    # memory.
     folder: str | None = None
     direction: str = "minimize"
-    # Several objectives: their directions, in the order in which the task returns them.
+    # For several objectives: a direction for each, in the order in which the task returns their values.
     directions: list[str] | None = None
     sampler: Any = None
     pruner: Any = None
     storage: Any = None
     seed: int = 0
 
-    # The space: override key -> Hydra's sweep syntax; a group -> the group that holds the space of each of its choices.
+    # The space. params: override key -> Hydra's sweep syntax. search: config group -> the config group whose files hold
+    # the parameters of each of its choices.
     params: dict[str, Any] = field(default_factory=dict)
     search: dict[str, str] | None = field(default_factory=lambda: {"model": "search"})
-    # A callable(trial) that suggests what the syntax cannot say, and may return more overrides as a mapping.
+    # The dotted path of a function that suggests what the syntax cannot express. It takes an Optuna trial, and may
+    # return a mapping with more overrides.
     space: str | None = None
-    # Go on with a study whose space has changed.
+    # Whether a study whose space has changed may be resumed.
     extend: bool = False
 
-    # The budget: trials of the whole study (50, or all of a grid, if neither is given), seconds of this call, the
-    # winner's run at the end included: no trial starts that would not leave time for it, by the longest so far.
+    # The budget. n_trials counts the trials of the whole study: 50, or every point of a grid, if neither n_trials nor
+    # timeout is given. timeout is in seconds of this call, and includes the refit: no trial starts that, taking as long
+    # as the longest so far, would not leave time for it.
     n_trials: int | None = None
     timeout: float | None = None
     n_workers: int = 1
-    # Trials that failed by themselves; one more ends the sweep. null for no limit.
+    # The number of trials that may fail by an error of the task; one more ends the sweep. null is no limit.
     max_failures: int | None = 10
-    # How often the parameters of a trial whose worker died are tried again.
+    # How many more times the parameters of a trial whose worker died are tried.
     retries: int = 1
-    # Treat RUNNING trials of other hosts as dead: for a study moved from a host that is gone.
+    # Whether running trials of other hosts are taken over, for a study that was moved from a host that is gone.
     take_over: bool = False
+    # Whether a trial that repeats an earlier trial's parameters takes over its results instead of running.
     dedupe: bool = True
+    # Whether the first trials have the values that the config has without a sweep.
     enqueue_defaults: bool = True
-    # Upper bounds on attributes that the task sets on its trial: a trial above one is infeasible.
+    # Upper bounds on attributes that the task sets on its trial. A trial above a bound is never the best.
     constraints: dict[str, float] = field(default_factory=dict)
 
-    # The key of the task's random seed: at the end the winner runs once more under a seed no trial had.
+    # The refit: the key of the task's random seed, under which the best trial is run again at the end; null for none.
     refit_seed: str | None = None
+    # The callbacks by name; see wineexp.sweep.callbacks.
     callbacks: dict[str, Any] = field(default_factory=dict)

@@ -1,55 +1,21 @@
-"""Where a study is kept: the journal file, memory, or a database; and the lock that its workers share."""
+"""Where a study is stored: a journal file, memory, or a database. The functions are targets of conf/hydra/sweeper."""
 
-import fcntl
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
 
 from wineexp.core.errors import UserError
+from wineexp.sweep.lock import KernelLock, locked
 
-# How a driver that SQLAlchemy names is installed, where the names differ.
-PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
-
-
-class KernelLock(BaseJournalFileLock):
-    """A lock on a file that the kernel releases when its holder dies, however it dies.
-
-    Optuna's own locks stay behind after a `kill -9` and hold up the next worker for half a minute.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = str(path)
-        self._descriptor = -1
-
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        self._descriptor = descriptor
-        return True
-
-    def release(self) -> None:
-        """Let the next one in."""
-        os.close(self._descriptor)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file for the length of a with block; waits for it."""
-    lock = KernelLock(path)
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+# The package that brings a database driver, if its name is not the module's.
+PACKAGE_OF_DRIVER = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
+SQLITE_TIMEOUT_SECONDS = 60
 
 
 def journal(folder: Path, path: str | None = None) -> BaseStorage:
@@ -58,39 +24,47 @@ def journal(folder: Path, path: str | None = None) -> BaseStorage:
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = KernelLock(f"{file}.lock")
     with locked(Path(lock.path)):
-        _mend(file)
+        _drop_incomplete_line(file)
     backend: BaseJournalBackend = JournalFileBackend(str(file), lock_obj=lock)
     return JournalStorage(backend)
 
 
-def _mend(file: Path) -> None:
-    """Cut off a last line that a crash left half written: the next one would be appended to it."""
+def _drop_incomplete_line(file: Path) -> None:
+    """Remove a last line that a crash left incomplete, to which the next line would be appended."""
     if not file.exists():
         return
     with file.open("rb+") as stream:
-        end = stream.seek(0, os.SEEK_END)
-        if end == 0:
+        size = stream.seek(0, os.SEEK_END)
+        if size == 0:
             return
-        stream.seek(end - 1)
+        stream.seek(size - 1)
         if stream.read(1) != b"\n":
             stream.seek(0)
             stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
-def memory(folder: Path) -> BaseStorage:  # noqa: ARG001 - every storage is told the folder
-    """A study that lives and dies with the process."""
+def memory(folder: Path) -> BaseStorage:  # noqa: ARG001 - every storage is called with the folder
+    """A study that exists in this process alone."""
     return InMemoryStorage()
 
 
 def rdb(folder: Path, url: str) -> BaseStorage:  # noqa: ARG001
     """A database, by SQLAlchemy's URL."""
-    # Another worker's transaction is waited for, not failed on.
-    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    if url.startswith("sqlite"):
+        # Another worker may hold the database for the length of its transaction.
+        options: dict[str, Any] = {"connect_args": {"timeout": SQLITE_TIMEOUT_SECONDS}}
+    else:
+        options = {"pool_pre_ping": True}
     return RDBStorage(url, engine_kwargs=options)
 
 
+def is_in_memory(conf: Mapping[str, Any]) -> bool:
+    """Whether a config of the group `hydra/sweeper/storage` describes the storage in memory."""
+    return bool(conf.get("_target_") == f"{__name__}.{memory.__name__}")
+
+
 def check_storage(conf: Mapping[str, Any]) -> None:
-    """Raise UserError for a storage that is not told where it is."""
+    """Raise UserError if the storage lacks its URL."""
     if conf.get("url", "") == "???":
         raise UserError("the storage's url is missing: add hydra.sweeper.storage.url=sqlite:///study.db, say")
 
@@ -101,7 +75,7 @@ def open_storage(conf: Mapping[str, Any], folder: Path) -> BaseStorage:
     Raises
     ------
     UserError
-        Where its URL or driver is missing, or it cannot be reached.
+        If its driver is missing, or it cannot be reached.
 
     """
     try:
@@ -110,13 +84,13 @@ def open_storage(conf: Mapping[str, Any], folder: Path) -> BaseStorage:
         reason = str(error.__cause__ or error)
         missing = re.search(r"No module named '(\w+)'", reason)
         if missing:
-            package = PACKAGES.get(missing[1], missing[1])
+            package = PACKAGE_OF_DRIVER.get(missing[1], missing[1])
             raise UserError(f"this storage needs a package that is missing: pip install '{package}'") from error
-        line = reason.strip().splitlines()[0]
-        raise UserError(f"the storage {_shown(conf)} cannot be opened: {line}") from error
+        first_line = reason.strip().splitlines()[0]
+        raise UserError(f"the storage {_without_password(conf)} cannot be opened: {first_line}") from error
     return storage
 
 
-def _shown(conf: Mapping[str, Any]) -> str:
-    """The storage without its password."""
+def _without_password(conf: Mapping[str, Any]) -> str:
+    """The storage's URL with its password masked, or its `_target_` if it has none."""
     return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", str(conf.get("url") or conf.get("_target_")))

@@ -1,4 +1,4 @@
-"""A sweep from its command line to its last file: read the plan, find the study, start the workers, write the best."""
+"""A sweep from its command line to its last file: read the plan, open the study, run the workers, write the best."""
 
 import logging
 import time
@@ -10,162 +10,174 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+from optuna.trial import FrozenTrial
 
 from wineexp.core.errors import UserError
 from wineexp.core.signals import Interrupts
+from wineexp.sweep._hydra import BASIC_LAUNCHER
+from wineexp.sweep.best_file import write_best
 from wineexp.sweep.callbacks import Callbacks, Sweep
-from wineexp.sweep.ledger import Ledger
-from wineexp.sweep.live import live_line
-from wineexp.sweep.prepare import BASIC_LAUNCHER, in_memory, prepare, read
+from wineexp.sweep.ledger import ERROR, Ledger
+from wineexp.sweep.prepare import prepare, read_plan
+from wineexp.sweep.progress import live_line, summary
 from wineexp.sweep.refit import refit
-from wineexp.sweep.report import summary, write_best
-from wineexp.sweep.storage import open_storage
-from wineexp.sweep.study import Setup, found, open_ledger
-from wineexp.sweep.task import portable
+from wineexp.sweep.storage import is_in_memory, open_storage
+from wineexp.sweep.study import StudySpec, create_or_load, open_ledger
+from wineexp.sweep.task import picklable
 from wineexp.sweep.worker import Worker
 
 log = logging.getLogger(__name__)
 
+# How long to wait for workers that are ending when the sweep is interrupted or a worker has died.
+WORKER_EXIT_SECONDS = 5.0
 
-def sweep(
+
+def run_sweep(
     settings: Mapping[str, Any],
     context: HydraContext,
     task: TaskFunction,
     config: DictConfig,
     arguments: Sequence[str],
 ) -> list[float] | None:
-    """Run a study to the end of its budget.
+    """Run a study until its budget is spent.
 
-    Returns the best trial's values, one for each direction; None for several objectives, or if none is complete.
+    Returns the best trial's values, one for each direction; None with several objectives or without a complete trial.
 
     Raises
     ------
     UserError
-        Before any trial: for every fault of the space, the sampler, the storage, the study. After: where more than
-        `max_failures` trials failed, or all of them did.
+        Before any trial: with every fault of the space, the sampler, the storage and the study. After the trials: if
+        more than `max_failures` of them failed, or all.
     KeyboardInterrupt
-        At Ctrl-C or SIGTERM, once the trials are closed and the best is written.
+        At Ctrl-C or SIGTERM, when the trials are closed and the best is written.
 
     """
-    plan = read(settings, context, config, arguments)
-    setup = prepare(settings, context, config, plan)
-    storage = open_storage(settings["storage"], setup.folder)
-    found(setup, storage, plan)
-    ledger = open_ledger(setup, plan, storage)
+    plan = read_plan(settings, context, config, arguments)
+    spec = prepare(settings, context, config, plan)
+    storage = open_storage(settings["storage"], spec.folder)
+    create_or_load(spec, storage, plan)
+    ledger = open_ledger(spec, plan, storage)
     callbacks = Callbacks(settings["callbacks"])
-    told = Sweep(ledger.study, setup.folder, config, settings["seed"])
-    OmegaConf.save(config, setup.folder / "multirun.yaml")
+    sweep = Sweep(ledger.study, spec.folder, config, settings["seed"])
+    OmegaConf.save(config, spec.folder / "multirun.yaml")
     started = time.time()
     deadline = started + settings["timeout"] if settings["timeout"] is not None else None
-    kept = storage if in_memory(settings) else None
-    worker = Worker(setup, context, portable(task), plan, deadline, kept)
-    log.info("study %s in %s: %s", setup.name, setup.folder, _closing_line(ledger, started, None))
-    _reap(ledger, callbacks, told, take_over=settings["take_over"])
-    for trial in ledger.elsewhere():
+    shared_storage = storage if is_in_memory(settings["storage"]) else None
+    worker = Worker(spec, context, picklable(task), plan, deadline, shared_storage)
+    log.info("study %s in %s: %s", spec.name, spec.folder, summary(ledger, started))
+    _close_dead(ledger, callbacks, sweep, include_other_hosts=settings["take_over"])
+    for trial in ledger.running_on_other_hosts():
         host = str(trial.user_attrs.get("worker", "another host")).split(":")[0]
         log.warning("trial %d runs on %s; if that host is gone, say hydra.sweeper.take_over=true", trial.number, host)
-    callbacks.tell("study_start", told)
+    callbacks.notify("study_start", sweep)
     status = "stopped"
     try:
         with Interrupts(), live_line(ledger, started):
-            _launch(worker, ledger, callbacks, told)
-            status = "finished" if _allowed(ledger) else "stopped"
-            if status == "finished":
-                refit(worker, ledger, callbacks, told)
+            _run_workers(worker, ledger, callbacks, sweep)
+            if not _has_too_many_failures(ledger):
+                status = "finished"
+                refit(worker, ledger, callbacks, sweep)
     except KeyboardInterrupt:
         status = "interrupted"
         raise
     finally:
-        _reap(ledger, callbacks, told, wait=5.0 if status == "interrupted" else 0.0)
-        best_file = write_best(ledger, setup, plan)
-        callbacks.tell("study_end", told, status, [best_file] if best_file else [])
-        log.info("study %s %s: %s", setup.name, status, _closing_line(ledger, started, best_file))
-    return _verdict(ledger, status)
+        _close_dead(ledger, callbacks, sweep, wait_seconds=WORKER_EXIT_SECONDS if status == "interrupted" else 0.0)
+        best_file = write_best(ledger, spec, plan)
+        callbacks.notify("study_end", sweep, status, [best_file] if best_file else [])
+        log.info("study %s %s: %s", spec.name, status, _closing_line(ledger, started, best_file))
+    return _result(ledger, status)
 
 
-def _launch(worker: Worker, ledger: Ledger, callbacks: Callbacks, told: Sweep) -> None:
-    """Start the workers; again, as long as a launch was broken by dead workers and there is work to take up."""
-    setup = worker.setup
-    _widen(setup)
+def _run_workers(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep) -> None:
+    """Launch the workers, and again if some of them died and left slots open."""
+    spec = worker.spec
+    _set_launcher_jobs(spec)
     while True:
-        jobs = _jobs(worker, ledger)
+        jobs = _worker_jobs(worker, ledger)
         if not jobs:
             return
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=worker.context, task_function=worker, config=setup.config
+            hydra_context=worker.context, task_function=worker, config=spec.config
         )
         try:
             for job in launcher.launch(jobs, initial_job_idx=0):
-                job.return_value  # noqa: B018 - raises what the worker raised
+                # Raises the exception that the worker raised.
+                _ = job.return_value
         except Exception:
-            dead = _reap(ledger, callbacks, told, wait=5.0)
+            dead = _close_dead(ledger, callbacks, sweep, wait_seconds=WORKER_EXIT_SECONDS)
             if not dead:
                 raise
             log.warning("%d workers died; their trials are tried again where they may", len(dead), exc_info=True)
             continue
         finally:
-            configure_log(setup.config.hydra.hydra_logging, setup.config.hydra.verbose)
-        if not _reap(ledger, callbacks, told):
+            configure_log(spec.config.hydra.hydra_logging, spec.config.hydra.verbose)
+        if not _close_dead(ledger, callbacks, sweep):
             return
 
 
-def _widen(setup: Setup) -> None:
-    """See that the launcher runs all workers at once, and say so where it cannot."""
-    launcher, wanted = setup.config.hydra.launcher, setup.settings["n_workers"]
-    if launcher._target_ == BASIC_LAUNCHER and wanted > 1:
+def _set_launcher_jobs(spec: StudySpec) -> None:
+    """Let the launcher run all workers at once, and warn if it cannot."""
+    launcher, n_workers = spec.config.hydra.launcher, spec.settings["n_workers"]
+    if launcher._target_ == BASIC_LAUNCHER and n_workers > 1:
         log.warning(
-            "Hydra's basic launcher runs one worker at a time: for %d at once add hydra/launcher=joblib", wanted
+            "Hydra's basic launcher runs one worker at a time: for %d at once add hydra/launcher=joblib", n_workers
         )
     if launcher.get("n_jobs") == -1:
         with open_dict(launcher):
-            launcher.n_jobs = wanted
+            launcher.n_jobs = n_workers
 
 
-def _jobs(worker: Worker, ledger: Ledger) -> list[list[str]]:
-    """One job's overrides for each worker that has something to do: its own folder, and no record of its config."""
-    setup = worker.setup
-    left = ledger.left()
-    count = setup.settings["n_workers"] if left is None else min(setup.settings["n_workers"], left)
-    start = next(iter(setup.defaults), {})
-    groups = worker.plan.space.groups(start) if start else []
-    fixed = [*worker.plan.fixed, *(str(group.input_line) for group in groups), *setup.placed]
+def _worker_jobs(worker: Worker, ledger: Ledger) -> list[list[str]]:
+    """The overrides of a job for each worker that has something to do; workers leave no record of their configs."""
+    spec = worker.spec
+    n_remaining = ledger.n_remaining()
+    n_workers = spec.settings["n_workers"]
+    count = n_workers if n_remaining is None else min(n_workers, n_remaining)
+    # A group that the config leaves open has to be chosen for a config to be composed.
+    first_point = next(iter(spec.enqueued), {})
+    groups = worker.plan.space.group_overrides(first_point) if first_point else []
+    fixed = [*worker.plan.fixed_overrides, *(str(group.input_line) for group in groups), *spec.folder_overrides]
     return [[*fixed, f"hydra.sweep.subdir=.workers/{index}", "hydra.output_subdir=null"] for index in range(count)]
 
 
-def _reap(ledger: Ledger, callbacks: Callbacks, told: Sweep, wait: float = 0.0, take_over: bool = False) -> list[Any]:
-    """Close what dead workers left; `wait` seconds at most for workers that are dying."""
-    until = time.time() + wait
-    dead: list[Any] = []
+def _close_dead(
+    ledger: Ledger,
+    callbacks: Callbacks,
+    sweep: Sweep,
+    wait_seconds: float = 0.0,
+    include_other_hosts: bool = False,
+) -> list[FrozenTrial]:
+    """Close the trials of dead workers, and give them; waits for at most so long for workers that are ending."""
+    deadline = time.time() + wait_seconds
+    closed: list[FrozenTrial] = []
     while True:
-        for trial in ledger.reap(take_over):
+        for trial in ledger.close_dead(include_other_hosts):
             log.warning("trial %d's worker is dead; the trial is closed as failed", trial.number)
-            callbacks.tell("trial_dead", told, trial)
-            dead.append(trial)
-        if time.time() >= until or not ledger.running_here():
-            return dead
+            callbacks.notify("trial_dead", sweep, trial)
+            closed.append(trial)
+        if time.time() >= deadline or not ledger.has_other_workers_here():
+            return closed
         time.sleep(0.1)
 
 
-def _allowed(ledger: Ledger) -> bool:
+def _has_too_many_failures(ledger: Ledger) -> bool:
     limit = ledger.budget.max_failures
-    return limit is None or ledger.failures(ledger.trials()) <= limit
+    return limit is not None and ledger.n_failures(ledger.trials()) > limit
 
 
 def _closing_line(ledger: Ledger, started: float, best_file: Path | None) -> str:
-    trials = ledger.trials()
-    line = summary(ledger, trials, len(ledger.finished(trials)), started)
+    line = summary(ledger, started)
     return f"{line}; {best_file}" if best_file else line
 
 
-def _verdict(ledger: Ledger, status: str) -> list[float] | None:
+def _result(ledger: Ledger, status: str) -> list[float] | None:
+    """What `run_sweep` returns; raises UserError if too many trials failed, or all."""
     best = ledger.best()
-    failed = [trial for trial in ledger.trials() if trial.user_attrs.get("ended") == "error"]
-    reasons = sorted({str(trial.user_attrs.get("error")) for trial in failed})
+    failed = [trial for trial in ledger.trials() if trial.user_attrs.get("ended") == ERROR]
+    reasons = "; ".join(sorted({str(trial.user_attrs.get("error")) for trial in failed}))
     if status == "stopped":
-        raise UserError(
-            f"{len(failed)} trials failed, more than hydra.sweeper.max_failures={ledger.budget.max_failures}: "
-            + "; ".join(reasons)
-        )
+        limit = ledger.budget.max_failures
+        raise UserError(f"{len(failed)} trials failed, more than hydra.sweeper.max_failures={limit}: {reasons}")
     if failed and not best:
-        raise UserError(f"no trial is complete, {len(failed)} failed: " + "; ".join(reasons))
+        raise UserError(f"no trial is complete, {len(failed)} failed: {reasons}")
     return list(best[0].values) if best and len(ledger.study.directions) == 1 else None

@@ -1,4 +1,4 @@
-"""The running trial as a task sees it. Imported by tasks, so it imports nothing heavy."""
+"""The running trial as a task sees it. Tasks import this module, so it imports no library."""
 
 import math
 from collections.abc import Mapping
@@ -9,30 +9,30 @@ if TYPE_CHECKING:
 
 
 class Pruned(Exception):  # noqa: N818 - an outcome, not an error
-    """Ends the trial as pruned, from where a task cannot return: a library's callback."""
+    """Ends the trial as pruned where a task cannot return, as in a library's callback."""
 
 
 class Trial:
-    """A job's trial. Outside of a sweep it takes reports, keeps attributes, and never prunes.
+    """A job's trial. Outside of a sweep it stores what the task reports and attaches, and never prunes.
 
     Attributes
     ----------
     number : int or None
-        The trial's number, which is its folder's and its run's; None outside of a sweep.
+        The trial's number, which is also its folder's; None outside of a sweep.
     objectives : int
         How many values the task should return.
     maximizes : bool
-        Whether the first of them is the better the greater.
+        Whether the first of these values is better if it is higher.
     unit : str or None
-        What the study prunes by, fold or round; None outside of a sweep.
-    winner : bool
-        Whether this is a sweep's best trial, run once more.
+        The reports that the study prunes by, `fold` or `round`; None outside of a sweep.
+    is_refit : bool
+        Whether this is a sweep's best trial, run again.
     scores : dict of int to float
-        What was reported of folds: number to score.
+        Each fold's reported score.
     user_attrs : dict
         What the task attached.
     context : dict
-        What the sweep's callbacks hand to the task, `parent_run_id` for one.
+        What the sweep's callbacks hand to the task, such as `parent_run_id`.
 
     """
 
@@ -40,7 +40,7 @@ class Trial:
     objectives: int = 1
     maximizes: bool = True
     unit: str | None = None
-    winner: bool = False
+    is_refit: bool = False
 
     def __init__(self) -> None:
         self.scores: dict[int, float] = {}
@@ -53,7 +53,7 @@ class Trial:
             self.scores[step] = float(score)
 
     def should_prune(self) -> bool:
-        """Whether the trial is hopeless; the task then returns the mean of what it has."""
+        """Whether the trial is hopeless; the task then returns the mean of its scores so far."""
         return False
 
     def set_user_attr(self, key: str, value: Any) -> None:
@@ -66,7 +66,7 @@ class Trial:
 
 
 class StudyTrial(Trial):
-    """The trial of a study: what it is told goes into the study's storage."""
+    """The trial of a study: what the task reports and attaches goes into the study's storage."""
 
     def __init__(self, trial: "OptunaTrial", overrides: Mapping[str, str], folder: str, unit: str) -> None:
         super().__init__()
@@ -77,22 +77,22 @@ class StudyTrial(Trial):
         self.study = trial.study
         self.objectives = len(trial.study.directions)
         self.maximizes = trial.study.directions[0].name == "MAXIMIZE"
+        self.is_pruned = False
         self._trial = trial
-        self.told_to_prune = False
 
     def report(self, score: float, step: int, unit: str = "fold") -> None:
-        """Give the score of one step; only the study's own unit, and of one objective, is pruned by."""
+        """Give the score of one step; a study prunes by its own unit only, and only with one objective."""
         super().report(score, step, unit)
-        self.told_to_prune = False
+        self.is_pruned = False
         if self.objectives == 1 and unit == self.unit:
             self._trial.report(float(score), step)
 
     def should_prune(self) -> bool:
-        """Ask the study's pruner about the scores so far."""
+        """Whether the study's pruner finds the trial hopeless."""
         if self.objectives > 1 or any(math.isnan(score) for score in self.scores.values()):
             return False
-        self.told_to_prune = self._trial.should_prune()
-        return self.told_to_prune
+        self.is_pruned = self._trial.should_prune()
+        return self.is_pruned
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Attach a JSON value to the trial, in the study too."""
@@ -108,11 +108,11 @@ _current: Trial | None = None
 
 
 def current() -> Trial:
-    """The running task's trial; a bare one outside of a sweep."""
+    """The running task's trial; outside of a sweep, a new one."""
     return _current if _current is not None else Trial()
 
 
-def enter(trial: Trial | None) -> None:
-    """Make this the running task's trial, None to end it. For the sweep alone."""
+def set_current_trial(trial: Trial | None) -> None:
+    """Set the running task's trial, or None at its end. Only the sweep calls this."""
     global _current
     _current = trial

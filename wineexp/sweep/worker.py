@@ -1,4 +1,7 @@
-"""One worker: ask, compose, run, tell, until the budget is spent. Any launcher of Hydra's can start many."""
+"""A worker: suggests parameters, composes the config, runs the task and stores the result, until the budget is spent.
+
+Any of Hydra's launchers can run several workers.
+"""
 
 import logging
 import math
@@ -9,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn, JobStatus, configure_log
+from hydra.core.utils import JobReturn, configure_log
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 from optuna.exceptions import TrialPruned
@@ -18,186 +21,190 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from wineexp.core.signals import Interrupts
-from wineexp.sweep import trial as trials
+from wineexp.sweep.best_file import write_best
 from wineexp.sweep.callbacks import Callbacks, Outcome, Sweep
 from wineexp.sweep.compose import Composer
-from wineexp.sweep.job import run_job
 from wineexp.sweep.ledger import ERROR, Ledger
 from wineexp.sweep.plan import Plan
-from wineexp.sweep.report import progress_line, write_best
-from wineexp.sweep.samplers import SamplerMaker
-from wineexp.sweep.study import Setup, open_ledger
+from wineexp.sweep.progress import trial_line
+from wineexp.sweep.run_job import run_job
+from wineexp.sweep.samplers import SamplerFactory
+from wineexp.sweep.study import StudySpec, open_ledger
+from wineexp.sweep.trial import Pruned, StudyTrial, set_current_trial
 
 log = logging.getLogger(__name__)
 
-# Trials that the winner's run takes the time of: it is fitted once more, on all rows, explained and stored.
-WINNER = 2
+# The time of the refit, in trials: the model is cross-validated, fitted on all rows, explained and stored.
+REFIT_TRIALS = 2
 
 
 @dataclass
 class Worker:
-    """What a launcher runs in place of the user's task; it travels to other processes by pickle.
+    """What a launcher runs in place of the user's task. It is pickled to get into other processes.
 
-    `storage` is given only for a study in memory, which cannot travel. `deadline` is seconds since the epoch.
+    `storage` is given only for a study in memory, which no other process can open. `deadline` is in seconds since the
+    epoch.
     """
 
-    setup: Setup
+    spec: StudySpec
     context: HydraContext
     task: TaskFunction
     plan: Plan
     deadline: float | None
     storage: BaseStorage | None = None
 
-    def study(self) -> Study:
-        """The study, in whatever process this is."""
-        return open_ledger(self.setup, self.plan, self.storage).study
+    def load_study(self) -> Study:
+        """The study, loaded in the current process."""
+        return open_ledger(self.spec, self.plan, self.storage).study
 
     def __call__(self, _: DictConfig) -> int:
-        """Work until nothing is left; returns how many trials this worker ran."""
-        return Loop(self).run()
+        """Run trials until none is left; returns how many this worker ran."""
+        return WorkerLoop(self).run()
 
 
-class Loop:
-    """A worker at work in its own process."""
+class WorkerLoop:
+    """A worker in the process where it runs."""
 
     def __init__(self, worker: Worker) -> None:
-        setup = worker.setup
-        self.worker, self.setup, self.plan = worker, setup, worker.plan
-        self.ledger: Ledger = open_ledger(setup, worker.plan, worker.storage)
-        self.makes = SamplerMaker(setup.settings["sampler"], setup.settings["seed"], worker.plan.space)
-        self.composer = Composer(worker.context.config_loader, setup.config, [*worker.plan.fixed, *setup.placed])
-        self.callbacks = Callbacks(setup.settings["callbacks"])
-        self.sweep = Sweep(self.ledger.study, setup.folder, setup.config, setup.settings["seed"])
-        self.unit = str(setup.settings["pruner"].get("unit", "fold"))
+        spec = worker.spec
+        self.worker, self.spec, self.plan = worker, spec, worker.plan
+        self.ledger: Ledger = open_ledger(spec, worker.plan, worker.storage)
+        self.samplers = SamplerFactory(spec.settings["sampler"], spec.settings["seed"], worker.plan.space)
+        overrides = [*worker.plan.fixed_overrides, *spec.folder_overrides]
+        self.composer = Composer(worker.context.config_loader, spec.config, overrides)
+        self.callbacks = Callbacks(spec.settings["callbacks"])
+        self.sweep = Sweep(self.ledger.study, spec.folder, spec.config, spec.settings["seed"])
+        self.unit = str(spec.settings["pruner"].get("unit", "fold"))
         self.interrupts = Interrupts()
         self.started = time.time()
-        # Seconds of the longest trial.
-        self.longest = 0.0
+        self.longest_trial_seconds = 0.0
 
     def run(self) -> int:
-        """Run trials until the budget or the time is spent."""
+        """Run trials until the budget or the time is spent; returns how many."""
         count = 0
         try:
             with self.interrupts:
                 while self._has_time():
                     self.interrupts.check()
-                    trial = self.ledger.claim(self.makes.make)
+                    trial = self.ledger.start_next_trial(self.samplers.make)
                     if trial is None:
                         break
-                    begun = time.time()
-                    self._trial(trial)
-                    trials.enter(None)
-                    self.longest = max(self.longest, time.time() - begun)
+                    trial_started = time.time()
+                    self._run_trial(trial)
+                    set_current_trial(None)
+                    self.longest_trial_seconds = max(self.longest_trial_seconds, time.time() - trial_started)
                     count += 1
         except BaseException:
-            # Not the task's fault: the slots stay open, and a resumed study tries these parameters again.
-            self.ledger.abandon()
+            # The task did not fail: its slot stays open, and a resumed study tries the same parameters again.
+            self.ledger.close_interrupted()
             raise
         finally:
-            trials.enter(None)
-            configure_log(self.setup.config.hydra.hydra_logging, self.setup.config.hydra.verbose)
+            set_current_trial(None)
+            configure_log(self.spec.config.hydra.hydra_logging, self.spec.config.hydra.verbose)
         return count
 
     def _has_time(self) -> bool:
-        """Whether one more trial, as long as the longest so far, and the winner's run would be done in time."""
+        """Whether a trial as long as the longest so far, and then the refit, would end before the deadline."""
         if self.worker.deadline is None:
             return True
-        runs = 1 + (WINNER if self.setup.settings["refit_seed"] is not None else 0)
-        return time.time() + runs * self.longest < self.worker.deadline
+        trials = 1 + (REFIT_TRIALS if self.spec.settings["refit_seed"] is not None else 0)
+        return time.time() + trials * self.longest_trial_seconds < self.worker.deadline
 
-    def _trial(self, trial: Trial) -> None:
-        groups, leaves = self.plan.suggest(trial)
-        overrides = {item.key_or_group: _text(item) for item in (*groups, *leaves)}
-        folder = self.setup.folder / str(trial.number)
-        begun = Outcome(trial.number, "running", None, overrides, folder, began=time.time())
-        twin = self.ledger.duplicate(trial.params) if self.setup.settings["dedupe"] else None
-        if twin is not None:
-            self._copy(trial, twin, begun)
+    def _run_trial(self, trial: Trial) -> None:
+        groups, values = self.plan.suggest(trial)
+        overrides = {item.key_or_group: _value_text(item) for item in (*groups, *values)}
+        folder = self.spec.folder / str(trial.number)
+        outcome = Outcome(trial.number, "running", None, overrides, folder, started=time.time())
+        duplicate = self.ledger.find_duplicate(trial.params) if self.spec.settings["dedupe"] else None
+        if duplicate is not None:
+            self._close_as_duplicate(trial, duplicate, outcome)
             return
-        config = self.composer.compose(groups, leaves)
-        live = trials.StudyTrial(trial, overrides, str(folder), self.unit)
-        self.callbacks.tell("trial_start", self.sweep, live)
-        trials.enter(live)
+        config = self.composer.compose(groups, values)
+        study_trial = StudyTrial(trial, overrides, str(folder), self.unit)
+        self.callbacks.notify("trial_start", self.sweep, study_trial)
+        set_current_trial(study_trial)
         try:
-            job = run_job(self._guarded, config, self.worker.context, trial.number)
+            job = run_job(self._run_task, config, self.worker.context, trial.number)
         except BaseException:
-            stopped = replace(begun, state="interrupted", scores=live.scores, attrs=live.user_attrs)
-            self.ledger.abandon()
-            self.callbacks.tell("trial_end", self.sweep, stopped)
+            self.ledger.close_interrupted()
+            interrupted = replace(outcome, state="interrupted", scores=study_trial.scores, attrs=study_trial.user_attrs)
+            self.callbacks.notify("trial_end", self.sweep, interrupted)
             raise
-        self._close(trial, live, job, begun)
+        self._close(trial, study_trial, job, outcome)
 
-    def _guarded(self, config: DictConfig) -> Any:
-        """The task; one that calls exit fails its trial and not the sweep."""
+    def _run_task(self, config: DictConfig) -> Any:
+        """Run the task; if it calls `sys.exit`, its trial fails and the sweep goes on."""
         self.interrupts.check()
         try:
             return self.worker.task(config)
         except SystemExit as error:
             raise RuntimeError(f"the task exited with {error.code!r}") from error
 
-    def _close(self, trial: Trial, live: trials.StudyTrial, job: JobReturn, begun: Outcome) -> None:
+    def _close(self, trial: Trial, study_trial: StudyTrial, job: JobReturn, outcome: Outcome) -> None:
+        """Close a trial whose job has ended, and announce it."""
         state, values, error, trace = TrialState.COMPLETE, None, None, None
         try:
-            if job.status is not JobStatus.COMPLETED:
-                job.return_value  # noqa: B018 - raises what the task raised
-            values = self._values(job._return_value)
-            self._constrain(live)
-            if live.told_to_prune:
+            # Raises the exception that the task raised.
+            values = self._objective_values(job.return_value)
+            self._set_constraints(study_trial)
+            if study_trial.is_pruned:
                 state = TrialState.PRUNED
-        except (trials.Pruned, TrialPruned):
+        except (Pruned, TrialPruned):
             state = TrialState.PRUNED
-            # All that such a trial leaves: the mean of what it reported.
-            scores = [score for score in live.scores.values() if not math.isnan(score)]
+            # The task returned nothing: the mean of what it reported takes the place of its value.
+            scores = [score for score in study_trial.scores.values() if not math.isnan(score)]
             values = [sum(scores) / len(scores)] if scores and len(self.ledger.study.directions) == 1 else None
         except Exception as problem:
             state, error = TrialState.FAIL, f"{type(problem).__name__}: {problem}".splitlines()[0]
             trace = "".join(traceback.format_exception(problem))
         attrs = {"ended": ERROR, "error": error, "traceback": trace} if error else {}
-        if not self.ledger.finish(trial, state, None if state is TrialState.FAIL else values, **attrs):
-            log.warning("trial %d was closed by someone else; its result is not counted", trial.number)
+        if not self.ledger.close(trial, state, None if state is TrialState.FAIL else values, **attrs):
+            log.warning("trial %d was closed by another process; its result is not counted", trial.number)
             return
         name = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}[state]
-        outcome = replace(begun, state=name, values=values, error=error, traceback=trace)
-        self._told(replace(outcome, scores=live.scores, attrs=live.user_attrs))
+        closed = replace(outcome, state=name, values=values, error=error, traceback=trace)
+        self._announce(replace(closed, scores=study_trial.scores, attrs=study_trial.user_attrs))
 
-    def _told(self, outcome: Outcome) -> None:
-        self.callbacks.tell("trial_end", self.sweep, outcome)
-        log.info(progress_line(self.ledger, outcome, self.started))
+    def _announce(self, outcome: Outcome) -> None:
+        """Tell callbacks and the log of a closed trial, and write the best file if the trial belongs in it."""
+        self.callbacks.notify("trial_end", self.sweep, outcome)
+        log.info(trial_line(self.ledger, outcome, self.started))
         if outcome.state == "complete":
-            file = write_best(self.ledger, self.setup, self.plan, only=outcome.number)
+            file = write_best(self.ledger, self.spec, self.plan, only_if=outcome.number)
             if file is not None:
-                self.callbacks.tell("new_best", self.sweep, outcome, file)
+                self.callbacks.notify("new_best", self.sweep, outcome, file)
 
-    def _copy(self, trial: Trial, twin: FrozenTrial, begun: Outcome) -> None:
-        """Close a trial with what another trial of the same parameters gave."""
-        for step, score in twin.intermediate_values.items():
+    def _close_as_duplicate(self, trial: Trial, duplicate: FrozenTrial, outcome: Outcome) -> None:
+        """Close a trial with the results of an earlier trial that has the same parameters."""
+        for step, score in duplicate.intermediate_values.items():
             trial.report(score, step)
-        for key, value in twin.constraints.items():
+        for key, value in duplicate.constraints.items():
             trial.set_constraint(key, value)
-        self.ledger.finish(trial, twin.state, twin.values, duplicate_of=twin.number)
-        attrs = {"duplicate_of": twin.number}
-        scores = twin.intermediate_values
-        self._told(replace(begun, state="duplicate", values=twin.values, scores=scores, attrs=attrs))
+        attrs = {"duplicate_of": duplicate.number}
+        self.ledger.close(trial, duplicate.state, duplicate.values, **attrs)
+        scores = duplicate.intermediate_values
+        self._announce(replace(outcome, state="duplicate", values=duplicate.values, scores=scores, attrs=attrs))
 
-    def _values(self, returned: Any) -> list[float]:
-        objectives = len(self.ledger.study.directions)
-        many = isinstance(returned, Sequence) and not isinstance(returned, str)
+    def _objective_values(self, returned: Any) -> list[float]:
+        """What the task returned, as one number for each direction; raises ValueError if it is anything else."""
+        n_objectives = len(self.ledger.study.directions)
+        is_sequence = isinstance(returned, Sequence) and not isinstance(returned, str)
         try:
-            values = [float(value) for value in returned] if many else [float(returned)]
+            values = [float(value) for value in returned] if is_sequence else [float(returned)]
         except (TypeError, ValueError):
             raise ValueError(f"the task returned {returned!r}, and a sweep needs the metric, a number") from None
-        if len(values) != objectives:
-            raise ValueError(f"the task returned {len(values)} values for {objectives} directions")
+        if len(values) != n_objectives:
+            raise ValueError(f"the task returned {len(values)} values for {n_objectives} directions")
         if any(math.isnan(value) for value in values):
             raise ValueError(f"the task returned {returned!r}")
         return values
 
-    def _constrain(self, live: trials.StudyTrial) -> None:
-        for key, bound in self.setup.settings["constraints"].items():
-            if key not in live.user_attrs:
+    def _set_constraints(self, study_trial: StudyTrial) -> None:
+        for key, bound in self.spec.settings["constraints"].items():
+            if key not in study_trial.user_attrs:
                 raise ValueError(f"hydra.sweeper.constraints.{key}: the task set no attribute of this name")
-            live.set_constraint(key, float(live.user_attrs[key]) - bound)
+            study_trial.set_constraint(key, float(study_trial.user_attrs[key]) - bound)
 
 
-def _text(override: Override) -> str:
+def _value_text(override: Override) -> str:
     return str(override.input_line).partition("=")[2]

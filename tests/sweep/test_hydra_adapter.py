@@ -1,0 +1,112 @@
+"""What the sweeper relies on in Hydra and OmegaConf beyond their public interfaces."""
+
+import logging
+from collections.abc import Iterator
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from hydra.core.plugins import Plugins
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from wineexp.sweep import _hydra, _omegaconf
+
+# Hydra 1.4 deprecates what 1.3 warns of the lack of.
+pytestmark = pytest.mark.filterwarnings("ignore:The version_base parameter is deprecated")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[DictConfig]:
+    (tmp_path / "app.yaml").write_text("x: 1\nname: ${hydra:job.name}\nnested: {a: 1, b: 2}\n")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        yield compose("app", ["x=2"], return_hydra_config=True)
+    HydraConfig.instance().cfg = None
+
+
+def parse(*lines: str) -> list:
+    return OverridesParser.create().parse_overrides(list(lines))
+
+
+def test_overrides_are_applied_to_a_composed_config(config: DictConfig) -> None:
+    _hydra.apply_overrides(parse("x=5", "nested.a=7", "+nested.c=3", "~nested.b"), config)
+    assert config.x == 5
+    assert config.nested == {"a": 7, "c": 3}
+
+
+@pytest.mark.parametrize("line", ["unknown=1", "~unknown"])
+def test_an_override_of_an_unknown_key_is_refused(config: DictConfig, line: str) -> None:
+    with pytest.raises(ConfigCompositionException, match="Could not"):
+        _hydra.apply_overrides(parse(line), config)
+
+
+@pytest.mark.parametrize("kind", [OverrideType.CHANGE, OverrideType.ADD, OverrideType.FORCE_ADD])
+def test_a_made_override_equals_a_parsed_one(kind: OverrideType) -> None:
+    made = _hydra.make_override("nested.a", "0.5", 0.5, kind)
+    (parsed,) = parse(made.input_line)
+    assert made.input_line.endswith("nested.a=0.5")
+    assert (made.type, made.key_or_group, made.package) == (parsed.type, parsed.key_or_group, parsed.package)
+    assert made.value() == parsed.value() == 0.5
+    assert not made.is_sweep_override()
+
+
+def test_the_name_made_of_a_jobs_overrides_is_hydras(config: DictConfig) -> None:
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.overrides.task = ["x=3", "nested.a=4"]
+        _hydra.set_override_dirname(config.hydra, parse("x=3", "nested.a=4"))
+    HydraConfig.instance().set_config(config)
+    assert sorted(config.hydra.job.override_dirname.split(",")) == ["nested.a=4", "x=3"]
+
+
+def test_the_basic_launcher_is_the_default(config: DictConfig) -> None:
+    assert config.hydra.launcher._target_ == _hydra.BASIC_LAUNCHER
+    assert "BasicLauncher" in [plugin.__name__ for plugin in Plugins.instance().discover()]
+
+
+def test_buffered_log_records_are_flushed(tmp_path: Path) -> None:
+    target = logging.FileHandler(tmp_path / "log", delay=True)
+    buffer = MemoryHandler(100, flushLevel=logging.CRITICAL, target=target)
+    logging.getLogger().addHandler(buffer)
+    try:
+        logging.getLogger().warning("buffered")
+        assert not (tmp_path / "log").exists()
+        _hydra.flush_loggers()
+        assert (tmp_path / "log").read_text() == "buffered\n"
+    finally:
+        logging.getLogger().removeHandler(buffer)
+        target.close()
+
+
+def test_the_hydra_node_is_detached_uncopied_and_the_config_stays_whole(config: DictConfig) -> None:
+    before = OmegaConf.to_yaml(config)
+    task_config, hydra_node = _omegaconf.detach_hydra(config)
+    assert sorted(task_config) == ["name", "nested", "x"]
+    assert OmegaConf.to_yaml(config) == before
+    assert hydra_node is config.hydra
+    with open_dict(task_config):
+        task_config.x = 99
+    assert config.x == 2
+
+
+def test_an_attached_hydra_node_resolves_in_its_new_config() -> None:
+    config = OmegaConf.create({"x": 1})
+    other = OmegaConf.create({"x": 2})
+    node = OmegaConf.create({"shown": "${x}"})
+    _omegaconf.attach_hydra(config, node)
+    assert config.hydra is node
+    assert node.shown == 1
+    _omegaconf.set_parent(node, other)
+    assert node.shown == 2
+    assert config.hydra is node
+
+
+def test_yaml_is_written_as_omegaconf_writes_it() -> None:
+    config = OmegaConf.create(
+        {"digits": "007", "float": "1e-3", "text": "a: b", "unicode": "größe", "link": "${text}", "none": None,
+         "nested": {"empty": {}, "items": [1, 0.1, True, "null"]}, "missing": "???"}
+    )  # fmt: skip
+    assert _omegaconf.to_yaml(config) == OmegaConf.to_yaml(config)

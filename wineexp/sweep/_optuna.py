@@ -1,0 +1,75 @@
+"""Private names of Optuna 5 that the sweeper relies on; `tests/sweep/test_optuna_adapter.py` says what of each."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import QMCSampler
+from optuna.storages import BaseStorage
+from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+__all__ = [
+    "BaseJournalFileLock",
+    "IndexedQMCSampler",
+    "StoppableStudy",
+    "contains",
+    "start_trial",
+    "storage_of",
+    "trial_id",
+    "trial_template",
+]
+
+
+def storage_of(study: Study) -> BaseStorage:
+    """The storage that a study reads and writes, with the cache that Optuna has put before it."""
+    return study._storage
+
+
+def trial_id(trial: Trial | FrozenTrial) -> int:
+    """The trial's id in its storage, which is not its number in its study."""
+    return trial._trial_id
+
+
+def trial_template(user_attrs: Mapping[str, Any], fixed_params: Mapping[str, Any]) -> FrozenTrial:
+    """A trial to be created as running, whose suggestions give the fixed parameters as `Study.enqueue_trial` does."""
+    return create_trial(
+        state=TrialState.RUNNING,
+        user_attrs=dict(user_attrs),
+        system_attrs={"fixed_params": dict(fixed_params)} if fixed_params else {},
+    )
+
+
+def start_trial(study: Study, new_trial_id: int) -> Trial:
+    """A created trial, ready to suggest; what `Study.ask` does after it has created one."""
+    study._thread_local.cached_all_trials = None
+    return Trial(study, new_trial_id)
+
+
+def contains(distribution: IntDistribution | FloatDistribution, value: float) -> bool:
+    """Whether a number is one that the distribution can give, its step considered."""
+    return distribution._contains(value)
+
+
+class IndexedQMCSampler(QMCSampler):
+    """Optuna's QMC sampler, which takes the point of its sequence at `index` instead of counting in the storage."""
+
+    index = 0
+
+    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
+        return self.index
+
+
+class StoppableStudy:
+    """A study as a sampler's `after_trial` sees it, whose `stop` calls a function; Optuna's own allows it in loops."""
+
+    def __init__(self, study: Study, on_stop: Callable[[], None]) -> None:
+        self._study, self._on_stop = study, on_stop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def stop(self) -> None:
+        """Tell that there is nothing left to suggest."""
+        self._on_stop()

@@ -1,0 +1,88 @@
+"""The file that says how to run the best trial again: `best.yaml`, or `pareto.yaml` for several objectives."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial
+
+from wineexp.sweep.ledger import Ledger
+from wineexp.sweep.lock import locked
+from wineexp.sweep.plan import Plan
+from wineexp.sweep.study import StudySpec
+
+
+def write_best(ledger: Ledger, spec: StudySpec, plan: Plan, only_if: int | None = None) -> Path | None:
+    """Write the file of the best trial, or of the Pareto front, into the study's folder.
+
+    With `only_if`, the number of a trial, the file is written only if that trial is the best or on the front. Returns
+    the file; None if nothing was written.
+    """
+    with locked(ledger.lock_file):
+        best = ledger.best()
+        if not best or (only_if is not None and only_if not in [trial.number for trial in best]):
+            return None
+        if len(spec.directions) == 1:
+            return _replace(spec.folder / "best.yaml", _best_text(best[0], ledger, spec, plan))
+        return _replace(spec.folder / "pareto.yaml", _front_text(best, spec, plan))
+
+
+def _replace(file: Path, text: str) -> Path:
+    """Write a file in one step, so that a reader never sees half of it."""
+    draft = file.with_suffix(".draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(file)
+    return file
+
+
+def _best_text(trial: FrozenTrial, ledger: Ledger, spec: StudySpec, plan: Plan) -> str:
+    """A config that overrides the program's own, for `--config-dir`."""
+    defaults: list[Any] = []
+    values = OmegaConf.create({})
+    # A config cannot delete a key: such overrides remain on the command line.
+    deletions = []
+    for item in OverridesParser.create().parse_overrides(plan.overrides_of(trial)):
+        if item.key_or_group in plan.group_names:
+            defaults.append({_defaults_key(item, spec): item.value()})
+        elif item.is_delete():
+            deletions.append(str(item.input_line))
+        else:
+            OmegaConf.update(values, item.key_or_group, item.value(), force_add=True)
+    value = ", ".join(f"{value:g}" for value in trial.values or [])
+    command = f"{spec.command} --config-dir {spec.folder.parent} +{spec.folder.name}=best {' '.join(deletions)}"
+    head = [
+        "# @package _global_",
+        f"# Trial {trial.number} of study {spec.name}: {value}.",
+        *_refit_comment(trial, ledger),
+        f"# Run it: {command.rstrip()}",
+    ]
+    body = OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"]}))
+    return "\n".join(head) + "\n" + body + (OmegaConf.to_yaml(values) if len(values) else "")
+
+
+def _defaults_key(item: Override, spec: StudySpec) -> str:
+    """The key in a defaults list that chooses a config group's file as an override does."""
+    key = f"/{item.key_or_group}" if item.package is None else f"/{item.key_or_group}@{item.package}"
+    is_in_defaults = not item.is_add() and item.get_key_element().lstrip("+") in spec.config.hydra.runtime.choices
+    return f"override {key}" if is_in_defaults else key
+
+
+def _refit_comment(trial: FrozenTrial, ledger: Ledger) -> list[str]:
+    """The value of the refit, if this trial is the one that was run again."""
+    refit = ledger.study.user_attrs.get("refit", {})
+    if refit.get("trial") != trial.number:
+        return []
+    return [f"# Refitted under seed {refit['seed']}: {refit['value']:g}; the best of many trials is optimistic."]
+
+
+def _front_text(front: Sequence[FrozenTrial], spec: StudySpec, plan: Plan) -> str:
+    points: list[Mapping[str, Any]] = [
+        {"trial": trial.number, "values": list(trial.values or []), "overrides": plan.overrides_of(trial)}
+        for trial in front
+    ]
+    head = f"# The Pareto front of study {spec.name}: {', '.join(spec.directions)}.\n"
+    return head + yaml.safe_dump(points, sort_keys=False, allow_unicode=True)

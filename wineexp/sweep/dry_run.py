@@ -1,0 +1,84 @@
+"""Trying a plan on the config before any trial: every key must exist, and every value must be accepted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import RandomSampler
+from optuna.study import create_study
+
+from wineexp.core.errors import did_you_mean
+from wineexp.sweep._hydra import apply_overrides
+from wineexp.sweep.compose import Composer, dotted_keys
+from wineexp.sweep.plan import Plan
+from wineexp.sweep.space import Parameter
+
+# The values of a categorical parameter that are tried; a range or an interval is tried at both ends.
+MAX_TRIED_VALUES = 200
+
+
+def dry_run(plan: Plan, loader: ConfigLoader, sweep_config: DictConfig, space_name: str) -> list[str]:
+    """The faults that show when a plan's values are laid on the configs that its trials will have.
+
+    `space_name` is the dotted path of the plan's space function.
+    """
+    faults: list[str] = []
+    composer = Composer(loader, sweep_config, plan.fixed_overrides)
+    first_choices = {group.name: (group.grid() or [None])[0] for group in plan.space.groups}
+    for point in plan.space.points_of_each_choice(first_choices):
+        try:
+            config = composer.compose(plan.space.group_overrides(point), [])
+        except ConfigCompositionException as error:
+            faults.append(" ".join(str(error).split()))
+            continue
+        for parameter in plan.space.active(point):
+            if not parameter.group:
+                faults += _try_overrides(config, [parameter.override(value) for value in _values_to_try(parameter)])
+        if plan.space_function is not None:
+            faults += _try_space_function(plan, composer, space_name)
+    return faults
+
+
+def _try_overrides(config: DictConfig, overrides: Sequence[Override]) -> list[str]:
+    faults: list[str] = []
+    for override in overrides:
+        try:
+            apply_overrides([override], config)
+        except ConfigCompositionException as error:
+            keys = dotted_keys(config)
+            if override.key_or_group not in keys and not override.is_add():
+                return [*faults, _unknown_key(override.key_or_group, keys)]
+            faults.append(f"{override.input_line}: {error.__cause__ or error}".splitlines()[0])
+    return faults
+
+
+def _try_space_function(plan: Plan, composer: Composer, space_name: str) -> list[str]:
+    study = create_study(sampler=RandomSampler(seed=0))
+    try:
+        groups, values = plan.suggest(study.ask())
+        config = composer.compose(groups, [])
+    except Exception as error:
+        return [f"space={space_name}: {type(error).__name__}: {error}"]
+    return _try_overrides(config, values)
+
+
+def _values_to_try(parameter: Parameter) -> list[Any]:
+    dist = parameter.distribution
+    if isinstance(dist, CategoricalDistribution):
+        return list(dist.choices)[:MAX_TRIED_VALUES]
+    return [dist.low, dist.high]
+
+
+def _unknown_key(key: str, keys: Sequence[str]) -> str:
+    """The fault of a key that the config does not have, with the keys beside it."""
+    parent = key
+    while "." in parent:
+        parent = parent.rpartition(".")[0]
+        if parent in keys:
+            siblings = [name for name in keys if name.startswith(f"{parent}.")]
+            return f"{key}: no such key in the config; {did_you_mean(key, siblings)}"
+    return f"{key}: no such key in the config; {did_you_mean(key, [name for name in keys if '.' not in name])}"

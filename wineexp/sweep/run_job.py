@@ -1,0 +1,73 @@
+"""Running a trial's job: what Hydra's `run_job` does, without copying Hydra's own config five times.
+
+That config is much larger than a task's: copying and writing it takes most of a short trial's time.
+"""
+
+from contextlib import ExitStack, chdir
+from pathlib import Path
+from typing import cast
+
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, env_override
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from wineexp.sweep._hydra import flush_loggers
+from wineexp.sweep._omegaconf import attach_hydra, detach_hydra, set_parent, to_yaml
+
+
+def run_job(task: TaskFunction, config: DictConfig, context: HydraContext, number: int) -> JobReturn:
+    """Run a task as job `number` of a sweep, in its own folder, with its own log and records.
+
+    An Exception that the task raises becomes the result; KeyboardInterrupt and SystemExit are passed on.
+    """
+    hydra_node = config.hydra
+    with read_write(hydra_node), open_dict(hydra_node):
+        hydra_node.job.id = hydra_node.job.num = number
+    previous_config = HydraConfig.instance().cfg
+    # What HydraConfig.get() shows to the task: the node alone, whose interpolations look in the whole config.
+    hydra_config = OmegaConf.create({})
+    HydraConfig.instance().cfg = cast(HydraConf, hydra_config)
+    try:
+        with ExitStack() as stack:
+            attach_hydra(hydra_config, hydra_node)
+            set_parent(hydra_node, config)
+            folder = Path(hydra_node.sweep.dir) / str(hydra_node.sweep.subdir)
+            with read_write(hydra_node), open_dict(hydra_node):
+                hydra_node.runtime.output_dir = str(folder.absolute())
+            OmegaConf.set_readonly(hydra_node, True)
+            task_config, _ = detach_hydra(config)
+            result = JobReturn(cfg=task_config, hydra_cfg=hydra_config, overrides=list(hydra_node.overrides.task))
+            folder.mkdir(parents=True, exist_ok=True)
+            if hydra_node.job.chdir:
+                stack.enter_context(chdir(folder))
+            result.working_dir = str(Path.cwd())
+            configure_log(hydra_node.job_logging, hydra_node.verbose)
+            if hydra_node.output_subdir is not None:
+                _save_records(folder.absolute() / hydra_node.output_subdir, task_config, hydra_config)
+            stack.enter_context(env_override(hydra_node.job.env_set))
+            context.callbacks.on_job_start(config=config, task_function=task)
+            try:
+                result.return_value = task(task_config)
+                result.status = JobStatus.COMPLETED
+            except Exception as error:
+                result.return_value = error
+                result.status = JobStatus.FAILED
+        result.task_name = JobRuntime.instance().get("name")
+        flush_loggers()
+        context.callbacks.on_job_end(config=config, job_return=result)
+        return result
+    finally:
+        HydraConfig.instance().cfg = previous_config
+
+
+def _save_records(folder: Path, task_config: DictConfig, hydra_config: DictConfig) -> None:
+    """Write the three files that Hydra leaves of a job."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, node in (
+        ("config.yaml", task_config),
+        ("hydra.yaml", hydra_config),
+        ("overrides.yaml", hydra_config.hydra.overrides.task),
+    ):
+        (folder / name).write_text(to_yaml(node), encoding="utf-8")
