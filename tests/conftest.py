@@ -26,7 +26,7 @@ from tests import preloaded
 from wineexp.core import config
 from wineexp.core.errors import UserError
 from wineexp.core.paths import CONF, ROOT
-from wineexp.data import pin
+from wineexp.data import pin, pinned_file
 
 # Read by OpenMP when it is loaded, here and in commands: threads that wait leave the cores to other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -49,7 +49,7 @@ def wine_quality() -> None:
     """Skip the test if the wine quality data can be had neither from a DVC remote nor from UCI."""
     for colour in ("red", "white"):
         try:
-            pin.load(pin.read(f"data/raw/winequality-{colour}.csv.dvc"))
+            pinned_file.load(pin.read(f"data/raw/winequality-{colour}.csv.dvc"))
         except UserError as error:
             pytest.skip(f"no wine quality data: {str(error).splitlines()[0]}")
 

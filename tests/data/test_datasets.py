@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from wineexp.core.errors import UserError
-from wineexp.data import datasets, pin
+from wineexp.data import datasets, pin, pinned_file
 
-HEADER = ";".join(f'"{name}"' for name in [*datasets.VINHO_VERDE, "quality"])
+HEADER = ";".join(f'"{name}"' for name in [*datasets.WINE_QUALITY_MEASUREMENTS, "quality"])
 ROW = "7.4;0.7;0;1.9;0.076;11;34;0.9978;3.51;0.56;9.4;5"
 
 Pinned = Callable[[bytes], str]
@@ -75,7 +75,7 @@ def test_every_column_has_a_range(pinned: Pinned, column: int) -> None:
     cells = ROW.split(";")
     for wrong in ("-1", "9999"):
         cells[column] = wrong
-        name = [*datasets.VINHO_VERDE, "quality"][column]
+        name = [*datasets.WINE_QUALITY_MEASUREMENTS, "quality"][column]
         (fault,) = faults(pinned(f"{HEADER}\n{';'.join(cells)}\n".encode()))
         assert fault.startswith(f"line 2, {name}: '{wrong}' is not ")
 
@@ -136,7 +136,7 @@ def test_faults_of_all_files_are_told_at_once(pinned: Pinned) -> None:
 
 
 def test_a_broken_cultivar_file_is_told_by_line(pinned: Pinned) -> None:
-    content = pin.load(pin.read("data/raw/wine.data.dvc"), rebuild=datasets._uci_wine)
+    content = pinned_file.load(pin.read("data/raw/wine.data.dvc"), rebuild=datasets._uci_wine)
     with pytest.raises(UserError) as caught:
         datasets.cultivar(pinned(content.replace(b"1,14.23", b"4,x", 1) + b"3,14.1\n"))
     first, second, last = (fault.partition("broken.csv, ")[2] for fault in caught.value.faults)

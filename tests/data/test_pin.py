@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
+from wineexp.core import paths
 from wineexp.core.errors import UserError
 from wineexp.core.paths import ROOT
-from wineexp.data import datasets, pin
+from wineexp.data import datasets, pin, pinned_file
 
 RED = "data/raw/winequality-red.csv"
 CONTENT = b"not wine, but pinned\n" * 500
@@ -91,7 +92,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc/config", root / ".dvc")
     subprocess.run(["git", "init", "--quiet", root], check=True)
-    monkeypatch.setattr(pin, "ROOT", root)
+    monkeypatch.setattr(paths, "ROOT", root)
     return root
 
 
@@ -127,7 +128,7 @@ def files(project: Path) -> set[str]:
 def test_the_file_in_place_is_taken(project: Path) -> None:
     pinned = repin(project, CONTENT, None)
     pinned.path.write_bytes(CONTENT)
-    assert pin.load(pinned) == CONTENT
+    assert pinned_file.load(pinned) == CONTENT
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o644])
@@ -138,7 +139,7 @@ def test_wrong_bytes_in_place_are_refused_by_name_with_both_hashes_and_left_alon
     pinned.path.write_bytes(WRONG)
     pinned.path.chmod(mode)
     with pytest.raises(UserError) as caught:
-        pin.load(pinned)
+        pinned_file.load(pinned)
     message = str(caught.value)
     assert message.startswith(f"{RED} has {len(WRONG)} bytes with md5 {md5(WRONG)}, but {RED}.dvc pins")
     assert md5(CONTENT) in message
@@ -151,18 +152,18 @@ def test_a_size_that_is_not_the_pins_is_refused(project: Path) -> None:
     pinned.path.write_bytes(CONTENT)
     pinned.dvc_file.write_text(pinned.dvc_file.read_text().replace(str(len(CONTENT)), "7"))
     with pytest.raises(UserError, match=f"{RED} has {len(CONTENT)} bytes .* pins 7 with"):
-        pin.load(pin.read(f"{RED}.dvc"))
+        pinned_file.load(pin.read(f"{RED}.dvc"))
 
 
 def test_a_folder_in_the_files_place_is_named(project: Path) -> None:
     (project / RED).mkdir()
     with pytest.raises(UserError, match=f"{RED} cannot be read: Is a directory"):
-        pin.load(pin.read(f"{RED}.dvc"))
+        pinned_file.load(pin.read(f"{RED}.dvc"))
 
 
 def test_a_missing_file_comes_from_the_url_into_its_place(project: Path, server: str) -> None:
     pinned = repin(project, CONTENT, f"{server}/right")
-    assert pin.load(pinned) == CONTENT
+    assert pinned_file.load(pinned) == CONTENT
     assert pinned.path.read_bytes() == CONTENT
     assert pinned.path.stat().st_mode & 0o777 == 0o644
     assert files(project) == {pinned.path.name}
@@ -181,10 +182,10 @@ def test_a_missing_file_comes_from_the_url_into_its_place(project: Path, server:
 def test_a_bad_url_is_told_and_leaves_nothing_behind(
     project: Path, server: str, behaviour: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pin, "PATIENCE", 2.0)
+    monkeypatch.setattr(pinned_file, "STALL_LIMIT_SECONDS", 2.0)
     pinned = repin(project, CONTENT, f"{server}/{behaviour}")
     with pytest.raises(UserError) as caught:
-        pin.load(pinned)
+        pinned_file.load(pinned)
     message = str(caught.value)
     assert f"  - {server}/{behaviour}: " in message
     assert said in message
@@ -195,14 +196,14 @@ def test_a_bad_url_is_told_and_leaves_nothing_behind(
 def test_only_web_addresses_are_fetched(project: Path) -> None:
     pinned = repin(project, CONTENT, (project / ".dvc/config").as_uri())
     with pytest.raises(UserError, match="a source URL must start with http:// or https://"):
-        pin.load(pinned)
+        pinned_file.load(pinned)
 
 
 def test_a_missing_file_comes_from_the_dvc_remote(project: Path, server: str) -> None:
     pinned = repin(project, CONTENT, f"{server}/wrong")
     store(project / "remote", CONTENT, under=md5(CONTENT))
     add_remote(project, project / "remote")
-    assert pin.load(pinned) == CONTENT
+    assert pinned_file.load(pinned) == CONTENT
     assert pinned.path.read_bytes() == CONTENT
     # A link into the remote, as DVC may make one, would let an editor spoil the remote.
     assert not pinned.path.is_symlink()
@@ -213,13 +214,13 @@ def test_a_corrupted_object_of_a_dvc_remote_is_never_used(project: Path, server:
     store(project / "remote", WRONG, under=md5(CONTENT))
     add_remote(project, project / "remote")
     with pytest.raises(UserError) as caught:
-        pin.load(repin(project, CONTENT, None))
+        pinned_file.load(repin(project, CONTENT, None))
     message = str(caught.value)
     assert f"DVC: refused, it has {len(WRONG)} bytes with md5 {md5(WRONG)}" in message
     assert md5(CONTENT) in message
     assert files(project) == set()
 
-    assert pin.load(repin(project, CONTENT, f"{server}/right")) == CONTENT
+    assert pinned_file.load(repin(project, CONTENT, f"{server}/right")) == CONTENT
 
 
 def test_what_dvc_itself_installs_from_a_corrupted_object_is_refused(project: Path) -> None:
@@ -229,24 +230,24 @@ def test_what_dvc_itself_installs_from_a_corrupted_object_is_refused(project: Pa
     subprocess.run([sys.executable, "-m", "dvc", "pull", f"{RED}.dvc"], cwd=project, check=True, capture_output=True)
     assert pinned.path.read_bytes() == WRONG, "DVC verifies now: this test and its warning are out of date"
     with pytest.raises(UserError, match=f"{RED} has {len(WRONG)} bytes with md5 {md5(WRONG)}"):
-        pin.load(pinned)
+        pinned_file.load(pinned)
 
 
 def test_a_dvc_remote_without_the_file_is_named(project: Path) -> None:
     pinned = repin(project, CONTENT, None)
     with pytest.raises(UserError, match="DVC: no remote is configured"):
-        pin.load(pinned)
+        pinned_file.load(pinned)
     add_remote(project, project / "remote")
     with pytest.raises(UserError, match=rf"DVC: md5 {md5(CONTENT)} is not in its remote \(scratch\)"):
-        pin.load(pinned)
+        pinned_file.load(pinned)
 
 
 def test_a_dvc_remote_that_stalls_gives_way_to_the_url(
     project: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pin, "PATIENCE", 4.0)
+    monkeypatch.setattr(pinned_file, "STALL_LIMIT_SECONDS", 4.0)
     add_remote(project, server)
-    assert pin.load(repin(project, CONTENT, f"{server}/right")) == CONTENT
+    assert pinned_file.load(repin(project, CONTENT, f"{server}/right")) == CONTENT
 
 
 def test_nothing_reachable_is_one_error_with_three_ways_within_15_seconds(
@@ -257,7 +258,7 @@ def test_nothing_reachable_is_one_error_with_three_ways_within_15_seconds(
         path = f"data/raw/winequality-{colour}.csv"
         repin(project, CONTENT, f"{server}/stall", path)
     started = time.monotonic()
-    done = command("train", "data=quality", "tracking=off")
+    done = command("train", "data=quality", "tracking=off", PYTHONPATH=str(project))
     seconds = time.monotonic() - started
     print(f"took {seconds:.1f} s")
     assert done.returncode == 1
@@ -270,7 +271,7 @@ def test_nothing_reachable_is_one_error_with_three_ways_within_15_seconds(
     assert "DVC: no answer within" in done.stderr
     assert files(project) == set()
     # 15 s on a machine of its own; the sources' share is 9 s, the rest is Python's start, which others here slow down.
-    assert pin.PATIENCE <= 9
+    assert pinned_file.STALL_LIMIT_SECONDS <= 9
     assert seconds < 45
 
 
@@ -280,7 +281,7 @@ def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing_behind(project
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, hard))
     try:
         with pytest.raises(UserError, match=f"{RED} cannot be written: File too large"):
-            pin.load(pinned)
+            pinned_file.load(pinned)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert files(project) == set()
@@ -297,11 +298,11 @@ def test_wine_data_is_rebuilt_from_scikit_learn_as_the_pinned_bytes() -> None:
 
 def test_a_rebuilt_file_of_other_bytes_is_refused_and_the_other_sources_are_asked(project: Path, server: str) -> None:
     pinned = repin(project, CONTENT, f"{server}/right")
-    assert pin.load(pinned, rebuild=lambda: WRONG) == CONTENT
+    assert pinned_file.load(pinned, rebuild=lambda: WRONG) == CONTENT
     pinned.path.unlink()
     pinned = repin(project, CONTENT, None)
     with pytest.raises(UserError, match=f"rebuilding it: refused, it has {len(WRONG)} bytes with md5 {md5(WRONG)}"):
-        pin.load(pinned, rebuild=lambda: WRONG)
+        pinned_file.load(pinned, rebuild=lambda: WRONG)
 
 
 def test_two_missing_files_are_reported_at_once(project: Path, server: str) -> None:
