@@ -69,8 +69,10 @@ def run(cfg: DictConfig) -> PromoteResult:
         if cfg.export:
             from wineexp.serving import exporter
 
-            kept = exporter.write(registry, cfg.alias, Path(cfg.export), cfg.note).kept
-            log.info("version %d of %s, which %s names, is in %s.", kept.number, kept.name, cfg.alias, cfg.export)
+            exported = exporter.write(registry, cfg.alias, Path(cfg.export), cfg.note).version
+            log.info(
+                "version %d of %s, which %s names, is in %s.", exported.number, exported.name, cfg.alias, cfg.export
+            )
             log.info("Serve it: python -m wineexp.serve serve.export_folder=%s", cfg.export)
             return PromoteResult(export=Path(cfg.export))
         runs = Runs(cfg.tracking.uri, cfg.registry.name)

@@ -40,7 +40,7 @@ def examiner(server: Server) -> int:
 
 
 @pytest.fixture(scope="module")
-def served(store: Store) -> Any:
+def predictor(store: Store) -> Any:
     """A server that has answered every kind of question, from a cache that was there."""
     with serving(store):
         pass
@@ -59,12 +59,12 @@ def served(store: Store) -> Any:
         yield server
 
 
-def test_a_compiled_version_is_served_without_the_libraries_that_made_it(served: Server) -> None:
-    assert served.get("/readyz").json()["form"] == served.get("/model").json()["form"] == "compiled"
-    assert loaded(served.process.pid) == set()
-    assert resident(served.process.pid) < 100
+def test_a_compiled_version_is_served_without_the_libraries_that_made_it(predictor: Server) -> None:
+    assert predictor.get("/readyz").json()["form"] == predictor.get("/model").json()["form"] == "compiled"
+    assert loaded(predictor.process.pid) == set()
+    assert resident(predictor.process.pid) < 100
     # That the pattern finds them where they are.
-    assert {"pandas", "sklearn", "xgboost"} <= loaded(examiner(served))
+    assert {"pandas", "sklearn", "xgboost"} <= loaded(examiner(predictor))
 
 
 def test_what_a_server_imports_is_light() -> None:
@@ -142,7 +142,7 @@ def test_an_examiner_that_dies_at_work_is_told_of_and_comes_back(own: Store) -> 
         assert server.post("/predict", row).json()["model"]["version"] == 2
         server.until(lambda: not server.get("/readyz").json()["stale"], 120)
         server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1)
-        assert [line["pid"] for line in server.lines() if line["event"] == "examiner died"] == [before]
+        assert [line["pid"] for line in server.lines() if line["event"] == "refresh process died"] == [before]
         assert server.post("/explain", row).json()["model"]["version"] == 1
         last = examiner(server)
         assert last != before

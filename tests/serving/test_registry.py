@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import free_port, mlflow_server
 from tests.serving.conftest import Store, children, copied, serving
 from wineexp.core.config import Registry, Serve, Server, Tracking
-from wineexp.serving.refresh.change_detector import Hint, Hints
+from wineexp.serving.refresh.change_detector import ChangeDetector, Fingerprint
 
 
 @pytest.fixture
@@ -93,64 +93,64 @@ def door() -> Iterator[str]:
         listening.shutdown()
 
 
-def hints(uri: str) -> Hints:
-    return Hints(Serve(Server(alias="champion", export=None), Registry("wine"), Tracking(uri)))
+def hints(uri: str) -> ChangeDetector:
+    return ChangeDetector(Serve(Server(alias="champion", export_folder=None), Registry("wine"), Tracking(uri)))
 
 
 def test_a_hint_has_the_keys_of_mlflows_client(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("URI", "USERNAME", "PASSWORD", "TOKEN", "AUTH"):
         monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
     # Without the key, only MLflow's own client may know a way in.
-    assert hints(f"http://{door}").now() is None
-    inside = hints(f"http://cellar:grape@{door}").now()
-    assert inside == hints(f"http://cellar:grape@{door}").now()
+    assert hints(f"http://{door}").fingerprint() is None
+    inside = hints(f"http://cellar:grape@{door}").fingerprint()
+    assert inside == hints(f"http://cellar:grape@{door}").fingerprint()
     assert inside is not None
-    assert inside.reached
+    assert inside.reachable
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "cellar")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "grape")
-    assert hints(f"http://{door}").now() == inside
+    assert hints(f"http://{door}").fingerprint() == inside
     monkeypatch.setattr(Door, "told", b'{"model_version": 2}')
-    assert hints(f"http://{door}").now() not in (inside, None)
+    assert hints(f"http://{door}").fingerprint() not in (inside, None)
     monkeypatch.setattr(Door, "key", "Bearer barrel")
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "barrel")
-    assert hints(f"http://{door}").now() is not None
+    assert hints(f"http://{door}").fingerprint() is not None
     monkeypatch.setattr(Door, "told", b"<title>Who are you?</title>")
-    assert hints(f"http://{door}").now() is None
+    assert hints(f"http://{door}").fingerprint() is None
     monkeypatch.setattr(Door, "told", b'{"model_version": 2}')
     monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "plugin")
-    assert hints(f"http://{door}").now() is None
+    assert hints(f"http://{door}").fingerprint() is None
 
 
 def test_a_hint_is_the_same_as_long_as_a_database_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     database = tmp_path / "mlflow.db"
     asked = hints(f"sqlite:///{database}")
-    assert asked.now() is None
+    assert asked.fingerprint() is None
     with sqlite3.connect(database) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE aliases (number)")
         connection.commit()
         # As long as it is fresh, a date tells nothing.
-        assert asked.now() != asked.now()
+        assert asked.fingerprint() != asked.fingerprint()
         seen = settled(asked)
         connection.execute("INSERT INTO aliases VALUES (1)")
         connection.commit()
-        assert asked.now() != seen
+        assert asked.fingerprint() != seen
         seen = settled(asked)
         with sqlite3.connect(database) as other:
             assert other.execute("SELECT number FROM aliases").fetchall() == [(1,)]
         other.close()
-        assert asked.now() == seen
+        assert asked.fingerprint() == seen
     connection.close()
-    assert hints("postgresql://127.0.0.1:9/none").now() is None
-    assert hints("http://127.0.0.1:9").now() == Hint(False)
+    assert hints("postgresql://127.0.0.1:9/none").fingerprint() is None
+    assert hints("http://127.0.0.1:9").fingerprint() == Fingerprint(reachable=False)
 
 
-def settled(asked: Hints) -> Hint:
+def settled(asked: ChangeDetector) -> Fingerprint:
     """A hint once it stays as it is."""
     deadline = time.monotonic() + 10
-    while (hint := asked.now()) != asked.now():
+    while (hint := asked.fingerprint()) != asked.fingerprint():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert hint is not None

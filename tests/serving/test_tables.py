@@ -11,7 +11,7 @@ from tests.serving.conftest import Server
 from tests.serving.test_predictions import problem
 from wineexp.data import schema
 from wineexp.data.schema import Schema
-from wineexp.serving.model.rows import Reader
+from wineexp.serving.model.rows import RowParser
 from wineexp.serving.routes.tables import split
 
 ROWS = 2000
@@ -70,21 +70,21 @@ def test_what_makes_a_large_table_none_is_refused(server: Server, table: pd.Data
 
 
 @pytest.fixture(scope="module")
-def reader() -> Reader:
+def parser() -> RowParser:
     """Of rows with a text between numbers."""
     X = pd.DataFrame({"ash": [1.0, 2.0], "colour": pd.Series(["red", "white"], dtype="str"), "hue": [0.5, 3.0]})
     features = schema.describe_features(X, {"ash": "g/l", "colour": "", "hue": ""})
-    return Reader(Schema("red", "grade", "quality", ["1"], False, "accuracy", features, []), 3)
+    return RowParser(Schema("red", "grade", "quality", ["1"], False, "accuracy", features, []), 3)
 
 
 def said(columns: list[str], *data: list[Any], **more: Any) -> bytes:
     return json.dumps({"dataframe_split": {"columns": columns, "data": data, **more}}).encode()
 
 
-def test_rows_with_a_text_are_read_in_the_schemas_order(reader: Reader) -> None:
+def test_rows_with_a_text_are_read_in_the_schemas_order(parser: RowParser) -> None:
     body = said(["hue", "colour", "ash"], [1, "red", 2], [3.5, "white", -4], index=[0, 1])
-    assert split(reader, body) == [(2.0, "red", 1.0), (-4.0, "white", 3.5)]
-    assert reader.beyond(split(reader, body) or []) == 1
+    assert split(parser, body) == [(2.0, "red", 1.0), (-4.0, "white", 3.5)]
+    assert parser.count_outside_range(split(parser, body) or []) == 1
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_rows_with_a_text_are_read_in_the_schemas_order(reader: Reader) -> None:
         b"\xff",
     ],
 )
-def test_what_is_not_plain_is_left_to_the_strict_way(reader: Reader, body: bytes) -> None:
-    assert split(reader, body) is None
+def test_what_is_not_plain_is_left_to_the_strict_way(parser: RowParser, body: bytes) -> None:
+    assert split(parser, body) is None
 
 
-def test_a_number_that_64_bits_do_not_hold_is_left_to_it_too(reader: Reader) -> None:
+def test_a_number_that_64_bits_do_not_hold_is_left_to_it_too(parser: RowParser) -> None:
     body = said(["ash", "colour", "hue"], [1, "red", 2])
-    assert split(reader, body.replace(b"[1,", b"[1e400,")) is None
-    assert split(reader, body.replace(b"[1,", b"[NaN,")) is None
+    assert split(parser, body.replace(b"[1,", b"[1e400,")) is None
+    assert split(parser, body.replace(b"[1,", b"[NaN,")) is None

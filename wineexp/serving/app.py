@@ -14,13 +14,13 @@ from wineexp.serving.http import guards, problems
 from wineexp.serving.http.guards import Key
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.middleware import Edge
-from wineexp.serving.refresh.follower import Watch
-from wineexp.serving.refresh.messages import Link
+from wineexp.serving.refresh.follower import AliasFollower
+from wineexp.serving.refresh.messages import RefreshPaths
 from wineexp.serving.routes import explain, mlflow, open_inference, openapi, predict, ui
 from wineexp.serving.routes.fast_path import Shortcut
 
 
-def build(settings: Serve, link: Link) -> ASGIApp:
+def build(settings: Serve, paths: RefreshPaths) -> ASGIApp:
     """The application of one process, with a version loaded.
 
     Raises
@@ -29,11 +29,11 @@ def build(settings: Serve, link: Link) -> ASGIApp:
         There is nothing to serve, or a key is named that is not set.
     """
     metrics = Metrics()
-    watch = Watch(settings, metrics, link)
+    follower = AliasFollower(settings, metrics, paths)
     server = settings.serve
     predictions = Key(server.keys.predictions, "serve.keys.predictions")
     administration = Key(server.keys.administration, "serve.keys.administration")
-    watch.start()
+    follower.start()
     asked = [*predict.ROUTES, *explain.ROUTES, *mlflow.ROUTES, *open_inference.ROUTES]
     app = Litestar(
         [
@@ -46,8 +46,8 @@ def build(settings: Serve, link: Link) -> ASGIApp:
             *ui.OPEN,
         ],
         dependencies={
-            "served": _given(lambda: watch.served),
-            "watch": _given(lambda: watch),
+            "predictor": _given(lambda: follower.predictor),
+            "follower": _given(lambda: follower),
             "metrics": _given(lambda: metrics),
             "settings": _given(lambda: settings),
         },
@@ -55,11 +55,11 @@ def build(settings: Serve, link: Link) -> ASGIApp:
         exception_handlers={HTTPException: problems.handle, Exception: problems.handle},
         request_max_body_size=server.max_body_bytes,
         cors_config=CORSConfig(allow_origins=server.allowed_origins) if server.allowed_origins else None,
-        lifespan=[watch.polling, workers.noted],
+        lifespan=[follower.follow, workers.registered],
         logging_config=None,
         openapi_config=None,
     )
-    return Edge(app, server, metrics, Shortcut(watch, metrics, server, predictions))
+    return Edge(app, server, metrics, Shortcut(follower, metrics, server, predictions))
 
 
 def _given(what: Any) -> Provide:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from wineexp.serving.model.predictor import Prediction, Served
+from wineexp.serving.model.predictor import Prediction, Predictor
 
 # Seconds: a row takes milliseconds, a large batch seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -81,7 +81,7 @@ class Metrics:
         if outside:
             self.outside.inc(outside)
 
-    def set_model(self, served: Served, before: Served | None) -> None:
+    def set_model(self, predictor: Predictor, before: Predictor | None) -> None:
         """Tell which version answers, and which did before."""
         if before is not None:
             self.swaps.inc()
@@ -89,7 +89,7 @@ class Metrics:
                 self.model.labels(*_labels(before)).set(0)
             else:
                 self.model.remove(*_labels(before))
-        self.model.labels(*_labels(served)).set(1)
+        self.model.labels(*_labels(predictor)).set(1)
 
     def text(self) -> bytes:
         """All figures in Prometheus' text format, those of every worker together."""
@@ -100,8 +100,8 @@ class Metrics:
         return generate_latest(self._own)
 
 
-def _labels(served: Served) -> tuple[str, str, str, str]:
-    lineage = served.lineage
+def _labels(predictor: Predictor) -> tuple[str, str, str, str]:
+    lineage = predictor.lineage
     return lineage.name, lineage.alias, str(lineage.version), lineage.run_id
 
 

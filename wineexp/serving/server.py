@@ -1,4 +1,4 @@
-"""Processes and sockets: uvicorn behind one of them, and what is started beside it."""
+"""Runs a server: opens the socket, starts the refresh monitor, and runs uvicorn in one process or in several."""
 
 import gc
 import os
@@ -16,15 +16,21 @@ from wineexp.core.errors import UserError
 from wineexp.core.signals import stop
 from wineexp.serving import logs
 from wineexp.serving.http.protocol import Protocol
-from wineexp.serving.refresh.messages import Link
-from wineexp.serving.refresh.monitor import Sentry
+from wineexp.serving.refresh.messages import RefreshPaths
+from wineexp.serving.refresh.monitor import RefreshMonitor
 from wineexp.serving.supervisor import supervise
 
 log = structlog.get_logger()
 
+# Connections that may wait to be accepted.
+BACKLOG = 2048
+
+# How long a thread with a large request may keep the event loop waiting for the interpreter.
+SWITCH_INTERVAL_SECONDS = 0.001
+
 
 def run(settings: Serve) -> None:
-    """Serve until SIGTERM, then answer what is under way and return.
+    """Serve until SIGTERM, then finish open requests and return.
 
     Raises
     ------
@@ -32,41 +38,42 @@ def run(settings: Serve) -> None:
         The address is taken, or there is nothing to serve.
     """
     logs.configure()
-    # A registry that is down is asked again at the next look, not by MLflow for minutes.
+    # A registry that is down is asked again at the next poll; MLflow's own retries would take minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    # As where models are trained: the last bits depend on how many threads share a computation.
+    # As in training: the last bits depend on how many threads share a computation.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    # Seconds that a large request may keep the event loop waiting for its turn.
-    sys.setswitchinterval(0.001)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     listener = _listen(settings.serve.host, settings.serve.port)
-    with Sentry(settings) as sentry:
+    with RefreshMonitor(settings) as monitor:
+        # Imported while the refresh process starts.
         from wineexp.serving.app import build
 
-        # In several processes too: what is wrong is told once, and the cache is filled once.
-        app = build(settings, sentry.link)
+        # Built here even where workers build their own: errors are reported once, and the cache is filled once.
+        app = build(settings, monitor.paths)
         host, port, *_ = listener.getsockname()
         log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
         if settings.serve.workers == 1:
             _serve(settings, app, listener)
         else:
-            supervise(partial(work, link=sentry.link), settings, listener, shared="PROMETHEUS_MULTIPROC_DIR")
+            work = partial(run_worker, paths=monitor.paths)
+            supervise(work, settings, listener, folder_variable="PROMETHEUS_MULTIPROC_DIR")
     log.info("stopped")
 
 
-def work(settings: Serve, listener: socket.socket, link: Link) -> None:
-    """Be one of several workers."""
+def run_worker(settings: Serve, listener: socket.socket, paths: RefreshPaths) -> None:
+    """Serve as one of several workers until SIGTERM."""
     logs.configure()
     from wineexp.serving.app import build
 
-    # As in any program, SIGTERM that comes before uvicorn listens to it ends the process.
+    # Until uvicorn has its own handler, SIGTERM ends the process.
     signal.signal(signal.SIGTERM, stop)
-    _serve(settings, build(settings, link), listener)
+    _serve(settings, build(settings, paths), listener)
 
 
 def _serve(settings: Serve, app: ASGIApp, listener: socket.socket) -> None:
     server = settings.serve
-    # What is there now stays: looked through at each collection, it would hold up the request that comes in between.
+    # Objects that exist now stay for good. Left out of later collections, they do not slow down requests.
     gc.collect()
     gc.freeze()
     config = uvicorn.Config(
@@ -84,7 +91,7 @@ def _serve(settings: Serve, app: ASGIApp, listener: socket.socket) -> None:
     try:
         uvicorn.Server(config).run([listener])
     except SystemExit as error:
-        # uvicorn has drained and then raises the signal again; the alarm that `signals.stop` sets is called off.
+        # uvicorn finishes open requests and then raises the signal again; this cancels the alarm of `signals.stop`.
         signal.setitimer(signal.ITIMER_REAL, 0)
         if error.code != 128 + signal.SIGTERM:
             raise
@@ -93,7 +100,7 @@ def _serve(settings: Serve, app: ASGIApp, listener: socket.socket) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(

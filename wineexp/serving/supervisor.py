@@ -1,4 +1,4 @@
-"""Several workers on one socket: each is started anew when it dies, and all are told to stop together."""
+"""Runs several worker processes on one socket: restarts those that die, and stops all of them together."""
 
 import multiprocessing
 import os
@@ -18,52 +18,56 @@ from wineexp.core.config import Serve
 
 log = structlog.get_logger()
 
+# The function that a worker process runs.
 Work = Callable[[Serve, socket.socket], None]
 
-# Seconds between the starts of two workers in one place: one that cannot start is not to keep a core busy.
-PAUSE = 1.0
+# Between two restarts, so that workers that cannot start do not keep a core busy.
+RESTART_PAUSE_SECONDS = 1.0
+
+# Between two looks at workers that show no sign of having died.
+WAIT_SECONDS = 0.2
 
 
-def supervise(work: Work, settings: Serve, listener: socket.socket, *, shared: str) -> None:
-    """Keep `serve.workers` processes at work until SIGTERM or Ctrl-C, then let them finish.
+def supervise(work: Work, settings: Serve, listener: socket.socket, *, folder_variable: str) -> None:
+    """Keep `serve.workers` processes running until SIGTERM or Ctrl-C, then let them finish.
 
-    They are forked from a process that has imported everything and done nothing, which takes a tenth of the time of
-    a fresh start, and is safe where forking this one, with its threads, would not be.
+    They are forked from a process that has imported the application and has no threads. That takes a tenth of the
+    time of a fresh start; to fork this process, which has threads, would not be safe.
 
     Parameters
     ----------
     work : callable
-        What a worker does until it gets SIGTERM.
+        Serves until SIGTERM.
     settings : Serve
     listener : socket
-    shared : str
-        The environment variable that tells workers the folder that they share.
+    folder_variable : str
+        The environment variable that names, in each worker, the folder that workers share.
     """
-    folder = os.environ[shared] = tempfile.mkdtemp(prefix="wineexp-workers-")
+    folder = os.environ[folder_variable] = tempfile.mkdtemp(prefix="wineexp-workers-")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "wineexp.serving.app"])
-    over = threading.Event()
+    stopping = threading.Event()
 
     def stop(number: int, _: FrameType | None) -> None:
         log.info("stopping", signal=signal.Signals(number).name)
-        over.set()
+        stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
 
-    def started() -> "multiprocessing.context.ForkServerProcess":
-        process = context.Process(target=_worker, args=(work, settings, listener, shared, folder))
+    def start_worker() -> "multiprocessing.context.ForkServerProcess":
+        process = context.Process(target=_run_worker, args=(work, settings, listener, folder_variable, folder))
         process.start()
         return process
 
-    workers, since = [started() for _ in range(settings.serve.workers)], time.monotonic()
-    while not over.is_set():
-        wait([process.sentinel for process in workers], timeout=0.2)
-        for place, process in enumerate(workers):
-            if process.is_alive() or over.is_set() or time.monotonic() - since < PAUSE:
+    workers, last_start = [start_worker() for _ in range(settings.serve.workers)], time.monotonic()
+    while not stopping.is_set():
+        wait([process.sentinel for process in workers], timeout=WAIT_SECONDS)
+        for position, process in enumerate(workers):
+            if process.is_alive() or stopping.is_set() or time.monotonic() - last_start < RESTART_PAUSE_SECONDS:
                 continue
             log.error("worker died", pid=process.pid, exitcode=process.exitcode)
-            workers[place], since = started(), time.monotonic()
+            workers[position], last_start = start_worker(), time.monotonic()
     for process in workers:
         process.terminate()
     for process in workers:
@@ -71,14 +75,14 @@ def supervise(work: Work, settings: Serve, listener: socket.socket, *, shared: s
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _worker(work: Work, settings: Serve, listener: socket.socket, shared: str, folder: str) -> None:
-    os.environ[shared] = folder
-    # Not to go on alone when the supervisor is killed.
-    threading.Thread(target=_follow, daemon=True).start()
+def _run_worker(work: Work, settings: Serve, listener: socket.socket, folder_variable: str, folder: str) -> None:
+    os.environ[folder_variable] = folder
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     work(settings, listener)
 
 
-def _follow() -> None:
+def _end_with_parent() -> None:
+    """Stop when the supervisor is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""The worker processes of one server, as they see each other: a file each, in a folder that they share."""
+"""The registry of a server's worker processes: one file each, in a folder that they share."""
 
 import os
 from collections.abc import AsyncIterator
@@ -10,20 +10,20 @@ from litestar import Litestar
 from wineexp.serving.metrics import MULTIPROCESS_FOLDER, mark_dead
 
 
-def alive() -> list[int]:
-    """Process ids of the workers that have started and not died; empty where one process is all."""
-    return sorted(pid for pid in _noted() if _runs(pid))
+def running_pids() -> list[int]:
+    """Process ids of the workers that run, sorted; empty for a server of one process."""
+    return sorted(pid for pid in _registered_pids() if _is_running(pid))
 
 
 @asynccontextmanager
-async def noted(_: Litestar) -> AsyncIterator[None]:
-    """Be one of them while the application runs."""
+async def registered(_: Litestar) -> AsyncIterator[None]:
+    """Register this worker while the application runs, and remove those that have died."""
     folder = os.environ.get(MULTIPROCESS_FOLDER)
     if folder is None:
         yield
         return
-    for pid in _noted():
-        if not _runs(pid):
+    for pid in _registered_pids():
+        if not _is_running(pid):
             mark_dead(pid)
             _file(folder, pid).unlink(missing_ok=True)
     _file(folder, os.getpid()).touch()
@@ -33,7 +33,7 @@ async def noted(_: Litestar) -> AsyncIterator[None]:
         _file(folder, os.getpid()).unlink(missing_ok=True)
 
 
-def _noted() -> list[int]:
+def _registered_pids() -> list[int]:
     folder = os.environ.get(MULTIPROCESS_FOLDER)
     return [int(path.name.removeprefix("worker-")) for path in Path(folder).glob("worker-*")] if folder else []
 
@@ -42,7 +42,7 @@ def _file(folder: str, pid: int) -> Path:
     return Path(folder) / f"worker-{pid}"
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except OSError:

@@ -4,12 +4,12 @@ import runpy
 
 import numpy as np
 
-from wineexp.serving.model.predictor import Served
+from wineexp.serving.model.predictor import Predictor
 
 
-def probabilities(served, rows):
-    return np.full((len(rows), len(served.schema.classes)), 1 / len(served.schema.classes))
+def probabilities(predictor, rows):
+    return np.full((len(rows), len(predictor.schema.classes)), 1 / len(predictor.schema.classes))
 
 
-Served.probabilities = probabilities
+Predictor.probabilities = probabilities
 runpy.run_module("wineexp.serve", run_name="__main__")

@@ -1,1 +1,1 @@
-"""A version that answers: its files, its checks, its predictions."""
+"""The model that is served: loading a version's files, checking them, parsing rows, predicting."""

@@ -1,6 +1,6 @@
-"""The last version that passed every check, kept on disk: what a server answers from, whatever becomes of the registry.
+"""The cache of verified versions on disk: a server starts from it even while the registry is down.
 
-An examiner puts it there, once it has held everything against the registry; servers load it from there.
+The refresh process stores a version there once all of its checks have passed; servers load it from there.
 """
 
 import os
@@ -18,16 +18,20 @@ from wineexp.models import manifest
 
 log = structlog.get_logger()
 
-NOTE = "served.json"
+# The file that names the current version.
+RECORD = "version.json"
+
+# Age at which a scratch folder is taken for one that a killed process left.
+STALE_SCRATCH_SECONDS = 3600
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """What the note beside the files says of a version.
+class CachedVersion(msgspec.Struct, frozen=True):
+    """What is recorded beside a version's files.
 
     Attributes
     ----------
     uri : str
-        The store that it is registered in.
+        The tracking store that it is registered in.
     name : str
         The registered model.
     number : int
@@ -63,12 +67,12 @@ class Kept(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> tuple[int, str, str]:
-        """What tells it from any other version, and from itself with other files."""
+        """Distinguishes it from any other version, and from the same version with other files."""
         return self.number, self.run_id, self.digest
 
 
 class Cache:
-    """A folder for one alias of one registered model.
+    """The cache of one alias of one registered model.
 
     Parameters
     ----------
@@ -81,58 +85,58 @@ class Cache:
         self.uri = uri
         self.folder = folder / f"{quote(name, safe='')}@{quote(alias, safe='')}"
 
-    def scratch(self) -> Path:
-        """A new empty folder on the cache's own disk, from which `keep` can move what is good."""
+    def make_scratch_folder(self) -> Path:
+        """A new empty folder on the cache's own disk, from which `store` can move files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=".fetching-", dir=self.folder))
 
-    def files(self, kept: Kept) -> Path:
-        """Where a version's files are."""
-        return self.folder / kept.folder
+    def files(self, version: CachedVersion) -> Path:
+        """The folder of a version's files."""
+        return self.folder / version.folder
 
-    def find(self) -> Kept | None:
-        """The last version, whole by its seal; None where there is none."""
+    def read(self) -> CachedVersion | None:
+        """The current version, its files verified against their digests; None where there is none."""
         try:
-            kept = msgspec.json.decode((self.folder / NOTE).read_bytes(), type=Kept)
-            if kept.uri != self.uri or self.files(kept).parent != self.folder:
+            version = msgspec.json.decode((self.folder / RECORD).read_bytes(), type=CachedVersion)
+            if version.uri != self.uri or self.files(version).parent != self.folder:
                 return None
-            manifest.verify(self.files(kept), kept.files)
+            manifest.verify(self.files(version), version.files)
         except (OSError, msgspec.MsgspecError):
             return None
         except UserError as error:
             log.warning("cache refused", why=list(error.faults))
             return None
-        return kept
+        return version
 
-    def keep(self, files: Path, kept: Kept) -> Kept:
-        """Make verified files the ones that `find` gives, all at once or not at all; gives the note with its folder."""
-        kept = msgspec.structs.replace(kept, folder=f"version-{kept.number}-{kept.digest[:16]}")
-        target = self.files(kept)
+    def store(self, files: Path, version: CachedVersion) -> CachedVersion:
+        """Make verified files the current version, atomically; gives its record with the name of their folder."""
+        version = msgspec.structs.replace(version, folder=f"version-{version.number}-{version.digest[:16]}")
+        target = self.files(version)
         try:
             files.rename(target)
         except OSError:
-            # It is there, from before or from another server: whole or not, these are known to be.
+            # The folder exists, from before or by another server. Whatever it holds, these files are verified.
             shutil.rmtree(target, ignore_errors=True)
             shutil.move(files, target)
-        note = self.folder / f".{NOTE}-{os.getpid()}"
-        with note.open("wb") as file:
-            file.write(msgspec.json.encode(kept))
+        temporary = self.folder / f".{RECORD}-{os.getpid()}"
+        with temporary.open("wb") as file:
+            file.write(msgspec.json.encode(version))
             file.flush()
             os.fsync(file.fileno())
-        note.replace(self.folder / NOTE)
-        self._tidy(target)
-        return kept
+        temporary.replace(self.folder / RECORD)
+        self._remove_others(target)
+        return version
 
-    def _tidy(self, current: Path) -> None:
-        """Drop what is no longer named, and what a killed process left."""
+    def _remove_others(self, current: Path) -> None:
+        """Remove the folders of earlier versions, and scratch folders that killed processes left."""
         for path in self.folder.iterdir():
-            left = path.name.startswith(".fetching-") and _age(path) > 3600
-            if path.is_dir() and (left or (path.name.startswith("version-") and path != current)):
+            is_stale = path.name.startswith(".fetching-") and _age_seconds(path) > STALE_SCRATCH_SECONDS
+            is_earlier = path.name.startswith("version-") and path != current
+            if path.is_dir() and (is_stale or is_earlier):
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _age(path: Path) -> float:
-    """Seconds since it was made."""
+def _age_seconds(path: Path) -> float:
     try:
         return time.time() - path.stat().st_mtime
     except OSError:

@@ -1,4 +1,4 @@
-"""What a version's files say of it: its schema and MLflow's description."""
+"""Reads the files of a version: its schema and MLflow's description of the model."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from wineexp.data.schema import Schema
 from wineexp.models import manifest
 
 
-def stored_schema(folder: Path) -> Schema:
+def read_schema(folder: Path) -> Schema:
     """The schema in a version's files.
 
     Raises
@@ -21,19 +21,20 @@ def stored_schema(folder: Path) -> Schema:
     try:
         return schema.from_json((folder / manifest.EXTRA_FOLDER / schema.FILE_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        told = f"it has no {schema.FILE_NAME}, so that nobody can tell what it may be asked; promote it anew"
-        raise UserError(told) from error
+        raise UserError(
+            f"it has no {schema.FILE_NAME}, which says what rows the model takes; promote it anew"
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"its schema cannot be read ({type(error).__name__}: {error})") from error
 
 
-def stored_model(folder: Path) -> dict[str, object]:
-    """What MLflow wrote down of the model.
+def read_mlmodel(folder: Path) -> dict[str, object]:
+    """MLflow's description of the model.
 
     Raises
     ------
     UserError
-        There is nothing that can be read.
+        There is none that can be read.
     """
     try:
         return dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""A version from its files, held against itself before it may answer."""
+"""Loads a version from its files and checks everything about it that needs no registry."""
 
 import time
 from dataclasses import replace
@@ -11,22 +11,22 @@ from wineexp.core.errors import UserError
 from wineexp.models import manifest
 from wineexp.models.compiled import form
 from wineexp.models.golden_rows import check_gap, golden_rows_gap, read_golden_rows
-from wineexp.serving.model.cache import Kept
-from wineexp.serving.model.files import stored_model, stored_schema
-from wineexp.serving.model.predictor import Lineage, Model, Served
-from wineexp.serving.model.rows import Reader
+from wineexp.serving.model.cache import CachedVersion
+from wineexp.serving.model.files import read_mlmodel, read_schema
+from wineexp.serving.model.predictor import Classifier, Lineage, Predictor
+from wineexp.serving.model.rows import RowParser
 
 
-def load(folder: Path, kept: Kept, alias: str, *, most: int) -> Served:
-    """A version from its files, after every check that needs no registry: schema, golden rows, a warm answer.
+def load(folder: Path, version: CachedVersion, alias: str, *, max_rows: int) -> Predictor:
+    """A version from its files, after the checks of its schema, its golden rows and a first prediction.
 
     Parameters
     ----------
     folder : Path
-        Held against the version's seal already.
-    kept : Kept
+        Verified against the version's digests already.
+    version : CachedVersion
     alias : str
-    most : int
+    max_rows : int
         Rows that one request may hold.
 
     Raises
@@ -34,58 +34,61 @@ def load(folder: Path, kept: Kept, alias: str, *, most: int) -> Served:
     UserError
         A check fails.
     """
-    described = stored_schema(folder)
-    reader = Reader(described, most)
-    model, told = _model(folder, kept, reader)
-    gap = _golden_rows_gap(folder, model)
-    check_gap(gap)
-    return _warmed(
-        Served(
-            **vars(model),
-            kept=kept,
-            mlflow_version=str(stored_model(folder).get("mlflow_version", "")),
+    schema = read_schema(folder)
+    parser = RowParser(schema, max_rows)
+    classifier, form_name = _load_classifier(folder, version, parser)
+    golden_gap = _golden_rows_gap(folder, classifier)
+    check_gap(golden_gap)
+    return _warmed_up(
+        Predictor(
+            classifier=classifier,
+            version=version,
+            mlflow_version=str(read_mlmodel(folder).get("mlflow_version", "")),
             lineage=Lineage(
-                name=kept.name,
+                name=version.name,
                 alias=alias,
-                version=kept.number,
-                run_id=kept.run_id,
-                config_sha256=kept.tags.get("config.sha256", ""),
-                data_md5=kept.tags.get("data.md5", ""),
+                version=version.number,
+                run_id=version.run_id,
+                config_sha256=version.tags.get("config.sha256", ""),
+                data_md5=version.tags.get("data.md5", ""),
             ),
-            schema=described,
-            form=told,
-            reader=reader,
-            card=_text(folder / manifest.EXTRA_FOLDER / manifest.CARD_FILE),
-            card_page=_text(folder / manifest.EXTRA_FOLDER / manifest.CARD_PAGE_FILE),
-            gap=gap,
+            schema=schema,
+            form=form_name,
+            parser=parser,
+            card=_read_text(folder / manifest.EXTRA_FOLDER / manifest.CARD_FILE),
+            card_page=_read_text(folder / manifest.EXTRA_FOLDER / manifest.CARD_PAGE_FILE),
+            golden_gap=golden_gap,
             row_seconds=0.0,
-            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            loaded_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
     )
 
 
-def _model(folder: Path, kept: Kept, reader: Reader) -> tuple[Model, str]:
-    """What answers: the compiled form where there is one, else the pipeline."""
+def _load_classifier(folder: Path, version: CachedVersion, parser: RowParser) -> tuple[Classifier, str]:
+    """The compiled form where there is one, else the pipeline; with `form.COMPILED`, or why it was not compiled."""
     packed = folder / manifest.EXTRA_FOLDER / form.NAME
     if packed.exists():
-        found = form.read(packed.read_bytes())
-        # Only models that answer the likeliest class, and rule none out, are compiled.
-        model = Model(found.classes, found.ask, lambda shares: shares.argmax(axis=1), lambda _: None)
-        told = form.COMPILED
-        if found.plan.columns != list(reader.features) or {each.name for each in found.plan.texts} != reader.texts:
+        compiled = form.read(packed.read_bytes())
+        # Only models that decide on the likeliest class, and give no prediction sets, are compiled.
+        classifier = Classifier(compiled.classes, compiled.ask, lambda shares: shares.argmax(axis=1), lambda _: None)
+        form_name = form.COMPILED
+        if (
+            compiled.plan.columns != list(parser.features)
+            or {text.name for text in compiled.plan.texts} != parser.text_features
+        ):
             raise UserError("its compiled form asks for other features than its schema names")
     else:
-        # All that a lean server goes without.
-        from wineexp.serving.model.pipeline import loaded
+        # Imports pandas and scikit-learn, which a process that serves a compiled version goes without.
+        from wineexp.serving.model.pipeline import load_classifier
 
-        model, told = loaded(folder, reader), kept.form
-    if [str(label) for label in model.labels] != reader.schema.classes:
-        raise UserError(f"its schema names the classes {reader.schema.classes}, the model {model.labels}")
-    return model, told
+        classifier, form_name = load_classifier(folder, parser), version.form
+    if [str(label) for label in classifier.labels] != parser.schema.classes:
+        raise UserError(f"its schema names the classes {parser.schema.classes}, the model {classifier.labels}")
+    return classifier, form_name
 
 
-def _golden_rows_gap(folder: Path, model: Model) -> float:
-    """The largest difference from the stored probabilities of golden rows; decisions and sets must equal the stored.
+def _golden_rows_gap(folder: Path, classifier: Classifier) -> float:
+    """The largest difference between probabilities of the golden rows and those that were stored.
 
     Raises
     ------
@@ -93,11 +96,11 @@ def _golden_rows_gap(folder: Path, model: Model) -> float:
         The golden rows cannot be read or predicted, or a decision or prediction set differs.
     """
     golden = read_golden_rows(folder)
-    gap = golden_rows_gap(model.ask, golden)
+    gap = golden_rows_gap(classifier.predict_proba, golden)
     # Both are computed from the stored probabilities: those of another processor may lie beyond a threshold.
-    prediction_sets = model.sets(golden.probabilities)
+    prediction_sets = classifier.prediction_sets(golden.probabilities)
     differing = []
-    if model.decide(golden.probabilities).tolist() != golden.decisions:
+    if classifier.decide(golden.probabilities).tolist() != golden.decisions:
         differing.append("decisions")
     if (None if prediction_sets is None else prediction_sets.tolist()) != golden.prediction_sets:
         differing.append("prediction sets")
@@ -106,18 +109,18 @@ def _golden_rows_gap(folder: Path, model: Model) -> float:
     return gap
 
 
-def _text(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
-def _warmed(served: Served) -> Served:
-    """Ask a row as a client would, and see what it takes."""
-    if not served.schema.samples:
+def _warmed_up(predictor: Predictor) -> Predictor:
+    """Predict a row as a request would, three times, and note the time that it takes."""
+    if not predictor.schema.samples:
         raise UserError("its schema has no samples")
-    body = msgspec.json.encode(served.schema.samples[0].row)
+    body = msgspec.json.encode(predictor.schema.samples[0].row)
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
-        served.answers(served.reader.json(body))
-        seconds.append(time.perf_counter() - began)
-    return replace(served, row_seconds=min(seconds))
+        start = time.perf_counter()
+        predictor.predict(predictor.parser.parse_json(body))
+        seconds.append(time.perf_counter() - start)
+    return replace(predictor, row_seconds=min(seconds))

@@ -1,15 +1,15 @@
-"""What a registry says of a version and its run, as it is kept beside the version's files."""
+"""What a registry records about a version and its run."""
 
-from wineexp.serving.model.cache import Kept
+from wineexp.serving.model.cache import CachedVersion
 from wineexp.tracking.names import MODEL_FORM, MODEL_SHA256
 from wineexp.tracking.registry import Registry, Version
 from wineexp.tracking.runs import Runs
 
 
-def described(registry: Registry, version: Version) -> Kept:
-    """What the registry says of a version and its run."""
+def describe_version(registry: Registry, version: Version) -> CachedVersion:
+    """A version with its run's name, parameters, metrics and tags, as it is recorded beside its files."""
     record = Runs(registry.uri, version.name).get(version.run_id)
-    return Kept(
+    return CachedVersion(
         uri=registry.uri,
         name=version.name,
         number=version.number,

@@ -1,4 +1,4 @@
-"""A version that answers: compiled, so that it needs little more than numpy, or with its plain pipeline."""
+"""A registered version that predicts: compiled, so that it needs little more than numpy, or with its pipeline."""
 
 import itertools
 import math
@@ -11,21 +11,17 @@ import numpy.typing as npt
 
 from wineexp.data.schema import Schema
 from wineexp.serving.http.problems import Fault, Refused
-from wineexp.serving.model.cache import Kept
-from wineexp.serving.model.rows import Reader, Rows
+from wineexp.serving.model.cache import CachedVersion
+from wineexp.serving.model.rows import RowParser, Rows
 
-# Rows that a model fails on which are named, each of them found by asking some more.
-MOST_NAMED = 10
+# Rows without a finite prediction that a refusal names; to find each of them takes some more predictions.
+MAX_NAMED_ROWS = 10
 
-# From rows to probabilities (n_rows, n_classes).
-Ask = Callable[[Rows], npt.NDArray[np.float64]]
-# From those to positions of the classes that are answered (n_rows,), and to whether each class is not ruled out.
-Decide = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.intp]]
-Sets = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.bool_] | None]
+Probabilities = npt.NDArray[np.float64]
 
 
 class Lineage(msgspec.Struct, frozen=True):
-    """Where an answer comes from."""
+    """Where a prediction comes from."""
 
     name: str
     alias: str
@@ -45,7 +41,7 @@ class Prediction(msgspec.Struct, frozen=True):
     probabilities : dict of str to float
         By class, in the schema's order.
     out_of_range : list of str
-        Features whose value is beyond what the training rows had.
+        Features whose value is outside the range of the training rows.
     prediction_set : list of str, optional
         The prediction set, of a model that gives one.
     """
@@ -57,124 +53,138 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Model:
-    """What answers rows, in whichever form.
+class Classifier:
+    """The functions of a fitted model, compiled or not.
 
     Attributes
     ----------
     labels : list of int or str
         The classes, as they are in the data.
-    ask, decide, sets : callable
+    predict_proba : callable
+        From rows to probabilities (n_rows, n_classes).
+    decide : callable
+        From probabilities to positions in `labels` (n_rows,).
+    prediction_sets : callable
+        From probabilities to whether each class is in the prediction set (n_rows, n_classes); to None for a model
+        without such sets.
     """
 
     labels: list[int | str]
-    ask: Ask
-    decide: Decide
-    sets: Sets
+    predict_proba: Callable[[Rows], Probabilities]
+    decide: Callable[[Probabilities], npt.NDArray[np.intp]]
+    prediction_sets: Callable[[Probabilities], npt.NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True)
-class Served(Model):
-    """A registered version, ready to answer.
+class Predictor:
+    """A registered version, ready to predict.
 
     Attributes
     ----------
-    kept : Kept
+    classifier : Classifier
+    version : CachedVersion
     mlflow_version : str
         Of the MLflow that stored it.
     lineage : Lineage
     schema : Schema
     form : str
-        `form.COMPILED`, or why the plain pipeline answers.
-    reader : Reader
+        `form.COMPILED`, or why the pipeline predicts.
+    parser : RowParser
     card : str or None
-        Markdown.
+        The model card in Markdown.
     card_page : str or None
         The same in HTML.
-    gap : float
-        How far its answers on the golden rows are from those stored with it.
+    golden_gap : float
+        The largest difference between its probabilities on the golden rows and those stored with it.
     row_seconds : float
-        What one row took, once warm.
-    since : str
-        When it was loaded; UTC, ISO 8601.
+        The time that one row takes, once warm.
+    loaded_at : str
+        UTC, ISO 8601.
     """
 
-    kept: Kept
+    classifier: Classifier
+    version: CachedVersion
     mlflow_version: str
     lineage: Lineage
     schema: Schema
     form: str
-    reader: Reader
+    parser: RowParser
     card: str | None
     card_page: str | None
-    gap: float
+    golden_gap: float
     row_seconds: float
-    since: str
+    loaded_at: str
 
-    def probabilities(self, rows: Rows) -> npt.NDArray[np.float64]:
+    def probabilities(self, rows: Rows) -> Probabilities:
         """Probabilities of shape (n_rows, n_classes).
 
         Raises
         ------
         Refused
-            422: the model has no finite answer for rows beyond its training range.
+            422: the model gives no finite probabilities for rows outside its training range.
         """
         try:
-            return self._ask(rows)
+            return self._finite_probabilities(rows)
         except (ValueError, ArithmeticError):
-            faults = self._unanswerable(rows)
+            faults = self._rows_without_prediction(rows)
             if not faults:
                 raise
         raise Refused(422, "the model has no answer for some of these values", faults)
 
-    def answers(self, rows: Rows) -> list[Prediction]:
-        """The answer for each row.
+    def predict(self, rows: Rows) -> list[Prediction]:
+        """The prediction for each row.
 
         Raises
         ------
         Refused
             As `probabilities`.
         """
-        return self.answered(rows, self.probabilities(rows))
+        return self.predictions(rows, self.probabilities(rows))
 
-    def answered(self, rows: Rows, found: npt.NDArray[np.float64]) -> list[Prediction]:
-        """The answer for each row that these probabilities make."""
-        classes, outside = self.schema.classes, self.reader.outside
-        decided, sets = self.decide(found).tolist(), self.sets(found)
-        kept: Iterable[list[str] | msgspec.UnsetType] = (
+    def predictions(self, rows: Rows, probabilities: Probabilities) -> list[Prediction]:
+        """The predictions for rows whose probabilities are computed already."""
+        classes, outside = self.schema.classes, self.parser.features_outside_range
+        decided = self.classifier.decide(probabilities).tolist()
+        sets = self.classifier.prediction_sets(probabilities)
+        labelled_sets: Iterable[list[str] | msgspec.UnsetType] = (
             itertools.repeat(msgspec.UNSET, len(rows))
             if sets is None
-            else (list(itertools.compress(classes, each)) for each in sets.tolist())
+            else (list(itertools.compress(classes, members)) for members in sets.tolist())
         )
         return [
-            Prediction(classes[best], dict(zip(classes, each, strict=True)), outside(row), left)
-            for best, each, row, left in zip(decided, found.tolist(), rows, kept, strict=True)
+            Prediction(classes[position], dict(zip(classes, shares, strict=True)), outside(row), labelled_set)
+            for position, shares, row, labelled_set in zip(
+                decided, probabilities.tolist(), rows, labelled_sets, strict=True
+            )
         ]
 
-    def _ask(self, rows: Rows) -> npt.NDArray[np.float64]:
-        found = self.ask(rows)
-        # Of shares the sum is finite where all of them are; of few, Python has it before numpy has begun.
-        total = sum(found[0].tolist()) if len(found) == 1 else np.add.reduce(found, axis=None)
+    def _finite_probabilities(self, rows: Rows) -> Probabilities:
+        probabilities = self.classifier.predict_proba(rows)
+        # The sum is finite where all probabilities are. For a single row Python's sum is faster than numpy's.
+        total = sum(probabilities[0].tolist()) if len(probabilities) == 1 else np.add.reduce(probabilities, axis=None)
         if not math.isfinite(total):
             raise FloatingPointError("the model gave a probability that is no number")
-        return found
+        return probabilities
 
-    def _unanswerable(self, rows: Rows) -> list[Fault]:
-        """The first rows that the model fails on, found by halving; none where one is within the training range."""
+    def _rows_without_prediction(self, rows: Rows) -> list[Fault]:
+        """The first rows that the model fails on, found by bisection.
+
+        Empty where one of them is within the training range: then the model is at fault, not the request.
+        """
         failing: list[int] = []
         spans = [(0, len(rows))]
-        while spans and len(failing) < MOST_NAMED:
+        while spans and len(failing) < MAX_NAMED_ROWS:
             start, end = spans.pop()
             try:
-                self._ask(rows[start:end])
+                self._finite_probabilities(rows[start:end])
             except (ValueError, ArithmeticError):
                 middle = (start + end) // 2
                 if end - start == 1:
                     failing.append(start)
                 else:
                     spans += [(middle, end), (start, middle)]
-        outside = {number: self.reader.outside(rows[number]) for number in failing}
+        outside = {number: self.parser.features_outside_range(rows[number]) for number in failing}
         if not all(outside.values()):
             return []
-        told = "the model cannot compute with it; far beyond the training range:"
-        return [Fault(f"row {row}: {told} {', '.join(names)}", f"/{row}", row) for row, names in outside.items()]
+        reason = "the model cannot compute with it; far beyond the training range:"
+        return [Fault(f"row {row}: {reason} {', '.join(names)}", f"/{row}", row) for row, names in outside.items()]

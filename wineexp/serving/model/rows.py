@@ -1,8 +1,6 @@
-"""Rows as clients send them: read strictly, or refused with everything that is wrong with them at once."""
+"""Rows as clients send them: parsed strictly, or refused with everything that is wrong with them at once."""
 
-import json
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
@@ -14,97 +12,61 @@ import numpy.typing as npt
 
 from wineexp.core.errors import did_you_mean
 from wineexp.data.schema import NumericFeature, Schema, TextFeature
-from wineexp.serving.http.problems import MOST_FAULTS, Fault, Refused, wrong
+from wineexp.serving.http.problems import MOST_FAULTS, Fault, wrong
+from wineexp.serving.model import strict_json
+from wineexp.serving.model.strict_json import MAX_SHOWN_CHARS, UnrepresentableNumber, describe, shortened
 
-# The features of one row, in the schema's order; of many, which may be an array where all are numbers.
+# The features of one row, in the schema's order.
 Row = tuple[float | str, ...]
+# Many rows are an array of shape (n_rows, n_features) where all features are numbers and they came as a table.
 Rows = Sequence[Row] | npt.NDArray[np.float64]
 
-# Characters of a client's own words that are shown back.
-SHOWN = 60
 
-
-class _Beyond(float):
-    """A number that 64 bits do not hold, or that JSON does not have, with its spelling."""
-
-    text: str
-
-
-class _Object(dict[str, Any]):
-    """An object of JSON, with the keys that it holds more than once."""
-
-    repeated: Sequence[str] = ()
-
-
-def parse(body: bytes) -> Any:
-    """A JSON text as Python objects that remember what JSON's own rules leave open: repeated keys, huge numbers.
-
-    Raises
-    ------
-    Refused
-        400: it is not UTF-8, not JSON, or nested too deeply.
-    """
-    try:
-        return json.loads(
-            body.decode(),
-            object_pairs_hook=_object,
-            parse_float=_number,
-            parse_int=_number,
-            parse_constant=_beyond,
-        )
-    except UnicodeDecodeError as error:
-        raise Refused(400, f"the body is not UTF-8: byte {error.start} is {body[error.start]:#04x}") from error
-    except RecursionError as error:
-        raise Refused(400, "the body is nested too deeply") from error
-    except ValueError as error:
-        raise Refused(400, f"the body is not JSON: {error}" if body.strip() else "the body is empty") from error
-
-
-class Reader:
-    """Reads the rows of one schema.
+class RowParser:
+    """Parses the rows of one schema.
 
     Parameters
     ----------
     schema : Schema
-    most : int
+    max_rows : int
         Rows that one request may hold.
 
     Attributes
     ----------
     features : dict of str to NumericFeature or TextFeature
-    texts : set of str
+    text_features : set of str
         Names of the features that are texts.
-    kinds : dict of str to type
-        What msgspec is to read of each feature.
-    type : type
+    types : dict of str to type
+        The type that msgspec decodes each feature as.
+    row_type : type
         A msgspec struct of one row.
     """
 
-    def __init__(self, schema: Schema, most: int) -> None:
+    def __init__(self, schema: Schema, max_rows: int) -> None:
         self.schema = schema
-        self.most = most
+        self.max_rows = max_rows
         self.features = {feature.name: feature for feature in schema.features}
-        self.texts = {feature.name for feature in schema.features if isinstance(feature, TextFeature)}
-        self.kinds = {feature.name: _type(feature) for feature in schema.features}
+        self.text_features = {feature.name for feature in schema.features if isinstance(feature, TextFeature)}
+        self.types = {feature.name: _type(feature) for feature in schema.features}
         attributes = {f"f{number}": feature for number, feature in enumerate(schema.features)}
-        self.type = msgspec.defstruct(
+        self.row_type = msgspec.defstruct(
             "Row",
-            [(attribute, self.kinds[feature.name]) for attribute, feature in attributes.items()],
+            [(attribute, self.types[feature.name]) for attribute, feature in attributes.items()],
             rename={attribute: feature.name for attribute, feature in attributes.items()},
             forbid_unknown_fields=True,
             frozen=True,
             gc=False,
         )
-        self._decoder = msgspec.json.Decoder(self.type | list[self.type])  # type: ignore[name-defined]
-        pick = attrgetter(*attributes)
-        self._pick = pick if len(attributes) > 1 else lambda row: (pick(row),)
+        self._decoder = msgspec.json.Decoder(self.row_type | list[self.row_type])  # type: ignore[name-defined]
+        get_values = attrgetter(*attributes)
+        self._values = get_values if len(attributes) > 1 else lambda row: (get_values(row),)
         self._ranges = [
-            (place, feature.name, feature.minimum, feature.maximum)
-            for place, feature in enumerate(schema.features)
+            (position, feature.name, feature.minimum, feature.maximum)
+            for position, feature in enumerate(schema.features)
             if isinstance(feature, NumericFeature)
         ]
 
-    def json(self, body: bytes) -> list[Row]:
+    def parse_json(self, body: bytes) -> list[Row]:
         """The rows of a JSON text: an object, or an array of them.
 
         Raises
@@ -117,32 +79,32 @@ class Reader:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             decoded = []
         rows = decoded if isinstance(decoded, list) else [decoded]
-        # Each key once and nothing else in quotes; msgspec would let the last of two equal keys win.
-        quotes = 2 * len(rows) * (len(self.features) + len(self.texts))
-        if 0 < len(rows) <= self.most and body.count(b'"') == quotes and b"\\" not in body:
-            return [self._pick(row) for row in rows]
-        value = parse(body)
+        # msgspec would let the last of two equal keys win: as many quotes as this mean that each key is there once.
+        quotes = 2 * len(rows) * (len(self.features) + len(self.text_features))
+        if 0 < len(rows) <= self.max_rows and body.count(b'"') == quotes and b"\\" not in body:
+            return [self._values(row) for row in rows]
+        value = strict_json.decode(body)
         if isinstance(value, list):
-            return self.rows(value)
-        return self.rows([value], single=True)
+            return self.parse_objects(value)
+        return self.parse_objects([value], single=True)
 
-    def rows(self, values: list[Any], *, single: bool = False) -> list[Row]:
-        """The rows in a list of parsed objects; `single` where the one row is not in an array.
+    def parse_objects(self, values: list[Any], *, single: bool = False) -> list[Row]:
+        """The rows in a list of decoded objects; `single` where the one row is not in an array.
 
         Raises
         ------
         Refused
             422, with all faults.
         """
-        self.counted(len(values))
-        found = ((row, *each) for row, value in enumerate(values) for each in self._wrong(value))
-        # Of a long body that is wrong everywhere few faults are told: to find the nearest name takes long.
+        self.check_row_count(len(values))
+        all_faults = ((row, *fault) for row, value in enumerate(values) for fault in self._faults(value))
+        # Only the faults that are listed are worded: to find the nearest name takes long.
         listed = [
             _fault("" if single else f"/{row}", row, name, reason or f"no such feature; {self._nearest(str(name))}")
-            for row, name, reason in islice(found, MOST_FAULTS)
+            for row, name, reason in islice(all_faults, MOST_FAULTS)
         ]
         if listed:
-            raise wrong(listed, len(listed) + sum(1 for _ in found))
+            raise wrong(listed, len(listed) + sum(1 for _ in all_faults))
         return [
             tuple(
                 float(value[name]) if isinstance(feature, NumericFeature) else value[name]
@@ -151,35 +113,35 @@ class Reader:
             for value in values
         ]
 
-    def counted(self, rows: int) -> None:
-        """Hold a number of rows against what a request may hold.
+    def check_row_count(self, count: int) -> None:
+        """Check that a request holds a row, and not too many.
 
         Raises
         ------
         Refused
-            422: none, or more than that.
+            422: it holds none, or more than `max_rows`.
         """
-        if not rows:
+        if not count:
             raise wrong([Fault("no rows; at least one is wanted")], 1)
-        if rows > self.most:
-            raise wrong([Fault(f"{rows} rows; at most {self.most} in one request")], 1)
+        if count > self.max_rows:
+            raise wrong([Fault(f"{count} rows; at most {self.max_rows} in one request")], 1)
 
-    def outside(self, row: Row) -> list[str]:
-        """Names of the features whose value in a row is beyond what the training rows had."""
-        return [name for place, name, low, high in self._ranges if not low <= row[place] <= high]  # type: ignore[operator]
+    def features_outside_range(self, row: Row) -> list[str]:
+        """Names of the features whose value in a row is outside the range of the training rows."""
+        return [name for position, name, low, high in self._ranges if not low <= row[position] <= high]  # type: ignore[operator]
 
-    def beyond(self, rows: Rows) -> int:
-        """The number of rows of which some feature is outside."""
+    def count_outside_range(self, rows: Rows) -> int:
+        """The number of rows with a feature outside the range of the training rows."""
         if not isinstance(rows, np.ndarray):
-            return sum([bool(self.outside(row)) for row in rows])
-        places, _, low, high = zip(*self._ranges, strict=True)
-        asked = rows[:, places]
-        return int(np.count_nonzero(~((low <= asked) & (asked <= high)).all(axis=1)))
+            return sum([bool(self.features_outside_range(row)) for row in rows])
+        positions, _, low, high = zip(*self._ranges, strict=True)
+        values = rows[:, positions]
+        return int(np.count_nonzero(~((low <= values) & (values <= high)).all(axis=1)))
 
-    def _wrong(self, value: Any) -> Iterator[tuple[str | None, str]]:
-        """Names in a parsed row, with what is wrong with each; nothing of one that is unknown."""
+    def _faults(self, value: Any) -> Iterator[tuple[str | None, str]]:
+        """Names in a decoded row with what is wrong with each; an unknown name comes with an empty text."""
         if not isinstance(value, dict):
-            yield None, f"an object of {len(self.features)} features is wanted, got {told(value)}"
+            yield None, f"an object of {len(self.features)} features is wanted, got {describe(value)}"
             return
         for name in getattr(value, "repeated", ()):
             yield name, "is given more than once"
@@ -188,80 +150,47 @@ class Reader:
                 yield name, ""
         for name, feature in self.features.items():
             if name not in value:
-                yield name, f"is missing; {_wanted(feature)} is wanted"
-            elif misfit := _misfit(value[name], feature):
-                yield name, misfit
+                yield name, f"is missing; {_expected(feature)} is wanted"
+            elif reason := _mismatch(value[name], feature):
+                yield name, reason
 
     def _nearest(self, name: str) -> str:
-        return did_you_mean(name[:SHOWN], self.features)
+        return did_you_mean(name[:MAX_SHOWN_CHARS], self.features)
 
 
 def _type(feature: NumericFeature | TextFeature) -> Any:
-    """What a feature is in a row, with what the documentation shows of it."""
+    """The type of a feature's values, with what the API documentation shows of it."""
     if isinstance(feature, TextFeature):
         return Literal[tuple(feature.values)]
-    seen = f"{feature.minimum:g} to {feature.maximum:g} {feature.unit}".rstrip() + " in the training rows"
-    return Annotated[float, msgspec.Meta(description=seen, examples=[feature.median])]
+    description = f"{feature.minimum:g} to {feature.maximum:g} {feature.unit}".rstrip() + " in the training rows"
+    return Annotated[float, msgspec.Meta(description=description, examples=[feature.median])]
 
 
-def _misfit(value: Any, feature: NumericFeature | TextFeature) -> str | None:
-    """Why a value cannot be a feature's."""
+def _mismatch(value: Any, feature: NumericFeature | TextFeature) -> str | None:
+    """Why a decoded value cannot be a feature's, None where it can."""
     if isinstance(feature, TextFeature):
         fits = isinstance(value, str) and value in feature.values
-        return None if fits else f"{_wanted(feature)} is wanted, got {told(value)}"
+        return None if fits else f"{_expected(feature)} is wanted, got {describe(value)}"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"{_wanted(feature)} is wanted, got {told(value)}"
-    if isinstance(value, _Beyond) or not math.isfinite(value):
-        return f"{told(value)} is beyond the numbers that 64 bits hold"
+        return f"{_expected(feature)} is wanted, got {describe(value)}"
+    if isinstance(value, UnrepresentableNumber) or not math.isfinite(value):
+        return f"{describe(value)} is beyond the numbers that 64 bits hold"
     return None
 
 
-def _wanted(feature: NumericFeature | TextFeature) -> str:
+def _expected(feature: NumericFeature | TextFeature) -> str:
     if isinstance(feature, TextFeature):
         return f"one of {', '.join(feature.values)}"
     return f"a number ({feature.unit})" if feature.unit else "a number"
 
 
-def told(value: Any) -> str:
-    """A client's value, shown back in little space and in ASCII: it may hold half a surrogate pair."""
-    if isinstance(value, _Beyond):
-        return _shortened(value.text)
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return "an array"
-    return f"the text {_shortened(json.dumps(value))}" if isinstance(value, str) else _shortened(json.dumps(value))
-
-
 def _fault(pointer: str, row: int, name: str | None, reason: str) -> Fault:
     if name is None:
         return Fault(f"row {row}: {reason}", pointer, row)
-    safe = _shortened(name.encode("ascii", "backslashreplace").decode() if not name.isprintable() else name)
+    safe = shortened(name.encode("ascii", "backslashreplace").decode() if not name.isprintable() else name)
     return Fault(f"row {row}, {safe}: {reason}", f"{pointer}/{_escaped(safe)}", row, safe)
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-
-
 def _escaped(name: str) -> str:
+    """A name as a part of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> _Object:
-    found = _Object(pairs)
-    if len(found) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        found.repeated = sorted(name for name, count in counts.items() if count > 1)
-    return found
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _beyond(text)
-
-
-def _beyond(text: str) -> _Beyond:
-    value = _Beyond("nan")
-    value.text = text
-    return value

@@ -1,4 +1,4 @@
-"""A light look at a registry: it tells that something may have changed, never what, and needs no MLflow for that."""
+"""Detects that a registry may have changed, cheaply and without MLflow; what has changed is found out by others."""
 
 import base64
 import hashlib
@@ -10,44 +10,44 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
-from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from wineexp.core.config import Serve
 from wineexp.serving.model import export
 from wineexp.tracking.uri import resolve_uri
 
-# MLflow's public REST API.
-ALIAS = "/api/2.0/mlflow/registered-models/alias"
+# Of MLflow's public REST API.
+ALIAS_PATH = "/api/2.0/mlflow/registered-models/alias"
 
-# Seconds that a registry may take to answer, and bytes that its answer may have.
-PATIENCE = 5.0
-LONGEST = 2**24
+REGISTRY_TIMEOUT_SECONDS = 5.0
+MAX_RESPONSE_BYTES = 2**24
 
-# Nanoseconds in which a file can change again without a new date.
-COARSE = 2_000_000_000
+# A file that changed within this time may change again without a new modification time.
+MTIME_RESOLUTION_NANOSECONDS = 2_000_000_000
 
-# What MLflow's own client may have been told of, and a plain request cannot do.
-BEYOND = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
+# Settings of MLflow's client that a plain HTTP request cannot honour.
+UNSUPPORTED_VARIABLES = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
 
-# Where MLflow's client looks for those that it trusts, the first that is set.
-TRUSTED = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+# Where MLflow's client looks for certificate authorities; the first that is set counts.
+CA_VARIABLES = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
-class Hint(NamedTuple):
-    """How a registry looks from afar: as long as that is the same, nothing has changed.
+class Fingerprint(NamedTuple):
+    """How a registry looks from outside: while its fingerprint stays the same, nothing has changed.
 
     Attributes
     ----------
-    reached : bool
-    told : str
+    reachable : bool
+    content : str
+        Compared, and not interpreted.
     """
 
-    reached: bool
-    told: str = ""
+    reachable: bool
+    content: str = ""
 
 
-class Hints:
-    """Gives hints on one alias.
+class ChangeDetector:
+    """Takes fingerprints of what a registry says about one alias.
 
     Parameters
     ----------
@@ -55,95 +55,98 @@ class Hints:
     """
 
     def __init__(self, settings: Serve) -> None:
-        self._fixed = export.chosen(settings) is not None
+        self._serves_export = export.configured_folder(settings) is not None
         self._uri = resolve_uri(settings.tracking.uri or "")
-        self._wanted = {"name": settings.registry.name, "alias": settings.serve.alias}
+        self._query = {"name": settings.registry.name, "alias": settings.serve.alias}
         self._opener: urllib.request.OpenerDirector | None = None
 
-    def now(self) -> Hint | None:
-        """The hint of this moment; None where a registry must be asked properly to know anything."""
-        if self._fixed:
-            return Hint(True)
+    def fingerprint(self) -> Fingerprint | None:
+        """The registry's fingerprint now; None where only MLflow's client can find out whether it has changed."""
+        if self._serves_export:
+            return Fingerprint(reachable=True)
         if self._uri.startswith("sqlite:///"):
-            return _dates(Path(self._uri.removeprefix("sqlite:///")))
-        if urlsplit(self._uri).scheme in ("http", "https") and not any(map(os.environ.get, BEYOND)):
-            return self._asked()
+            return _of_database(Path(self._uri.removeprefix("sqlite:///")))
+        parts = urlsplit(self._uri)
+        if parts.scheme in ("http", "https") and not any(map(os.environ.get, UNSUPPORTED_VARIABLES)):
+            return self._of_server(parts)
         return None
 
-    def _asked(self) -> Hint | None:
-        parts = urlsplit(self._uri)
-        path = f"{parts.path.rstrip('/')}{ALIAS}"
-        bare = urlunsplit(
-            (parts.scheme, parts.netloc.rpartition("@")[2], path, urlencode(self._wanted, quote_via=quote), "")
-        )
-        request = urllib.request.Request(bare, headers=_key(parts.username, parts.password))  # noqa: S310  http or https
+    def _of_server(self, parts: SplitResult) -> Fingerprint | None:
+        host = parts.netloc.rpartition("@")[2]
+        path = f"{parts.path.rstrip('/')}{ALIAS_PATH}"
+        url = urlunsplit((parts.scheme, host, path, urlencode(self._query, quote_via=quote), ""))
+        request = urllib.request.Request(url, headers=_authorization(parts.username, parts.password))  # noqa: S310  http or https
         try:
             if self._opener is None:
-                trust = urllib.request.HTTPSHandler(context=_trust() if parts.scheme == "https" else None)
-                self._opener = urllib.request.build_opener(trust, _Straight)
-            with self._opener.open(request, timeout=PATIENCE) as response:
-                return _read(200, response.read(LONGEST))
+                https = urllib.request.HTTPSHandler(context=_ssl_context() if parts.scheme == "https" else None)
+                self._opener = urllib.request.build_opener(https, _NoRedirects)
+            with self._opener.open(request, timeout=REGISTRY_TIMEOUT_SECONDS) as response:
+                return _of_response(200, response.read(MAX_RESPONSE_BYTES))
         except HTTPError as error:
             with error:
-                return _read(error.code, error.read(LONGEST))
+                return _of_response(error.code, error.read(MAX_RESPONSE_BYTES))
         except (OSError, HTTPException, ValueError):
-            return Hint(False)
+            return Fingerprint(reachable=False)
 
 
-class _Straight(urllib.request.HTTPRedirectHandler):
-    """Takes a key nowhere else."""
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect, which could lead a password to another host."""
 
     def redirect_request(self, *_: Any) -> None:
         """Follow nothing."""
 
 
-def _read(status: int, told: bytes) -> Hint | None:
-    """What an answer of MLflow's tells; None of anybody else's, to whom MLflow's own client may know a way around."""
+def _of_response(status: int, body: bytes) -> Fingerprint | None:
+    """The fingerprint of MLflow's response.
+
+    None of any other response, a login page's say: MLflow's own client may know how to get past it.
+    """
     if status >= 500:
-        return Hint(False)
-    # In case of an error, that there is no such alias, say.
-    if (b'"model_version"' if status == 200 else b'"error_code"') not in told or status in (401, 403):
+        return Fingerprint(reachable=False)
+    # An alias that does not exist is an error of MLflow's, and a fingerprint, too.
+    expected = b'"model_version"' if status == 200 else b'"error_code"'
+    if expected not in body or status in (401, 403):
         return None
-    return Hint(True, hashlib.sha256(told).hexdigest())
+    return Fingerprint(reachable=True, content=hashlib.sha256(body).hexdigest())
 
 
-def _key(username: str | None, password: str | None) -> dict[str, str]:
-    """The header that opens the registry, from where MLflow's client takes it."""
-    given = os.environ.get
-    if (name := given("MLFLOW_TRACKING_USERNAME")) and (secret := given("MLFLOW_TRACKING_PASSWORD")):
-        pair = f"{name}:{secret}"
-    elif token := given("MLFLOW_TRACKING_TOKEN"):
+def _authorization(username: str | None, password: str | None) -> dict[str, str]:
+    """The Authorization header, with the credentials that MLflow's client would send."""
+    variables = os.environ.get
+    if (name := variables("MLFLOW_TRACKING_USERNAME")) and (secret := variables("MLFLOW_TRACKING_PASSWORD")):
+        credentials = f"{name}:{secret}"
+    elif token := variables("MLFLOW_TRACKING_TOKEN"):
         return {"Authorization": f"Bearer {token}"}
     elif username:
-        pair = f"{unquote(username)}:{unquote(password or '')}"
+        credentials = f"{unquote(username)}:{unquote(password or '')}"
     else:
         return {}
-    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    return {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
 
 
-def _trust() -> ssl.SSLContext:
-    """Whom to trust; of what does not fit, the examiner tells."""
+def _ssl_context() -> ssl.SSLContext:
+    """A context that trusts what MLflow's client trusts."""
     context = ssl.create_default_context()
     if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif place := next(filter(None, map(os.environ.get, TRUSTED)), None):
-        context.load_verify_locations(**{"capath" if Path(place).is_dir() else "cafile": place})
+    elif authorities := next(filter(None, map(os.environ.get, CA_VARIABLES)), None):
+        context.load_verify_locations(**{"capath" if Path(authorities).is_dir() else "cafile": authorities})
     return context
 
 
-def _dates(database: Path) -> Hint | None:
-    """Dates and sizes of a database and of its log of what is yet to be written into it."""
+def _of_database(database: Path) -> Fingerprint | None:
+    """Modification times and sizes of an SQLite database and of its write-ahead log; None where there is none."""
     try:
-        seen = [database.stat()]
-        with_log = Path(f"{database}-wal")
-        # One without content is made by whoever reads.
-        if with_log.exists() and (log := with_log.stat()).st_size:
-            seen.append(log)
+        stats = [database.stat()]
+        write_ahead_log = Path(f"{database}-wal")
+        # A reader makes an empty log, which is no change.
+        if write_ahead_log.exists() and (log_stat := write_ahead_log.stat()).st_size:
+            stats.append(log_stat)
     except OSError:
         return None
-    told = [(each.st_ino, each.st_size, each.st_mtime_ns) for each in seen]
+    content = [(stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
     now = time.time_ns()
-    # A change right after the last one would have its date.
-    fresh = now - max(each.st_mtime_ns for each in seen) < COARSE
-    return Hint(True, f"{told}{now if fresh else ''}")
+    # The time itself makes the fingerprint of a database that has just changed differ from the next one.
+    is_fresh = now - max(stat.st_mtime_ns for stat in stats) < MTIME_RESOLUTION_NANOSECONDS
+    return Fingerprint(reachable=True, content=f"{content}{now if is_fresh else ''}")

@@ -1,4 +1,7 @@
-"""Why an answer is what it is, and what would change it: computed by an examiner, with the plain pipeline."""
+"""Explains a prediction: the attribution to features, and the smallest change that flips the class.
+
+This runs in the refresh process, since it needs the scikit-learn pipeline.
+"""
 
 from typing import Any
 
@@ -9,39 +12,42 @@ from wineexp.data.schema import NumericFeature, Schema, TextFeature
 from wineexp.models import counterfactual, shapley
 from wineexp.models.counterfactual import Change, Numbers, Seen, Words
 from wineexp.models.shapley import Why
-from wineexp.serving.model.pipeline import frame
-from wineexp.serving.refresh.messages import Told
-from wineexp.serving.refresh.verifier import Verified
-from wineexp.serving.routes.explain import Attribution, Counterfactual, Explanation
+from wineexp.serving.model.pipeline import to_frame
+from wineexp.serving.refresh.messages import Attribution, Counterfactual, Explanation, ExplanationReply
+from wineexp.serving.refresh.verifier import VerifiedVersion
 
-# Of the orders that Shapley values are estimated from: the same row gets the same explanation.
+# Fixes the feature orders from which Shapley values are estimated: the same row gets the same explanation.
 SEED = 0
 
 
-def explained(verified: Verified, row: Any) -> Told:
-    """The explanation of a version's answer to a row, or why there is none."""
-    served, model = verified.served, verified.model
-    values = dict(zip(served.reader.features, row, strict=True))
+def explain(verified: VerifiedVersion, row: Any) -> ExplanationReply:
+    """The explanation of a version's prediction for a row.
+
+    The status is 422 where the row is so far beyond the training range that the model cannot compute it.
+    """
+    predictor, pipeline = verified.predictor, verified.pipeline
+    parser, schema = predictor.parser, predictor.schema
+    values = dict(zip(parser.features, row, strict=True))
     try:
         with np.errstate(all="ignore"):
-            why = shapley.why(model, frame([row], served.reader), verified.golden, seed=SEED)
+            why = shapley.why(pipeline, to_frame([row], parser), verified.golden_rows, seed=SEED)
             change = counterfactual.smallest_change(
-                model.predict_proba, served.decide, served.schema.classes, values, seen(served.schema)
+                pipeline.predict_proba, predictor.classifier.decide, schema.classes, values, training_ranges(schema)
             )
         if not np.isfinite([why.base, why.output, *why.parts.values(), change.distance if change else 0]).all():
-            raise FloatingPointError("the explanation holds what is no number")
+            raise FloatingPointError("the explanation holds a value that is not finite")
     except (ValueError, ArithmeticError):
-        outside = served.reader.outside(tuple(row))
+        outside = parser.features_outside_range(tuple(row))
         if not outside:
             raise
-        told = f"the model cannot compute beside it; far beyond the training range: {', '.join(outside)}"
-        return Told(422, detail="this answer cannot be explained", faults=[told])
-    grounds = Explanation(_reasons(why, len(verified.golden)), _alternative(change))
-    return Told(200, msgspec.Raw(msgspec.json.encode(grounds)))
+        fault = f"the model cannot compute beside it; far beyond the training range: {', '.join(outside)}"
+        return ExplanationReply(422, detail="this answer cannot be explained", faults=[fault])
+    content = Explanation(_attribution(why, len(verified.golden_rows)), _counterfactual(change))
+    return ExplanationReply(200, msgspec.Raw(msgspec.json.encode(content)))
 
 
-def seen(schema: Schema) -> Seen:
-    """What training saw of each feature; quartiles are read off the histogram, straight between its edges."""
+def training_ranges(schema: Schema) -> Seen:
+    """What training saw of each feature."""
     return {
         feature.name: _words(feature) if isinstance(feature, TextFeature) else _numbers(feature)
         for feature in schema.features
@@ -53,6 +59,7 @@ def _words(feature: TextFeature) -> Words:
 
 
 def _numbers(feature: NumericFeature) -> Numbers:
+    """The range of a numeric feature; its quartiles are interpolated between the edges of the histogram."""
     edges, counts = feature.histogram.edges, feature.histogram.counts
     first, third = np.interp([0.25, 0.75], np.cumsum([0, *counts]) / sum(counts), edges).tolist()
     return Numbers(
@@ -64,12 +71,12 @@ def _numbers(feature: NumericFeature) -> Numbers:
     )
 
 
-def _reasons(why: Why, compared: int) -> Attribution:
+def _attribution(why: Why, background_rows: int) -> Attribution:
     exact = why.unit != "probability"
-    return Attribution(str(why.label), why.unit, why.base, why.output, why.parts, exact, compared)
+    return Attribution(str(why.label), why.unit, why.base, why.output, why.parts, exact, background_rows)
 
 
-def _alternative(change: Change | None) -> Counterfactual | None:
+def _counterfactual(change: Change | None) -> Counterfactual | None:
     if change is None:
         return None
     return Counterfactual(change.values, change.distance, str(change.label), change.probability)

@@ -1,4 +1,4 @@
-"""The watch of a server: what an examiner has verified is loaded and swapped in, never in a request's way."""
+"""Follows the alias in a serving process: loads verified versions and swaps them in, while requests go on."""
 
 import asyncio
 import socket
@@ -15,98 +15,110 @@ from wineexp.core.config import Serve
 from wineexp.core.errors import UserError
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.model import export
-from wineexp.serving.model.cache import Cache, Kept
+from wineexp.serving.model.cache import Cache, CachedVersion
 from wineexp.serving.model.export import Export
 from wineexp.serving.model.loading import load
-from wineexp.serving.model.predictor import Served
-from wineexp.serving.refresh.messages import Link, Question, Refusal, State, Told, line, now, reason
+from wineexp.serving.model.predictor import Predictor
+from wineexp.serving.refresh.messages import (
+    AliasState,
+    ExplanationReply,
+    RefreshPaths,
+    RefreshRequest,
+    Refusal,
+    describe_error,
+    encode_line,
+    utc_now,
+)
 from wineexp.tracking.uri import resolve_uri
 
 log = structlog.get_logger()
 
-# Bytes that a message of the sentry's may have.
-LONGEST = 2**26
+# The longest message that the monitor may send.
+MAX_MESSAGE_BYTES = 2**26
 
-# Seconds between two attempts to reach the sentry.
-PAUSE = 0.1
+# Between two attempts to connect to the monitor.
+RECONNECT_PAUSE_SECONDS = 0.1
+
+# What a conversation with a monitor, or with a refresh process behind it, fails with when either ends.
+CONNECTION_ERRORS = (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError)
 
 
-class Watch:
-    """Follows one alias through the sentry.
+class AliasFollower:
+    """Follows one alias, told by the refresh monitor.
 
     Parameters
     ----------
     settings : Serve
     metrics : Metrics
-    link : Link
+    paths : RefreshPaths
 
     Attributes
     ----------
-    served : Served
-        The version that answers; the one reference that a swap changes.
+    predictor : Predictor
+        The version that is served. A swap changes this reference and nothing else.
     refusal : Refusal or None
         Of the version that the alias names now.
     unreachable : str or None
-        Since when, and why, the registry cannot be asked.
+        Since when, and why, the registry cannot be reached.
     exported : Export or None
-        What is served instead of an alias, for good.
+        The export that is served instead of an alias.
     """
 
-    served: Served
+    predictor: Predictor
 
-    def __init__(self, settings: Serve, metrics: Metrics, link: Link) -> None:
+    def __init__(self, settings: Serve, metrics: Metrics, paths: RefreshPaths) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.link = link
+        self.paths = paths
         self.refusal: Refusal | None = None
         self.unreachable: str | None = None
         self.exported: Export | None = None
-        self._state = State()
-        self._turn = asyncio.Lock()
-        # Here and in all that starts from here: what is no number is found at the end, and refused.
+        self._state = AliasState()
+        self._applying = asyncio.Lock()
+        # The version that this process failed to load, which is not tried again.
+        self._failed: tuple[int, str, str] | None = None
+        # For this thread and those that it starts: results that are not finite are found and refused at the end.
         np.seterr(all="ignore")
-        self._unfit: tuple[int, str, str] | None = None
         uri = resolve_uri(settings.tracking.uri or "")
-        self._cache = Cache(link.cache, uri, settings.registry.name, settings.serve.alias)
+        self._cache = Cache(paths.cache, uri, settings.registry.name, settings.serve.alias)
 
     def start(self) -> None:
-        """Load the last version that was verified; where there is none, what an examiner verifies.
-
-        Where an export is to be served, that and nothing else.
+        """Load the configured export, else the cached version, else the one that the refresh process verifies.
 
         Raises
         ------
         UserError
-            There is no such alias or its version fails a check; or neither the registry nor a cache is there; or the
-            export is not whole.
+            There is no such alias or its version fails a check; or there is neither a registry nor a cached version;
+            or the export is not whole.
         """
-        if (folder := export.chosen(self.settings)) is not None:
+        if (folder := export.configured_folder(self.settings)) is not None:
             self.exported, files = export.read(folder)
-            # No registry is wanted, so none is missed.
+            # No registry is needed, so none is up or down.
             self.metrics.registry_up.set(float("nan"))
-            self._serve(load(files, self.exported.kept, self.exported.alias, most=self.settings.serve.max_rows))
+            version, alias = self.exported.version, self.exported.alias
+            self._swap(load(files, version, alias, max_rows=self.settings.serve.max_rows))
             return
-        kept = self._cache.find()
-        if kept is not None:
+        cached = self._cache.read()
+        if cached is not None:
             try:
-                served = self._load(kept)
+                predictor = self._load(cached)
             except Exception as error:
-                log.warning("cache refused", why=list(reason(error)))
+                log.warning("cache refused", why=list(describe_error(error)))
             else:
-                self._lost("it has not been asked yet")
-                self._serve(served)
+                self._set_unreachable("it has not been asked yet")
+                self._swap(predictor)
                 return
-        state = self._first()
-        if state.kept is None:
+        state = self._first_state()
+        if state.version is None:
             raise UserError(*state.faults)
-        served = self._load(state.kept)
-        self._note(state)
-        self._serve(served)
-        self._refused(state)
+        predictor = self._load(state.version)
+        self._record(state)
+        self._swap(predictor)
+        self._record_refusal(state)
 
     @asynccontextmanager
-    async def polling(self, _: Litestar) -> AsyncIterator[None]:
-        """Follow the sentry as long as the application runs."""
+    async def follow(self, _: Litestar) -> AsyncIterator[None]:
+        """Apply the monitor's states as long as the application runs."""
         task = asyncio.create_task(self._follow())
         try:
             yield
@@ -115,91 +127,93 @@ class Watch:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def look(self) -> None:
-        """Have the registry asked at once, and be done when what the alias names is served or refused."""
-        with suppress(OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
-            await self._take(msgspec.json.decode(await self._asked(Question("look")), type=State))
+    async def refresh(self) -> None:
+        """Have the registry asked at once, and return when the version that the alias names is served or refused."""
+        with suppress(*CONNECTION_ERRORS):
+            await self._apply(msgspec.json.decode(await self._request(RefreshRequest("check")), type=AliasState))
 
-    async def told(self, question: Question) -> Told | None:
-        """The examiner's answer; None where it cannot be had."""
+    async def explain(self, request: RefreshRequest) -> ExplanationReply | None:
+        """The refresh process's reply; None where it ended before it replied."""
         try:
-            return msgspec.json.decode(await self._asked(question), type=Told)
-        except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
+            return msgspec.json.decode(await self._request(request), type=ExplanationReply)
+        except CONNECTION_ERRORS:
             return None
 
-    async def _asked(self, question: Question) -> bytes:
-        reader, writer = await asyncio.open_unix_connection(str(self.link.socket), limit=LONGEST)
+    async def _request(self, request: RefreshRequest) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(str(self.paths.socket), limit=MAX_MESSAGE_BYTES)
         try:
-            writer.write(line(question))
+            writer.write(encode_line(request))
             return await reader.readuntil(b"\n")
         finally:
             writer.close()
 
     async def _follow(self) -> None:
         while True:
-            with suppress(OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
-                reader, writer = await asyncio.open_unix_connection(str(self.link.socket), limit=LONGEST)
+            with suppress(*CONNECTION_ERRORS):
+                reader, writer = await asyncio.open_unix_connection(str(self.paths.socket), limit=MAX_MESSAGE_BYTES)
                 try:
-                    writer.write(line(Question("follow")))
+                    writer.write(encode_line(RefreshRequest("follow")))
                     while True:
-                        await self._take(msgspec.json.decode(await reader.readuntil(b"\n"), type=State))
+                        await self._apply(msgspec.json.decode(await reader.readuntil(b"\n"), type=AliasState))
                 finally:
                     writer.close()
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
-    async def _take(self, state: State) -> None:
-        """Come to what the sentry says."""
-        async with self._turn:
+    async def _apply(self, state: AliasState) -> None:
+        """Load and swap in the version of a state, unless a later state was applied already."""
+        async with self._applying:
             if state.serial < self._state.serial:
                 return
-            kept = state.kept
-            if kept is not None and kept.identity not in (self.served.kept.identity, self._unfit):
+            version = state.version
+            if version is not None and version.identity not in (self.predictor.version.identity, self._failed):
                 try:
-                    self._serve(await asyncio.to_thread(self._load, kept))
+                    self._swap(await asyncio.to_thread(self._load, version))
                 except Exception as error:
-                    # The examiner could: this process is short of something, or the next version is there already.
-                    self._unfit = kept.identity
-                    refusal = Refusal(kept.number, reason(error), now(), final=False)
+                    # The refresh process could load it. This process lacks memory, say, or the next version has
+                    # replaced these files already.
+                    self._failed = version.identity
+                    refusal = Refusal(version.number, describe_error(error), utc_now(), final=False)
                     state = msgspec.structs.replace(state, refusal=refusal)
-            self._note(state)
-            self._refused(state)
+            self._record(state)
+            self._record_refusal(state)
 
-    def _first(self) -> State:
-        """The first that the sentry says; it may take as long as the registry."""
+    def _first_state(self) -> AliasState:
+        """The first state that the monitor sends, which takes as long as the registry and the checks take."""
         while True:
-            with suppress(OSError, msgspec.MsgspecError), socket.socket(socket.AF_UNIX) as asking:
-                asking.connect(str(self.link.socket))
-                asking.sendall(line(Question("follow")))
-                with asking.makefile("rb") as told:
-                    return msgspec.json.decode(told.readline(), type=State)
-            time.sleep(PAUSE)
+            with suppress(OSError, msgspec.MsgspecError), socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(self.paths.socket))
+                connection.sendall(encode_line(RefreshRequest("follow")))
+                with connection.makefile("rb") as stream:
+                    return msgspec.json.decode(stream.readline(), type=AliasState)
+            time.sleep(RECONNECT_PAUSE_SECONDS)
 
-    def _load(self, kept: Kept) -> Served:
-        return load(self._cache.files(kept), kept, self.settings.serve.alias, most=self.settings.serve.max_rows)
+    def _load(self, version: CachedVersion) -> Predictor:
+        files = self._cache.files(version)
+        return load(files, version, self.settings.serve.alias, max_rows=self.settings.serve.max_rows)
 
-    def _serve(self, served: Served) -> None:
-        before: Served | None = getattr(self, "served", None)
-        self.metrics.set_model(served, before)
-        self.served, self._unfit = served, None
+    def _swap(self, predictor: Predictor) -> None:
+        previous: Predictor | None = getattr(self, "predictor", None)
+        self.metrics.set_model(predictor, previous)
+        self.predictor, self._failed = predictor, None
         log.info(
             "serving",
-            model=served.lineage.name,
-            version=served.lineage.version,
-            before=before and before.lineage.version,
-            run_id=served.lineage.run_id,
-            form=served.form,
-            golden_gap=served.gap,
-            row_milliseconds=round(1000 * served.row_seconds, 3),
+            model=predictor.lineage.name,
+            version=predictor.lineage.version,
+            previous=previous and previous.lineage.version,
+            run_id=predictor.lineage.run_id,
+            form=predictor.form,
+            golden_gap=predictor.golden_gap,
+            row_milliseconds=round(1000 * predictor.row_seconds, 3),
             stale=self.unreachable is not None,
         )
 
-    def _note(self, state: State) -> None:
-        """Tell of a registry that came or went, and count."""
+    def _record(self, state: AliasState) -> None:
+        """Log a registry that can no longer be reached, or can again, and count failures."""
         self.metrics.load_failures.inc(max(0, state.load_failures - self._state.load_failures))
         self.metrics.refusals.inc(max(0, state.refusals - self._state.refusals))
         self._state = state
         if state.unreachable is not None:
-            self._lost(state.unreachable)
+            self._set_unreachable(state.unreachable)
             return
         if self.unreachable is not None:
             log.info("registry reachable")
@@ -207,16 +221,16 @@ class Watch:
         if self.exported is None:
             self.metrics.registry_up.set(1)
 
-    def _refused(self, state: State) -> None:
+    def _record_refusal(self, state: AliasState) -> None:
         refusal = state.refusal
         if refusal is not None and (self.refusal is None or self.refusal.why != refusal.why):
-            still = self.served.lineage.version
-            log.error("version refused", version=refusal.version, why=list(refusal.why), still=still)
+            served = self.predictor.lineage.version
+            log.error("version refused", version=refusal.version, why=list(refusal.why), served=served)
         self.refusal = refusal
 
-    def _lost(self, why: str) -> None:
+    def _set_unreachable(self, reason: str) -> None:
         self.metrics.registry_up.set(0)
-        told = why if why.startswith("since ") else f"since {now()}: {why}"
+        since = reason if reason.startswith("since ") else f"since {utc_now()}: {reason}"
         if self.unreachable is None:
-            log.error("registry unreachable", why=told)
-        self.unreachable = told
+            log.error("registry unreachable", why=since)
+        self.unreachable = since

@@ -1,4 +1,7 @@
-"""What servers, their sentry and its examiner say to each other: by sockets in a folder that nobody else may enter."""
+"""Messages between servers, their refresh monitor and its refresh process, over Unix sockets.
+
+The sockets are in a folder that no other user may enter. A message is one line of JSON; a connection has one request.
+"""
 
 import socket
 import threading
@@ -11,8 +14,12 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from wineexp.core.config import Serve
 from wineexp.core.errors import UserError
-from wineexp.serving.model.cache import Kept
+from wineexp.serving.model.cache import CachedVersion
+
+# Connections that may wait to be accepted.
+BACKLOG = 128
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -21,11 +28,12 @@ class Refusal(msgspec.Struct, frozen=True):
     Attributes
     ----------
     version : int
+        0 where the alias names none.
     why : tuple of str
     when : str
         UTC, ISO 8601.
     final : bool
-        Whether it failed a check, so that asking again is of no use.
+        Whether it failed a check, so that another attempt is of no use.
     """
 
     version: int
@@ -34,67 +42,67 @@ class Refusal(msgspec.Struct, frozen=True):
     final: bool
 
 
-class State(msgspec.Struct, frozen=True):
-    """What is known of the alias.
+class AliasState(msgspec.Struct, frozen=True):
+    """What is known about the alias.
 
     Attributes
     ----------
     serial : int
-        Rises with every change.
-    kept : Kept or None
+        Increases with every change; 0 before the registry was asked for the first time.
+    version : CachedVersion or None
         The version to serve.
     faults : list of str
         Why there is none.
     unreachable : str or None
-        Since when, and why, the registry cannot be asked.
+        Since when, and why, the registry cannot be reached.
     refusal : Refusal or None
         Of the version that the alias names now.
     load_failures, refusals : int
-        So far.
-    seen : tuple or None
+        Counted since the server started.
+    last_tried : tuple or None
         Identity of the version that was tried last.
     """
 
     serial: int = 0
-    kept: Kept | None = None
+    version: CachedVersion | None = None
     faults: list[str] = []
     unreachable: str | None = None
     refusal: Refusal | None = None
     load_failures: int = 0
     refusals: int = 0
-    seen: tuple[int, str, str] | None = None
+    last_tried: tuple[int, str, str] | None = None
 
 
-class Question(msgspec.Struct, frozen=True):
-    """What a server asks: to follow the state, to look at the alias now, to explain the answer to a row.
+class RefreshRequest(msgspec.Struct, frozen=True):
+    """A request to the refresh monitor or to its refresh process.
 
     Attributes
     ----------
     kind : str
-        `follow`, `look` or `explain`.
-    row : list
-        To be explained.
+        `follow`: send every new state of the alias; `check`: ask the registry now; `explain`: explain a prediction.
+    row : tuple
+        The row to explain.
     identity : tuple
-        Of the version that is to explain it.
-    state : State or None
-        What the sentry knows: an examiner that has just started knows nothing.
+        Of the version whose prediction is to be explained.
+    state : AliasState or None
+        What the monitor knows, for a refresh process that has just started.
     """
 
     kind: str
     row: tuple[float | str, ...] = ()
     identity: tuple[int, str, str] | None = None
-    state: State | None = None
+    state: AliasState | None = None
 
 
-class Told(msgspec.Struct, frozen=True):
-    """The examiner's answer to what was to be explained.
+class ExplanationReply(msgspec.Struct, frozen=True):
+    """The reply to a request for an explanation.
 
     Attributes
     ----------
     status : int
-        200; 409 where it knows another version; 422, 500 and 503 as over HTTP.
+        200; 409 where another version is loaded; 422, 500 and 503 as over HTTP.
     body : Raw
-        Why, and what would change it.
+        The JSON of an `Explanation`.
     detail : str
     faults : list of str
     """
@@ -105,44 +113,127 @@ class Told(msgspec.Struct, frozen=True):
     faults: list[str] = []
 
 
-@dataclass(frozen=True)
-class Link:
-    """Where the sentry and the cache are.
+class Attribution(msgspec.Struct, frozen=True):
+    """How far each feature moved the prediction from the average one.
 
     Attributes
     ----------
-    socket, cache : Path
+    label : str
+        The predicted class.
+    unit : str
+        Of the figures: `log-odds`, `score` (before the softmax) or `probability`.
+    base_value, output_value : float
+        On average, and for this row; `base_value` and all `contributions` add up to `output_value`.
+    contributions : dict of str to float
+        The largest first. A column that is derived from several features, a ratio or a product, has its own name.
+    exact : bool
+        Whether they are XGBoost's own, over all training rows; else they are estimated from `background_rows` of them.
+    """
+
+    label: str = msgspec.field(name="class")
+    unit: str
+    base_value: float
+    output_value: float
+    contributions: dict[str, float]
+    exact: bool
+    background_rows: int
+
+
+class Counterfactual(msgspec.Struct, frozen=True):
+    """The smallest change of a row that flips the class, verified by predicting the changed row.
+
+    Attributes
+    ----------
+    values : dict of str to float or str
+        Of the one or two features that change.
+    distance : float
+        Summed over them, each in units of its interquartile range in training.
+    label : str
+        The class that the changed row gets, with its probability.
+    """
+
+    values: dict[str, float | str]
+    distance: float
+    label: str = msgspec.field(name="class")
+    probability: float
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """An explanation; `counterfactual` is null where nothing within the training range flips the class."""
+
+    attribution: Attribution
+    counterfactual: Counterfactual | None
+
+
+class WorkerStart(msgspec.Struct, frozen=True):
+    """What the refresh process reads from standard input when it starts.
+
+    Attributes
+    ----------
+    settings : Serve
+    cache : str
+        The folder of the cache.
+    listener : int
+        File descriptor of the socket on which it accepts requests.
+    """
+
+    settings: Serve
+    cache: str
+    listener: int
+
+
+@dataclass(frozen=True)
+class RefreshPaths:
+    """What the processes of a server need to know of each other.
+
+    Attributes
+    ----------
+    socket : Path
+        Of the refresh monitor.
+    cache : Path
+        The folder of verified versions.
     """
 
     socket: Path
     cache: Path
 
 
-def line(message: Any) -> bytes:
+def encode_line(message: Any) -> bytes:
     """A message as it is sent."""
     return msgspec.json.encode(message) + b"\n"
 
 
-def answer(listener: socket.socket, reply: Callable[[Question, Callable[[Any], None]], None]) -> NoReturn:
-    """Reply to the one question of each connection in a thread; `reply` gets it, and what sends a message."""
+def listen(path: Path) -> socket.socket:
+    """A socket that accepts connections at a path."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(BACKLOG)
+    return listener
+
+
+def serve_requests(
+    listener: socket.socket, handle: Callable[[RefreshRequest, Callable[[Any], None]], None]
+) -> NoReturn:
+    """Accept connections for ever, each in a thread; `handle` gets the request and a function that sends a message."""
 
     def converse(connection: socket.socket) -> None:
-        # Whoever asked may have left, or sent half a question.
-        with suppress(OSError, msgspec.MsgspecError), connection, connection.makefile("rb") as asked:
-            reply(msgspec.json.decode(asked.readline(), type=Question), lambda told: connection.sendall(line(told)))
+        # The client may have left, or sent half a request.
+        with suppress(OSError, msgspec.MsgspecError), connection, connection.makefile("rb") as stream:
+            request = msgspec.json.decode(stream.readline(), type=RefreshRequest)
+            handle(request, lambda message: connection.sendall(encode_line(message)))
 
     while True:
         connection, _ = listener.accept()
         threading.Thread(target=converse, args=(connection,), daemon=True).start()
 
 
-def reason(error: Exception) -> tuple[str, ...]:
-    """Why something failed, in words for whoever runs the server."""
+def describe_error(error: Exception) -> tuple[str, ...]:
+    """Why something failed, in sentences for the operator of the server."""
     if isinstance(error, UserError):
         return error.faults
     return (f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",)
 
 
-def now() -> str:
+def utc_now() -> str:
     """UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

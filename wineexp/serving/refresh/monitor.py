@@ -1,10 +1,9 @@
-"""The sentry of a server: it notices that a registry may have changed, and has an examiner look.
+"""The refresh monitor: notices that the registry may have changed, and has the refresh process look.
 
-It lives in the first process of a server, and knows for all of them what the alias names; it needs no MLflow.
+It lives in the first process of a server and knows, for all of its workers, what the alias names. It needs no MLflow.
 """
 
 import shutil
-import socket
 import tempfile
 import threading
 import time
@@ -18,15 +17,22 @@ import structlog
 
 from wineexp.core.config import Serve
 from wineexp.core.signals import uninterrupted
-from wineexp.serving.refresh.change_detector import Hint, Hints
-from wineexp.serving.refresh.messages import Link, Question, State, answer, now
-from wineexp.serving.refresh.worker import PAUSE, EndedError, Examiner
+from wineexp.serving.refresh.change_detector import ChangeDetector, Fingerprint
+from wineexp.serving.refresh.messages import (
+    AliasState,
+    RefreshPaths,
+    RefreshRequest,
+    listen,
+    serve_requests,
+    utc_now,
+)
+from wineexp.serving.refresh.process import RESTART_PAUSE_SECONDS, ProcessEndedError, RefreshProcess
 
 log = structlog.get_logger()
 
 
-class Sentry:
-    """On guard as long as the context lasts.
+class RefreshMonitor:
+    """Follows an alias for the servers of one program, as long as its context lasts.
 
     Parameters
     ----------
@@ -34,104 +40,105 @@ class Sentry:
 
     Attributes
     ----------
-    link : Link
-    state : State
-        What servers are told.
+    paths : RefreshPaths
+        For the servers, which connect to it.
+    state : AliasState
+        What servers are sent.
     """
 
     def __init__(self, settings: Serve) -> None:
         self.settings = settings
-        self.state = State()
+        self.state = AliasState()
         self._folder = Path(tempfile.mkdtemp(prefix="wineexp-"))
-        self.link = Link(self._folder / "socket", _usable(settings.serve.cache_folder) or self._folder / "cache")
-        self._examiner = Examiner(settings, self._folder / "examiner", self.link.cache)
-        self._hints = Hints(settings)
-        # Of the moment before the last look.
-        self._hint: Hint | None = None
-        # The last that an examiner said, and what the next one is to know.
-        self._known = State()
+        self.paths = RefreshPaths(
+            self._folder / "monitor.socket", _writable_folder(settings.serve.cache_folder) or self._folder / "cache"
+        )
+        self._process = RefreshProcess(settings, self._folder / "process.socket", self.paths.cache)
+        self._detector = ChangeDetector(settings)
+        # How the registry looked just before it was asked for the last time.
+        self._fingerprint: Fingerprint | None = None
+        # The last state that a refresh process reported, from which the next one goes on.
+        self._reported = AliasState()
         self._changed = threading.Condition()
-        self._looking = threading.Lock()
-        self._over = threading.Event()
-        self._examiner.ready()
+        self._checking = threading.Lock()
+        self._closed = threading.Event()
+        self._process.ensure_running()
 
     def __enter__(self) -> Self:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(self.link.socket))
-        listener.listen(128)
-        threading.Thread(target=answer, args=(listener, self._reply), name="sentry", daemon=True).start()
-        threading.Thread(target=self._guard, name="guard", daemon=True).start()
+        listener = listen(self.paths.socket)
+        threading.Thread(target=serve_requests, args=(listener, self._handle), name="requests", daemon=True).start()
+        threading.Thread(target=self._poll, name="poll", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with uninterrupted():
-            self._over.set()
-            self._examiner.close()
+            self._closed.set()
+            self._process.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _guard(self) -> None:
+    def _poll(self) -> None:
         serve, due = self.settings.serve, 0.0
         while True:
             if time.monotonic() >= due:
-                answered = self._look()
-                due = time.monotonic() + (serve.poll_interval_seconds if answered else PAUSE)
+                checked = self._check()
+                due = time.monotonic() + (serve.poll_interval_seconds if checked else RESTART_PAUSE_SECONDS)
             if self.state.serial:
-                self._examiner.calm()
-            # One that is to be asked each time stays.
-            if self._settled(self._hint):
-                self._examiner.rest()
-            if self._over.wait(max(0.0, min(due - time.monotonic(), serve.verifier_idle_timeout_seconds))):
+                self._process.lower_priority()
+            # A registry that has to be asked at each poll keeps its process.
+            if self._is_settled(self._fingerprint):
+                self._process.end_if_idle()
+            if self._closed.wait(max(0.0, min(due - time.monotonic(), serve.verifier_idle_timeout_seconds))):
                 return
 
-    def _look(self, *, anyway: bool = False) -> bool:
-        """Have an examiner ask the registry where it may tell something new, or anyway; False where it ended."""
-        with self._looking:
-            # Before the look: what changes meanwhile is seen by the next.
-            hint = self._hints.now()
-            if self._settled(hint) and not anyway:
+    def _check(self, *, force: bool = False) -> bool:
+        """Have the refresh process ask the registry if that may bring news, or by force; False where it ended."""
+        with self._checking:
+            # Taken before the registry is asked: a change in between is seen by the next check.
+            fingerprint = self._detector.fingerprint()
+            if self._is_settled(fingerprint) and not force:
                 return True
             try:
-                told = self._examiner.ask(Question("look", state=self._known))
-                self._known = msgspec.json.decode(told, type=State)
-            except (EndedError, msgspec.MsgspecError):
-                # A server that has heard nothing yet says of itself that the registry was not asked.
-                if self.state.serial and not self._over.is_set():
-                    lost = f"since {now()}: the process that asks it has ended; it is started again"
-                    self._say(msgspec.structs.replace(self._known, unreachable=self.state.unreachable or lost))
+                reply = self._process.request(RefreshRequest("check", state=self._reported))
+                self._reported = msgspec.json.decode(reply, type=AliasState)
+            except (ProcessEndedError, msgspec.MsgspecError):
+                # A server that has received no state yet knows by itself that the registry was not asked.
+                if self.state.serial and not self._closed.is_set():
+                    reason = f"since {utc_now()}: the process that asks it has ended; it is started again"
+                    self._publish(msgspec.structs.replace(self._reported, unreachable=self.state.unreachable or reason))
                 return False
-            self._hint = hint
-            self._say(self._known)
+            self._fingerprint = fingerprint
+            self._publish(self._reported)
             return True
 
-    def _settled(self, hint: Hint | None) -> bool:
-        """Whether asking the registry again would tell nothing new."""
+    def _is_settled(self, fingerprint: Fingerprint | None) -> bool:
+        """Whether the registry looks as it did when it was last asked, and nothing is to be tried again."""
         refusal = self.state.refusal
         return (
-            hint is not None
-            and hint == self._hint
-            and hint.reached == (self.state.unreachable is None)
+            fingerprint is not None
+            and fingerprint == self._fingerprint
+            and fingerprint.reachable == (self.state.unreachable is None)
             and (refusal is None or refusal.final)
         )
 
-    def _say(self, state: State) -> None:
+    def _publish(self, state: AliasState) -> None:
         with self._changed:
-            same = msgspec.structs.replace(state, serial=self.state.serial)
-            if same != self.state or not self.state.serial:
+            same_serial = msgspec.structs.replace(state, serial=self.state.serial)
+            if same_serial != self.state or not self.state.serial:
                 self.state = msgspec.structs.replace(state, serial=self.state.serial + 1)
                 self._changed.notify_all()
 
-    def _reply(self, question: Question, say: Callable[[Any], None]) -> None:
-        if question.kind == "look":
-            self._look(anyway=True)
-            say(self.state)
-        elif question.kind == "explain":
+    def _handle(self, request: RefreshRequest, send: Callable[[Any], None]) -> None:
+        if request.kind == "check":
+            self._check(force=True)
+            send(self.state)
+        elif request.kind == "explain":
             try:
-                told = self._examiner.ask(msgspec.structs.replace(question, state=self.state))
-                say(msgspec.Raw(told.rstrip()))
-            except EndedError:
-                # Whoever asked sees that there is no answer, and asks again.
+                reply = self._process.request(msgspec.structs.replace(request, state=self.state))
+                send(msgspec.Raw(reply.rstrip()))
+            except ProcessEndedError:
+                # The server sees the connection end without a reply, and asks again.
                 return
         else:
             serial = 0
@@ -139,12 +146,12 @@ class Sentry:
                 with self._changed:
                     self._changed.wait_for(lambda serial=serial: self.state.serial > serial)  # type: ignore[misc]
                     state = self.state
-                say(state)
+                send(state)
                 serial = state.serial
 
 
-def _usable(cache: str | None) -> Path | None:
-    """The folder that is to keep versions, if one is named and can be written."""
+def _writable_folder(cache: str | None) -> Path | None:
+    """The configured cache, made where it is missing; None where there is none that can be written."""
     if cache is None:
         return None
     folder = Path(cache).absolute()

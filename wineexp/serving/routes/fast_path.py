@@ -11,7 +11,7 @@ from wineexp.core.config import Server
 from wineexp.serving.http.guards import Key
 from wineexp.serving.http.problems import Refused
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.refresh.follower import Watch
+from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.routes import predict
 from wineexp.serving.routes.predict import PredictResponse
 
@@ -41,8 +41,8 @@ class Shortcut:
         That predictions ask for.
     """
 
-    def __init__(self, watch: Watch, metrics: Metrics, settings: Server, key: Key) -> None:
-        self.watch = watch
+    def __init__(self, follower: AliasFollower, metrics: Metrics, settings: Server, key: Key) -> None:
+        self.follower = follower
         self.metrics = metrics
         self.longest = min(LONGEST, settings.max_body_bytes)
         self.key = key
@@ -67,12 +67,12 @@ class Shortcut:
 
     def answer(self, body: bytes, request_id: str) -> bytes | None:
         """The answer to one row; None where it is anything else, or there is something to be told."""
-        served = self.watch.served
-        if body[:1] != b"{" or served.row_seconds >= predict.INLINE_SECONDS:
+        predictor = self.follower.predictor
+        if body[:1] != b"{" or predictor.row_seconds >= predict.INLINE_SECONDS:
             return None
         try:
-            answers = served.answers(served.reader.json(body))
+            answers = predictor.predict(predictor.parser.parse_json(body))
         except (Refused, ValueError, ArithmeticError):
             return None
         self.metrics.count_predictions(answers)
-        return _encoder.encode(PredictResponse(request_id, served.lineage, answers))
+        return _encoder.encode(PredictResponse(request_id, predictor.lineage, answers))

@@ -15,8 +15,10 @@ from litestar.response import Response
 from wineexp.serving.http import guards
 from wineexp.serving.http.problems import MOST_FAULTS, Fault, keys, wrong
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.model.predictor import Served
-from wineexp.serving.model.rows import Row, Rows, parse, told
+from wineexp.serving.model import strict_json
+from wineexp.serving.model.predictor import Predictor
+from wineexp.serving.model.rows import Row, Rows
+from wineexp.serving.model.strict_json import describe
 from wineexp.serving.routes import predict, tables
 
 CSV = "text/csv"
@@ -30,21 +32,23 @@ class Predictions(msgspec.Struct, frozen=True):
 
 
 @post("/invocations", status_code=200)
-async def invocations(request: Request[Any, Any, Any], served: Served, metrics: Metrics) -> Predictions:
+async def invocations(request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics) -> Predictions:
     """Predict labels, for rows in any of MLflow's forms."""
     content, media_type = await guards.body(request, predict.JSON, CSV)
-    read = partial(table if media_type == CSV else given, served)
+    read = partial(table if media_type == CSV else given, predictor)
     if len(content) > guards.INLINE_BYTES:
-        encoded = await asyncio.to_thread(lambda: msgspec.json.encode(_labels(served, metrics, read(content))))
+        encoded = await asyncio.to_thread(lambda: msgspec.json.encode(_labels(predictor, metrics, read(content))))
         return Response(encoded, media_type=predict.JSON)  # type: ignore[return-value]
-    return await predict.asked(served, read(content), partial(_labels, served, metrics))
+    return await predict.asked(predictor, read(content), partial(_labels, predictor, metrics))
 
 
-def _labels(served: Served, metrics: Metrics, rows: Rows) -> Predictions:
+def _labels(predictor: Predictor, metrics: Metrics, rows: Rows) -> Predictions:
     """The labels of rows, counted."""
-    decided = served.decide(served.probabilities(rows)).tolist()
-    metrics.count_labels([served.schema.classes[place] for place in decided], served.reader.beyond(rows))
-    return Predictions([served.labels[place] for place in decided])
+    decided = predictor.classifier.decide(predictor.probabilities(rows)).tolist()
+    metrics.count_labels(
+        [predictor.schema.classes[place] for place in decided], predictor.parser.count_outside_range(rows)
+    )
+    return Predictions([predictor.classifier.labels[place] for place in decided])
 
 
 @get("/ping", media_type="text/plain")
@@ -54,12 +58,12 @@ async def ping() -> Response[str]:
 
 
 @get("/version", media_type="text/plain")
-async def version(served: Served) -> Response[str]:
+async def version(predictor: Predictor) -> Response[str]:
     """The version of MLflow that the model was recorded with."""
-    return Response(served.mlflow_version, media_type="text/plain")
+    return Response(predictor.mlflow_version, media_type="text/plain")
 
 
-def given(served: Served, content: bytes) -> Rows:
+def given(predictor: Predictor, content: bytes) -> Rows:
     """The rows in a JSON text of one of MLflow's forms.
 
     Raises
@@ -67,9 +71,9 @@ def given(served: Served, content: bytes) -> Rows:
     Refused
         400: it is no JSON. 422, with all faults.
     """
-    if (plain := tables.split(served.reader, content)) is not None:
+    if (plain := tables.split(predictor.parser, content)) is not None:
         return plain
-    value = parse(content)
+    value = strict_json.decode(content)
     forms = [form for form in FORMS if isinstance(value, dict) and form in value]
     if len(forms) != 1 or keys(value, "", (*forms, "params")):
         raise wrong([Fault(f"an object with one of {', '.join(FORMS)} is wanted, and nothing else but params")], 1)
@@ -82,17 +86,19 @@ def given(served: Served, content: bytes) -> Rows:
             raise wrong(
                 [Fault("an object of columns, data and, if need be, index is wanted, each once", f"/{form}")], 1
             )
-        return served.reader.rows(_named(table.get("data"), table.get("columns"), served, f"/{form}/data"))
+        return predictor.parser.parse_objects(
+            _named(table.get("data"), table.get("columns"), predictor, f"/{form}/data")
+        )
     if form == "inputs" and isinstance(table, dict):
-        return served.reader.rows(_turned(table, served, f"/{form}"))
+        return predictor.parser.parse_objects(_turned(table, predictor, f"/{form}"))
     if isinstance(table, list) and form != "dataframe_records" and any(isinstance(each, list) for each in table):
-        return served.reader.rows(_named(table, None, served, f"/{form}"))
+        return predictor.parser.parse_objects(_named(table, None, predictor, f"/{form}"))
     if not isinstance(table, list):
-        raise wrong([Fault(f"an array of rows is wanted, got {told(table)}", f"/{form}")], 1)
-    return served.reader.rows(table)
+        raise wrong([Fault(f"an array of rows is wanted, got {describe(table)}", f"/{form}")], 1)
+    return predictor.parser.parse_objects(table)
 
 
-def table(served: Served, content: bytes) -> list[Row]:
+def table(predictor: Predictor, content: bytes) -> list[Row]:
     """The rows of a CSV text, whose first line names the features.
 
     Raises
@@ -108,13 +114,15 @@ def table(served: Served, content: bytes) -> list[Row]:
         raise wrong([Fault("the body is empty; a line that names the features is wanted, and one for each row")], 1)
     columns, *cells = lines
     cells = [line for line in cells if line]
-    return served.reader.rows(_named([_read(line, columns, served) for line in cells], columns, served, ""))
+    return predictor.parser.parse_objects(
+        _named([_read(line, columns, predictor) for line in cells], columns, predictor, "")
+    )
 
 
-def _read(line: list[str], columns: list[str], served: Served) -> list[Any]:
+def _read(line: list[str], columns: list[str], predictor: Predictor) -> list[Any]:
     """Cells as what they are to be; what is no number stays text, and is refused as such."""
     return [
-        _number(cell) if column not in served.reader.texts else cell
+        _number(cell) if column not in predictor.parser.text_features else cell
         for column, cell in zip(columns, line, strict=False)
     ] + line[len(columns) :]
 
@@ -127,19 +135,19 @@ def _number(cell: str) -> Any:
         return cell
 
 
-def _named(data: Any, columns: Any, served: Served, pointer: str) -> list[dict[str, Any]]:
+def _named(data: Any, columns: Any, predictor: Predictor, pointer: str) -> list[dict[str, Any]]:
     """Rows of values as objects; without names, the values are in the schema's order."""
-    names = list(served.reader.features) if columns is None else columns
+    names = list(predictor.parser.features) if columns is None else columns
     faults = []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         faults.append(Fault("columns is to be an array of the features' names", f"{pointer}/columns"))
     elif repeated := [name for name, count in Counter(names).items() if count > 1]:
-        listed = ", ".join(map(told, repeated[:MOST_FAULTS]))
+        listed = ", ".join(map(describe, repeated[:MOST_FAULTS]))
         faults.append(Fault(f"columns names {listed} more than once", f"{pointer}/columns"))
     if not isinstance(data, list):
-        faults.append(Fault(f"an array of rows is wanted, got {told(data)}", pointer))
+        faults.append(Fault(f"an array of rows is wanted, got {describe(data)}", pointer))
     if not faults:
-        served.reader.counted(len(data))
+        predictor.parser.check_row_count(len(data))
         faults = [
             Fault(f"row {row}: an array of {len(names)} values is wanted", f"{pointer}/{row}", row)
             for row, values in enumerate(data)
@@ -150,7 +158,7 @@ def _named(data: Any, columns: Any, served: Served, pointer: str) -> list[dict[s
     return [dict(zip(names, values, strict=True)) for values in data]
 
 
-def _turned(columns: dict[str, Any], served: Served, pointer: str) -> list[dict[str, Any]]:
+def _turned(columns: dict[str, Any], predictor: Predictor, pointer: str) -> list[dict[str, Any]]:
     """Columns of values as rows."""
     if faults := keys(columns, pointer):
         raise wrong(faults, len(faults))
@@ -160,7 +168,7 @@ def _turned(columns: dict[str, Any], served: Served, pointer: str) -> list[dict[
     lengths = {len(values) for values in columns.values()}
     if len(lengths) != 1:
         raise wrong([Fault(f"columns of one length are wanted, got {sorted(lengths)}", pointer)], 1)
-    served.reader.counted(*lengths)
+    predictor.parser.check_row_count(*lengths)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

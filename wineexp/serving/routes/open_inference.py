@@ -14,8 +14,10 @@ from wineexp.data.schema import NumericFeature
 from wineexp.serving.http import guards
 from wineexp.serving.http.problems import Fault, keys, wrong
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.model.predictor import Served
-from wineexp.serving.model.rows import Row, parse, told
+from wineexp.serving.model import strict_json
+from wineexp.serving.model.predictor import Predictor
+from wineexp.serving.model.rows import Row
+from wineexp.serving.model.strict_json import describe
 from wineexp.serving.routes import predict
 
 NUMBERS = {"FP16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))}
@@ -97,42 +99,42 @@ async def server() -> ServerMetadata:
 
 
 @get(["/v2/models/{name:str}", "/v2/models/{name:str}/versions/{version:str}"])
-async def metadata(served: Served, name: str, version: str | None = None) -> ModelMetadata:
+async def metadata(predictor: Predictor, name: str, version: str | None = None) -> ModelMetadata:
     """What the model takes and gives."""
-    _known(served, name, version)
-    inputs = [Metadata(each.name, _datatype(each), [-1, 1]) for each in served.schema.features]
-    shapes = {"class": [-1, 1], "probabilities": [-1, len(served.schema.classes)]}
+    _known(predictor, name, version)
+    inputs = [Metadata(each.name, _datatype(each), [-1, 1]) for each in predictor.schema.features]
+    shapes = {"class": [-1, 1], "probabilities": [-1, len(predictor.schema.classes)]}
     outputs = [Metadata(each, datatype, shapes[each]) for each, datatype in OUTPUTS.items()]
-    return ModelMetadata(name, [str(served.lineage.version)], "wineexp", inputs, outputs)
+    return ModelMetadata(name, [str(predictor.lineage.version)], "wineexp", inputs, outputs)
 
 
 @get(["/v2/models/{name:str}/ready", "/v2/models/{name:str}/versions/{version:str}/ready"])
-async def model_ready(served: Served, name: str, version: str | None = None) -> ModelReady:
+async def model_ready(predictor: Predictor, name: str, version: str | None = None) -> ModelReady:
     """Whether this model, in this version, is the one that answers."""
-    _known(served, name, version)
+    _known(predictor, name, version)
     return ModelReady(ready=True)
 
 
 @post(["/v2/models/{name:str}/infer", "/v2/models/{name:str}/versions/{version:str}/infer"], status_code=200)
 async def infer(
-    request: Request[Any, Any, Any], served: Served, metrics: Metrics, name: str, version: str | None = None
+    request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics, name: str, version: str | None = None
 ) -> Inferred:
     """Predict the rows that a tensor for each feature, or one for all of them, holds."""
-    _known(served, name, version)
+    _known(predictor, name, version)
     # Triton's client says no type of its JSON.
     content, _ = await guards.body(request, predict.JSON, unsaid=predict.JSON)
-    rows, wanted, asked = await guards.read(partial(tensors, served), content)
-    answers = await predict.answer(served, rows, metrics)
+    rows, wanted, asked = await guards.read(partial(tensors, predictor), content)
+    answers = await predict.answer(predictor, rows, metrics)
     labels: list[str | float] = [each.label for each in answers]
     probabilities: list[str | float] = [share for each in answers for share in each.probabilities.values()]
     found = {
         "class": Output("class", "BYTES", [len(rows), 1], labels),
-        "probabilities": Output("probabilities", "FP64", [len(rows), len(served.schema.classes)], probabilities),
+        "probabilities": Output("probabilities", "FP64", [len(rows), len(predictor.schema.classes)], probabilities),
     }
-    return Inferred(name, str(served.lineage.version), [found[each] for each in wanted], asked)
+    return Inferred(name, str(predictor.lineage.version), [found[each] for each in wanted], asked)
 
 
-def tensors(served: Served, content: bytes) -> tuple[list[Row], list[str], str]:
+def tensors(predictor: Predictor, content: bytes) -> tuple[list[Row], list[str], str]:
     """The rows in an inference request, the names of the outputs that it asks for, and its id.
 
     Raises
@@ -140,23 +142,23 @@ def tensors(served: Served, content: bytes) -> tuple[list[Row], list[str], str]:
     Refused
         400: it is no JSON. 422, with all faults.
     """
-    value = parse(content)
+    value = strict_json.decode(content)
     inputs = value.get("inputs") if isinstance(value, dict) else None
     if not isinstance(inputs, list) or not inputs:
         raise wrong([Fault("an object is wanted, with an array `inputs` of tensors", "/inputs")], 1)
-    if len(inputs) > len(served.reader.features):
+    if len(inputs) > len(predictor.parser.features):
         raise wrong(
-            [Fault(f"at most {len(served.reader.features)} tensors are wanted, got {len(inputs)}", "/inputs")], 1
+            [Fault(f"at most {len(predictor.parser.features)} tensors are wanted, got {len(inputs)}", "/inputs")], 1
         )
     faults, columns, whole = keys(value, "", ("id", "parameters", "inputs", "outputs")), {}, None
     if not isinstance(value.get("id", ""), str):
-        faults.append(Fault(f"a text is wanted, got {told(value['id'])}", "/id"))
+        faults.append(Fault(f"a text is wanted, got {describe(value['id'])}", "/id"))
     for place, tensor in enumerate(inputs):
         pointer = f"/inputs/{place}"
-        if fault := _fault(tensor, len(served.reader.features), pointer):
+        if fault := _fault(tensor, len(predictor.parser.features), pointer):
             faults.append(fault)
         elif tensor["name"] in columns:
-            faults.append(Fault(f"the tensor {told(tensor['name'])} is given more than once", f"{pointer}/name"))
+            faults.append(Fault(f"the tensor {describe(tensor['name'])} is given more than once", f"{pointer}/name"))
         else:
             columns[tensor["name"]] = _flat(tensor["data"])
             whole = tensor if _width(tensor) > 1 else whole
@@ -169,14 +171,14 @@ def tensors(served: Served, content: bytes) -> tuple[list[Row], list[str], str]:
         faults.append(Fault(f"tensors of one length are wanted, got {sorted(lengths)}", "/inputs"))
     if faults:
         raise wrong(faults, len(faults))
-    names = list(served.reader.features)
-    served.reader.counted(lengths.pop() // (len(names) if whole is not None else 1))
+    names = list(predictor.parser.features)
+    predictor.parser.check_row_count(lengths.pop() // (len(names) if whole is not None else 1))
     if whole is not None:
         (values,) = columns.values()
         table = [dict(zip(names, each, strict=True)) for each in _chunks(values, len(names))]
     else:
         table = [dict(zip(columns, each, strict=True)) for each in zip(*columns.values(), strict=True)]
-    return served.reader.rows(table), wanted, value.get("id", "")
+    return predictor.parser.parse_objects(table), wanted, value.get("id", "")
 
 
 def _fault(tensor: Any, width: int, pointer: str) -> Fault | None:
@@ -186,7 +188,7 @@ def _fault(tensor: Any, width: int, pointer: str) -> Fault | None:
     if faults := keys(tensor, pointer, ("name", "shape", "datatype", "parameters", "data")):
         return faults[0]
     if not isinstance(tensor["name"], str):
-        return Fault(f"a text is wanted, got {told(tensor['name'])}", f"{pointer}/name")
+        return Fault(f"a text is wanted, got {describe(tensor['name'])}", f"{pointer}/name")
     if tensor["datatype"] not in (*NUMBERS, "BYTES"):
         return Fault(f"one of {', '.join(sorted(NUMBERS))} or BYTES is wanted", f"{pointer}/datatype")
     shape = tensor["shape"]
@@ -197,7 +199,7 @@ def _fault(tensor: Any, width: int, pointer: str) -> Fault | None:
         return Fault("an array of as many values as the shape says is wanted", f"{pointer}/data")
     for value in _flat(tensor["data"]) if "INT" in tensor["datatype"] else ():
         if isinstance(value, float) and (value % 1 or (value < 0 and tensor["datatype"].startswith("U"))):
-            return Fault(f"{told(value)} is no {tensor['datatype']}", f"{pointer}/data")
+            return Fault(f"{describe(value)} is no {tensor['datatype']}", f"{pointer}/data")
     return None
 
 
@@ -228,8 +230,8 @@ def _datatype(feature: Any) -> str:
     return "FP64" if isinstance(feature, NumericFeature) else "BYTES"
 
 
-def _known(served: Served, name: str, version: str | None) -> None:
-    if name != served.lineage.name or version not in (None, str(served.lineage.version)):
+def _known(predictor: Predictor, name: str, version: str | None) -> None:
+    if name != predictor.lineage.name or version not in (None, str(predictor.lineage.version)):
         raise NotFoundException
 
 

@@ -14,7 +14,7 @@ from litestar.routes import HTTPRoute
 import wineexp
 from wineexp.core.config import Serve
 from wineexp.serving.http.problems import MEDIA_TYPE, Problem
-from wineexp.serving.model.predictor import Served
+from wineexp.serving.model.predictor import Predictor
 
 REFERENCE = "#/components/schemas/{name}"
 
@@ -69,15 +69,15 @@ class Inference(msgspec.Struct):
 
 
 @get("/schema", include_in_schema=False)
-async def schema(request: Request[Any, Any, Any], served: Served, settings: Serve) -> Response[bytes]:
+async def schema(request: Request[Any, Any, Any], predictor: Predictor, settings: Serve) -> Response[bytes]:
     """The API in OpenAPI 3.1, for the version that answers."""
-    return Response(msgspec.json.encode(openapi(request.app, served, settings)), media_type=MediaType.JSON)
+    return Response(msgspec.json.encode(openapi(request.app, predictor, settings)), media_type=MediaType.JSON)
 
 
 @get("/docs", include_in_schema=False, media_type=MediaType.HTML)
-async def docs(served: Served) -> str:
+async def docs(predictor: Predictor) -> str:
     """Swagger UI, from this server's own files."""
-    return PAGE.format(title=served.lineage.name)
+    return PAGE.format(title=predictor.lineage.name)
 
 
 @get("/docs/{name:str}", include_in_schema=False, media_type="*/*")
@@ -92,7 +92,7 @@ async def asset(name: str) -> Response[bytes]:
     return Response(content, media_type=SWAGGER[name], headers={"cache-control": "public, max-age=86400"})
 
 
-def openapi(app: Litestar, served: Served, settings: Serve) -> dict[str, Any]:
+def openapi(app: Litestar, predictor: Predictor, settings: Serve) -> dict[str, Any]:
     """The document of all routes that are in the schema."""
     routes = [
         (route, handler)
@@ -101,13 +101,13 @@ def openapi(app: Litestar, served: Served, settings: Serve) -> dict[str, Any]:
         for handler in route.route_handlers
         if handler.resolve_include_in_schema()
     ]
-    row = served.reader.type
+    row = predictor.parser.row_type
     answers = {handler: get_type_hints(handler.fn)["return"] for _, handler in routes}
     structs = {kind for kind in answers.values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)}
     _, components = msgspec.json.schema_components([row, Problem, Inference, *structs], ref_template=REFERENCE)
     paths: dict[str, Any] = {}
     for route, handler in routes:
-        operation = _operation(handler, answers[handler], route, served)
+        operation = _operation(handler, answers[handler], route, predictor)
         if any(getattr(guard, "asks", False) for guard in handler.resolve_guards()):
             operation["security"] = [{"bearer": []}, {"header": []}]
             operation["responses"]["401"] = _problem("A key is wanted")
@@ -115,10 +115,10 @@ def openapi(app: Litestar, served: Served, settings: Serve) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": served.lineage.name,
-            "version": f"{wineexp.__version__}+model.{served.lineage.version}",
-            "description": f"Answered by version {served.lineage.version}, run {served.lineage.run_id}: "
-            f"{served.schema.target} from {served.schema.data}. At most {settings.serve.max_rows} rows and "
+            "title": predictor.lineage.name,
+            "version": f"{wineexp.__version__}+model.{predictor.lineage.version}",
+            "description": f"Answered by version {predictor.lineage.version}, run {predictor.lineage.run_id}: "
+            f"{predictor.schema.target} from {predictor.schema.data}. At most {settings.serve.max_rows} rows and "
             f"{settings.serve.max_body_bytes} bytes in a request.",
         },
         "paths": dict(sorted(paths.items())),
@@ -132,9 +132,9 @@ def openapi(app: Litestar, served: Served, settings: Serve) -> dict[str, Any]:
     }
 
 
-def _operation(handler: HTTPRouteHandler, kind: Any, route: HTTPRoute, served: Served) -> dict[str, Any]:
-    body = _bodies(served).get(handler.fn.__name__)
-    known = {"name": served.lineage.name, "version": str(served.lineage.version)}
+def _operation(handler: HTTPRouteHandler, kind: Any, route: HTTPRoute, predictor: Predictor) -> dict[str, Any]:
+    body = _bodies(predictor).get(handler.fn.__name__)
+    known = {"name": predictor.lineage.name, "version": str(predictor.lineage.version)}
     media_type = handler.media_type.split(";")[0] if isinstance(handler.media_type, str) else "application/json"
     structured = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     content = {"$ref": REFERENCE.format(name=kind.__name__)} if structured else {"type": "string"}
@@ -157,10 +157,10 @@ def _operation(handler: HTTPRouteHandler, kind: Any, route: HTTPRoute, served: S
     return operation
 
 
-def _bodies(served: Served) -> dict[str, dict[str, Any]]:
+def _bodies(predictor: Predictor) -> dict[str, dict[str, Any]]:
     """What the routes with a body take, by the name of their function."""
-    row, names = {"$ref": REFERENCE.format(name="Row")}, list(served.reader.features)
-    samples = [sample.row for sample in served.schema.samples]
+    row, names = {"$ref": REFERENCE.format(name="Row")}, list(predictor.parser.features)
+    samples = [sample.row for sample in predictor.schema.samples]
     rows = {"type": "array", "items": row, "minItems": 1}
     table = {"type": "array", "items": {"type": "array", "minItems": len(names), "maxItems": len(names)}}
     forms = {
@@ -180,7 +180,7 @@ def _bodies(served: Served) -> dict[str, dict[str, Any]]:
     tensors = [
         {
             "name": name,
-            "datatype": "FP64" if name not in served.reader.texts else "BYTES",
+            "datatype": "FP64" if name not in predictor.parser.text_features else "BYTES",
             "shape": [1],
             "data": [value],
         }

@@ -15,9 +15,9 @@ from wineexp.data.schema import Schema
 from wineexp.serving import workers
 from wineexp.serving.http import guards
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.model.predictor import Lineage, Prediction, Served
+from wineexp.serving.model.predictor import Lineage, Prediction, Predictor
 from wineexp.serving.model.rows import Rows
-from wineexp.serving.refresh.follower import Watch
+from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.refresh.messages import Refusal
 
 Told = TypeVar("Told")
@@ -113,68 +113,70 @@ class Ready(msgspec.Struct, frozen=True):
     workers_configured: int
 
 
-async def asked(served: Served, rows: Rows, ask: Callable[[Rows], Told]) -> Told:
+async def asked(predictor: Predictor, rows: Rows, ask: Callable[[Rows], Told]) -> Told:
     """What a version says of rows; what takes long is computed beside the event loop."""
-    if served.row_seconds < INLINE_SECONDS and len(rows) <= 16:
+    if predictor.row_seconds < INLINE_SECONDS and len(rows) <= 16:
         return ask(rows)
     return await asyncio.to_thread(ask, rows)
 
 
-async def answer(served: Served, rows: Rows, metrics: Metrics) -> list[Prediction]:
+async def answer(predictor: Predictor, rows: Rows, metrics: Metrics) -> list[Prediction]:
     """The answers of a version, counted."""
-    found = await asked(served, rows, served.answers)
+    found = await asked(predictor, rows, predictor.predict)
     metrics.count_predictions(found)
     return found
 
 
 @post("/predict", status_code=200)
-async def predict(request: Request[Any, Any, Any], served: Served, metrics: Metrics) -> PredictResponse:
+async def predict(request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics) -> PredictResponse:
     """Predict one row, or many."""
     content, _ = await guards.body(request, JSON)
     request_id = request.scope["state"]["request_id"]
     if len(content) > guards.INLINE_BYTES:
-        told = await asyncio.to_thread(_told, served, content, metrics, request_id)
+        told = await asyncio.to_thread(_told, predictor, content, metrics, request_id)
         return Response(told, media_type=JSON)  # type: ignore[return-value]
-    return PredictResponse(request_id, served.lineage, await answer(served, served.reader.json(content), metrics))
+    return PredictResponse(
+        request_id, predictor.lineage, await answer(predictor, predictor.parser.parse_json(content), metrics)
+    )
 
 
-def _told(served: Served, content: bytes, metrics: Metrics, request_id: str) -> bytes:
+def _told(predictor: Predictor, content: bytes, metrics: Metrics, request_id: str) -> bytes:
     """The answers to many rows as JSON: all of it beside the event loop, and in pieces, which take turns with it."""
-    rows = served.reader.json(content)
-    found = served.probabilities(rows)
+    rows = predictor.parser.parse_json(content)
+    found = predictor.probabilities(rows)
     pieces = []
     for start in range(0, len(rows), PIECE):
-        answers = served.answered(rows[start : start + PIECE], found[start : start + PIECE])
+        answers = predictor.predictions(rows[start : start + PIECE], found[start : start + PIECE])
         metrics.count_predictions(answers)
         pieces.append(msgspec.json.encode(answers)[1:-1])
-    head = msgspec.json.encode(PredictResponse(request_id, served.lineage, [])).removesuffix(b"]}")
+    head = msgspec.json.encode(PredictResponse(request_id, predictor.lineage, [])).removesuffix(b"]}")
     return head + b",".join(pieces) + b"]}"
 
 
 @get("/model")
-async def model(served: Served, watch: Watch) -> Model:
+async def model(predictor: Predictor, follower: AliasFollower) -> Model:
     """The version that answers: lineage, metrics, schema with training ranges, model card."""
-    kept = served.kept
+    version = predictor.version
     return Model(
-        model=served.lineage,
-        aliases=kept.aliases,
-        loaded_at=served.since,
-        stale=watch.unreachable is not None,
-        golden_max_difference=served.gap,
-        source=_source(watch),
-        form=served.form,
-        run_name=kept.run_name,
-        params=kept.params,
-        metrics={name: value for name, value in kept.metrics.items() if not name.startswith("fold/")},
-        tags={name: value for name, value in kept.tags.items() if not name.startswith("mlflow.")},
-        model_schema=served.schema,
-        card=served.card,
+        model=predictor.lineage,
+        aliases=version.aliases,
+        loaded_at=predictor.loaded_at,
+        stale=follower.unreachable is not None,
+        golden_max_difference=predictor.golden_gap,
+        source=_source(follower),
+        form=predictor.form,
+        run_name=version.run_name,
+        params=version.params,
+        metrics={name: value for name, value in version.metrics.items() if not name.startswith("fold/")},
+        tags={name: value for name, value in version.tags.items() if not name.startswith("mlflow.")},
+        model_schema=predictor.schema,
+        card=predictor.card,
     )
 
 
-def _source(watch: Watch) -> Source:
-    exported = watch.exported
-    return Source("export", exported.when, exported.told) if exported else Source("registry")
+def _source(follower: AliasFollower) -> Source:
+    exported = follower.exported
+    return Source("export", exported.when, exported.note) if exported else Source("registry")
 
 
 @get("/livez")
@@ -184,21 +186,21 @@ async def livez() -> Alive:
 
 
 @get("/readyz")
-async def readyz(served: Served, watch: Watch, settings: Serve) -> Ready:
+async def readyz(predictor: Predictor, follower: AliasFollower, settings: Serve) -> Ready:
     """Whether predictions are answered, and what is not as it should be."""
-    return _ready(served, watch, settings)
+    return _ready(predictor, follower, settings)
 
 
-def _ready(served: Served, watch: Watch, settings: Serve) -> Ready:
+def _ready(predictor: Predictor, follower: AliasFollower, settings: Serve) -> Ready:
     return Ready(
         ready=True,
-        model=served.lineage,
-        loaded_at=served.since,
-        form=served.form,
-        stale=watch.unreachable is not None,
-        registry=watch.unreachable or ("none" if watch.exported else "reachable"),
-        refused=watch.refusal,
-        workers=workers.alive() or [os.getpid()],
+        model=predictor.lineage,
+        loaded_at=predictor.loaded_at,
+        form=predictor.form,
+        stale=follower.unreachable is not None,
+        registry=follower.unreachable or ("none" if follower.exported else "reachable"),
+        refused=follower.refusal,
+        workers=workers.running_pids() or [os.getpid()],
         workers_configured=settings.serve.workers,
     )
 
@@ -210,10 +212,10 @@ async def figures(metrics: Metrics) -> Response[bytes]:
 
 
 @post("/refresh", status_code=200)
-async def refresh(watch: Watch, settings: Serve) -> Ready:
+async def refresh(follower: AliasFollower, settings: Serve) -> Ready:
     """Ask the registry at once what the alias names, and swap where it names another version."""
-    await watch.look()
-    return _ready(watch.served, watch, settings)
+    await follower.refresh()
+    return _ready(follower.predictor, follower, settings)
 
 
 ROUTES: list[HTTPRouteHandler] = [predict]

@@ -9,7 +9,7 @@ from litestar import MediaType, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from wineexp.serving.http.problems import Refused
-from wineexp.serving.model.predictor import Served
+from wineexp.serving.model.predictor import Predictor
 
 FOLDER = Path(__file__).parents[1] / "static"
 
@@ -65,11 +65,11 @@ async def file(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
 
 
 @get("/card", media_type=MediaType.HTML, include_in_schema=False)
-async def card(request: Request[Any, Any, Any], served: Served) -> Response[bytes]:
+async def card(request: Request[Any, Any, Any], predictor: Predictor) -> Response[bytes]:
     """The model card of the version that answers, which brings its own style and pictures, and runs nothing."""
-    if served.card_page is None:
-        raise Refused(404, f"version {served.lineage.version} was registered without a model card")
-    return _given(request, _file(served.card_page.encode(), "text/html"), CARD_POLICY)
+    if predictor.card_page is None:
+        raise Refused(404, f"version {predictor.lineage.version} was registered without a model card")
+    return _given(request, _file(predictor.card_page.encode(), "text/html"), CARD_POLICY)
 
 
 def _given(request: Request[Any, Any, Any], file: File, policy: str = POLICY) -> Response[bytes]:
