@@ -106,22 +106,29 @@ def run(
 def run_preloaded(
     command: list[str], folder: Path, variables: Mapping[str, str], timeout: float, *, merge_streams: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python <command>` in a process that has imported the libraries; see `preloaded.run`."""
-    fork_server()
-    return preloaded.run(command, folder, variables, timeout, merge_streams=merge_streams)
+    """Run `python <command>` in a process that has imported the libraries, and wait for it; see `preloaded.Process`."""
+    return start_preloaded(command, folder, variables, merge_streams=merge_streams).wait(timeout)
+
+
+def start_preloaded(
+    command: list[str], folder: Path, variables: Mapping[str, str], *, merge_streams: bool = False
+) -> preloaded.Process:
+    """As `run_preloaded`, without waiting; the caller calls `wait`, which kills what has not ended by then."""
+    start_fork_server()
+    return preloaded.Process(command, folder, variables, merge_streams=merge_streams)
 
 
 def run_concurrently(
     folder: Path, commands: list[tuple[str, ...]], **more: str
 ) -> list[subprocess.CompletedProcess[str]]:
     """Run several commands as `run` does, all at the same time; their results in the same order."""
-    fork_server()
+    start_fork_server()
     with ThreadPoolExecutor(len(commands)) as pool:
         return list(pool.map(lambda arguments: run(folder, *arguments, **more), commands))
 
 
 @functools.cache
-def fork_server() -> None:
+def start_fork_server() -> None:
     """Start the server that forks preloaded processes, once."""
     preloaded.start_server(INHERITED)
 

@@ -11,6 +11,7 @@ import importlib
 import multiprocessing
 import os
 import runpy
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -47,10 +48,8 @@ def start_server(environment: Mapping[str, str]) -> None:
         ensure_running()
 
 
-def run(
-    command: list[str], folder: Path, environment: Mapping[str, str], timeout: float, *, merge_streams: bool = False
-) -> subprocess.CompletedProcess[str]:
-    """Run `python <command>` in a forked process and wait for it; several threads may do so at the same time.
+class Process:
+    """`python <command>` in a forked process, which leads a process group of its own.
 
     Parameters
     ----------
@@ -60,40 +59,56 @@ def run(
         The working directory.
     environment
         All environment variables.
-    timeout
-        Seconds after which the process is killed.
     merge_streams
         Whether errors go to the standard output, as with `2>&1`.
-
-    Raises
-    ------
-    subprocess.TimeoutExpired
-        If the process was killed.
     """
-    with tempfile.TemporaryDirectory() as outputs:
-        stdout, stderr = Path(outputs, "stdout"), Path(outputs, "stderr")
-        stdout.touch()
-        stderr.touch()
-        streams = (stdout, stdout if merge_streams else stderr)
-        process = forkserver.Process(target=_become, args=(command, folder, dict(environment), streams))
+
+    def __init__(
+        self, command: list[str], folder: Path, environment: Mapping[str, str], *, merge_streams: bool = False
+    ) -> None:
+        self.command = command
+        self.outputs = tempfile.TemporaryDirectory()
+        self.stdout, self.stderr = (Path(self.outputs.name, name) for name in ("stdout", "stderr"))
+        self.stdout.touch()
+        self.stderr.touch()
+        streams = (self.stdout, self.stdout if merge_streams else self.stderr)
+        self.process = forkserver.Process(target=_become, args=(command, folder, dict(environment), streams))
         # The child would otherwise import the file that was run here, which is pytest's.
         with lock, patch.object(sys.modules["__main__"], "__file__", None, create=True):
-            process.start()
-        ended = wait([process.sentinel], timeout)
+            self.process.start()
+        self.pid = self.process.pid
+
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return not wait([self.process.sentinel], 0)
+
+    def wait(self, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Wait for the end, after `timeout` seconds kill the process and all that it has started.
+
+        Raises
+        ------
+        subprocess.TimeoutExpired
+            If it was killed.
+        """
+        ended = wait([self.process.sentinel], timeout)
         with lock:
             if not ended:
-                process.kill()
-            process.join()
-            code = process.exitcode
-            process.close()
+                with suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGKILL)
+                self.process.kill()
+            self.process.join()
+            code = self.process.exitcode
+            self.process.close()
+        with self.outputs:
+            stdout, stderr = self.stdout.read_text(), self.stderr.read_text()
         if not ended:
-            raise subprocess.TimeoutExpired(command, timeout, stdout.read_bytes(), stderr.read_bytes())
-        assert code is not None
-        return subprocess.CompletedProcess(command, code, stdout.read_text(), stderr.read_text())
+            raise subprocess.TimeoutExpired(self.command, timeout, stdout, stderr)
+        return subprocess.CompletedProcess(self.command, code, stdout, stderr)
 
 
 def _become(command: list[str], folder: Path, environment: dict[str, str], streams: tuple[Path, Path]) -> None:
     """Take over in the child what Python would find at the start of `python <command>`, and do what that does."""
+    os.setsid()
     for descriptor, path in enumerate(streams, 1):
         with path.open("ab") as file:
             os.dup2(file.fileno(), descriptor)
