@@ -60,10 +60,8 @@ def test_it_holds_what_serves_and_nothing_else(alone: Container, docker: Docker,
     assert alone.execute("sh", "-c", "command -v cc gcc g++ clang ld as make pip pip3 uv", check=False) == ""
     for module in ("pip", "ensurepip", "setuptools"):
         assert alone.execute("python", "-c", f"import importlib.util as i; print(i.find_spec('{module}'))") == "None"
-    assert (
-        alone.execute("python", "-c", "from wineexp.models.compiled import kernel; print(kernel.place().exists())")
-        == "True"
-    )
+    code = "from wineexp.models.compiled import kernel; print(kernel.library_path().exists())"
+    assert alone.execute("python", "-c", code) == "True"
     # Nothing can be written, but where versions are kept.
     assert alone.execute("sh", "-c", "touch /srv/x /tmp/x /x; touch /var/cache/wineexp/x && echo there") == "there"
     assert alone.execute("sh", "-c", "cat /proc/1/status | grep CapBnd").split()[1].strip("0") == ""

@@ -15,7 +15,8 @@ import pytest
 from tests.conftest import run
 from tests.serving.conftest import Server, Store, copied, promote, serving
 from tests.serving.test_predictions import problem
-from wineexp.models.compiled import form
+from wineexp.models import manifest
+from wineexp.models.compiled import file_format
 
 
 @pytest.fixture
@@ -98,14 +99,14 @@ def damage(store: Store, what: str) -> str:
         (files / "MLmodel").write_text(text.replace('"name": "ash"', '"name": "cinders"'))
         told = "its signature"
     elif what == "compiled":
-        plan, arrays = form.unpack((extra / form.NAME).read_bytes())
-        arrays["step0.fill"] = arrays["step0.fill"][1:]
-        (extra / form.NAME).write_bytes(form.write(plan, arrays))
-        told = "step0.fill of its compiled form"
+        plan, arrays = file_format.unpack((extra / manifest.COMPILED_MODEL_FILE).read_bytes())
+        arrays["transformer0.fill"] = arrays["transformer0.fill"][1:]
+        (extra / manifest.COMPILED_MODEL_FILE).write_bytes(file_format.pack(plan, arrays))
+        told = "transformer0.fill of the compiled model"
     elif what == "otherwise":
-        plan, arrays = form.unpack((extra / form.NAME).read_bytes())
-        arrays["model.offset"][0] += 1e-3
-        (extra / form.NAME).write_bytes(form.write(plan, arrays))
+        plan, arrays = file_format.unpack((extra / manifest.COMPILED_MODEL_FILE).read_bytes())
+        arrays["classifier.offset"][0] += 1e-3
+        (extra / manifest.COMPILED_MODEL_FILE).write_bytes(file_format.pack(plan, arrays))
         told = "its probabilities on its golden rows are off"
     elif what == "no schema":
         (extra / "schema.json").unlink()
@@ -118,7 +119,6 @@ def damage(store: Store, what: str) -> str:
 
 
 def reseal(store: Store) -> None:
-    from wineexp.models import manifest
     from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256
 
     files = manifest.create(store.files(1))

@@ -9,6 +9,7 @@ from wineexp.core.errors import UserError
 # The folder in which MLflow keeps files that are stored with a model, and the names of those files.
 EXTRA_FOLDER = "extra_files"
 GOLDEN_ROWS_FILE = "golden.json"
+COMPILED_MODEL_FILE = "compiled.npz"
 CARD_FILE, CARD_PAGE_FILE = "card.md", "card.html"
 
 # Files that MLflow adds when it downloads a version, and which therefore are not in its manifest.

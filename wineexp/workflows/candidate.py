@@ -9,9 +9,8 @@ from sklearn.base import ClassifierMixin
 
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.models import persistence
-from wineexp.models.compiled import form
-from wineexp.models.compiled.process import compiled
+from wineexp.models import manifest, persistence
+from wineexp.models.compiled.compilation import compile_pipeline
 from wineexp.reports.card.inputs import Baseline
 from wineexp.tracking.names import CONFIG_FILE
 from wineexp.tracking.run import Run
@@ -90,10 +89,10 @@ class Candidate:
             tags=run.tags,
         )
         files[CONFIG_FILE] = (run.folder / CONFIG_FILE).read_text(encoding="utf-8")
-        content, message = compiled(self.fitted, task.X)
+        content, message = compile_pipeline(self.fitted, task.X)
         log.info("for serving: %s", message if content else f"the plain pipeline, not compiled, since {message}")
         if content is not None:
-            files[form.NAME] = content
+            files[manifest.COMPILED_MODEL_FILE] = content
         scores = task.score_holdout(holdout)
         run.describe(record.description(self.params, task, self.folds, scores, complete=True))
         model_id = record.record_results(run, self.experiment, self.folds, self.fitted, holdout, importance, files)

@@ -1,5 +1,1 @@
-"""A fitted pipeline flattened to plain arrays, which answers bit for bit as the pipeline does, and needs numpy alone.
-
-`flatten` makes the arrays, `proof` holds them against the pipeline, `form` reads them back as what nobody vouches for
-and answers rows.
-"""
+"""A fitted pipeline as plain arrays: it predicts the same bits with numpy alone; see README.md."""

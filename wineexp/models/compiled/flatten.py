@@ -1,6 +1,5 @@
-"""From a fitted pipeline to the plan and the arrays of its compiled form."""
+"""From a fitted pipeline to the plan and the arrays of its compiled model."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,236 +14,189 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
-from wineexp.models.compiled import links
-from wineexp.models.compiled.form import Plan, Words
-from wineexp.models.compiled.steps import Array
+from wineexp.models.compiled._sklearn import boosted_trees, forest_trees, has_categorical_splits
+from wineexp.models.compiled._xgboost import BoosterError, booster_trees
+from wineexp.models.compiled.arrays import Array
+from wineexp.models.compiled.file_format import Plan, TextColumn
+from wineexp.models.compiled.flat_trees import flatten_trees
 from wineexp.models.features import QuantileClipper, Ratios, SkewedLog
 from wineexp.models.pipeline import FixedClassesClassifier
 
-Found = dict[str, Array]
-
-# Of each node of a tree: its left and right child, its column, its threshold, whether a missing value goes left, and
-# its values, (n_nodes, width).
-Tree = tuple[Array, Array, Array, Array, Array, Array]
+Arrays = dict[str, Array]
 
 
-class NoFormError(Exception):
-    """A pipeline has no compiled form, for a reason that is told."""
+class CannotCompileError(Exception):
+    """A pipeline cannot be compiled; the message says which part, and why."""
 
 
-def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Found]:
-    """The compiled form of a fitted pipeline of `make_pipeline`; X (n_samples, n_features) has its features.
+def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
+    """The plan and arrays of a fitted pipeline.
+
+    Parameters
+    ----------
+    fitted : Pipeline
+        Of `wineexp.models.pipeline.make_pipeline`.
+    X : DataFrame of shape (n_samples, n_features)
+        Rows with its features.
 
     Raises
     ------
-    NoFormError
-        A step or the model is of a kind that has none.
+    CannotCompileError
+        A transformer or the classifier is of a kind, or has settings, that cannot be compiled.
     """
     feature, model = fitted[:-1], fitted[-1]
     columns = [str(name) for name in X]
-    steps, texts, arrays = _features(feature[0], columns)
-    kind, found = _model(model)
-    # Two rows, because of one nobody can tell.
+    kinds, text_columns, arrays = _flatten_features(feature[0], columns)
+    classifier, classifier_arrays = _flatten_classifier(model)
+    # A matrix of one row is in both memory orders, so that two rows are transformed.
     matrix = np.asarray(feature.transform(X.iloc[[0, 0]]))
     plan = Plan(
         columns=columns,
-        texts=texts,
-        steps=steps,
-        order="C" if matrix.flags.c_contiguous else "F",
-        model=kind,
+        text_columns=text_columns,
+        transformers=kinds,
+        memory_order="C" if matrix.flags.c_contiguous else "F",
+        classifier=classifier,
         classes=model.classes_.tolist(),
         present=model.present_.tolist(),
     )
-    return plan, arrays | {f"model.{name}": array for name, array in found.items()}
+    return plan, arrays | {f"classifier.{name}": array for name, array in classifier_arrays.items()}
 
 
-def _features(columns: Any, names: list[str]) -> tuple[list[str], list[Words], Found]:
-    _demand(isinstance(columns, ColumnTransformer), columns)
-    fitted = {name: (step, list(some)) for name, step, some in columns.transformers_}
-    _demand(fitted.keys() <= {"number", "text", "remainder"}, columns)
-    steps: list[str] = []
-    arrays: Found = {}
-    number, numbers = fitted.get("number", ("drop", []))
-    text, words = fitted.get("text", ("drop", []))
-    if [name for name in names if name in numbers] != numbers or {*numbers, *words} != set(names):
-        raise NoFormError("its number columns are in another order than its features, or some are dropped")
-    if numbers:
-        width = len(numbers)
-        for _, step in number.steps:
-            for kind, found in _step(step, width):
-                arrays |= {f"step{len(steps)}.{name}": array for name, array in found.items()}
-                steps.append(kind)
-            width = len(step.get_feature_names_out()) if hasattr(step, "get_feature_names_out") else width
-    return steps, _words(text, words) if words else [], arrays
+def _flatten_features(feature: Any, columns: list[str]) -> tuple[list[str], list[TextColumn], Arrays]:
+    """The kinds of the transformers, the text columns, and the arrays of the transformers."""
+    _require(isinstance(feature, ColumnTransformer), feature)
+    parts = {name: (transformer, list(names)) for name, transformer, names in feature.transformers_}
+    _require(parts.keys() <= {"number", "text", "remainder"}, feature)
+    number_steps, number_names = parts.get("number", ("drop", []))
+    text_steps, text_names = parts.get("text", ("drop", []))
+    if [name for name in columns if name in number_names] != number_names or {*number_names, *text_names} != {*columns}:
+        raise CannotCompileError("its number columns are not in the order of its features, or some are dropped")
+    kinds: list[str] = []
+    arrays: Arrays = {}
+    if number_names:
+        n_columns = len(number_names)
+        for _, step in number_steps.steps:
+            for kind, step_arrays in _flatten_transformer(step, n_columns):
+                arrays |= {f"transformer{len(kinds)}.{name}": array for name, array in step_arrays.items()}
+                kinds.append(kind)
+            if hasattr(step, "get_feature_names_out"):
+                n_columns = len(step.get_feature_names_out())
+    return kinds, _flatten_texts(text_steps, text_names) if text_names else [], arrays
 
 
-def _words(text: Any, names: list[str]) -> list[Words]:
-    (_, imputer), (_, encoder) = text.steps
-    _demand(isinstance(imputer, SimpleImputer) and not imputer.add_indicator, imputer)
-    _demand(isinstance(encoder, OneHotEncoder), encoder)
+def _flatten_texts(steps: Any, names: list[str]) -> list[TextColumn]:
+    (_, imputer), (_, encoder) = steps.steps
+    _require(isinstance(imputer, SimpleImputer) and not imputer.add_indicator, imputer)
+    _require(isinstance(encoder, OneHotEncoder), encoder)
     dropped = encoder.drop_idx_ if encoder.drop_idx_ is not None else [None] * len(names)
     return [
-        Words(name, [str(word) for word in words], str(fill), None if drop is None else str(words[drop]))
-        for name, words, fill, drop in zip(names, encoder.categories_, imputer.statistics_, dropped, strict=True)
+        TextColumn(
+            name,
+            categories=[str(category) for category in categories],
+            fill=str(fill),
+            dropped=None if position is None else str(categories[position]),
+        )
+        for name, categories, fill, position in zip(
+            names, encoder.categories_, imputer.statistics_, dropped, strict=True
+        )
     ]
 
 
-def _step(step: Any, width: int) -> list[tuple[str, Found]]:
-    """The steps, with their arrays, that a transformer of that many columns makes."""
+def _flatten_transformer(step: Any, n_in: int) -> list[tuple[str, Arrays]]:
+    """The kinds and arrays of a transformer of n_in columns: one or more of `TRANSFORMERS`."""
     match step:
         case Ratios():
             pairs = np.array(list(step.pairs_.values()), dtype=np.int32).reshape(-1, 2)
-            return [("ratios", {"over": pairs[:, 0].copy(), "under": pairs[:, 1].copy()})]
+            return [("ratios", {"numerators": pairs[:, 0].copy(), "denominators": pairs[:, 1].copy()})]
         case SimpleImputer() if not step.add_indicator and np.isfinite(step.statistics_).all():
             return [("impute", {"fill": step.statistics_.astype(np.float64)})]
         case StandardScaler() if step.with_mean and step.with_std:
             return [("scale", {"mean": step.mean_, "scale": step.scale_})]
         case PolynomialFeatures() if not step.include_bias and isinstance(step.degree, int):
-            return _products(step.powers_, width)
+            return _flatten_products(step.powers_, n_in)
         case QuantileClipper():
             return [("clip", {"low": step.low_, "high": step.high_})]
         case SkewedLog():
             return [("log", {"skewed": step.skewed_})]
-    raise NoFormError(f"nothing is known of a step {type(step).__name__} that is set like this")
+    raise CannotCompileError(f"a transformer {type(step).__name__} with its settings cannot be compiled")
 
 
-def _products(powers: Array, width: int) -> list[tuple[str, Found]]:
-    """A step for each degree: every product is a column that is there times one of the first."""
-    terms = [tuple(np.repeat(np.arange(width), each).tolist()) for each in powers]
-    places = {term: place for place, term in enumerate(terms)}
-    made = []
-    for degree in range(2, max(map(len, terms)) + 1):
-        some = [term for term in terms if len(term) == degree]
-        left = np.array([places[term[1:]] for term in some], dtype=np.int32)
-        made.append(("products", {"left": left, "right": np.array([term[0] for term in some], dtype=np.int32)}))
-    return made
+def _flatten_products(powers: Array, n_in: int) -> list[tuple[str, Arrays]]:
+    """One transformer for each degree: every product is a product of one degree less times an input column."""
+    factors = [tuple(np.repeat(np.arange(n_in), exponents).tolist()) for exponents in powers]
+    positions = {columns: position for position, columns in enumerate(factors)}
+    transformers = []
+    for degree in range(2, max(map(len, factors)) + 1):
+        of_degree = [columns for columns in factors if len(columns) == degree]
+        left = np.array([positions[columns[1:]] for columns in of_degree], dtype=np.int32)
+        right = np.array([columns[0] for columns in of_degree], dtype=np.int32)
+        transformers.append(("products", {"left": left, "right": right}))
+    return transformers
 
 
-def _model(model: Any) -> tuple[str, Found]:
-    _demand(isinstance(model, FixedClassesClassifier), model)
+def _flatten_classifier(model: Any) -> tuple[str, Arrays]:
+    """The kind and arrays of the classifier."""
+    _require(isinstance(model, FixedClassesClassifier), model)
     estimator = model.estimator_
-    _demand(np.array_equal(estimator.classes_, np.arange(len(model.present_))), estimator)
+    _require(np.array_equal(estimator.classes_, np.arange(len(model.present_))), estimator)
     if hasattr(estimator, "get_booster"):
-        return "xgboost", _xgboost(estimator)
-    for kind, (name, flat) in KINDS.items():
-        if type(estimator) is kind:
-            return name, flat(estimator)
-    raise NoFormError(f"nothing is known of a model {type(estimator).__name__}")
+        return "xgboost", _flatten_xgboost(estimator)
+    for estimator_type, (kind, flatten_estimator) in CLASSIFIER_TYPES.items():
+        if type(estimator) is estimator_type:
+            return kind, flatten_estimator(estimator)
+    raise CannotCompileError(f"a model {type(estimator).__name__} cannot be compiled")
 
 
-def _xgboost(estimator: Any) -> Found:
-    booster = estimator.get_booster()
-    told = json.loads(booster.save_raw("json"))["learner"]
-    objective, name = told["objective"]["name"], told["gradient_booster"]["name"]
-    if name != "gbtree" or objective not in ("multi:softprob", "binary:logistic"):
-        raise NoFormError(f"nothing is known of an XGBoost model with booster {name} and objective {objective}")
-    grown = told["gradient_booster"]["model"]
-    best = getattr(booster, "best_iteration", None)
-    rounds = len(grown["iteration_indptr"]) - 1 if best is None else best + 1
-    count = grown["iteration_indptr"][rounds]
-    trees: list[Tree] = []
-    for tree in grown["trees"][:count]:
-        if tree["categories"]:
-            raise NoFormError("nothing is known of XGBoost's categorical splits")
-        left, right = np.array(tree["left_children"]), np.array(tree["right_children"])
-        limits = np.array(tree["split_conditions"], dtype=np.float32)
-        missing = np.array(tree["default_left"]) != 0
-        trees.append((left, right, np.array(tree["split_indices"]), limits, missing, limits[:, None]))
-    base = np.array(json.loads(told["learner_model_param"]["base_score"]), dtype=np.float32).reshape(-1)
-    if objective == "binary:logistic":
-        base = np.array([links.logit(share) for share in base], dtype=np.float32)
-    outputs = 1 if objective == "binary:logistic" else int(told["learner_model_param"]["num_class"])
-    groups = np.array(grown["tree_info"][:count], dtype=np.int32)
-    return _trees(trees, groups, np.float32) | {"base": np.broadcast_to(base, outputs).copy()}
+def _flatten_xgboost(estimator: Any) -> Arrays:
+    try:
+        booster = booster_trees(estimator.get_booster())
+    except BoosterError as error:
+        raise CannotCompileError(str(error)) from error
+    return flatten_trees(booster.trees, booster.groups, np.float32) | {"base": booster.base}
 
 
-def _boosted(estimator: HistGradientBoostingClassifier) -> Found:
-    if estimator.is_categorical_ is not None:
-        raise NoFormError("nothing is known of categorical splits")
-    trees: list[Tree] = []
-    groups = []
-    for iteration in estimator._predictors:
-        for group, predictor in enumerate(iteration):
-            nodes = predictor.nodes
-            leaf = nodes["is_leaf"] != 0
-            left = np.where(leaf, -1, nodes["left"].astype(np.int64))
-            right = np.where(leaf, -1, nodes["right"].astype(np.int64))
-            missing = nodes["missing_go_to_left"] != 0
-            trees.append((left, right, nodes["feature_idx"], nodes["num_threshold"], missing, nodes["value"][:, None]))
-            groups.append(group)
-    base = np.asarray(estimator._baseline_prediction, dtype=np.float64).reshape(-1)
-    return _trees(trees, np.array(groups, dtype=np.int32), np.float64) | {"base": base}
+def _flatten_boosting(estimator: HistGradientBoostingClassifier) -> Arrays:
+    if has_categorical_splits(estimator):
+        raise CannotCompileError("a HistGradientBoostingClassifier with categorical splits cannot be compiled")
+    trees, groups, base = boosted_trees(estimator)
+    return flatten_trees(trees, groups, np.float64) | {"base": base}
 
 
-def _forest(estimator: RandomForestClassifier | ExtraTreesClassifier) -> Found:
-    trees: list[Tree] = []
-    for each in estimator.estimators_:
-        tree = each.tree_
-        missing = np.asarray(tree.missing_go_to_left) != 0
-        trees.append((tree.children_left, tree.children_right, tree.feature, tree.threshold, missing, tree.value[:, 0]))
-    return _trees(trees, np.zeros(len(trees), dtype=np.int32), np.float64)
+def _flatten_forest(estimator: RandomForestClassifier | ExtraTreesClassifier) -> Arrays:
+    trees = forest_trees(estimator)
+    return flatten_trees(trees, np.zeros(len(trees), dtype=np.int32), np.float64)
 
 
-def _trees(trees: list[Tree], groups: Array, kind: Any) -> Found:
-    """Trees one behind the other, each level by level, so that children come last and a right one after its left."""
-    parts: dict[str, list[Array]] = {name: [] for name in ("threshold", "feature", "left", "missing_left", "values")}
-    roots, nodes, rows = [], 0, 0
-    for left, right, feature, threshold, missing, values in trees:
-        order = _levels(left, right)
-        place = np.empty(len(left), dtype=np.int64)
-        place[order] = np.arange(len(order))
-        inner = left[order] >= 0
-        leaves = np.cumsum(~inner) - 1 + rows
-        parts["left"].append(np.where(inner, place[left[order]] + nodes, -1).astype(np.int32))
-        parts["feature"].append(np.where(inner, feature[order], leaves).astype(np.int32))
-        parts["threshold"].append(np.where(inner, threshold[order], 0).astype(kind))
-        parts["missing_left"].append(inner & missing[order])
-        parts["values"].append(values[order][~inner].astype(kind))
-        roots.append(nodes)
-        nodes, rows = nodes + len(order), rows + int((~inner).sum())
-    return {name: np.concatenate(some) for name, some in parts.items()} | {
-        "roots": np.array(roots, dtype=np.int32),
-        "groups": groups,
-    }
-
-
-def _levels(left: Array, right: Array) -> Array:
-    """A tree's nodes from the root down, level by level."""
-    levels = [np.array([0])]
-    while len(level := levels[-1][left[levels[-1]] >= 0]):
-        levels.append(np.stack([left[level], right[level]], axis=1).reshape(-1))
-    return np.concatenate(levels)
-
-
-def _constant(estimator: DummyClassifier) -> Found:
+def _flatten_prior(estimator: DummyClassifier) -> Arrays:
     if estimator.strategy != "prior":
-        raise NoFormError(f"nothing is known of a DummyClassifier with strategy={estimator.strategy}")
-    return {"shares": np.asarray(estimator.class_prior_, dtype=np.float64)}
+        raise CannotCompileError(f"a DummyClassifier with strategy={estimator.strategy} cannot be compiled")
+    return {"prior": np.asarray(estimator.class_prior_, dtype=np.float64)}
 
 
-def _linear(estimator: LogisticRegression) -> Found:
-    # It keeps its coefficients column by column, so that what is multiplied with is row by row.
+def _flatten_logistic_regression(estimator: LogisticRegression) -> Arrays:
+    # Transposed, as scikit-learn multiplies with them.
     return {"weights": estimator.coef_.T, "offset": np.broadcast_to(estimator.intercept_, len(estimator.coef_)).copy()}
 
 
-def _layers(estimator: MLPClassifier) -> Found:
+def _flatten_mlp(estimator: MLPClassifier) -> Arrays:
     if estimator.activation != "relu":
-        raise NoFormError(f"nothing is known of an MLPClassifier with activation={estimator.activation}")
-    found = {f"weights{number}": weights for number, weights in enumerate(estimator.coefs_)}
-    found |= {f"offset{number}": offset for number, offset in enumerate(estimator.intercepts_)}
-    return found | {"hidden": np.array([len(each) for each in estimator.intercepts_[:-1]], dtype=np.int32)}
+        raise CannotCompileError(f"an MLPClassifier with activation={estimator.activation} cannot be compiled")
+    arrays = {f"weights{number}": weights for number, weights in enumerate(estimator.coefs_)}
+    arrays |= {f"offset{number}": offset for number, offset in enumerate(estimator.intercepts_)}
+    return arrays | {"hidden_sizes": np.array([len(offset) for offset in estimator.intercepts_[:-1]], dtype=np.int32)}
 
 
-def _demand(holds: bool, what: Any) -> None:
-    if not holds:
-        raise NoFormError(f"nothing is known of a {type(what).__name__} like this")
+def _require(condition: bool, part: Any) -> None:
+    if not condition:
+        raise CannotCompileError(f"a {type(part).__name__} with its settings cannot be compiled")
 
 
-KINDS: Mapping[type, tuple[str, Callable[[Any], Found]]] = {
-    HistGradientBoostingClassifier: ("boosted", _boosted),
-    RandomForestClassifier: ("forest", _forest),
-    ExtraTreesClassifier: ("forest", _forest),
-    DummyClassifier: ("constant", _constant),
-    LogisticRegression: ("linear", _linear),
-    MLPClassifier: ("layers", _layers),
+# By type: the key of `CLASSIFIERS`, and the function that gives the arrays.
+CLASSIFIER_TYPES: Mapping[type, tuple[str, Callable[[Any], Arrays]]] = {
+    HistGradientBoostingClassifier: ("hist_gradient_boosting", _flatten_boosting),
+    RandomForestClassifier: ("forest", _flatten_forest),
+    ExtraTreesClassifier: ("forest", _flatten_forest),
+    DummyClassifier: ("prior", _flatten_prior),
+    LogisticRegression: ("logistic_regression", _flatten_logistic_regression),
+    MLPClassifier: ("mlp", _flatten_mlp),
 }

@@ -1,6 +1,7 @@
-"""Feature steps and the walk over trees: in C where its library was built ahead, else in numpy, with the same bits.
+"""Building and loading the library of kernel.c; without it the same bits are computed with numpy.
 
-`python -m wineexp.models.compiled.kernel` builds the library, with whatever C compiler is there; serving never does.
+`python -m wineexp.models.compiled.kernel` builds the library with the C compiler that it finds. Promotion builds it,
+too; a server only loads it.
 """
 
 import ctypes
@@ -18,90 +19,95 @@ from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).with_name("kernel.c")
-FOLDER = Path(__file__).with_name("build")
+BUILD_FOLDER = Path(__file__).with_name("build")
 
-# No extended precision, no fused multiply-add, and vectors that take no sum apart: the bits are to be those of the
-# libraries.
+# The results must equal those of the libraries bit for bit: no extended precision, no fused multiply-add
+# (-ffp-contract), and vectorization that does not reorder sums (-ftree-vectorize without -ffast-math).
 FLAGS = ["-std=c11", "-O2", "-ftree-vectorize", "-fPIC", "-shared", "-ffp-contract=off"]
 
 
-def place() -> Path:
-    """Where the library is, or would be: under a name that no other source, flags or machine share."""
-    told = [SOURCE.read_bytes(), *(word.encode() for word in (*FLAGS, platform.machine(), *platform.libc_ver()))]
-    return FOLDER / f"kernel-{hashlib.sha256(b' '.join(told)).hexdigest()[:16]}.so"
+def library_path() -> Path:
+    """Where the built library is, whether or not it exists: its name is a hash of source, flags, machine and libc."""
+    identity = [SOURCE.read_bytes(), *(word.encode() for word in (*FLAGS, platform.machine(), *platform.libc_ver()))]
+    return BUILD_FOLDER / f"kernel-{hashlib.sha256(b' '.join(identity)).hexdigest()[:16]}.so"
 
 
 def build() -> Path | None:
-    """Build the library where it is missing; None where there is no compiler, or no room for it."""
-    target = place()
+    """Build the library unless it exists; None where there is no compiler or the folder cannot be written."""
+    target = library_path()
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if target.exists():
         return target
     if compiler is None:
         return None
     try:
-        FOLDER.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
-            made = Path(scratch) / target.name
-            subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"], check=True, capture_output=True)
-            # Whole or not at all, whoever else builds it meanwhile.
-            made.replace(target)
+        BUILD_FOLDER.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=BUILD_FOLDER) as scratch:
+            output = Path(scratch) / target.name
+            subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(output), "-lm"], check=True, capture_output=True)
+            # Renaming is atomic, so that processes that build at the same time never load half a library.
+            output.replace(target)
     except (OSError, subprocess.CalledProcessError):
         return None
     return target
 
 
-_plain = False
+_numpy_only = False
 
 
 @contextmanager
-def plain() -> Iterator[None]:
-    """Numpy alone, as where no library was built."""
-    global _plain
-    _plain = True
+def numpy_only() -> Iterator[None]:
+    """Models that are made inside this context compute with numpy alone, as if the library had not been built."""
+    global _numpy_only
+    _numpy_only = True
     try:
         yield
     finally:
-        _plain = False
+        _numpy_only = False
 
 
 def library() -> ctypes.CDLL | None:
-    """The library, where it was built."""
-    return None if _plain else _library()
+    """The library, or None where it has not been built."""
+    return None if _numpy_only else _library()
 
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
     try:
-        found = ctypes.CDLL(str(place()))
+        loaded = ctypes.CDLL(str(library_path()))
     except OSError:
         return None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    pointer, integer = ctypes.c_void_p, ctypes.c_int64
     for name, arguments in {
-        "wineexp_sum32": [pointer, pointer, number, pointer, pointer],
-        "wineexp_sum64": [pointer, pointer, number, pointer, pointer],
-        "wineexp_softmax32": [pointer, number, number],
-        "wineexp_sigmoid32": [pointer, number],
-        "wineexp_sigmoid64": [pointer, number],
+        "wineexp_sum32": [pointer, pointer, integer, pointer, pointer],
+        "wineexp_sum64": [pointer, pointer, integer, pointer, pointer],
+        "wineexp_softmax32": [pointer, integer, integer],
+        "wineexp_sigmoid32": [pointer, integer],
+        "wineexp_sigmoid64": [pointer, integer],
     }.items():
-        function = getattr(found, name)
+        function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, None
-    found.wineexp_steps.argtypes = [pointer, number, pointer, number, pointer, pointer, number]
-    found.wineexp_steps.restype = ctypes.c_int
-    return found
+    loaded.wineexp_transform.argtypes = [pointer, integer, pointer, integer, pointer, pointer, integer]
+    loaded.wineexp_transform.restype = ctypes.c_int
+    return loaded
 
 
-def brief() -> Callable[[int, bytes, Any], int]:
-    """The library's way for one row: so short that Python keeps its turn, which a large request would take longer."""
-    row = ctypes.PyDLL(str(place())).wineexp_row
-    row.argtypes, row.restype = [ctypes.c_void_p] * 3, ctypes.c_int
-    return row
+def single_row_function() -> Callable[[int, bytes, Any], int]:
+    """The library's function for a single row.
+
+    It is called without releasing the GIL: it takes microseconds, and another thread that got the GIL in between could
+    hold it for as long as a large request takes.
+    """
+    function = ctypes.PyDLL(str(library_path())).wineexp_predict_row
+    function.argtypes, function.restype = [ctypes.c_void_p] * 3, ctypes.c_int
+    return function
 
 
 if __name__ == "__main__":
-    made = build()
-    if made is None:
+    built = build()
+    if built is None:
         sys.exit(
-            "error: no C compiler (CC, cc) built wineexp/models/compiled/kernel.c; numpy will walk the trees instead"
+            "error: no C compiler (CC, cc) could build wineexp/models/compiled/kernel.c; compiled models will compute "
+            "with numpy instead, with the same results"
         )
-    print(made)
+    print(built)

@@ -1,4 +1,4 @@
-"""A compiled form held against its pipeline, bit for bit, on rows over and beyond what training saw."""
+"""Proof that a compiled model equals its pipeline bit for bit, on rows within and beyond the training range."""
 
 import contextlib
 import warnings
@@ -12,137 +12,143 @@ from threadpoolctl import threadpool_limits
 
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.models.compiled import kernel
-from wineexp.models.compiled.flatten import NoFormError
-from wineexp.models.compiled.form import Form, read, unpack
-from wineexp.models.compiled.steps import Numbers
+from wineexp.models.compiled.arrays import Matrix
+from wineexp.models.compiled.compiled_model import CompiledModel, load
+from wineexp.models.compiled.file_format import unpack
+from wineexp.models.compiled.flatten import CannotCompileError
 
-ROWS = 100_000
-# Rows that are asked at once: most of them in large batches, some in small ones, some alone.
-LARGE, SHAPES = 10_000, (1000, 64, 7, 3, 2, *[1] * 100)
-# Rows that numpy's walk is asked too, where the library in C is there.
-WALKED = 500
-# The share of values that are missing, in the rows that have such, and that are far beyond the training range.
-MISSING, FAR = 0.1, 0.02
+N_ROWS = 100_000
+# Rows per call: single rows and small batches first, since the kernel computes them in other ways than large ones.
+SMALL_BATCHES, LARGE_BATCH = (1000, 64, 7, 3, 2, *[1] * 100), 10_000
+# Rows that are predicted with numpy, too, where the kernel is built.
+NUMPY_ROWS = 500
+# Shares of values that are missing, and that are far beyond the training range.
+MISSING_SHARE, EXTREME_SHARE = 0.1, 0.02
+# Values up to the largest of float64, beyond those of float32, and whose square is infinite.
+EXTREME_VALUES = (1e30, -1e30, 1e39, 1e160, -1e308)
 
 
-def rows(X: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
-    """Rows like X (n_samples, n_features), and unlike: over and beyond its ranges, on its values and between them.
+def draw_rows(X: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:
+    """Rows over and beyond the ranges of X (n_samples, n_features): shape (n_rows, n_features).
 
-    A third is of X's own values, column by column, where XGBoost's thresholds are; a third of values half-way between
-    neighbours, where scikit-learn's are; the rest is drawn from three times the range. Of every other row some values
-    are missing, and a few far off.
+    In each column, a third of the values are X's own, where XGBoost's thresholds are; a third lie half-way between
+    neighbours, where scikit-learn's are; the rest is drawn from three times the range. A few are extreme. In every
+    other row some values are missing.
     """
     rng = np.random.default_rng(seed)
     columns: dict[str, Any] = {}
     for name in X:
         column = X[name]
         if not pd.api.types.is_numeric_dtype(column):
-            words = column.dropna().unique()
-            told = pd.Series(rng.choice(words, count), dtype=column.dtype)
-            columns[str(name)] = told.mask(rng.random(count) < MISSING / 2)
+            texts = pd.Series(rng.choice(column.dropna().unique(), n_rows), dtype=column.dtype)
+            columns[str(name)] = texts.mask(rng.random(n_rows) < MISSING_SHARE / 2)
             continue
-        seen = np.unique(column.dropna().to_numpy(dtype=np.float64))
-        between = (seen[1:] + seen[:-1]) / 2 if len(seen) > 1 else seen
-        low, high = seen[0], seen[-1]
-        beyond = (high - low) or 1.0
-        kind = rng.integers(3, size=count)
-        drawn = np.select(
+        observed = np.unique(column.dropna().to_numpy(dtype=np.float64))
+        midpoints = (observed[1:] + observed[:-1]) / 2 if len(observed) > 1 else observed
+        low, high = observed[0], observed[-1]
+        margin = (high - low) or 1.0
+        kind = rng.integers(3, size=n_rows)
+        values = np.select(
             [kind == 0, kind == 1],
-            [rng.choice(seen, count), rng.choice(between, count)],
-            rng.uniform(low - beyond, high + beyond, count),
+            [rng.choice(observed, n_rows), rng.choice(midpoints, n_rows)],
+            rng.uniform(low - margin, high + margin, n_rows),
         )
-        drawn = np.where(rng.random(count) < FAR, drawn * 10.0 ** rng.integers(-8, 8, count), drawn)
-        odd = np.arange(count) % 2 == 1
-        columns[str(name)] = np.where(odd & (rng.random(count) < MISSING), np.nan, drawn)
+        extreme = values * 10.0 ** rng.integers(-8, 8, n_rows)
+        values = np.where(rng.random(n_rows) < EXTREME_SHARE, extreme, values)
+        may_be_missing = np.arange(n_rows) % 2 == 1
+        columns[str(name)] = np.where(may_be_missing & (rng.random(n_rows) < MISSING_SHARE), np.nan, values)
     return pd.DataFrame(columns)
 
 
-def prove(content: bytes, fitted: Pipeline, X: pd.DataFrame, count: int = ROWS) -> None:
-    """Hold a compiled form, in a file's bytes, against the pipeline that it was made of.
+def prove(content: bytes, fitted: Pipeline, X: pd.DataFrame, n_rows: int = N_ROWS) -> None:
+    """Compare a compiled model with the pipeline that it was made of.
 
     Parameters
     ----------
     content : bytes
+        The file of the compiled model.
     fitted : Pipeline
     X : DataFrame of shape (n_samples, n_features)
         The rows that it was fitted on.
-    count : int
-        Rows in all.
+    n_rows : int
+        How many rows are compared.
 
     Raises
     ------
-    NoFormError
-        An answer differs, in whichever bit, or one has one where the other refuses.
+    CannotCompileError
+        A probability differs in any bit, or one of the two predicts what the other refuses.
     """
-    form, drawn = read(content), rows(X, count, seed=0)
+    compiled, rows = load(content), draw_rows(X, n_rows, seed=0)
     with threadpool_limits(NATIVE_THREADS):
-        for batch in _batches(drawn):
-            _same(form, fitted, batch)
-        with kernel.plain():
-            walked = read(content)
-            _same(walked, fitted, drawn.iloc[-WALKED:])
-            _same(walked, fitted, drawn.iloc[-1:])
-        matrix = _on_thresholds(content, fitted, drawn.iloc[:LARGE])
-        if not np.array_equal(fitted[-1].predict_proba(matrix), form.model(matrix)):
-            raise NoFormError("its model answers otherwise where values equal its thresholds")
-        _refusing_alike(form, fitted, drawn.iloc[:1])
+        for batch in _batches(rows):
+            _require_equal(compiled, fitted, batch)
+        with kernel.numpy_only():
+            with_numpy = load(content)
+            _require_equal(with_numpy, fitted, rows.iloc[-NUMPY_ROWS:])
+            _require_equal(with_numpy, fitted, rows.iloc[-1:])
+        matrix = _matrix_on_thresholds(content, fitted, rows.iloc[:LARGE_BATCH])
+        if not np.array_equal(fitted[-1].predict_proba(matrix), compiled.classify(matrix)):
+            raise CannotCompileError("compiled, it predicts otherwise where values equal its thresholds")
+        _require_equal_refusals(compiled, fitted, rows.iloc[:1])
 
 
-def _batches(drawn: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def _batches(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
     start = 0
-    for size in (*SHAPES, *[LARGE] * (len(drawn) // LARGE + 1)):
-        if start < len(drawn):
-            yield drawn.iloc[start : start + size]
+    for size in (*SMALL_BATCHES, *[LARGE_BATCH] * (len(rows) // LARGE_BATCH + 1)):
+        if start < len(rows):
+            yield rows.iloc[start : start + size]
         start += size
 
 
-def _listed(batch: pd.DataFrame) -> list[tuple[Any, ...]]:
+def _tuples(batch: pd.DataFrame) -> list[tuple[Any, ...]]:
     return list(batch.astype(object).itertuples(index=False, name=None))
 
 
-def _same(form: Form, fitted: Pipeline, batch: pd.DataFrame) -> None:
-    told: Numbers = fitted.predict_proba(batch)
-    found = form.ask(_listed(batch))
-    if not np.array_equal(told, found, equal_nan=True):
-        wrong = ~np.isclose(told, found, rtol=0, atol=0, equal_nan=True).all(axis=1)
-        raise NoFormError(
-            f"{wrong.sum()} of {len(batch)} rows asked at once get other probabilities, by up to "
-            f"{np.nanmax(np.abs(told - found)):g}"
+def _require_equal(compiled: CompiledModel, fitted: Pipeline, batch: pd.DataFrame) -> None:
+    expected: Matrix = fitted.predict_proba(batch)
+    actual = compiled.predict_proba(_tuples(batch))
+    if not np.array_equal(expected, actual, equal_nan=True):
+        differs = ~np.isclose(expected, actual, rtol=0, atol=0, equal_nan=True).all(axis=1)
+        raise CannotCompileError(
+            f"compiled, it predicts other probabilities for {differs.sum()} of {len(batch)} rows in one call, by up to "
+            f"{np.nanmax(np.abs(expected - actual)):g}"
         )
 
 
-def _on_thresholds(content: bytes, fitted: Pipeline, drawn: pd.DataFrame) -> Numbers:
-    """Columns as the model gets them, of which many equal a threshold, or are the next number to one."""
+def _matrix_on_thresholds(content: bytes, fitted: Pipeline, rows: pd.DataFrame) -> Matrix:
+    """The classifier's input of rows, with many values replaced by a threshold or a number next to one."""
     plan, arrays = unpack(content)
-    matrix: Numbers = np.array(fitted[:-1].transform(drawn), order=plan.order)  # type: ignore[call-overload]
-    if "model.threshold" not in arrays:
+    matrix: Matrix = np.array(fitted[:-1].transform(rows), order=plan.memory_order)  # type: ignore[call-overload]
+    if "classifier.threshold" not in arrays:
         return matrix
     rng = np.random.default_rng(1)
-    inner = arrays["model.left"] >= 0
-    columns, limits = arrays["model.feature"][inner], arrays["model.threshold"][inner]
-    for column in np.unique(columns):
-        some = rng.choice(limits[columns == column], len(matrix))
-        near = np.nextafter(some, some.dtype.type(np.inf) * rng.choice([-1, 1], len(matrix)).astype(some.dtype))
+    is_split = arrays["classifier.left"] >= 0
+    features, thresholds = arrays["classifier.feature"][is_split], arrays["classifier.threshold"][is_split]
+    for column in np.unique(features):
+        on = rng.choice(thresholds[features == column], len(matrix))
+        beside = np.nextafter(on, on.dtype.type(np.inf) * rng.choice([-1, 1], len(matrix)).astype(on.dtype))
         kind = rng.integers(3, size=len(matrix))
-        matrix[:, column] = np.select([kind == 0, kind == 1], [some, near], matrix[:, column])
+        matrix[:, column] = np.select([kind == 0, kind == 1], [on, beside], matrix[:, column])
     return matrix
 
 
-def _refusing_alike(form: Form, fitted: Pipeline, row: pd.DataFrame) -> None:
-    """Both compute, or neither does, with a value as large as they come."""
+def _require_equal_refusals(compiled: CompiledModel, fitted: Pipeline, row: pd.DataFrame) -> None:
+    """Compare what both do with extreme values: they predict the same, or both predict nothing finite."""
     numbers = row.select_dtypes("number").columns
     for name in numbers:
-        for value in (1e30, -1e30, 1e39, 1e160, -1e308):
-            # The others as they are, but none of them missing.
+        for value in EXTREME_VALUES:
+            # The row's other values stay, but none is missing.
             changed = row.fillna(dict.fromkeys(numbers, 1.0)).assign(**{str(name): value})
-            if _asked(form.ask, _listed(changed)) != _asked(fitted.predict_proba, changed):
-                raise NoFormError(f"with {name}={value:g} it answers otherwise, or answers where the pipeline refuses")
+            if _finite_or_none(compiled.predict_proba, _tuples(changed)) != _finite_or_none(
+                fitted.predict_proba, changed
+            ):
+                raise CannotCompileError(f"compiled, it predicts otherwise, or does not refuse, {name}={value:g}")
 
 
-def _asked(ask: Callable[[Any], Any], rows: Any) -> Any:
-    """The answer; None where there is no finite one."""
+def _finite_or_none(predict_proba: Callable[[Any], Any], rows: Any) -> Any:
+    """The probabilities; None where they are refused or not finite."""
     with contextlib.suppress(ValueError, ArithmeticError), np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = ask(rows)
-        return found.tolist() if np.isfinite(found).all() else None
+        probabilities = predict_proba(rows)
+        return probabilities.tolist() if np.isfinite(probabilities).all() else None
     return None

@@ -9,7 +9,8 @@ import msgspec
 
 from wineexp.core.errors import UserError
 from wineexp.models import manifest
-from wineexp.models.compiled import form
+from wineexp.models.compiled import compiled_model
+from wineexp.models.compiled.file_format import COMPILED
 from wineexp.models.golden_rows import check_gap, golden_rows_gap, read_golden_rows
 from wineexp.serving.model.cache import CachedVersion
 from wineexp.serving.model.files import read_mlmodel, read_schema
@@ -65,18 +66,20 @@ def load(folder: Path, version: CachedVersion, alias: str, *, max_rows: int) -> 
 
 
 def _load_classifier(folder: Path, version: CachedVersion, parser: RowParser) -> tuple[Classifier, str]:
-    """The compiled form where there is one, else the pipeline; with `form.COMPILED`, or why it was not compiled."""
-    packed = folder / manifest.EXTRA_FOLDER / form.NAME
+    """The compiled model where there is one, else the pipeline; with `COMPILED`, or why it was not compiled."""
+    packed = folder / manifest.EXTRA_FOLDER / manifest.COMPILED_MODEL_FILE
     if packed.exists():
-        compiled = form.read(packed.read_bytes())
+        compiled = compiled_model.load(packed.read_bytes())
         # Only models that decide on the likeliest class, and give no prediction sets, are compiled.
-        classifier = Classifier(compiled.classes, compiled.ask, lambda shares: shares.argmax(axis=1), lambda _: None)
-        form_name = form.COMPILED
+        classifier = Classifier(
+            compiled.classes, compiled.predict_proba, lambda shares: shares.argmax(axis=1), lambda _: None
+        )
+        form_name = COMPILED
         if (
             compiled.plan.columns != list(parser.features)
-            or {text.name for text in compiled.plan.texts} != parser.text_features
+            or {column.name for column in compiled.plan.text_columns} != parser.text_features
         ):
-            raise UserError("its compiled form asks for other features than its schema names")
+            raise UserError("its compiled model has other features than its schema names")
     else:
         # Imports pandas and scikit-learn, which a process that serves a compiled version goes without.
         from wineexp.serving.model.pipeline import load_classifier

@@ -17,7 +17,7 @@ def describe_version(registry: Registry, version: Version) -> CachedVersion:
         digest=version.tags.get(MODEL_SHA256, ""),
         files=version.files,
         aliases=list(version.aliases),
-        form=version.tags.get(MODEL_FORM, "it was registered without a compiled form"),
+        form=version.tags.get(MODEL_FORM, "it was registered without a compiled model"),
         run_name=record.name,
         params=record.params,
         metrics=record.metrics,

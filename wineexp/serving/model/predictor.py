@@ -88,7 +88,7 @@ class Predictor:
     lineage : Lineage
     schema : Schema
     form : str
-        `form.COMPILED`, or why the pipeline predicts.
+        `compiled`, or why the pipeline predicts.
     parser : RowParser
     card : str or None
         The model card in Markdown.

@@ -1,0 +1,187 @@
+"""Every model over every choice of features: compiled, it predicts the same bits, or is refused; changed bits show."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from threadpoolctl import threadpool_limits
+from xgboost import XGBClassifier
+
+from tests.conftest import choices, composed, installed_models
+from tests.models.compiled.conftest import fit, mixed_rows
+from wineexp.models import features
+from wineexp.models.compiled import compiled_model, kernel
+from wineexp.models.compiled.compiled_model import CompiledModel
+from wineexp.models.compiled.file_format import pack, unpack
+from wineexp.models.compiled.flatten import CannotCompileError, flatten
+from wineexp.models.compiled.proof import draw_rows, prove
+from wineexp.models.pipeline import make_pipeline
+
+COMPILED = ["extratrees", "forest", "histgb", "logreg", "majority", "mlp", "xgb"]
+FEATURES = sorted({*choices("feature")} - {"without"})
+
+# Each model and each choice of features at least once; all other pairs are journeys.
+DEFAULT_PAIRS = {
+    ("xgb", "raw"),
+    ("xgb", "domain"),
+    ("xgb", "poly"),
+    ("extratrees", "domain"),
+    ("forest", "raw"),
+    ("histgb", "poly"),
+    ("logreg", "scaled"),
+    ("logreg", "domain"),
+    ("majority", "raw"),
+    ("mlp", "scaled"),
+}
+
+# Rows that are compared here; a promotion compares more.
+N_ROWS = 1500
+
+
+@pytest.mark.parametrize(
+    ("name", "feature"),
+    [
+        pytest.param(name, feature, marks=[] if (name, feature) in DEFAULT_PAIRS else pytest.mark.journey)
+        for name in COMPILED
+        for feature in FEATURES
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_a_compiled_model_predicts_as_its_pipeline(name: str, feature: str) -> None:
+    pipeline, X = fit(name, feature)
+    content = pack(*flatten(pipeline, X))
+    prove(content, pipeline, X, N_ROWS)
+    # Independently of the proof: training rows, all in one call and one by one.
+    compiled = compiled_model.load(content)
+    table = X.astype(float)
+    rows = list(table.itertuples(index=False, name=None))
+    with threadpool_limits(1):
+        assert compiled.predict_proba(rows).tolist() == pipeline.predict_proba(table).tolist()
+        for row in (0, 50, 100):
+            one = pipeline.predict_proba(table.iloc[[row]])
+            assert compiled.predict_proba(rows[row : row + 1]).tolist() == one.tolist()
+    assert compiled.classes == pipeline.classes_.tolist()
+
+
+def test_every_choice_of_features_and_every_model_is_among_the_default_pairs() -> None:
+    assert {name for name, _ in DEFAULT_PAIRS} == {*COMPILED}
+    assert {feature for _, feature in DEFAULT_PAIRS} == {*FEATURES}
+
+
+@pytest.mark.parametrize("name", sorted({*installed_models()} - {*COMPILED}))
+def test_other_models_are_refused_by_name(name: str) -> None:
+    X, y = mixed_rows(30)
+    pipeline = make_pipeline(features.raw("median"), DummyClassifier(), ["dry", "extra", "sweet"]).fit(X, y)
+    estimator = instantiate(composed(f"model={name}").model, _convert_="all")
+    estimator.classes_ = np.arange(3)
+    pipeline[-1].estimator_ = estimator
+    with pytest.raises(CannotCompileError, match=rf"a model {type(estimator).__name__} cannot be compiled"):
+        flatten(pipeline, X)
+
+
+def test_features_that_are_no_column_transformer_are_refused() -> None:
+    pipeline, X = fit("majority", "without")
+    with pytest.raises(CannotCompileError, match="a Pipeline with its settings cannot be compiled"):
+        flatten(pipeline, X)
+
+
+ALL_CLASSES = ["dry", "extra", "sweet"]
+
+
+@pytest.mark.parametrize(
+    ("feature", "estimator", "classes"),
+    [
+        (features.raw("median"), XGBClassifier(n_estimators=10, n_jobs=1), ["brut", *ALL_CLASSES]),
+        (features.poly("mean", 3, False), XGBClassifier(n_estimators=10, n_jobs=1), ALL_CLASSES),
+        (features.poly("mean", 3, True), RandomForestClassifier(10, random_state=0, n_jobs=1), ALL_CLASSES),
+        (
+            features.domain("median", 0.01, {"sweetness": ["sugar", "ash"], "none": ["sugar", "salt"]}, 1.0),
+            RandomForestClassifier(10, random_state=0, n_jobs=1),
+            ["brut", *ALL_CLASSES],
+        ),
+    ],
+    ids=["raw", "poly", "interactions", "domain"],
+)
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_texts_missing_values_and_classes_without_training_rows(
+    feature: Any, estimator: Any, classes: list[str]
+) -> None:
+    X, y = mixed_rows()
+    pipeline = make_pipeline(feature, estimator, classes).fit(X, y)
+    content = pack(*flatten(pipeline, X))
+    prove(content, pipeline, X, N_ROWS)
+    compiled = compiled_model.load(content)
+    with_none, with_nan = [("red", 1.0, None, None)], [("red", 1.0, np.nan, np.nan)]
+    assert compiled.predict_proba(with_none).tolist() == compiled.predict_proba(with_nan).tolist()
+    with pytest.raises(ValueError, match="'rosé' is no known value of colour"):
+        compiled.predict_proba([("rosé", 1.0, 1.0, "north")])
+
+
+def test_a_compiled_booster_stops_at_its_best_iteration() -> None:
+    X, y = mixed_rows()
+    pipeline = make_pipeline(features.raw("median"), XGBClassifier(n_estimators=20, n_jobs=1), ALL_CLASSES).fit(X, y)
+    pipeline[-1].estimator_.get_booster().set_attr(best_iteration="7")
+    content = pack(*flatten(pipeline, X))
+    assert len(unpack(content)[1]["classifier.roots"]) == 8 * 3
+    prove(content, pipeline, X, N_ROWS)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [XGBClassifier(n_estimators=10, n_jobs=1, base_score=0.3), HistGradientBoostingClassifier(max_iter=10)],
+    ids=["xgboost", "histgb"],
+)
+def test_two_classes_share_one_score(estimator: Any) -> None:
+    X, y = mixed_rows()
+    pipeline = make_pipeline(features.raw("median"), estimator, ["dry", "sweet"]).fit(X, y.replace("extra", "dry"))
+    prove(pack(*flatten(pipeline, X)), pipeline, X, N_ROWS)
+
+
+@pytest.mark.parametrize("name", ["classifier.threshold", "classifier.values", "classifier.base"])
+def test_a_changed_last_bit_of_the_trees_is_detected(xgb_domain: Any, name: str) -> None:
+    pipeline, X, plan, arrays = xgb_domain
+    array = arrays[name].copy()
+    used = arrays["classifier.left"] >= 0 if name == "classifier.threshold" else np.ones(len(array), dtype=bool)
+    array[used] = np.nextafter(array[used], array.dtype.type(np.inf))
+    with pytest.raises(CannotCompileError, match=r"it predicts other"):
+        prove(pack(plan, arrays | {name: array}), pipeline, X, N_ROWS)
+
+
+def test_a_changed_last_bit_of_a_transformer_is_detected() -> None:
+    # With a linear model, since XGBoost rounds to single precision, in which the last bit is lost.
+    pipeline, X = fit("logreg", "domain")
+    plan, arrays = flatten(pipeline, X)
+    names = ["transformer2.low", "transformer4.mean", "transformer4.scale", "classifier.weights", "classifier.offset"]
+    for name in names:
+        changed = arrays | {name: np.nextafter(arrays[name], np.inf)}
+        with pytest.raises(CannotCompileError, match="it predicts other probabilities"):
+            prove(pack(plan, changed), pipeline, X, N_ROWS)
+
+
+def test_a_compiled_model_that_refuses_less_than_the_pipeline_is_detected(xgb_domain: Any) -> None:
+    pipeline, X, plan, arrays = xgb_domain
+    # Clipping before imputation would hide an infinite ratio.
+    swapped = {"transformer1": "transformer2", "transformer2": "transformer1"}
+    renamed = {}
+    for name, array in arrays.items():
+        prefix, _, rest = name.partition(".")
+        renamed[f"{swapped.get(prefix, prefix)}.{rest}"] = array
+    reordered = msgspec.structs.replace(plan, transformers=["ratios", "clip", "impute", "log", "scale"])
+    with pytest.raises((CannotCompileError, ValueError), match=r"compiled, it predicts|infinite or too large"):
+        prove(pack(reordered, renamed), pipeline, X, N_ROWS)
+
+
+@pytest.mark.skipif(kernel.build() is None, reason="no C compiler")
+def test_numpy_and_the_kernel_predict_the_same_bits(xgb_domain: Any) -> None:
+    _, X, plan, arrays = xgb_domain
+    rows = list(draw_rows(X, 700, seed=5).itertuples(index=False, name=None))
+    with_kernel = CompiledModel(plan, arrays)
+    with kernel.numpy_only():
+        with_numpy = CompiledModel(plan, arrays)
+        assert kernel.library() is None
+        assert with_numpy.predict_proba(rows).tolist() == with_kernel.predict_proba(rows).tolist()
+        assert with_numpy.predict_proba(rows[:1]).tolist() == with_kernel.predict_proba(rows[:1]).tolist()

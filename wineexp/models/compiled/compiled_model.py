@@ -1,0 +1,157 @@
+"""A compiled model: made of a plan and arrays, all of them checked, it predicts probabilities of rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from wineexp.core.errors import UserError
+from wineexp.models.compiled.arrays import Array, CheckedArrays, Matrix
+from wineexp.models.compiled.classifiers import CLASSIFIERS, XGBoost
+from wineexp.models.compiled.file_format import Plan, TextColumn, unpack
+from wineexp.models.compiled.kernel_calls import KernelTransformers, SingleRowModel
+from wineexp.models.compiled.transformers import TRANSFORMERS, build_transforms
+
+# Rows that become an array in one call of numpy, which holds the GIL meanwhile.
+ROWS_PER_CONVERSION = 500
+
+Row = Sequence[float | str]
+Rows = Sequence[Row] | Matrix
+
+
+class CompiledModel:
+    """A pipeline of which every step is computed with plain arrays.
+
+    Parameters
+    ----------
+    plan : Plan
+    arrays : mapping of str to ndarray
+
+    Attributes
+    ----------
+    classes : list of int or str
+
+    Raises
+    ------
+    UserError
+        The plan contradicts itself, or an array is missing or not as the plan needs it.
+    """
+
+    def __init__(self, plan: Plan, arrays: Mapping[str, Array]) -> None:
+        self.plan = plan
+        self.classes = plan.classes
+        _check(plan)
+        text_names = {column.name for column in plan.text_columns}
+        self._number_positions = [position for position, name in enumerate(plan.columns) if name not in text_names]
+        self._text_columns = [(plan.columns.index(column.name), column) for column in plan.text_columns]
+        self._transforms, n_columns = build_transforms(plan.transformers, arrays, len(self._number_positions))
+        n_columns += sum(len(column.categories) - (column.dropped is not None) for column in plan.text_columns)
+        self._classifier = CLASSIFIERS[plan.classifier](
+            CheckedArrays(arrays, "classifier"), n_columns, len(plan.present)
+        )
+        self._single_row_model = self._make_single_row_model()
+        self._all_present = len(plan.present) == len(plan.classes)
+
+    def _make_single_row_model(self) -> SingleRowModel | None:
+        """A faster way for a single row, where the kernel can compute the whole model."""
+        classifier, transforms = self._classifier, self._transforms
+        if self._text_columns or not isinstance(classifier, XGBoost):
+            return None
+        if len(transforms) != 1 or not isinstance(transforms[0], KernelTransformers):
+            return None
+        transformers, trees, present = transforms[0], classifier.trees, self.plan.present
+        if not SingleRowModel.supports(transformers, trees, present):
+            return None
+        return SingleRowModel(transformers, trees, classifier.base, present, len(self.classes))
+
+    def predict_proba(self, rows: Rows) -> Matrix:
+        """Probabilities of shape (n_rows, n_classes).
+
+        Parameters
+        ----------
+        rows : list of sequences, or ndarray of shape (n_rows, n_features)
+            A value for each column; NaN, or None for a text, where it is missing.
+
+        Raises
+        ------
+        ValueError
+            The pipeline would refuse a value, too: it is infinite, becomes so, or is no known category.
+        """
+        if self._single_row_model is not None and len(rows) == 1:
+            return self._single_row_model(rows[0])
+        if not self._text_columns:
+            return self.classify(self.transform(_matrix(rows)))
+        numbers = np.array([[row[position] for position in self._number_positions] for row in rows], dtype=np.float64)
+        indicators = [_indicators([row[position] for row in rows], column) for position, column in self._text_columns]
+        return self.classify(np.hstack([self.transform(numbers), *indicators]))
+
+    def transform(self, values: Matrix) -> Matrix:
+        """The transformed number columns, from those of shape (n_rows, n_numbers)."""
+        for transform in self._transforms:
+            values = transform(values)
+        return values
+
+    def classify(self, X: Matrix) -> Matrix:
+        """Probabilities of shape (n_rows, n_classes), from the transformed columns of shape (n_rows, n_columns)."""
+        present = self._classifier(np.asarray(X, order=self.plan.memory_order))  # type: ignore[call-overload]
+        present /= present.sum(axis=1, keepdims=True)
+        if self._all_present:
+            return present
+        probabilities = np.zeros((len(present), len(self.classes)))
+        probabilities[:, self.plan.present] = present
+        return probabilities
+
+
+def load(content: bytes) -> CompiledModel:
+    """The compiled model in the bytes of a file.
+
+    Raises
+    ------
+    UserError
+        The file is of another kind, cut short, or holds what is no compiled model.
+    """
+    return CompiledModel(*unpack(content))
+
+
+def _matrix(rows: Rows) -> Matrix:
+    """Rows of numbers as a matrix, converted in pieces so that other threads get the GIL in between."""
+    if len(rows) <= ROWS_PER_CONVERSION or isinstance(rows, np.ndarray):
+        return np.array(rows, dtype=np.float64)
+    starts = range(0, len(rows), ROWS_PER_CONVERSION)
+    return np.concatenate([_matrix(rows[start : start + ROWS_PER_CONVERSION]) for start in starts])
+
+
+def _check(plan: Plan) -> None:
+    faults = [f"transformer {kind} is unknown" for kind in plan.transformers if kind not in TRANSFORMERS]
+    if plan.classifier not in CLASSIFIERS:
+        faults.append(f"classifier {plan.classifier} is unknown")
+    if plan.memory_order not in ("C", "F"):
+        faults.append(f"memory_order must be C or F, but is {plan.memory_order}")
+    if len(set(plan.columns)) < len(plan.columns) or not plan.columns:
+        faults.append("columns must name one column or more, each once")
+    if not plan.present:
+        faults.append("present must name one class or more")
+    if sorted(set(plan.present)) != plan.present or not all(
+        0 <= position < len(plan.classes) for position in plan.present
+    ):
+        faults.append(f"present must hold ascending positions of the {len(plan.classes)} classes")
+    for column in plan.text_columns:
+        if column.name not in plan.columns:
+            faults.append(f"text column {column.name} is not among the columns")
+        if not {column.fill, column.dropped or column.fill} <= {*column.categories}:
+            faults.append(f"the fill or dropped value of text column {column.name} is not among its categories")
+    if faults:
+        raise UserError(*(f"the plan of the compiled model is wrong: {fault}" for fault in faults))
+
+
+def _indicators(values: list[Any], column: TextColumn) -> Matrix:
+    """One column for each category but the dropped one: (n_rows, n_categories) or one less."""
+    positions = {category: position for position, category in enumerate(column.categories)}
+    try:
+        # A missing value is None or NaN, which does not equal itself.
+        codes = [positions[column.fill if value is None or value != value else value] for value in values]
+    except KeyError as error:
+        raise ValueError(f"{error} is no known value of {column.name}") from error
+    encoded = [position for category, position in positions.items() if category != column.dropped]
+    indicators: Matrix = (np.array(codes)[:, None] == np.array(encoded)[None, :]).astype(np.float64)
+    return indicators

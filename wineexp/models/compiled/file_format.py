@@ -1,0 +1,120 @@
+"""The file of a compiled model: a plan, which says what the model computes, and the arrays that it computes with."""
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from wineexp.core.errors import UserError
+from wineexp.models.compiled.arrays import Array
+from wineexp.models.manifest import COMPILED_MODEL_FILE
+
+# What a version that is served compiled says of itself; any other version says why it is not compiled.
+COMPILED = "compiled"
+
+# A small file may unpack to arrays of any size: larger ones than this are not unpacked.
+MAX_ARRAY_BYTES = 2**31
+
+# Raised where a file is no npz file, is cut short, or states wrong sizes.
+READ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, RuntimeError, MemoryError)
+
+# The array that holds the plan as JSON.
+PLAN_ARRAY = "plan"
+
+
+class TextColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A column of text.
+
+    Attributes
+    ----------
+    name : str
+    categories : list of str
+        Each has an indicator column, but for the dropped one.
+    fill : str
+        The category that a missing value is replaced by.
+    dropped : str or None
+        The category without an indicator column, where the encoder drops one.
+    """
+
+    name: str
+    categories: list[str]
+    fill: str
+    dropped: str | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a compiled model computes.
+
+    Attributes
+    ----------
+    columns : list of str
+        All features, in the order of a row's values.
+    text_columns : list of TextColumn
+        All other columns are numbers; the matrix has their transformed columns first, then the indicators.
+    transformers : list of str
+        Keys of `TRANSFORMERS`, for the number columns; the arrays of the first are named `transformer0.*`.
+    memory_order : str
+        `C` or `F`, of the matrix that the classifier gets: it decides the last bits of matrix products.
+    classifier : str
+        A key of `CLASSIFIERS`; its arrays are named `classifier.*`.
+    classes : list of int or str
+        Labels, in ascending order.
+    present : list of int
+        Positions in `classes` of the labels in the training rows.
+    """
+
+    columns: list[str]
+    text_columns: list[TextColumn]
+    transformers: list[str]
+    memory_order: str
+    classifier: str
+    classes: list[int | str]
+    present: list[int]
+
+
+def pack(plan: Plan, arrays: Mapping[str, Array]) -> bytes:
+    """A compiled model as the bytes of its file."""
+    file = io.BytesIO()
+    plan_array: dict[str, Any] = {PLAN_ARRAY: np.frombuffer(msgspec.json.encode(plan), dtype=np.uint8)}
+    np.savez_compressed(file, allow_pickle=False, **plan_array, **arrays)
+    return file.getvalue()
+
+
+def unpack(content: bytes) -> tuple[Plan, dict[str, Array]]:
+    """The plan and the arrays in the bytes of a file; `CompiledModel` checks what they hold.
+
+    Raises
+    ------
+    UserError
+        The file is of another kind, cut short, or too large.
+    """
+    arrays = _read_arrays(content)
+    try:
+        return msgspec.json.decode(arrays.pop(PLAN_ARRAY).tobytes(), type=Plan), arrays
+    except (KeyError, msgspec.MsgspecError) as error:
+        raise UserError(
+            f"{COMPILED_MODEL_FILE} has no plan of a compiled model that this wineexp can read ({error}); a version "
+            "that wineexp 0.1 stored must be promoted anew"
+        ) from error
+
+
+def _read_arrays(content: bytes) -> dict[str, Array]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            n_bytes = sum(entry.file_size for entry in archive.infolist())
+        if n_bytes > MAX_ARRAY_BYTES:
+            raise UserError(
+                f"{COMPILED_MODEL_FILE} holds {n_bytes} bytes of arrays, but at most {MAX_ARRAY_BYTES} are allowed; it "
+                "is refused"
+            )
+        with np.load(io.BytesIO(content), allow_pickle=False) as npz:
+            return {name: npz[name] for name in npz.files}
+    except READ_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{COMPILED_MODEL_FILE} is no whole file of arrays ({type(error).__name__}: {reason}); it is refused"
+        ) from error

@@ -1,0 +1,66 @@
+"""Softmax, sigmoid and logit as XGBoost and SciPy compute them: with the kernel, or with the C library's functions."""
+
+import ctypes
+import functools
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wineexp.models.compiled import kernel
+
+Floats = npt.NDArray[np.floating]
+
+
+def softmax(out: npt.NDArray[np.float32]) -> None:
+    """Replace each row of `out` (n_rows, n_outputs), C-contiguous, by its softmax, as XGBoost computes it."""
+    library = kernel.library()
+    if library is not None:
+        library.wineexp_softmax32(out.ctypes.data, *out.shape)
+        return
+    out -= out.max(axis=1, keepdims=True)
+    _apply(_libm().expf, out)
+    sums = np.add.accumulate(out.astype(np.float64), axis=1)[:, -1:]
+    out /= sums.astype(np.float32)
+
+
+def sigmoid(out: Floats) -> None:
+    """Replace `out`, C-contiguous, by its sigmoid: as XGBoost computes it in float32, and SciPy in float64."""
+    library = kernel.library()
+    if library is not None:
+        function = library.wineexp_sigmoid32 if out.dtype == np.float32 else library.wineexp_sigmoid64
+        function(out.ctypes.data, out.size)
+        return
+    np.negative(out, out=out)
+    if out.dtype == np.float32:
+        np.minimum(out, np.float32(88.7), out=out)
+        _apply(_libm().expf, out)
+        out += np.float32(1)
+        out += np.float32(1e-16)
+    else:
+        _apply(_libm().exp, out)
+        out += 1
+    np.divide(out.dtype.type(1), out, out=out)
+
+
+def logit(probability: np.float32) -> np.float32:
+    """The logit as XGBoost computes it, in single precision."""
+    ratio = np.float32(1) / probability - np.float32(1)
+    return np.float32(-_libm().logf(float(ratio)) if ratio > 0 else -math.inf)
+
+
+@functools.cache
+def _libm() -> ctypes.CDLL:
+    """The C library's mathematical functions: numpy's own exponential differs from theirs in the last bit."""
+    # Of this process itself, since Python has the library loaded.
+    process = ctypes.CDLL(None)
+    for name, kind in {"expf": ctypes.c_float, "logf": ctypes.c_float, "exp": ctypes.c_double}.items():
+        function = getattr(process, name)
+        function.argtypes, function.restype = [kind], kind
+    return process
+
+
+def _apply(function: Any, out: Floats) -> None:
+    flat = out.reshape(-1)
+    flat[:] = [function(value) for value in flat.tolist()]
