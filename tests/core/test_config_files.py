@@ -1,0 +1,48 @@
+"""Rules for every file in a group of conf/: it fits its callable, and a default is written in one place only."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from tests.conftest import composed
+from wineexp.core.config import GROUPS
+from wineexp.core.instantiation import check_node
+from wineexp.core.paths import CONF
+from wineexp.evaluation import metrics
+
+FILES = [path.relative_to(CONF) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_a_file_fits_its_callable(file: Path) -> None:
+    group = str(file.parent)
+    cfg = composed(f"{group}={file.stem}")
+    # The packages of some models are optional.
+    pytest.importorskip(cfg[group]._target_.partition(".")[0])
+    assert check_node(group, cfg[group]) == []
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if "wineexp." in (CONF / file).read_text()], ids=str)
+def test_a_callable_of_wineexp_has_no_defaults_of_its_own(file: Path) -> None:
+    content = OmegaConf.load(CONF / file)
+    if not content._target_.startswith("wineexp."):
+        return
+    for name, parameter in inspect.signature(get_object(content._target_)).parameters.items():
+        assert parameter.default is parameter.empty, f"{content._target_} has a default for {name}, and so has {file}"
+        assert name in content
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "target").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_target_has_the_direction_of_its_metric(file: Path) -> None:
+    target = OmegaConf.load(file)
+    assert target.direction == metrics.METRICS[target.metric].direction
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "data").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_data_set_selects_a_target_that_the_command_line_overrides(file: Path) -> None:
+    cfg = composed(f"data={file.stem}")
+    assert (cfg.target.column == "cultivar") == (file.stem == "cultivar")
+    assert composed(f"data={file.stem}", "target=good").target.metric == "roc_auc"
