@@ -1,4 +1,4 @@
-"""Rank recorded runs, or follow one back to its data: `python -m wineexp.compare runs=cultivar-cultivar`."""
+"""Rank recorded runs, or show the lineage of one: `python -m wineexp.compare runs=cultivar-cultivar`."""
 
 import json
 import logging
@@ -24,18 +24,18 @@ FORMATS = ["table", "html", "csv", "json"]
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What was compared.
+    """The rankings of runs, or the lineage of one.
 
     Attributes
     ----------
     rankings : list of Ranking
-        One for each question: data, target, folds.
+        One for each combination of data, target and folds; empty with `lineage=`.
     left_out : dict of str to int
         How many runs could not be ranked, by reason.
     lineage : dict or None
-        Where one run comes from, where that was asked for.
+        As `lineage.lineage` returns it; None without `lineage=`.
     page : Path or None
-        The page, with `format=html`.
+        The HTML page, with `format=html`.
     """
 
     rankings: "list[Ranking]"
@@ -51,7 +51,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def run(cfg: DictConfig) -> CompareResult:
-    """Find the runs, rank those with the same data, target and folds, print it; or show where one run comes from."""
+    """Find the runs, rank those with the same data, target and folds, print them; or print the lineage of one run."""
     check(cfg)
     from wineexp.tracking import store
 
@@ -67,20 +67,20 @@ def compare(cfg: DictConfig) -> CompareResult:
     if cfg.lineage is not None:
         from wineexp.reports import lineage
 
-        origin = lineage.trace(cfg.lineage, runs)
+        origin = lineage.lineage(cfg.lineage, runs)
         print(json.dumps(origin, indent=2) if cfg.format == "json" else lineage.tree(origin))
         return CompareResult([], {}, lineage=origin)
 
     from wineexp.tracking import ranking
 
-    rankings, left_out = ranking.rank(chosen(cfg, runs), alpha=cfg.alpha, limit=cfg.limit)
+    rankings, left_out = ranking.rank(select_runs(cfg, runs), alpha=cfg.alpha, limit=cfg.limit)
     if not rankings:
-        told = "; ".join(f"{number} {reason}" for reason, number in left_out.items()) or "no run of a model is recorded"
-        raise UserError(f"there is nothing to rank in {runs.uri}: {told}; `python -m wineexp.train` records a run")
+        reasons = "; ".join(f"{number} {reason}" for reason, number in left_out.items()) or "no training is recorded"
+        raise UserError(f"there is nothing to rank in {runs.uri}: {reasons}; `python -m wineexp.train` records a run")
     if cfg.format == "html":
         from wineexp.reports import leaderboard_html
 
-        studies = {record.parent for each in rankings for record in each.records if record.parent}
+        studies = {record.parent for ranked in rankings for record in ranked.records if record.parent}
         path = Path(HydraConfig.get().runtime.output_dir) / "compare.html"
         page = leaderboard_html.render(rankings, left_out, {study: runs.get(study).name for study in studies})
         path.write_text(page, encoding="utf-8")
@@ -88,63 +88,65 @@ def compare(cfg: DictConfig) -> CompareResult:
         return CompareResult(rankings, left_out, page=path)
     from wineexp.reports import leaderboard_text
 
-    leaderboard_text.FORMS[cfg.format](rankings, left_out)
+    leaderboard_text.PRINTERS[cfg.format](rankings, left_out)
     return CompareResult(rankings, left_out)
 
 
 def check(cfg: DictConfig) -> None:
-    """Hold the config's values against their rules.
+    """Check the config's values.
 
     Raises
     ------
     UserError
-        With every one that breaks its rule.
+        Lists every value that breaks its rule.
     """
     faults = []
     if cfg.tracking.uri is None:
-        faults.append("tracking=off: nothing is recorded there that could be compared; choose another tracking=")
+        faults.append(
+            "tracking=off: compare reads recorded runs, and tracking=off records none; choose another tracking="
+        )
     if cfg.format not in FORMATS:
         faults.append(f"format={cfg.format}: no such format; {did_you_mean(cfg.format, FORMATS)}")
     elif cfg.lineage is not None and cfg.format not in ("table", "json"):
-        faults.append(f"format={cfg.format}: a lineage is told as a tree (format=table) or as format=json")
+        faults.append(f"format={cfg.format}: a lineage is printed as a tree with format=table, or with format=json")
     if not 0 < cfg.alpha < 1:
         faults.append(f"alpha={cfg.alpha}: 0 < alpha < 1 must hold")
     if cfg.limit is not None and cfg.limit < 1:
         faults.append(f"limit={cfg.limit}: limit >= 1 must hold, or limit=null for all")
     if isinstance(cfg.runs, DictConfig):
-        faults.append(f"runs={cfg.runs}: a list is wanted, 'runs=[champion,2]'")
+        faults.append(f"runs={cfg.runs}: runs must be a name or a list of names, as in 'runs=[champion,2]'")
     if cfg.runs is not None and cfg.lineage is not None:
-        faults.append("runs= and lineage= exclude each other; give one of them")
+        faults.append("runs= and lineage= exclude each other; give only one of them")
     if faults:
         raise UserError(*faults)
 
 
-def chosen(cfg: DictConfig, runs: "Runs") -> "list[Record]":
+def select_runs(cfg: DictConfig, runs: "Runs") -> "list[Record]":
     """The runs that the config names; by default those of the only experiment there is.
 
     Raises
     ------
     UserError
-        With every name that nothing goes by, or because there is no experiment or more than one.
+        Lists every name that nothing has; or there is no experiment, or more than one.
     """
     if cfg.runs is not None:
-        words = cfg.runs if isinstance(cfg.runs, ListConfig) else [cfg.runs]
-        found: list[Record] = []
+        names = cfg.runs if isinstance(cfg.runs, ListConfig) else [cfg.runs]
+        records: list[Record] = []
         faults: list[str] = []
-        for word in words:
+        for name in names:
             try:
-                found += runs.select(str(word))
+                records += runs.select(str(name))
             except UserError as error:
                 faults += error.faults
         if faults:
             raise UserError(*faults)
-        return found
-    known = runs.experiments()
-    if not known:
+        return records
+    experiments = runs.experiments()
+    if not experiments:
         raise UserError(f"{runs.uri} holds no runs; `python -m wineexp.train` records one")
-    if len(known) > 1:
-        raise UserError(f"{runs.uri} holds several experiments; give runs=, one of {', '.join(sorted(known))}")
-    return runs.select(known[0])
+    if len(experiments) > 1:
+        raise UserError(f"{runs.uri} holds several experiments; give runs=, one of {', '.join(sorted(experiments))}")
+    return runs.select(experiments[0])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Score the answers that a run left: `python -m wineexp.evaluate predictions=outputs/.../predictions.parquet`."""
+"""Score the predictions of a run: `python -m wineexp.evaluate predictions=outputs/.../predictions.parquet`."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """Each metric by part (`cv`, `holdout`), and the file that they are in; the tables for plots lie beside it."""
+    """Each metric by part (`cv`, `holdout`), and the file with them; the tables for plots are in the same folder."""
 
     metrics: dict[str, dict[str, float]]
     file: Path
@@ -33,22 +33,25 @@ def main(cfg: DictConfig) -> None:
 def run(cfg: DictConfig) -> EvaluateResult:
     """Read the predictions, score them, write the metrics and a table for each plot, log where they are."""
     if OmegaConf.is_missing(cfg, "predictions"):
-        raise UserError("predictions=: of which run? the path of the predictions.parquet in its output folder")
+        raise UserError(
+            "predictions=: no file is given; give the path of the predictions.parquet in a run's output folder"
+        )
     from wineexp.workflows import assessment
 
     target = build(OmegaConf.masked_copy(cfg, "target"))["target"]
     predictions = assessment.read(Path(cfg.predictions))
     scores = assessment.scores(predictions, target)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    figures = assessment.figures(scores)
-    (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    metrics = assessment.figures(scores)
+    file = folder / "metrics.json"
+    file.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     for name, table in assessment.plots(predictions, scores).items():
         table.to_csv(folder / f"{name}.csv", index=False)
-    for part, found in figures.items():
-        # ROC-AUC is none where only one class occurs.
-        log.info("%s/%s: %.4f", part, target.metric, found.get(target.metric, float("nan")))
-    log.info("Every figure: %s", folder / "metrics.json")
-    return EvaluateResult(figures, folder / "metrics.json")
+    for part, values in metrics.items():
+        # ROC-AUC is missing where only one class occurs.
+        log.info("%s/%s: %.4f", part, target.metric, values.get(target.metric, float("nan")))
+    log.info("All metrics: %s", file)
+    return EvaluateResult(metrics, file)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExploreResult:
-    """The page on a data set: where it is, what it says in a paragraph, and the run that it is recorded as."""
+    """The page on a data set, its summary in one paragraph, the task, and the run that recorded them, if any."""
 
     page: Path
     summary: str
@@ -36,7 +36,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def run(cfg: DictConfig) -> ExploreResult:
-    """Load, set the holdout aside, draw the page, record it; log what it shows and where it is."""
+    """Load the data, set the holdout aside, write the page and record it; log its summary and its path."""
     from wineexp.data.task import make_task
     from wineexp.reports import eda_page
     from wineexp.tracking import provenance, store
@@ -51,7 +51,7 @@ def run(cfg: DictConfig) -> ExploreResult:
         experiment=f"{choices['data']}-{choices['target']}",
         name="explore",
         tags=provenance.provenance_tags() | task.tags(),
-        # The page is written there, and so becomes an artifact.
+        # All files in this folder, the page among them, become artifacts of the run.
         folder=folder,
     )
     with store.store_errors(), tracked:
@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> ExploreResult:
         tracked.log_dataset(task, name=choices["data"])
         path = folder / "explore.html"
         path.write_text(eda_page.render(task, data=choices["data"], target=choices["target"]), encoding="utf-8")
-    summary = eda_page.paragraph(task)
+    summary = eda_page.summary(task)
     log.info(summary)
     log.info("Open the page: %s", path)
     if tracked.id is not None:

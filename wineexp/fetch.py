@@ -1,4 +1,4 @@
-"""Have a data set in place, its files verified against their pins: `python -m wineexp.fetch data=red`."""
+"""Fetch the files of a data set and verify them against their pins: `python -m wineexp.fetch data=red`."""
 
 import logging
 import os
@@ -27,28 +27,28 @@ def main(cfg: DictConfig) -> None:
 
 
 def run(cfg: DictConfig) -> "Dataset":
-    """Load the data set, which gets what is missing and verifies every file; log its files, and link to them."""
+    """Load the data set, which fetches missing files and verifies all; log the files, and link to them if asked."""
     dataset: Dataset = build(OmegaConf.masked_copy(cfg, "data"))["data"]()
-    for pinned in dataset.pins:
-        log.info("%s: %d bytes with md5 %s, as pinned.", pinned.name, pinned.size, pinned.md5)
+    for pin in dataset.pins:
+        log.info("%s: %d bytes with md5 %s, as pinned.", pin.name, pin.size, pin.md5)
     if cfg.links is not None:
         link(dataset.pins, Path(cfg.links))
     return dataset
 
 
 def link(pins: "Iterable[Pin]", folder: Path) -> None:
-    """Make a folder's links those to the files and, named `.pin`, to their pins.
+    """Replace the links in a folder by links to the files and, with the suffix `.pin`, to their pins.
 
-    DVC refuses a `.dvc` file as a dependency, and a file that one pins is a dependency only once it is there; but it
-    follows a link, so that the folder changes as soon as a byte of either does.
+    DVC does not accept a `.dvc` file as a dependency, nor a pinned file that is not there yet. It does accept a folder
+    of links and follows them, so that a stage that depends on the folder runs again when a file or its pin changes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.is_symlink():
             path.unlink()
-    for pinned in pins:
-        for name, there in ((pinned.path.name, pinned.path), (f"{pinned.path.name}.pin", pinned.dvc_file)):
-            (folder / name).symlink_to(os.path.relpath(there, folder))
+    for pin in pins:
+        for name, target in ((pin.path.name, pin.path), (f"{pin.path.name}.pin", pin.dvc_file)):
+            (folder / name).symlink_to(os.path.relpath(target, folder))
 
 
 if __name__ == "__main__":

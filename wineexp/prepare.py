@@ -1,4 +1,4 @@
-"""Write a data set as tables, cleaned and featured: `python -m wineexp.prepare data=red feature=domain`."""
+"""Write a data set as two tables, cleaned and with features: `python -m wineexp.prepare data=red feature=domain`."""
 
 import logging
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """The tables `cleaned` and `featured`, and the file that each was written to, by name."""
+    """The tables `cleaned` and `featured`, and the files that they were written to, by name."""
 
     tables: "dict[str, pd.DataFrame]"
     files: dict[str, Path]
@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def run(cfg: DictConfig) -> PrepareResult:
-    """Load, set the holdout aside, write both tables, log what they hold."""
+    """Load the data, set the holdout aside and write both tables; log their paths and shapes."""
     from wineexp.data.tables import cleaned, featured
     from wineexp.data.task import make_task
 

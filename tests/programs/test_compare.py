@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from tests.conftest import run
-from tests.programs.test_explore import Page, addresses
+from tests.pages import Page
+from tests.pages import fetched_addresses as addresses
 from wineexp.data import pin
 from wineexp.evaluation.comparison import corrected_t_test
 
@@ -227,9 +228,9 @@ def test_no_more_rows_than_asked_for(store: Store) -> None:
         (["lineage=champoin"], "did you mean champion?"),
         (["format=cvs"], "did you mean csv?"),
         (["format=cvs", "alpha=2", "limit=0"], "3 faults:"),
-        (["lineage=1", "format=html"], "a lineage is told as a tree"),
+        (["lineage=1", "format=html"], "a lineage is printed as a tree"),
         (["lineage=a", "runs=b"], "exclude each other"),
-        (["tracking=off"], "nothing is recorded there"),
+        (["tracking=off"], "tracking=off records none"),
         (["rnus=a"], "did you mean runs?"),
     ],
 )

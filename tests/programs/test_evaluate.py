@@ -61,7 +61,7 @@ def test_a_mistake_is_told_in_one_message(command: Command, tmp_path: Path) -> N
         {"fold": [0], "row": [0], "true": ["a"], "predicted": ["a"], "probability a": [1.0], "probability b": [0.0]}
     ).to_parquet(tmp_path / "few.parquet")
     for overrides, told in (
-        ([], "predictions=: of which run? the path of the predictions.parquet in its output folder"),
+        ([], "predictions=: no file is given; give the path of the predictions.parquet in a run's output folder"),
         (["predictions=none.parquet"], "predictions=none.parquet: there is no such file"),
         (["predictions=text.parquet"], "predictions=text.parquet: not a Parquet file"),
         (["predictions=other.parquet"], "not a run's answers, without a column predicted, true"),

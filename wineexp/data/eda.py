@@ -13,20 +13,6 @@ def one_hot_encoded(X: pd.DataFrame) -> pd.DataFrame:
     return pd.get_dummies(X, drop_first=True, prefix_sep="=", dtype=float)
 
 
-def summary(X: pd.DataFrame) -> pd.DataFrame:
-    """Minimum, median, maximum, skewness and count of distinct values: one row a numeric feature."""
-    numeric = X.select_dtypes("number")
-    return pd.DataFrame(
-        {
-            "minimum": numeric.min(),
-            "median": numeric.median(),
-            "maximum": numeric.max(),
-            "skewness": numeric.skew(),
-            "distinct": numeric.nunique(),
-        }
-    )
-
-
 def missing_values(frame: pd.DataFrame) -> pd.Series:
     """Number of missing values in each column that has any."""
     counts = frame.isna().sum()
@@ -34,12 +20,18 @@ def missing_values(frame: pd.DataFrame) -> pd.Series:
 
 
 def outliers(X: pd.DataFrame) -> pd.DataFrame:
-    """Values beyond Tukey's fences: fences, counts below and above, and share; one row a numeric feature."""
+    """Values beyond Tukey's fences, one row for each numeric feature, the feature with the most of them first.
+
+    Returns
+    -------
+    DataFrame of shape (n_numeric, 6)
+        `low` and `high` (the fences), `below` and `above` (numbers of values), `share` of all values, and `skewness`.
+    """
     numeric = X.select_dtypes("number")
     first, third = numeric.quantile(0.25), numeric.quantile(0.75)
     low, high = first - FENCE_IN_QUARTILE_RANGES * (third - first), third + FENCE_IN_QUARTILE_RANGES * (third - first)
     below, above = (numeric < low).sum(), (numeric > high).sum()
-    table = pd.DataFrame({"low": low, "high": high, "below": below, "above": above})
+    table = pd.DataFrame({"low": low, "high": high, "below": below, "above": above, "skewness": numeric.skew()})
     return table.assign(share=(below + above) / numeric.count()).sort_values("share", ascending=False, kind="stable")
 
 
@@ -85,13 +77,13 @@ def class_separation(X: pd.DataFrame, y: pd.Series) -> pd.Series:
     return (between / ranks.var(ddof=0)).fillna(0.0).sort_values(ascending=False, kind="stable")
 
 
-def correlations(X: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's rank correlation of each pair of features, text features one-hot encoded: a square matrix."""
-    return one_hot_encoded(X).corr(method="spearman")
+def most_correlated(X: pd.DataFrame) -> tuple[str, str, float]:
+    """The two features with the strongest rank correlation (Spearman's) of either sign, and that correlation.
 
-
-def column_pairs(matrix: pd.DataFrame) -> pd.Series:
-    """Each pair of different columns of a correlation matrix once, the strongest of either sign first."""
+    Text features are one-hot encoded.
+    """
+    matrix = one_hot_encoded(X).corr(method="spearman")
     upper = np.triu(np.ones(matrix.shape, dtype=bool), k=1)
-    pairs = pd.Series(matrix.where(upper).stack().dropna())
-    return pairs.sort_values(key=lambda values: values.abs(), ascending=False, kind="stable")
+    values, names = matrix.to_numpy(), list(map(str, matrix.columns))
+    row, column = divmod(int(np.nanargmax(np.where(upper, np.abs(values), -1.0))), len(names))
+    return names[row], names[column], float(values[row, column])

@@ -1,4 +1,8 @@
-"""Documents: prose, tables and pictures, said once, and rendered as Markdown and as HTML."""
+"""Documents of paragraphs, tables and pictures, which are rendered as Markdown and as HTML.
+
+Both come from one tree, not the HTML from the Markdown: it has captions and row headings of tables, tiles and pictures,
+for which Markdown has no syntax.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,14 +15,14 @@ from wineexp.reports.templates import template
 
 
 class Code(str):
-    """What is spelled exactly so: a path, a key, a digest."""
+    """Text that is set as code: a path, a key or a digest."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Sentences."""
+    """A paragraph of sentences."""
 
     kind: ClassVar[str] = "paragraph"
     text: str
@@ -26,7 +30,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Bullets:
-    """Items, each a sentence or two."""
+    """A list of items, each a sentence or two."""
 
     kind: ClassVar[str] = "bullets"
     items: list[str]
@@ -34,15 +38,15 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The few figures that a reader comes for: each a figure and what it is."""
+    """The most important values, each with its meaning."""
 
     kind: ClassVar[str] = "tiles"
-    figures: list[tuple[str, str]]
+    tiles: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns, the first of which names the row; `prose` are the columns that hold words."""
+    """A table whose first column names the rows; the columns in `prose` hold words and are aligned to the left."""
 
     kind: ClassVar[str] = "table"
     caption: str
@@ -53,7 +57,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as a data URI, and what it shows in words; Markdown leaves it out, for a table says the same."""
+    """An image as a data URI, with a description; Markdown leaves it out, and a table beside it has the values."""
 
     kind: ClassVar[str] = "picture"
     caption: str
@@ -66,23 +70,23 @@ Part = Paragraph | Bullets | Tiles | Table | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and the parts below it."""
 
     heading: str
     parts: list[Part]
 
     @property
     def anchor(self) -> str:
-        """The heading as an address within the page."""
+        """The id of the section in the page."""
         return re.sub("[^a-z0-9]+", "-", self.heading.lower())
 
 
 @dataclass(frozen=True)
 class Document:
-    """A title, what it is about, and sections."""
+    """A title, a subtitle and sections."""
 
     title: str
-    subject: str
+    subtitle: str
     sections: list[Section]
 
 
@@ -97,17 +101,17 @@ def html(document: Document) -> str:
 
 
 def _markdown(text: str) -> Markup:
-    """Text that Markdown takes as text, on one line."""
+    """Text on one line, with every character escaped that Markdown would interpret."""
     line = " ".join(text.split())
     if isinstance(text, Code) and line and not set(line) & set("`|"):
-        return Markup(f"`{line}`")  # noqa: S704  Markdown is not HTML, and is escaped by its own rules
+        return Markup(f"`{line}`")  # noqa: S704  this is Markdown, not HTML
     if re.fullmatch(r"https?://[^\s<>|]+", line):
         return Markup(f"<{line}>")  # noqa: S704
     return Markup(re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", line))  # noqa: S704
 
 
 def _html(text: str) -> Markup:
-    """Text as text; code is set as code, and an address on the web can be followed."""
+    """Escaped text; code is set as code, and an address on the web becomes a link."""
     if re.match("https?://", text):
         return Markup('<a href="{0}">{0}</a>').format(text)
     return Markup("<code>{}</code>").format(str(text)) if isinstance(text, Code) and text else escape(str(text))
@@ -115,8 +119,8 @@ def _html(text: str) -> Markup:
 
 def _lines(table: Table) -> Iterable[Sequence[str]]:
     """The lines of a Markdown table, cell by cell: columns, alignment, rows."""
-    left = table.prose | {table.columns[0]}
+    aligned_left = table.prose | {table.columns[0]}
     yield [_markdown(column) for column in table.columns]
-    yield [":--" if column in left else "--:" for column in table.columns]
+    yield [":--" if column in aligned_left else "--:" for column in table.columns]
     for row in table.rows:
         yield [_markdown(cell) for cell in row]

@@ -1,4 +1,9 @@
-"""The page on a data set: one HTML file that needs no network, no server and no other file."""
+"""The page on a data set: one HTML file that needs no network, no server and no other file.
+
+Each column by itself, its distribution and its associations with other columns are shown by skrub's TableReport, which
+the page embeds. The sections before it show what that report does not: where the rows come from, the balance of the
+classes, how well each feature separates them, outliers, and copies of rows with the leak that they cause.
+"""
 
 import logging
 import re
@@ -9,115 +14,95 @@ from skrub import TableReport
 
 from wineexp.data import eda
 from wineexp.data.task import Task
-from wineexp.reports import style, templates
-from wineexp.reports.text import listed, percent, signed, words
+from wineexp.reports import data_charts, templates
+from wineexp.reports.text import enumeration, percent, signed, spaced
 
-# A split that ignores equal rows is judged by what five folds of it would do.
+# The leak of copies is given for one fold of five, the number of folds that training uses by default.
 TEST_SHARE = 0.2
 
-# At level INFO it remarks on the bars that skrub draws of a column of few values.
+# At level INFO, this logger remarks on the bar charts that skrub draws of columns with few different values.
 logging.getLogger("matplotlib.category").setLevel(logging.WARNING)
 
 
 def render(task: Task, *, data: str, target: str) -> str:
     """The page as HTML.
 
-    Labels and values are shown of the rows outside the holdout alone; rows, missing values and duplicates are
-    counted in the whole file.
+    Labels and values are shown of the rows outside the holdout only. Rows, missing values and duplicates are counted in
+    the whole file.
 
     Parameters
     ----------
     task : Task
     data, target : str
-        The names by which the config knows them.
+        The names of the data set and of the target in the config.
     """
     X, y = task.X, task.y
     separation = eda.class_separation(X, y)
+    features = dict.fromkeys(str(name).partition("=")[0] for name in separation.index)
     return templates.template("eda_page.html").render(
         task=task,
         data=data,
         target=target,
-        units=task.dataset.units,
-        paragraph=paragraph(task),
+        summary=summary(task),
         balance=eda.class_balance(y, task.classes),
-        summary=eda.summary(X),
-        distributions={name: style.distribution(X[name], _unit(task, name)) for name in X},
         separation=separation,
-        by_class={
-            name: style.by_class(X[name], y, task.classes, _unit(task, name))
-            for name in dict.fromkeys(name.partition("=")[0] for name in separation.index)
-        },
-        correlations=_correlations(task, target),
-        missing=eda.missing_values(task.dataset.frame),
-        few=style.FEW,
+        by_class={name: data_charts.by_class(X[name], y, task.classes, task.dataset.units[name]) for name in features},
+        min_box_rows=data_charts.MIN_BOX_ROWS,
         medians=X.select_dtypes("number").groupby(y.to_numpy()).median().reindex(task.classes),
+        missing=eda.missing_values(task.dataset.frame),
         fence=eda.FENCE_IN_QUARTILE_RANGES,
         outliers=eda.outliers(X),
         rows_with_outliers=eda.rows_with_outliers(X),
         occurrences=_occurrences(task),
         leak=_leak(task),
-        report=_report(task.frame),
+        table_report=_table_report(task.frame),
     )
 
 
-def _report(frame: pd.DataFrame) -> str:
-    """The report of skrub, the same for the same data: its random ids are numbered, its figures carry no date."""
-    with matplotlib.rc_context({"svg.hashsalt": "wineexp"}):
-        html = str(TableReport(frame, verbose=0).html_snippet())
-    for number, drawn in enumerate(dict.fromkeys(re.findall(r'id="((?:report_)?[0-9a-f]{8})\b', html))):
-        html = html.replace(drawn, f"skrub_{number:03}")
-    return re.sub("<dc:date>.*?</dc:date>", "", html)
-
-
-def paragraph(task: Task) -> str:
-    """What the data says, in plain words."""
+def summary(task: Task) -> str:
+    """What the data show, in one paragraph."""
     dataset = task.dataset
-    rows, cells = len(dataset.frame), dataset.frame.size
-    lacking = int(eda.missing_values(dataset.frame).sum())
+    n_missing = int(eda.missing_values(dataset.frame).sum())
     balance = eda.class_balance(task.y, task.classes)
     separation = eda.class_separation(task.X, task.y)
-    pairs = eda.column_pairs(eda.correlations(task.X))
-    (one, other), strongest = pairs.index[0], pairs.iloc[0]
+    first, second, correlation = eda.most_correlated(task.X)
+    best = [f"{spaced(name)} ({percent(share, 0)} of its rank variance)" for name, share in separation[:3].items()]
     sentences = [
-        f"{rows:,} rows with {task.X.shape[1]} features; {lacking or 'none'} of {cells:,} values "
-        f"{'is' if lacking in (0, 1) else 'are'} missing.",
+        f"{len(dataset.frame):,} rows with {task.X.shape[1]} features; {n_missing or 'none'} of "
+        f"{dataset.frame.size:,} values {'is' if n_missing in (0, 1) else 'are'} missing.",
         f"{dataset.duplicates:,} rows repeat an earlier one exactly: a split that ignores it would have a copy of "
         f"{percent(_leak(task), 0)} of its test rows in training."
         if dataset.duplicates
         else "No row repeats another.",
-        f"The most frequent of {len(balance)} classes is {balance['rows'].idxmax()}: always answering it is "
+        f"The most frequent of {len(balance)} classes is {balance['rows'].idxmax()}: always predicting it is "
         f"{percent(balance['share'].max())} accurate; the rarest, {balance['rows'].idxmin()}, has "
         f"{balance['rows'].min():,} of {len(task.y):,} rows.",
-        "The features that tell the classes apart best are "
-        + listed(
-            [f"{words(name)} ({percent(share, 0)} of its rank variance)" for name, share in separation[:3].items()]
-        )
-        + ".",
-        f"The most correlated features are {words(one)} and {words(other)} (rank correlation {signed(strongest)}).",
+        f"The features that separate the classes best are {enumeration(best)}.",
+        f"The most correlated features are {spaced(first)} and {spaced(second)} (rank correlation "
+        f"{signed(correlation)}).",
     ]
     return " ".join(sentences)
 
 
-def _correlations(task: Task, target: str) -> pd.DataFrame:
-    """Of the features, and of the target where its classes have an order or are two."""
-    ordered = task.target.ordinal or len(task.classes) == 2
-    codes = {f"target: {target}": task.codes(task.y)} if ordered else {}
-    return eda.correlations(eda.one_hot_encoded(task.X).assign(**codes))
+def _table_report(frame: pd.DataFrame) -> str:
+    """The HTML of skrub's report, made reproducible: random ids become numbers, and figures lose their dates."""
+    with matplotlib.rc_context({"svg.hashsalt": "wineexp"}):
+        html = str(TableReport(frame, verbose=0).html_snippet())
+    for number, random_id in enumerate(dict.fromkeys(re.findall(r'id="((?:report_)?[0-9a-f]{8})\b', html))):
+        html = html.replace(random_id, f"skrub_{number:03}")
+    return re.sub("<dc:date>.*?</dc:date>", "", html)
 
 
 def _occurrences(task: Task) -> pd.Series:
     """How many different rows of the whole file occur once, twice, and so on."""
-    times = eda.row_occurrences(_whole(task)).value_counts().sort_index()
+    times = eda.row_occurrences(_all_rows(task)).value_counts().sort_index()
     return times // times.index
 
 
 def _leak(task: Task) -> float:
-    return eda.expected_leak(_whole(task), TEST_SHARE)
+    return eda.expected_leak(_all_rows(task), TEST_SHARE)
 
 
-def _whole(task: Task) -> pd.DataFrame:
+def _all_rows(task: Task) -> pd.DataFrame:
+    """The features of all rows, those held out included."""
     return task.dataset.frame[list(task.X.columns)]
-
-
-def _unit(task: Task, name: object) -> str:
-    return task.dataset.units[str(name)]

@@ -1,4 +1,4 @@
-"""The page on rankings of runs: one HTML file that needs no network, no server and no other file."""
+"""The page of rankings: one HTML file that needs no network, no server and no other file."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -15,89 +15,91 @@ from wineexp.reports import leaderboard_summary, run_charts, templates
 from wineexp.tracking.ranking import Ranking, Row, pruned, score
 from wineexp.tracking.runs import Record
 
-# Runs whose folds are drawn: more lines could not be followed.
-LEADERS = 8
-# Parameters in the parallel coordinates: more axes would not be told apart.
-AXES = 9
-# Whose differences are no doing of the model's.
-SHARED = ("data", "target", "split", "holdout", "tracking", "n_jobs", "feature.", "model.random_state", "model._")
+# The scores by fold are drawn of this many leading runs: more lines could not be followed.
+MAX_FOLD_RUNS = 8
+# More axes of the parallel coordinates could not be told apart.
+MAX_PARAMETER_AXES = 9
+# Parameters that begin so are left out of the parallel coordinates, because they do not describe the model.
+NOT_OF_THE_MODEL = (
+    *("data", "target", "split", "holdout", "tracking", "n_jobs", "seed", "feature."),
+    *("model.random_state", "model._"),
+)
+# The sections of a ranking, in the order of the page, and the key that is empty where a section has nothing to show.
+SECTION_KEYS = {
+    "verdicts": "forest",
+    "folds": "by_fold",
+    "optimization": "histories",
+    "predictions": "recorded",
+    "importances": "importances",
+    "parameters": "parallel_coordinates",
+}
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A run that recorded its answers: on rows that it was not trained on."""
+class RecordedPredictions:
+    """The out-of-fold predictions that a run recorded."""
 
     name: str
     record: Record
     labels: list[str]
-    answers: Predictions
+    predictions: Predictions
 
     @property
     def confusion(self) -> pd.DataFrame:
-        """Predictions of each true class (rows) by predicted class: (n_classes, n_classes)."""
+        """Numbers of predictions of each true class (rows) by predicted class (columns): (n_classes, n_classes)."""
         codes = pd.RangeIndex(len(self.labels))
-        counts = pd.crosstab(self.answers.y, self.answers.predicted).reindex(index=codes, columns=codes, fill_value=0)
-        return pd.DataFrame(counts.to_numpy(), self.labels, self.labels)
+        counts = pd.crosstab(self.predictions.y, self.predictions.predicted)
+        return pd.DataFrame(
+            counts.reindex(index=codes, columns=codes, fill_value=0).to_numpy(), self.labels, self.labels
+        )
 
 
-def render(rankings: list[Ranking], left_out: dict[str, int], studies: Mapping[str, str]) -> str:
+def render(rankings: list[Ranking], left_out: dict[str, int], study_names: Mapping[str, str]) -> str:
     """The page as HTML.
 
     Parameters
     ----------
     rankings, left_out
         As `ranking.rank` gives them.
-    studies : mapping of str to str
-        Names of studies by the ids of their runs.
+    study_names : mapping of str to str
+        By the ids of the studies' runs.
     """
     return templates.template("leaderboard.html").render(
-        boards=[_board(ranking, studies) for ranking in rankings], omissions=leaderboard_summary.omissions(left_out)
+        boards=[_board(ranking, study_names) for ranking in rankings],
+        omissions=leaderboard_summary.omissions(left_out),
     )
 
 
-def _board(ranking: Ranking, studies: Mapping[str, str]) -> dict[str, Any]:
+def _board(ranking: Ranking, study_names: Mapping[str, str]) -> dict[str, Any]:
     """Everything that the template shows of one ranking; a chart is None where there is too little to draw."""
     ranked = [row for row in ranking.rows if row.rank is not None]
-    paired = [row for row in ranking.rows if row.comparison is not None]
-    names = _names(ranking.rows)
-    answered = _answered(ranked, names)
-    drops = {each.name: table for each in answered if (table := each.record.importance()) is not None}
+    compared = {row.record.id: row.comparison for row in ranking.rows if row.comparison is not None}
+    names = _distinct_names(ranking.rows)
+    recorded = _recorded_predictions(ranked, names)
+    drops = {run.name: table for run in recorded if (table := run.record.importance()) is not None}
     board: dict[str, Any] = {
         "ranking": ranking,
         "names": names,
         "subtitle": leaderboard_summary.subtitle(ranking),
         "lead": leaderboard_summary.lead(ranking),
         "caveat": leaderboard_summary.caveat(ranking),
-        "level": leaderboard_summary.level(ranking),
+        "confidence_level": leaderboard_summary.confidence_level(ranking),
         "differences": [leaderboard_summary.difference(row) for row in ranking.rows],
-        "forest": run_charts.forest(
-            [names[row.record.id] for row in paired],
-            [row.comparison for row in paired if row.comparison],
-            ranking.metric,
-        )
-        if paired
+        "forest": run_charts.forest([names[run] for run in compared], list(compared.values()), ranking.metric)
+        if compared
         else None,
         "by_fold": _by_fold(ranking, names),
-        "studies": {studies.get(key, key): image for key, image in _studies(ranking).items()},
-        "answered": answered,
-        "calibration": _calibration(answered),
+        "histories": {study_names.get(run, run): image for run, image in _optimization_histories(ranking).items()},
+        "recorded": recorded,
+        "calibration": _calibration(recorded),
         "importances": run_charts.importances(drops, ranking.metric) if drops else None,
-        "parallel": _parallel(ranking),
+        "parallel_coordinates": _parallel_coordinates([row.record for row in ranked], ranking.direction),
     }
-    # The parts that have something to show, for the navigation.
-    parts = {
-        "verdicts": "forest",
-        "folds": "by_fold",
-        "learning": "studies",
-        "answers": "answered",
-        "importances": "importances",
-        "parameters": "parallel",
-    }
-    return board | {"parts": ["runs", *(part for part, key in parts.items() if board[key])]}
+    return board | {"sections": ["runs", *(section for section, key in SECTION_KEYS.items() if board[key])]}
 
 
-def _names(rows: list[Row]) -> dict[str, str]:
-    """A name for each run by its id, told apart by the id where two have the same."""
+def _distinct_names(rows: list[Row]) -> dict[str, str]:
+    """A name for each run by its id; runs of the same name get a part of their id appended."""
     names = [row.record.name for row in rows]
     return {
         row.record.id: row.record.name
@@ -108,64 +110,58 @@ def _names(rows: list[Row]) -> dict[str, str]:
 
 
 def _by_fold(ranking: Ranking, names: dict[str, str]) -> str | None:
-    leaders = ranking.compared[:LEADERS]
+    leaders = ranking.compared[:MAX_FOLD_RUNS]
     if not leaders or leaders[0].n_folds < 2:
         return None
     return run_charts.by_fold([names[row.record.id] for row in leaders], [row.folds for row in leaders], ranking.metric)
 
 
-def _studies(ranking: Ranking) -> dict[str, str]:
-    """The learning of each study, by its run's id."""
-    trials: dict[str, dict[int, float]] = defaultdict(dict)
+def _optimization_histories(ranking: Ranking) -> dict[str, str]:
+    """The chart of each study with at least two complete trials, by the id of the study's run."""
+    scores: dict[str, dict[int, float]] = defaultdict(dict)
     for record in ranking.records:
         if record.parent and "trial" in record.tags and not pruned(record):
-            trials[record.parent][int(record.tags["trial"])] = score(record)
+            scores[record.parent][int(record.tags["trial"])] = score(record)
     return {
-        parent: run_charts.learning(pd.Series(found).sort_index(), ranking.direction, ranking.metric)
-        for parent, found in trials.items()
-        if len(found) > 1
+        study: run_charts.optimization_history(pd.Series(trials).sort_index(), ranking.direction, ranking.metric)
+        for study, trials in scores.items()
+        if len(trials) > 1
     }
 
 
-def _answered(ranked: list[Row], names: dict[str, str]) -> list[Answered]:
-    """The best two that recorded their answers, which a sweep's trials do not."""
-    found: list[Answered] = []
+def _recorded_predictions(ranked: list[Row], names: dict[str, str]) -> list[RecordedPredictions]:
+    """Those of the best two runs that recorded any; the trials of a sweep do not."""
+    recorded: list[RecordedPredictions] = []
     for row in ranked:
         table = row.record.predictions() if row.record.model_id else None
         if table is None:
             continue
         labels = [str(name).removeprefix("probability ") for name in table if str(name).startswith("probability ")]
-        found.append(
-            Answered(
-                f"{names[row.record.id]} (rank {row.rank})", row.record, labels, task.out_of_fold_predictions(table)
-            )
-        )
-        if len(found) == 2:
+        name = f"{names[row.record.id]} (rank {row.rank})"
+        recorded.append(RecordedPredictions(name, row.record, labels, task.out_of_fold_predictions(table)))
+        if len(recorded) == 2:
             break
-    return found
+    return recorded
 
 
-def _calibration(answered: list[Answered]) -> str | None:
-    if not answered:
+def _calibration(recorded: list[RecordedPredictions]) -> str | None:
+    if not recorded:
         return None
-    labels = answered[0].labels
+    labels = recorded[0].labels
     code = metrics.calibrated_class(len(labels))
     return run_charts.calibration(
-        {each.name: metrics.calibration_curve(each.answers, code=code) for each in answered},
+        {run.name: metrics.calibration_curve(run.predictions, code=code) for run in recorded},
         f"probability of {'the likeliest class' if code is None else labels[code]}",
     )
 
 
-def _parallel(ranking: Ranking) -> str | None:
-    rows = [row.record for row in ranking.rows if row.rank is not None]
-    table = pd.DataFrame([record.params for record in rows])
-    telling = [
-        name for name in map(str, table) if not name.startswith(SHARED) and name != "seed" and table[name].nunique() > 1
-    ]
-    # Those that most runs have, and of them the choices of groups first.
-    telling = sorted(telling, key=lambda name: (-table[name].notna().sum(), "." in name, name))[:AXES]
-    if len(rows) < 2 or len(telling) < 2:
+def _parallel_coordinates(records: list[Record], direction: str) -> str | None:
+    table = pd.DataFrame([record.params for record in records])
+    names = [name for name in map(str, table) if not name.startswith(NOT_OF_THE_MODEL) and table[name].nunique() > 1]
+    # The parameters that most runs have come first, and among them the choices of config groups.
+    names = sorted(names, key=lambda name: (-table[name].notna().sum(), "." in name, name))[:MAX_PARAMETER_AXES]
+    if len(records) < 2 or len(names) < 2:
         return None
-    scores = np.array([score(record) for record in rows]) * (1 if ranking.direction == "maximize" else -1)
-    # By rank, since one hopeless run would make all others look alike.
-    return run_charts.parallel(table[telling], pd.Series(scores).rank(pct=True))
+    scores = np.array([score(record) for record in records]) * (1 if direction == "maximize" else -1)
+    # Ranks instead of scores, since one very bad run would make all others look alike.
+    return run_charts.parallel_coordinates(table[names], pd.Series(scores).rank(pct=True))

@@ -1,15 +1,15 @@
-"""What a ranking says, in plain words."""
+"""A ranking in sentences, shared by the text and the HTML leaderboard."""
 
 from collections import Counter
 
-from wineexp.reports.text import figure, listed, signed, words
+from wineexp.reports.text import decimals, enumeration, interval, spaced
 from wineexp.tracking.ranking import Ranking, Row, pruned
 
-# Characters of a digest that are shown.
-SHORT = 8
+# So many characters of a digest are shown.
+SHORT_DIGEST_CHARS = 8
 
-# What is said of runs with a verdict, after their number.
-SAID = {
+# The end of a sentence that begins with the number of runs with a verdict.
+VERDICT_PHRASES = {
     "worse": "did worse",
     "no difference shown": "cannot be told from it",
     "better": "did better",
@@ -17,58 +17,56 @@ SAID = {
 
 
 def subtitle(ranking: Ranking) -> str:
-    """What was ranked, by what."""
-    number, shown = len(ranking.records), len(ranking.rows)
+    """How many runs were ranked, by which metric, on which data and folds."""
+    n_ranked, n_shown = len(ranking.records), len(ranking.rows)
+    shown = f", {n_shown} of them shown" if n_shown < n_ranked else ""
     better = "higher" if ranking.direction == "maximize" else "lower"
     return (
-        f"{number} run{'s' * (number != 1)}{f', {shown} of them shown' if shown < number else ''}, by "
-        f"{words(ranking.metric)} ({better} is better); data {ranking.first.tags['data.md5'][:SHORT]}, "
-        f"folds {ranking.first.tags['split.sha256'][:SHORT]}"
+        f"{n_ranked} run{'s' * (n_ranked != 1)}{shown}, by {spaced(ranking.metric)} ({better} is better); "
+        f"data {ranking.first.tags['data.md5'][:SHORT_DIGEST_CHARS]}, "
+        f"folds {ranking.first.tags['split.sha256'][:SHORT_DIGEST_CHARS]}"
     )
 
 
-def level(ranking: Ranking) -> str:
-    """The level of its intervals."""
+def confidence_level(ranking: Ranking) -> str:
+    """The confidence level of the ranking's intervals."""
     return f"{100 * (1 - ranking.alpha):.4g} %"
 
 
 def difference(row: Row) -> str:
-    """By how much a run differs from the best, and within which interval; empty where it was not compared."""
-    told = row.comparison
-    if told is None:
-        return ""
-    return f"{signed(told.difference, 4)} ({signed(told.low, 4)} to {signed(told.high, 4)})"
+    """A run's difference to the best, with its interval; empty where it was not compared."""
+    comparison = row.comparison
+    return interval(comparison.difference, comparison.low, comparison.high) if comparison else ""
 
 
 def lead(ranking: Ranking) -> str:
-    """Who leads, and how many of those shown are beyond doubt behind."""
+    """Which run leads, and how many of the others each verdict holds for."""
     best = ranking.rows[0]
     if pruned(best.record):
         return "Every run was pruned: none was scored on all folds, and none can be compared."
-    told = f"{best.record.name} leads with {words(ranking.metric)} {figure(best.score, best.spread)}."
+    sentence = f"{best.record.name} leads with {spaced(ranking.metric)} {decimals(best.score, best.spread)}."
     counts = Counter(row.verdict for row in ranking.rows if row.comparison is not None)
-    parts = [f"{counts[verdict]} {text}" for verdict, text in SAID.items() if counts[verdict]]
-    if parts:
-        told += f" Of the {counts.total()} runs compared with it on the same folds, {listed(parts)}."
-    return told
+    phrases = [f"{counts[verdict]} {phrase}" for verdict, phrase in VERDICT_PHRASES.items() if counts[verdict]]
+    if phrases:
+        sentence += f" Of the {counts.total()} runs compared with it on the same folds, {enumeration(phrases)}."
+    return sentence
 
 
 def caveat(ranking: Ranking) -> str:
     """What the verdicts mean, and what they do not."""
     if len(ranking.records) == 1:
-        return "One run alone: there is nothing to compare it with."
+        return "This is the only run: there is nothing to compare it with."
     if len(ranking.compared) < 2:
-        return "Nothing was compared: a verdict takes two runs with the same folds, two of them at least."
-    folds = ranking.rows[0].n_folds
+        return "Nothing was compared: a verdict takes two runs that were scored on the same two or more folds."
     return (
-        f"Differences are to the best on the same {folds} folds, + is better; the interval is of the corrected "
-        f"resampled t-test. Each interval is at {level(ranking)} by itself, not all of them together. The best is the "
-        f"best of {len(ranking.records)}, which flatters its own figure."
+        f"Differences are to the best run on the same {ranking.rows[0].n_folds} folds, + is better; the interval is of "
+        f"the corrected resampled t-test. Each interval is at {confidence_level(ranking)} by itself, not all of them "
+        f"together. The best is the best of {len(ranking.records)}, which flatters its own score."
     )
 
 
 def omissions(left_out: dict[str, int]) -> str:
-    """How many runs were left out of every ranking, and why; empty where none was."""
+    """How many runs were left out of all rankings, and why; empty where none was."""
     if not left_out:
         return ""
-    return f"Left out: {listed([f'{number} {reason}' for reason, number in left_out.items()])}."
+    return f"Left out: {enumeration([f'{number} {reason}' for reason, number in left_out.items()])}."

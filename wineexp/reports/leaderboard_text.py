@@ -1,4 +1,4 @@
-"""Rankings as text: tables for a reader, CSV and JSON for whatever comes next."""
+"""Rankings on standard output: as tables for a terminal, as CSV and as JSON."""
 
 import json
 import logging
@@ -15,64 +15,64 @@ from rich.table import Table
 from rich.text import Text
 
 from wineexp.reports import leaderboard_summary
-from wineexp.reports.text import figure, seconds, size, words
+from wineexp.reports.text import decimals, duration, file_size, spaced
 from wineexp.tracking.ranking import Ranking, Row
 from wineexp.tracking.runs import SHORT_ID
 
 log = logging.getLogger(__name__)
 
-# Characters of a run's name in a table.
-NAME = 24
-# Blocks of columns, one below the other, before the rest is left to the other formats.
-BLOCKS = 2
+MAX_NAME_CHARS = 24
+# A ranking that is wider than the terminal is printed as this many tables at most, one below the other.
+MAX_BLOCKS = 2
 # Blanks between two columns.
-GAP = 2
+GAP_CHARS = 2
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its heading and its cells."""
+    """A column of a table: its heading, its cells and how rich aligns them."""
 
-    title: str
+    heading: str
     cells: list[str]
     justify: Any = "right"
 
     @property
     def width(self) -> int:
-        """Characters that it takes, the gap before the next one included."""
-        return max(map(len, [self.title, *self.cells])) + GAP
+        """Characters that the column takes, including the gap before the next one."""
+        return max(map(len, [self.heading, *self.cells])) + GAP_CHARS
 
 
-def table(rankings: list[Ranking], left_out: dict[str, int]) -> None:
-    """Print each ranking as a table that fits the terminal, in two blocks where it is narrow."""
+def print_tables(rankings: list[Ranking], left_out: dict[str, int]) -> None:
+    """Print each ranking as a table that fits the terminal, or as two where the terminal is narrow."""
     console = Console(highlight=False)
-    dropped = False
+    columns_are_missing = False
     for ranking in rankings:
-        blocks, whole = _blocks(_columns(ranking), console.width)
-        dropped |= not whole
+        blocks, complete = _blocks(_columns(ranking), console.width)
+        columns_are_missing |= not complete
         console.print(Text(ranking.title, "bold"), Text(leaderboard_summary.subtitle(ranking)), "", sep="\n")
         for block in blocks:
-            shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+            table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
             for column in block:
-                shown.add_column(column.title, justify=column.justify, no_wrap=True)
+                table.add_column(column.heading, justify=column.justify, no_wrap=True)
             for cells in zip(*(column.cells for column in block), strict=True):
-                shown.add_row(*map(Text, cells))
-            console.print(shown, "")
+                table.add_row(*map(Text, cells))
+            console.print(table, "")
         console.print(Text(leaderboard_summary.caveat(ranking)), "", sep="\n")
-    if dropped:
+    if columns_are_missing:
         console.print(Text("More metrics in a wider terminal, and with format=csv, json or html."))
     if left_out:
         console.print(Text(leaderboard_summary.omissions(left_out)))
 
 
-def csv(rankings: list[Ranking], left_out: dict[str, int]) -> None:
-    """Print all rankings as one CSV table, one row a run; what was left out goes to the log."""
+def print_csv(rankings: list[Ranking], left_out: dict[str, int]) -> None:
+    """Print all rankings as one CSV table with a row for each run; what was left out is logged."""
     frame = pd.DataFrame(
         [
-            {**_question(ranking), **{key: value for key, value in facts.items() if not isinstance(value, dict)}}
-            | {f"cv/{name}": value for name, value in facts["metrics"].items()}
+            _task(ranking)
+            | {key: value for key, value in fields.items() if key != "metrics"}
+            | {f"cv/{name}": value for name, value in fields["metrics"].items()}
             for ranking in rankings
-            for facts in (_facts(ranking, row) for row in ranking.rows)
+            for fields in (_fields(ranking, row) for row in ranking.rows)
         ]
     )
     frame["rank"] = frame["rank"].astype("Int64")
@@ -81,58 +81,63 @@ def csv(rankings: list[Ranking], left_out: dict[str, int]) -> None:
         log.warning(leaderboard_summary.omissions(left_out))
 
 
-def as_json(rankings: list[Ranking], left_out: dict[str, int]) -> None:
-    """Print all rankings as JSON, in which NaN is null."""
-    told = {
+def print_json(rankings: list[Ranking], left_out: dict[str, int]) -> None:
+    """Print all rankings as JSON; NaN becomes null."""
+    content = {
         "rankings": [
             {
-                **_question(ranking),
+                **_task(ranking),
                 "ranked": len(ranking.records),
                 "alpha": ranking.alpha,
-                "runs": [_facts(ranking, row) for row in ranking.rows],
+                "runs": [_fields(ranking, row) for row in ranking.rows],
             }
             for ranking in rankings
         ],
         "left_out": left_out,
     }
-    print(json.dumps(_without_nan(told), indent=2, allow_nan=False))
+    print(json.dumps(_without_nan(content), indent=2, allow_nan=False))
 
 
-FORMS: dict[str, Callable[[list[Ranking], dict[str, int]], None]] = {"table": table, "csv": csv, "json": as_json}
+# The values of `format` in the config that this module prints.
+PRINTERS: dict[str, Callable[[list[Ranking], dict[str, int]], None]] = {
+    "table": print_tables,
+    "csv": print_csv,
+    "json": print_json,
+}
 
 
 def _columns(ranking: Ranking) -> list[Column]:
-    """Every column of a ranking's table, the most telling first."""
+    """All columns of a ranking's table, the most important first."""
     rows = ranking.rows
     return [
         Column("#", [str(row.rank or "") for row in rows]),
         Column("id", [row.record.id[:SHORT_ID] for row in rows], "left"),
         Column("run", [_shortened(row.record.name) for row in rows], "left"),
-        Column(words(ranking.metric), [figure(row.score, row.spread) for row in rows]),
+        Column(spaced(ranking.metric), [decimals(row.score, row.spread) for row in rows]),
         Column("against the best", [row.verdict for row in rows], "left"),
         Column(
-            f"difference ({leaderboard_summary.level(ranking)} interval)",
+            f"difference ({leaderboard_summary.confidence_level(ranking)} interval)",
             [leaderboard_summary.difference(row) for row in rows],
             "left",
         ),
-        Column("holdout", [figure(row.holdout) for row in rows]),
-        Column("fit", [seconds(row.figure("cv/fit_seconds")) for row in rows]),
-        Column("predict", [seconds(row.figure("cv/predict_seconds")) for row in rows]),
-        Column("size", [size(row.figure("model/bytes")) for row in rows]),
+        Column("holdout", [decimals(row.holdout) for row in rows]),
+        Column("fit", [duration(row.figure("cv/fit_seconds")) for row in rows]),
+        Column("predict", [duration(row.figure("cv/predict_seconds")) for row in rows]),
+        Column("size", [file_size(row.figure("model/bytes")) for row in rows]),
         *(
-            Column(words(name), [figure(row.figure(f"cv/{name}"), row.figure(f"cv/{name}_std")) for row in rows])
+            Column(spaced(name), [decimals(row.figure(f"cv/{name}"), row.figure(f"cv/{name}_std")) for row in rows])
             for name in ranking.others
         ),
     ]
 
 
 def _blocks(columns: list[Column], width: int) -> tuple[list[list[Column]], bool]:
-    """Columns in blocks that fit a width, each begun by rank and id; and whether all found room."""
-    keys, rest = columns[:2], columns[2:]
+    """Columns in blocks that fit a width, each starting with rank and id; and whether all columns have a place."""
+    keys, others = columns[:2], columns[2:]
     blocks = [list(keys)]
-    for column in rest:
-        if len(blocks[-1]) > len(keys) and sum(each.width for each in [*blocks[-1], column]) - GAP > width:
-            if len(blocks) == BLOCKS:
+    for column in others:
+        if len(blocks[-1]) > len(keys) and sum(each.width for each in [*blocks[-1], column]) - GAP_CHARS > width:
+            if len(blocks) == MAX_BLOCKS:
                 return blocks, False
             blocks.append(list(keys))
         blocks[-1].append(column)
@@ -140,11 +145,11 @@ def _blocks(columns: list[Column], width: int) -> tuple[list[list[Column]], bool
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
+    return name if len(name) <= MAX_NAME_CHARS else f"{name[: MAX_NAME_CHARS - 1]}…"
 
 
-def _question(ranking: Ranking) -> dict[str, Any]:
-    """What a ranking is of."""
+def _task(ranking: Ranking) -> dict[str, Any]:
+    """The data, target, split and metric that all runs of a ranking share."""
     first = ranking.first
     return {
         **{name: first.params.get(name) for name in ("data", "target", "split")},
@@ -155,9 +160,8 @@ def _question(ranking: Ranking) -> dict[str, Any]:
     }
 
 
-def _facts(ranking: Ranking, row: Row) -> dict[str, Any]:
-    """All that is known of a run, `metrics` a mapping: the other metrics' means and spreads."""
-    told = row.comparison
+def _fields(ranking: Ranking, row: Row) -> dict[str, Any]:
+    """Everything about a run; `metrics` maps the other metrics' names to means and deviations."""
     return {
         "rank": row.rank,
         "run": row.record.name,
@@ -166,7 +170,7 @@ def _facts(ranking: Ranking, row: Row) -> dict[str, Any]:
         "spread": row.spread,
         "folds": row.n_folds,
         "verdict": row.verdict,
-        **{name: getattr(told, name, None) for name in ("difference", "low", "high", "p_value")},
+        **{name: getattr(row.comparison, name, None) for name in ("difference", "low", "high", "p_value")},
         "holdout": row.holdout,
         "fit_seconds": row.figure("cv/fit_seconds"),
         "predict_seconds": row.figure("cv/predict_seconds"),

@@ -1,11 +1,12 @@
-"""Where a run comes from: from the alias that serves it down to the bytes of its data."""
+"""The lineage of a run: from the alias that serves it down to the bytes of its data."""
 
 import json
+from itertools import zip_longest
 from typing import Any
 
 from wineexp.core.errors import UserError
 from wineexp.data import pin
-from wineexp.reports.text import date
+from wineexp.reports.text import timestamp
 from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256, SOURCE_RUN_ID
 from wineexp.tracking.registry import Registry
 from wineexp.tracking.runs import Record, Runs
@@ -13,34 +14,35 @@ from wineexp.tracking.runs import Record, Runs
 UNKNOWN = "not recorded"
 
 
-def trace(word: str, runs: Runs) -> dict[str, Any]:
-    """The chain behind a run id, an alias or a version, fit for JSON; what was not recorded is None.
+def lineage(name: str, runs: Runs) -> dict[str, Any]:
+    """The lineage of a run, as values that JSON can hold; what was not recorded is None.
 
     Parameters
     ----------
-    word : str
+    name : str
+        A run id, or an alias or a version of the registered model.
     runs : Runs
 
     Returns
     -------
     dict
-        `asked`, `alias`, `version`, `run`, `promoted_from`, `config`, `seed`, `split`, `code`, `lock`, `machine`,
-        `data`.
+        `asked` (the name), `registry`, `store`, `alias`, `version`, `run`, `promoted_from`, `config`, `seed`, `split`,
+        `code`, `lock`, `machine` and `data`.
 
     Raises
     ------
     UserError
-        The word names nothing.
+        Nothing has this name.
     """
-    version = Registry(runs.uri, runs.registry).find(word)
-    run = runs.get(word)
-    source = _source(run, runs)
+    version = Registry(runs.uri, runs.registry).find(name)
+    run = runs.get(name)
+    source = _source_run(run, runs)
     tags = run.tags
     return {
-        "asked": word,
+        "asked": name,
         "registry": runs.registry,
         "store": runs.uri,
-        "alias": word if version is not None and not word.isdecimal() else None,
+        "alias": name if version is not None and not name.isdecimal() else None,
         "version": None
         if version is None
         else {
@@ -49,8 +51,8 @@ def trace(word: str, runs: Runs) -> dict[str, Any]:
             "model_sha256": version.tags.get(MODEL_SHA256),
             "files": version.files if MODEL_FILES in version.tags else None,
         },
-        "run": _told(run),
-        "promoted_from": _told(source) | {"config_sha256": source.tags.get("config.sha256"), "code": _code(source.tags)}
+        "run": _run(run),
+        "promoted_from": _run(source) | {"config_sha256": source.tags.get("config.sha256"), "code": _code(source.tags)}
         if source
         else None,
         "config": {"sha256": tags.get("config.sha256"), "fault": _config_fault(run)},
@@ -69,28 +71,28 @@ def trace(word: str, runs: Runs) -> dict[str, Any]:
 
 
 def tree(origin: dict[str, Any]) -> str:
-    """The chain that `trace` found as a tree, in plain lines."""
+    """What `lineage` returned, as a tree of text lines."""
     version = origin["version"]
     chain = [f"alias {origin['alias']} of {origin['registry']}"] if origin["alias"] else []
     if version:
         files = f" over {len(version['files'])} files" if version["files"] else ""
         chain.append(f"version {version['number']}: model SHA-256 {version['model_sha256'] or UNKNOWN}{files}")
-    chain.append(_line("run", origin["run"]))
+    chain.append(_run_line("run", origin["run"]))
     lines = [f"{'   ' * (depth - 1)}└─ {text}" if depth else text for depth, text in enumerate(chain)]
-    return "\n".join([*lines, *_branches(_facts(origin), "   " * (len(chain) - 1))])
+    return "\n".join([*lines, *_branches(_inputs(origin), "   " * (len(chain) - 1))])
 
 
-def _facts(origin: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """What a run was made of: a line each, and the lines below it."""
+def _inputs(origin: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """What a run was made from: a line for each input, and the lines below it."""
     config, machine, source = origin["config"], origin["machine"], origin["promoted_from"]
     libraries = ", ".join(f"{name} {number}" for name, number in machine["libraries"].items())
     fault = config["fault"] or "config.yaml of the run is the one that was recorded"
-    before = []
+    source_branch = []
     if source:
-        below = [f"config SHA-256 {source['config_sha256'] or UNKNOWN}", _commit(source["code"])]
-        before = [(_line("promoted from run", source), below)]
+        details = [f"config SHA-256 {source['config_sha256'] or UNKNOWN}", _commit(source["code"])]
+        source_branch = [(_run_line("promoted from run", source), details)]
     return [
-        *before,
+        *source_branch,
         (f"config SHA-256 {config['sha256'] or UNKNOWN}, seed {origin['seed'] or UNKNOWN}", [fault]),
         (f"split {origin['split']['splitter'] or ''} SHA-256 {origin['split']['sha256'] or UNKNOWN}", []),
         (_commit(origin["code"]), []),
@@ -99,7 +101,7 @@ def _facts(origin: dict[str, Any]) -> list[tuple[str, list[str]]]:
             f"Python {machine['python'] or UNKNOWN}; {libraries or 'libraries ' + UNKNOWN}",
             [
                 f"{machine['platform'] or 'platform ' + UNKNOWN}; {machine['processor'] or 'processor ' + UNKNOWN}, "
-                f"{machine['cores'] or '?'} cores, {machine['threads'] or '?'} thread a fit"
+                f"{machine['cores'] or '?'} cores, {machine['threads'] or '?'} threads per fit"
             ],
         ),
         *((f"data md5 {data['md5']}", _data_lines(data)) for data in origin["data"]),
@@ -121,18 +123,18 @@ def _commit(code: dict[str, Any]) -> str:
     return f"code commit {code['commit'] or UNKNOWN}{state}{diff}"
 
 
-def _branches(facts: list[tuple[str, list[str]]], indent: str) -> list[str]:
+def _branches(branches: list[tuple[str, list[str]]], indent: str) -> list[str]:
     lines = []
-    for number, (text, below) in enumerate(facts, 1):
-        last = number == len(facts)
+    for number, (text, details) in enumerate(branches, 1):
+        last = number == len(branches)
         lines.append(f"{indent}{'└─' if last else '├─'} {text}")
-        lines += [f"{indent}{'   ' if last else '│  '}   {line}" for line in below]
+        lines += [f"{indent}{'   ' if last else '│  '}   {detail}" for detail in details]
     return lines
 
 
-def _line(what: str, run: dict[str, Any]) -> str:
+def _run_line(label: str, run: dict[str, Any]) -> str:
     by = f" by {run['by']}" if run["by"] else ""
-    return f"{what} {run['id']} ({run['name']} of {run['experiment']}, {run['began']}{by})"
+    return f"{label} {run['id']} ({run['name']} of {run['experiment']}, {run['began']}{by})"
 
 
 def _code(tags: dict[str, str]) -> dict[str, Any]:
@@ -143,25 +145,25 @@ def _code(tags: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _told(run: Record) -> dict[str, Any]:
+def _run(run: Record) -> dict[str, Any]:
     return {
         "id": run.id,
         "name": run.name,
         "experiment": run.experiment,
         "status": run.status,
-        "began": date(run.began),
+        "began": timestamp(run.began),
         "by": run.tags.get("mlflow.user"),
     }
 
 
-def _source(run: Record, runs: Runs) -> Record | None:
+def _source_run(run: Record, runs: Runs) -> Record | None:
+    """The run whose promotion trained this one; None for a run of no promotion, or if the other was deleted."""
     name = run.tags.get(SOURCE_RUN_ID)
     if name is None or name == run.id:
         return None
     try:
         return runs.get(name)
     except UserError:
-        # It may have been deleted since; its version stands.
         return None
 
 
@@ -174,19 +176,18 @@ def _config_fault(run: Record) -> str | None:
 
 
 def _data(tags: dict[str, str]) -> list[dict[str, Any]]:
-    """Each file's md5, its pin, and what that pin says in this tree."""
-    sums, names = tags.get("data.md5", "").split("+"), tags.get("data.dvc", "").split("+")
-    if sums == [""]:
+    """The md5 and the pin of each data file, and what that pin says in the current working tree."""
+    md5s, pin_names = tags.get("data.md5", "").split("+"), tags.get("data.dvc", "").split("+")
+    if md5s == [""]:
         return []
-    found = []
-    for place, md5 in enumerate(sums):
-        name = names[place] if place < len(names) and names[place] else None
-        told: dict[str, Any] = {"md5": md5, "pin": name, "md5_here": None, "source_url": None, "fault": None}
-        if name is not None:
+    files = []
+    for md5, name in zip_longest(md5s, pin_names[: len(md5s)]):
+        file: dict[str, Any] = {"md5": md5, "pin": name or None, "md5_here": None, "source_url": None, "fault": None}
+        if name:
             try:
-                here = pin.read(name)
-                told |= {"md5_here": here.md5, "source_url": here.source_url}
+                current = pin.read(name)
+                file |= {"md5_here": current.md5, "source_url": current.source_url}
             except UserError as error:
-                told["fault"] = str(error)
-        found.append(told | {"pinned_here": told["md5_here"] == md5})
-    return found
+                file["fault"] = str(error)
+        files.append(file | {"pinned_here": file["md5_here"] == md5})
+    return files

@@ -1,4 +1,4 @@
-"""What every page shares: how it is laid out and coloured, and how it writes numbers."""
+"""The Jinja templates of the pages, with the filters and the colours that all of them share."""
 
 from pathlib import Path
 
@@ -6,9 +6,14 @@ import jinja2
 
 from wineexp.reports import style, text
 
+FILTERS = (
+    *(text.number, text.percent, text.signed, text.spaced, text.decimals),
+    *(text.duration, text.file_size, text.timestamp),
+)
+
 
 def template(name: str) -> jinja2.Template:
-    """A template of this folder, most of which extend layout.html."""
+    """Load a template of this folder; the HTML ones extend layout.html."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -17,14 +22,5 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.globals["palette"] = style.stylesheet()
-    environment.filters |= {
-        "count": "{:,}".format,
-        **{
-            each.__name__: each
-            for each in (
-                *(text.number, text.percent, text.signed, text.words, text.figure),
-                *(text.seconds, text.size, text.date),
-            )
-        },
-    }
+    environment.filters |= {"count": "{:,}".format, **{function.__name__: function for function in FILTERS}}
     return environment.get_template(name)

@@ -12,7 +12,7 @@ from wineexp.evaluation.cross_validation import Fold
 from wineexp.evaluation.metrics import Predictions
 from wineexp.models import manifest, persistence
 from wineexp.reports.card import card
-from wineexp.reports.card.inputs import Baseline, Facts
+from wineexp.reports.card.inputs import Baseline, CardInputs
 
 # Rows whose predictions are stored.
 GOLDEN_ROWS = 20
@@ -45,10 +45,10 @@ def files(
     """
     X = task.X
     golden_rows = X.iloc[np.unique(np.linspace(0, len(X) - 1, GOLDEN_ROWS).round().astype(int))]
-    facts = Facts(task, folds, holdout, baseline, params, tags, importance)
+    inputs = CardInputs(task, folds, holdout, baseline, params, tags, importance)
     return {
         manifest.GOLDEN_ROWS_FILE: persistence.write_golden_rows(fitted, golden_rows),
         schema.FILE_NAME: schema.to_json(task.schema(params["data"], params["target"])),
-        manifest.CARD_FILE: card.markdown(facts),
-        manifest.CARD_PAGE_FILE: card.html(facts),
+        manifest.CARD_FILE: card.markdown(inputs),
+        manifest.CARD_PAGE_FILE: card.html(inputs),
     }

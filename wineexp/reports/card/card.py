@@ -1,4 +1,4 @@
-"""The model card: what a model is for, how well it does and where it fails, in sentences that its record fills in."""
+"""The model card: what a model predicts, how well, and where it fails, computed from its run's record."""
 
 import json
 
@@ -8,85 +8,85 @@ from wineexp.core.config import GROUPS
 from wineexp.data import eda
 from wineexp.reports import document
 from wineexp.reports.card import performance
-from wineexp.reports.card.inputs import Facts
+from wineexp.reports.card.inputs import CardInputs
 from wineexp.reports.card.limits import limits
 from wineexp.reports.document import Code, Document, Paragraph, Part, Section, Table, Tiles
-from wineexp.reports.text import figure, listed, percent, words
+from wineexp.reports.text import decimals, enumeration, percent, spaced
 
-# Of the recorded parameters, those that say how the model was made.
-MADE_BY = ("model", "feature", "split", "holdout", "seed")
-
-
-def markdown(facts: Facts) -> str:
-    """The card as Markdown: the same facts give the same bytes."""
-    return document.markdown(card(facts))
+# Recorded parameters that begin so describe how the model was made.
+TRAINING_PARAMS = ("model", "feature", "split", "holdout", "seed")
 
 
-def html(facts: Facts) -> str:
-    """The card as one HTML file that needs no other: the same facts give the same bytes."""
-    return document.html(card(facts))
+def markdown(inputs: CardInputs) -> str:
+    """The card as Markdown: the same inputs give the same bytes."""
+    return document.markdown(card(inputs))
 
 
-def card(facts: Facts) -> Document:
-    """The card's sections; every number and every name in them is computed from the facts."""
-    params = facts.params
+def html(inputs: CardInputs) -> str:
+    """The card as one HTML file that needs no other file: the same inputs give the same bytes."""
+    return document.html(card(inputs))
+
+
+def card(inputs: CardInputs) -> Document:
+    """The card as a document; every number and every name in it is computed from the inputs."""
+    params = inputs.params
     return Document(
         title=f"{params['model']}, a model of {params['target']}",
-        subject="Model card of " + " · ".join(params[name] for name in GROUPS),
+        subtitle="Model card of " + " · ".join(params[name] for name in GROUPS),
         sections=[
-            Section("Overview", _overview(facts)),
-            Section("Limits", limits(facts)),
-            Section("Data", _data(facts)),
-            Section("Training", _training(facts)),
-            Section("Metrics", performance.metrics(facts)),
-            Section("Classes", performance.classes(facts)),
-            Section("Slices", performance.slices(facts)),
-            Section("Calibration", performance.calibration(facts)),
-            Section("Lineage", _lineage(facts)),
+            Section("Overview", _overview(inputs)),
+            Section("Limits", limits(inputs)),
+            Section("Data", _data(inputs)),
+            Section("Training", _training(inputs)),
+            Section("Metrics", performance.metrics(inputs)),
+            Section("Classes", performance.classes(inputs)),
+            Section("Slices", performance.slices(inputs)),
+            Section("Calibration", performance.calibration(inputs)),
+            Section("Lineage", _lineage(inputs)),
         ],
     )
 
 
-def _overview(facts: Facts) -> list[Part]:
-    target, X, name = facts.task.target, facts.task.X, words(facts.metric)
-    mean, deviation = facts.summary[facts.metric]
+def _overview(inputs: CardInputs) -> list[Part]:
+    target, X, metric = inputs.task.target, inputs.task.X, spaced(inputs.metric)
+    mean, deviation = inputs.summary[inputs.metric]
     ordered = ", in this order," if target.ordinal else ""
-    classes = listed([f"{label}{_edges(facts, position)}" for position, label in enumerate(facts.labels)])
-    figures = [(figure(mean), f"{name}, mean of {len(facts.folds)} folds, deviation {figure(deviation)}")]
-    if facts.holdout is not None:
-        rows = len(facts.holdout.y)
-        figures.append((figure(facts.holdout_scores[facts.metric]), f"{name} on {rows:,} rows held out"))
-    if facts.metric != "accuracy":
-        figures.append((figure(facts.summary["accuracy"][0]), "accuracy, mean of the folds"))
-    figures.append((figure(facts.summary["majority_accuracy"][0]), "accuracy of always answering the majority class"))
-    if facts.baseline is not None:
-        scores = pd.Series(facts.baseline.folds[facts.metric])
-        figures.append((figure(float(scores.mean())), f"{name} of the baseline, {facts.baseline.name}"))
+    classes = enumeration([f"{label}{_bounds(inputs, position)}" for position, label in enumerate(inputs.labels)])
+    tiles = [(decimals(mean), f"{metric}, mean of {len(inputs.folds)} folds, deviation {decimals(deviation)}")]
+    if inputs.holdout is not None:
+        rows = len(inputs.holdout.y)
+        tiles.append((decimals(inputs.holdout_scores[inputs.metric]), f"{metric} on {rows:,} rows held out"))
+    if inputs.metric != "accuracy":
+        tiles.append((decimals(inputs.summary["accuracy"][0]), "accuracy, mean of the folds"))
+    tiles.append((decimals(inputs.summary["majority_accuracy"][0]), "accuracy of always predicting the majority class"))
+    if inputs.baseline is not None:
+        scores = pd.Series(inputs.baseline.folds[inputs.metric])
+        tiles.append((decimals(float(scores.mean())), f"{metric} of the baseline, {inputs.baseline.name}"))
     return [
         Paragraph(
-            f"It predicts {words(target.column)} as one of {len(facts.labels)} classes{ordered} {classes}, with a "
-            f"probability for each, from {X.shape[1]} columns: {listed([words(name) for name in X])}. What decides "
-            f"between models is {name}, which is to {target.direction}."
+            f"It predicts {spaced(target.column)} as one of {len(inputs.labels)} classes{ordered} {classes}, with a "
+            f"probability for each, from {X.shape[1]} columns: {enumeration([spaced(name) for name in X])}. Models are "
+            f"compared by {metric}, which is to {target.direction}."
         ),
-        Tiles(figures),
+        Tiles(tiles),
     ]
 
 
-def _edges(facts: Facts, position: int) -> str:
-    """Which values of the target's column a class stands for, where it stands for a range of them."""
-    target = facts.task.target
+def _bounds(inputs: CardInputs, position: int) -> str:
+    """The values of the target's column that a class stands for; empty unless the target bins that column."""
+    target = inputs.task.target
     if not target.bins or not target.labels:
         return ""
-    number = target.labels.index(facts.labels[position])
+    number = target.labels.index(inputs.labels[position])
     low = f"above {target.bins[number - 1]:g}" if number else ""
     high = f"up to {target.bins[number]:g}" if number < len(target.bins) else ""
     return f" ({' and '.join(filter(None, (low, high)))})"
 
 
-def _data(facts: Facts) -> list[Part]:
-    task, dataset = facts.task, facts.task.dataset
+def _data(inputs: CardInputs) -> list[Part]:
+    task, dataset = inputs.task, inputs.task.dataset
     missing = int(eda.missing_values(dataset.frame).sum())
-    balance, held = eda.class_balance(task.y, task.classes), task.y_holdout.value_counts()
+    balance, holdout = eda.class_balance(task.y, task.classes), task.y_holdout.value_counts()
     return [
         Paragraph(
             f"{len(dataset.frame):,} rows, {dataset.duplicates:,} of them exact duplicates of an earlier one; "
@@ -104,42 +104,42 @@ def _data(facts: Facts) -> list[Part]:
         ),
         Table(
             "Rows of each class",
-            [words(task.target.column), "trained on", "share", "held out"],
+            [spaced(task.target.column), "trained on", "share", "held out"],
             [
-                [str(label), f"{row['rows']:,.0f}", percent(row["share"]), f"{held.get(label, 0):,}"]
+                [str(label), f"{row['rows']:,.0f}", percent(row["share"]), f"{holdout.get(label, 0):,}"]
                 for label, row in balance.iterrows()
             ],
         ),
     ]
 
 
-def _training(facts: Facts) -> list[Part]:
-    params = facts.params
-    made = [name for name in sorted(params) if name.partition(".")[0] in MADE_BY and name not in GROUPS]
+def _training(inputs: CardInputs) -> list[Part]:
+    params = inputs.params
+    names = [name for name in sorted(params) if name.partition(".")[0] in TRAINING_PARAMS and name not in GROUPS]
     return [
         Paragraph(
             f"The model {params['model']} on the features {params['feature']}, fitted as one pipeline inside each "
-            f"of the {len(facts.folds)} folds of the split {params['split']}, and once more on all rows that are not "
+            f"of the {len(inputs.folds)} folds of the split {params['split']}, and once more on all rows that are not "
             "held out. Its parameters, as they are spelled on the command line:"
         ),
         Table(
             "Parameters",
             ["parameter", "value"],
-            [[Code(name), Code(params[name])] for name in made],
+            [[Code(name), Code(params[name])] for name in names],
             frozenset({"value"}),
         ),
     ]
 
 
-def _lineage(facts: Facts) -> list[Part]:
-    tags = facts.tags
+def _lineage(inputs: CardInputs) -> list[Part]:
+    tags = inputs.tags
     recorded = [name for name in sorted(tags) if name != "libraries" and not name.startswith("mlflow.")]
     libraries = json.loads(tags.get("libraries", "{}"))
     return [
         Table(
             "As recorded",
-            ["what", "value"],
-            [*([Code(name), Code(tags[name])] for name in recorded), [Code("seed"), Code(facts.params["seed"])]],
+            ["record", "value"],
+            [*([Code(name), Code(tags[name])] for name in recorded), [Code("seed"), Code(inputs.params["seed"])]],
             frozenset({"value"}),
         ),
         Table("Libraries", ["library", "version"], [[name, libraries[name]] for name in sorted(libraries)]),

@@ -1,4 +1,4 @@
-"""Facts: what was recorded of a model, and what follows from it by computation alone."""
+"""The inputs of a model card: what was recorded of a model, and what is computed from it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,25 +11,27 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from wineexp.data import eda, split
 from wineexp.data.task import Task
-from wineexp.evaluation import comparison, cross_validation
+from wineexp.evaluation import cross_validation
+from wineexp.evaluation.comparison import Comparison, corrected_t_test
 from wineexp.evaluation.metrics import METRICS, Predictions, Scores, score
 
-# Of fewer rows, a share says little: its 95 % interval is as wide as 0.3.
-FEW = 30
-# Two-sided, of every interval.
+# A share of fewer rows is marked as uncertain: its 95 % interval is wider than 0.3.
+MIN_ROWS = 30
+# Each interval holds the true value with probability 1 - ALPHA.
 ALPHA = 0.05
-# What slices are judged by: a mean over rows, so that over all slices of a feature it averages to the whole. A rank
-# correlation, or a kappa, is less on every slice of a telling feature, for each holds less of what there is to tell.
+# Slices are compared by a mean over rows, whose average over the slices of a feature is the score of all rows. A rank
+# correlation or a kappa would be lower in each slice of an important feature, because a slice has less variety.
 SLICE_METRIC = "brier_score"
-# A slice is worse where it is surely so, and by more than this share of the score over all rows.
-MUCH = 0.1
-# How many of the most important features rows are sliced by.
-SLICED = 3
+# A slice is much worse where its score is worse by more than this share of the score of all rows, with an interval that
+# leaves out 0.
+MUCH_WORSE_SHARE = 0.1
+# Rows are sliced by this many of the most important features.
+N_SLICE_FEATURES = 3
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Another model's figures: its name, each metric by fold, on the same folds, and on the same holdout."""
+    """The scores of a model to compare with: each metric on the same folds, and on the same holdout."""
 
     name: str
     folds: Mapping[str, Sequence[float]]
@@ -37,8 +39,8 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All that a model card may speak of.
+class CardInputs:
+    """Everything that a model card is computed from.
 
     Attributes
     ----------
@@ -52,7 +54,7 @@ class Facts:
     tags : mapping of str to str
         As `record.lineage` makes them.
     importance : DataFrame of shape (n_features, n_repeats), or None
-        By how much the deciding metric gets worse when a feature is shuffled.
+        How much worse the deciding metric gets when a feature is shuffled; None where it was not recorded.
     """
 
     task: Task
@@ -80,35 +82,41 @@ class Facts:
 
     @cached_property
     def holdout_scores(self) -> Scores:
-        """Each metric on the holdout; nothing where there is none."""
+        """Each metric on the holdout; empty where nothing is held out."""
         return self.task.score_holdout(self.holdout)
 
     @cached_property
-    def answers(self) -> Predictions:
-        """The answers of all folds; of a repeated split, several for each row."""
+    def predictions(self) -> Predictions:
+        """The out-of-fold predictions of all folds; a repeated split has several for each row."""
         return cross_validation.pool_predictions(self.folds)
 
-    def against_baseline(self, metric: str) -> comparison.Comparison | None:
-        """The model held against the baseline; None where there is none, or fewer than two folds with both scores."""
+    def against_baseline(self, metric: str) -> Comparison | None:
+        """The model compared with the baseline; None without a baseline or with fewer than two folds in common."""
         if self.baseline is None or metric not in self.task.metrics or metric not in self.baseline.folds:
             return None
-        return self._paired(metric, [fold.scores[metric] for fold in self.folds], self.baseline.folds[metric])
+        return self._compare(metric, [fold.scores[metric] for fold in self.folds], self.baseline.folds[metric])
 
-    def by_class(self, answers: Predictions) -> pd.DataFrame:
-        """Precision, recall, F1 and how often it was predicted: one row a class; NaN where there is no such share."""
+    def by_class(self, predictions: Predictions) -> pd.DataFrame:
+        """Scores of each class.
+
+        Returns
+        -------
+        DataFrame of shape (n_classes, 4)
+            `precision`, `recall` and `f1`, NaN where they are not defined, and `predicted`, the number of predictions.
+        """
         codes = range(len(self.labels))
         precision, recall, f1, _ = precision_recall_fscore_support(
-            answers.y, answers.predicted, labels=list(codes), zero_division=np.nan
+            predictions.y, predictions.predicted, labels=list(codes), zero_division=np.nan
         )
-        predicted = np.bincount(answers.predicted, minlength=len(self.labels))
+        predicted = np.bincount(predictions.predicted, minlength=len(self.labels))
         columns = {"precision": precision, "recall": recall, "f1": f1, "predicted": predicted}
         return pd.DataFrame(columns, pd.Index(self.labels, name="class"))
 
     @cached_property
-    def sliced_by(self) -> list[str]:
+    def slice_features(self) -> list[str]:
         """The features that rows are sliced by: the most important ones, and every column of text.
 
-        Where no importance was recorded, those that tell the classes apart best.
+        Without a recorded importance, the features that separate the classes best count as the most important.
         """
         X = self.task.X
         if self.importance is not None:
@@ -117,78 +125,81 @@ class Facts:
             ranked = eda.class_separation(X, self.task.y).index
         features = list(dict.fromkeys(str(name).partition("=")[0] for name in ranked))
         text = [str(name) for name in X if not pd.api.types.is_numeric_dtype(X[name])]
-        return list(dict.fromkeys(features[:SLICED] + text))
+        return list(dict.fromkeys(features[:N_SLICE_FEATURES] + text))
 
     @cached_property
     def slices(self) -> pd.DataFrame:
-        """How the model fares on parts of the rows outside the holdout.
+        """Scores on slices of the rows outside the holdout.
 
         Returns
         -------
         DataFrame of shape (n_slices, 8 or 9)
-            By the slice's name: `rows`, `majority` (share of the slice's most frequent class), means over the folds of
-            `accuracy`, of the deciding metric and of `SLICE_METRIC`; by how much the latter is better than on all rows
-            of the same folds, `gain` with `low` and `high` (NaN where too few folds have any row of it); `worse`.
+            By the slice's name: `rows`, `majority` (share of the slice's most frequent class), and means over the
+            folds of `accuracy`, of the deciding metric and of `SLICE_METRIC`. `gain`, with the interval from `low` to
+            `high`, is how much better `SLICE_METRIC` is than on all rows of the same folds, NaN where too few folds
+            have rows of the slice. `much_worse` is true by the rule of `MUCH_WORSE_SHARE`.
         """
-        rows = {}
-        for name in self.sliced_by:
-            for label, mask in _parts(self.task.X[name]).items():
-                rows[label] = self._slice(mask)
-        return pd.DataFrame.from_dict(rows, orient="index")
+        scores = {
+            label: self._score_slice(mask)
+            for name in self.slice_features
+            for label, mask in _slices_of(self.task.X[name]).items()
+        }
+        return pd.DataFrame.from_dict(scores, orient="index")
 
     @cached_property
     def copies(self) -> float:
         """Share of the folds' test rows that have an exact copy among the rows trained on."""
         groups = split.group_identical_rows(self.task.X)
-        found = [np.isin(groups[test], groups[training]) for training, test in self.task.folds]
-        return float(np.mean(np.concatenate(found)))
+        copied = [np.isin(groups[test], groups[training]) for training, test in self.task.folds]
+        return float(np.mean(np.concatenate(copied)))
 
-    def _slice(self, mask: npt.NDArray[np.bool_]) -> dict[str, float | bool]:
+    def _score_slice(self, mask: npt.NDArray[np.bool_]) -> dict[str, float | bool]:
         names = list(dict.fromkeys(["accuracy", self.metric, SLICE_METRIC]))
-        parts = [_some(fold.predictions, mask[fold.test]) for fold in self.folds]
-        nothing = float("nan")
-        scores = pd.DataFrame([score(p, names) if len(p.y) else dict.fromkeys(names, nothing) for p in parts])
-        whole = [fold.scores[SLICE_METRIC] for fold in self.folds]
-        found = self._paired(SLICE_METRIC, scores[SLICE_METRIC].tolist(), whole)
+        in_slice = [_select(fold.predictions, mask[fold.test]) for fold in self.folds]
+        no_scores = dict.fromkeys(names, np.nan)
+        scores = pd.DataFrame([score(fold, names) if len(fold.y) else no_scores for fold in in_slice])
+        all_rows = [fold.scores[SLICE_METRIC] for fold in self.folds]
+        comparison = self._compare(SLICE_METRIC, scores[SLICE_METRIC].tolist(), all_rows)
         return {
             "rows": int(mask.sum()),
             "majority": float(self.task.y[mask].value_counts(normalize=True).max()),
             **{name: float(scores[name].mean()) for name in names},
-            "gain": found.difference if found else nothing,
-            "low": found.low if found else nothing,
-            "high": found.high if found else nothing,
-            "worse": found is not None
-            and found.verdict == "worse"
-            and -found.difference > MUCH * self.summary[SLICE_METRIC][0],
+            "gain": comparison.difference if comparison else np.nan,
+            "low": comparison.low if comparison else np.nan,
+            "high": comparison.high if comparison else np.nan,
+            "much_worse": comparison is not None
+            and comparison.verdict == "worse"
+            and -comparison.difference > MUCH_WORSE_SHARE * self.summary[SLICE_METRIC][0],
         }
 
-    def _paired(self, metric: str, first: Sequence[float], second: Sequence[float]) -> comparison.Comparison | None:
-        one, other = np.array(first, dtype=float), np.array(second, dtype=float)
-        if len(one) == len(other) and (~np.isnan(one - other)).sum() < 2:
+    def _compare(self, metric: str, scores: Sequence[float], reference: Sequence[float]) -> Comparison | None:
+        """Scores by fold compared with those of a reference; None where fewer than two folds have both."""
+        first, second = np.array(scores, dtype=float), np.array(reference, dtype=float)
+        if len(first) == len(second) and (~np.isnan(first - second)).sum() < 2:
             return None
-        return comparison.corrected_t_test(
-            one,
-            other,
+        return corrected_t_test(
+            first,
+            second,
             direction=METRICS[metric].direction,
             test_to_train=self.task.test_to_train,
             alpha=ALPHA,
         )
 
 
-def _parts(values: pd.Series) -> dict[str, npt.NDArray[np.bool_]]:
-    """Thirds of a numeric feature, or each value of a text, as masks by name; equal values stay together."""
+def _slices_of(values: pd.Series) -> dict[str, npt.NDArray[np.bool_]]:
+    """Masks of the slices by a feature: thirds of numbers, in which equal values stay together, or each text."""
     name = str(values.name).replace("_", " ")
     if not pd.api.types.is_numeric_dtype(values):
         return {f"{name} = {value}": np.asarray(values == value) for value in sorted(values.dropna().unique())}
     low, high = np.nanquantile(values, [1 / 3, 2 / 3], method="inverted_cdf")
     column = values.to_numpy()
-    parts = {
+    thirds = {
         f"{name} ≤ {low:g}": column <= low,
         f"{low:g} < {name} ≤ {high:g}": (column > low) & (column <= high),
         f"{name} > {high:g}": column > high,
     }
-    return {label: mask for label, mask in parts.items() if mask.any()}
+    return {label: mask for label, mask in thirds.items() if mask.any()}
 
 
-def _some(answers: Predictions, mask: npt.NDArray[np.bool_]) -> Predictions:
-    return Predictions(answers.y[mask], answers.predicted[mask], answers.probabilities[mask])
+def _select(predictions: Predictions, mask: npt.NDArray[np.bool_]) -> Predictions:
+    return Predictions(predictions.y[mask], predictions.predicted[mask], predictions.probabilities[mask])

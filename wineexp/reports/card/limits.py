@@ -1,106 +1,109 @@
-"""Limits of a model: what its record shows that it cannot do, or that nobody can know."""
+"""The limits of a model: weaknesses that its record shows, and evidence that the record lacks."""
 
 import pandas as pd
 
-from wineexp.reports.card.inputs import FEW, SLICE_METRIC, Facts
+from wineexp.reports.card.inputs import MIN_ROWS, SLICE_METRIC, CardInputs
 from wineexp.reports.document import Bullets, Paragraph, Part, Table
-from wineexp.reports.text import exact, figure, listed, percent, words
+from wineexp.reports.text import decimals, enumeration, exact, percent, spaced
 
-# Below it, a class is missed more often than it is found.
-RECALL = 0.5
+# A class with a recall below this is missed more often than it is found.
+MIN_RECALL = 0.5
 
 
-def limits(facts: Facts) -> list[Part]:
-    """What a user should know before trusting an answer: what the checks found, and the range of each feature."""
-    found = [*_verdicts(facts), *_classes(facts), *_slices(facts), *_evidence(facts)]
+def limits(inputs: CardInputs) -> list[Part]:
+    """What a user should know before trusting a prediction: the result of each check, and the range of each feature."""
+    items = [*_verdicts(inputs), *_classes(inputs), *_slices(inputs), *_evidence(inputs)]
     checked = (
-        f"Checked: the gain over the majority class and the baseline, classes of fewer than {FEW} rows, classes of a "
-        f"recall below {RECALL:g} or never predicted, slices, copies of test rows in training, the holdout and the "
-        "state of the code."
+        "Checked: the gain over the majority class and the baseline, classes of fewer than "
+        f"{MIN_ROWS} rows, classes of a recall below {MIN_RECALL:g} or never predicted, slices, copies of test rows in "
+        "training, the holdout and the state of the code."
     )
     return [
-        Paragraph(checked if found else f"{checked} None of this was found wanting."),
-        *([Bullets(found)] if found else []),
-        Paragraph("Outside these ranges the model extrapolates: it has seen no such row."),
-        _ranges(facts),
+        Paragraph(checked if items else f"{checked} All checks passed."),
+        *([Bullets(items)] if items else []),
+        Paragraph("Outside these ranges the model extrapolates: it was trained on no such row."),
+        _ranges(inputs),
     ]
 
 
-def _verdicts(facts: Facts) -> list[str]:
-    accuracy, majority = facts.summary["accuracy"][0], facts.summary["majority_accuracy"][0]
-    told = []
+def _verdicts(inputs: CardInputs) -> list[str]:
+    accuracy, majority = inputs.summary["accuracy"][0], inputs.summary["majority_accuracy"][0]
+    items = []
     if accuracy <= majority:
-        told.append(
-            f"It does not beat the majority class: its accuracy is {figure(accuracy)}, that of always answering the "
-            f"most frequent class {figure(majority)}."
+        items.append(
+            f"It does not beat the majority class: its accuracy is {decimals(accuracy)}, that of always predicting the "
+            f"most frequent class {decimals(majority)}."
         )
-    if facts.baseline is None:
-        told.append("No baseline was put beside it.")
-        return told
-    found = facts.against_baseline(facts.metric)
-    if found is None or found.verdict == "no difference shown":
-        told.append(f"No difference to the baseline, {facts.baseline.name}, is shown in {words(facts.metric)}.")
-    elif found.verdict == "worse":
-        told.append(f"It is worse than the baseline, {facts.baseline.name}, in {words(facts.metric)}.")
+    if inputs.baseline is None:
+        items.append("It was not compared with a baseline.")
+        return items
+    comparison = inputs.against_baseline(inputs.metric)
+    if comparison is None or comparison.verdict == "no difference shown":
+        items.append(f"No difference to the baseline, {inputs.baseline.name}, is shown in {spaced(inputs.metric)}.")
+    elif comparison.verdict == "worse":
+        items.append(f"It is worse than the baseline, {inputs.baseline.name}, in {spaced(inputs.metric)}.")
     worse = [
-        words(name)
-        for name in facts.task.metrics
-        if name != facts.metric and (other := facts.against_baseline(name)) and other.verdict == "worse"
+        spaced(name)
+        for name in inputs.task.metrics
+        if name != inputs.metric and (comparison := inputs.against_baseline(name)) and comparison.verdict == "worse"
     ]
     if worse:
-        told.append(f"It is worse than the baseline, {facts.baseline.name}, in {listed(worse)}, which do not decide.")
-    return told
+        items.append(
+            f"It is worse than the baseline, {inputs.baseline.name}, in {enumeration(worse)}, which do not decide "
+            "between models."
+        )
+    return items
 
 
-def _classes(facts: Facts) -> list[str]:
-    told = []
-    counts = facts.task.y.value_counts().reindex(facts.task.classes, fill_value=0)
-    for position, (label, row) in enumerate(facts.by_class(facts.answers).iterrows()):
+def _classes(inputs: CardInputs) -> list[str]:
+    items = []
+    counts = inputs.task.y.value_counts().reindex(inputs.task.classes, fill_value=0)
+    for position, (label, row) in enumerate(inputs.by_class(inputs.predictions).iterrows()):
         rows = int(counts.iloc[position])
-        if rows < FEW:
-            told.append(f"Class {label} has {rows} rows to learn from.")
+        if rows < MIN_ROWS:
+            items.append(f"Class {label} has {rows} rows to learn from.")
         if row["predicted"] == 0:
-            told.append(f"Class {label} is never predicted, on any fold ({rows:,} rows).")
-        elif row["recall"] < RECALL:
-            told.append(f"Class {label} is missed more often than found: its recall is {figure(row['recall'])}.")
-    return told
+            items.append(f"Class {label} is never predicted, on any fold ({rows:,} rows).")
+        elif row["recall"] < MIN_RECALL:
+            items.append(f"Class {label} is missed more often than found: its recall is {decimals(row['recall'])}.")
+    return items
 
 
-def _slices(facts: Facts) -> list[str]:
-    name, overall = words(SLICE_METRIC), facts.summary[SLICE_METRIC][0]
+def _slices(inputs: CardInputs) -> list[str]:
+    name, overall = spaced(SLICE_METRIC), inputs.summary[SLICE_METRIC][0]
     return [
-        f"It does much worse where {label} ({row['rows']:,} rows): the {name} is {figure(row[SLICE_METRIC])} there, "
-        f"{figure(overall)} over all rows; less is better."
-        for label, row in facts.slices[facts.slices["worse"]].iterrows()
+        f"It does much worse where {label} ({row['rows']:,} rows): the {name} is {decimals(row[SLICE_METRIC])} there, "
+        f"{decimals(overall)} over all rows; less is better."
+        for label, row in inputs.slices[inputs.slices["much_worse"]].iterrows()
     ]
 
 
-def _evidence(facts: Facts) -> list[str]:
-    told = []
-    if facts.copies > 0:
-        told.append(
-            f"{percent(facts.copies)} of the test rows have an exact copy among the rows trained on: the figures over "
-            "the folds flatter."
+def _evidence(inputs: CardInputs) -> list[str]:
+    items = []
+    if inputs.copies > 0:
+        items.append(
+            f"{percent(inputs.copies)} of the test rows have an exact copy among the rows trained on: the scores over "
+            "the folds are too good."
         )
-    if facts.holdout is None:
-        told.append("Nothing was held out: the figures are of rows that a choice of model may have seen.")
-    elif len(facts.holdout.y) < FEW:
-        told.append(f"Only {len(facts.holdout.y)} rows were held out.")
-    if "git.commit" not in facts.tags:
-        told.append("The commit of the code is not known.")
-    elif facts.tags.get("git.dirty") == "true":
-        told.append("The code had changes that no commit holds; git.diff beside the run has them.")
-    return told
+    if inputs.holdout is None:
+        items.append("Nothing was held out: the model may have been chosen by the rows that it is scored on.")
+    elif len(inputs.holdout.y) < MIN_ROWS:
+        items.append(f"Only {len(inputs.holdout.y)} rows were held out.")
+    if "git.commit" not in inputs.tags:
+        items.append("The commit of the code is not known.")
+    elif inputs.tags.get("git.dirty") == "true":
+        items.append("The code had changes that no commit holds; git.diff beside the run has them.")
+    return items
 
 
-def _ranges(facts: Facts) -> Table:
-    X, units = facts.task.X, facts.task.dataset.units
+def _ranges(inputs: CardInputs) -> Table:
+    X, units = inputs.task.X, inputs.task.dataset.units
     rows = []
     for name in map(str, X):
         values: pd.Series = X[name].dropna()
         if pd.api.types.is_numeric_dtype(values):
-            seen = f"{exact(float(values.min()))} to {exact(float(values.max()))}"
+            values_text = f"{exact(float(values.min()))} to {exact(float(values.max()))}"
         else:
-            seen = ", ".join(sorted(map(str, values.unique())))
-        rows.append([words(name), seen, units[name] or "not given"])
-    return Table("What it was trained on", ["column", "values", "unit"], rows, frozenset({"values", "unit"}))
+            values_text = ", ".join(sorted(map(str, values.unique())))
+        rows.append([spaced(name), values_text, units[name] or "not given"])
+    return Table("Values in the training rows", ["column", "values", "unit"], rows, frozenset({"values", "unit"}))

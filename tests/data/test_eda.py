@@ -1,0 +1,47 @@
+"""Exploratory statistics, held against other ways to compute them."""
+
+import pandas as pd
+import pytest
+from scipy.stats import kruskal
+
+from wineexp.data import eda
+
+TABLE = pd.DataFrame(
+    {"a": [1.0, 2.0, 3.0, 4.0, 100.0, 4.0], "b": [5.0, 4.0, 3.0, 2.0, 1.0, 2.0], "c": ["x", "x", "x", "y", "y", "y"]}
+)
+
+
+def test_outliers_lie_beyond_tukeys_fences() -> None:
+    table = eda.outliers(TABLE)
+    # The quartiles of a are 2.25 and 4.
+    assert table.loc["a", ["low", "high", "below", "above"]].tolist() == [-0.375, 6.625, 0, 1]
+    assert table.loc["b", "share"] == 0
+    assert table.loc["a", "skewness"] == pytest.approx(TABLE["a"].skew())
+    assert eda.rows_with_outliers(TABLE) == 1
+
+
+def test_equal_rows_are_counted_and_so_is_the_leak_that_they_cause() -> None:
+    assert eda.row_occurrences(TABLE).tolist() == [1, 1, 1, 2, 1, 2]
+    # Either of the two equal rows has its copy in training unless the copy is a test row as well.
+    assert eda.expected_leak(TABLE, 0.2) == pytest.approx(2 / 6 * 0.8)
+
+
+def test_separation_is_the_epsilon_squared_of_kruskal_and_wallis() -> None:
+    y = pd.Series([0, 0, 0, 1, 1, 1])
+    statistic, _ = kruskal(TABLE["a"][:3], TABLE["a"][3:])
+    separation = eda.class_separation(TABLE, y)
+    assert separation["a"] == pytest.approx(statistic / (len(y) - 1))
+    assert separation["c=y"] == pytest.approx(1)
+    assert separation.index[0] == "c=y"
+
+
+def test_the_strongest_correlation_may_be_negative() -> None:
+    first, second, correlation = eda.most_correlated(TABLE)
+    assert (first, second) == ("a", "b")
+    assert correlation == pytest.approx(-1)
+
+
+def test_missing_values_are_counted_by_column() -> None:
+    gaps = TABLE.assign(a=[None, None, 3.0, 4.0, 5.0, 6.0])
+    assert eda.missing_values(gaps).to_dict() == {"a": 2}
+    assert eda.missing_values(TABLE).empty
