@@ -24,32 +24,10 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "true")
 _EXPORTS = {
     "compose": "wineexp.core.in_process",
     "UserError": "wineexp.core.errors",
+    "load": "wineexp.tracking.registry",
 }
 
 __all__ = ["UserError", "compose", "load"]
-
-
-def load(alias: str = "champion", *, name: str = "wine", uri: str = "sqlite:///mlflow.db") -> Any:
-    """The fitted pipeline of a registered version, its files verified against what was registered.
-
-    Parameters
-    ----------
-    alias : str
-        An alias, or a version's number.
-    name : str
-        The registered model.
-    uri : str
-        The MLflow store; `MLFLOW_TRACKING_URI` wins.
-
-    Raises
-    ------
-    UserError
-        There is no such version, its files are not those that were registered, or it holds a type that is not trusted.
-    """
-    from wineexp.tracking.registry import Registry
-
-    registry = Registry(uri, name)
-    return registry.load(registry.version(alias))
 
 
 def __getattr__(name: str) -> Any:

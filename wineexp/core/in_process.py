@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from wineexp.core.error_messages import explain
 from wineexp.core.errors import UserError
 from wineexp.core.paths import CONF
 
@@ -39,8 +40,6 @@ def compose(*overrides: str, program: str = "train", config_dir: str | Path | No
     UserError
         A choice or a key does not exist, or a value has the wrong type.
     """
-    from wineexp.core.program import explain
-
     # Registers the structured config that conf/<program>.yaml names.
     importlib.import_module(f"wineexp.{program}")
     searched = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir is not None else []

@@ -12,16 +12,13 @@ from dataclasses import fields
 from typing import Any, TextIO
 
 import hydra
-import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from wineexp.core import help as choices_help
-from wineexp.core.errors import UserError, did_you_mean
+from wineexp.core.error_messages import explain
 from wineexp.core.in_process import make_callable
 from wineexp.core.paths import CONF
 from wineexp.core.signals import cancel_repetition, handle_termination, received_signals
@@ -130,26 +127,3 @@ def framed(cfg: DictConfig, frame: type) -> DictConfig:
     merged = OmegaConf.merge(OmegaConf.structured(frame), part)
     assert isinstance(merged, DictConfig)  # noqa: S101  merge promises no more than one of two types
     return merged
-
-
-def explain(error: BaseException | None) -> str | None:
-    """What to tell the user, or None where the fault is the program's own."""
-    chain = []
-    while error is not None:
-        chain.append(error)
-        error = error.__cause__
-    for link in chain:
-        if isinstance(link, UserError):
-            return str(link)
-    for link in chain:
-        if isinstance(link, MissingConfigException) and link.options is not None:
-            group, _, choice = str(link.missing_cfg_file).rpartition("/")
-            return f"{group}={choice}: no such choice; {did_you_mean(choice, link.options)}"
-        if isinstance(link, ConfigKeyError | ConfigAttributeError) and isinstance(link.parent_node, DictConfig):
-            keys = [str(key) for key in link.parent_node]
-            return f"{link.full_key}: no such key; {did_you_mean(str(link.key), keys)}"
-        if isinstance(link, OmegaConfBaseException) and link.full_key:
-            return f"{link.full_key}: {str(link.msg).splitlines()[0]}"
-    if isinstance(chain[0], HydraException | OmegaConfBaseException | yaml.YAMLError):
-        return " ".join(str(chain[-1]).split())
-    return None

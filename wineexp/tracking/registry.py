@@ -235,6 +235,27 @@ class Registry:
         return files
 
 
+def load(alias: str = "champion", *, name: str = "wine", uri: str = "sqlite:///mlflow.db") -> Any:
+    """The fitted pipeline of a registered version, its files verified against what was registered.
+
+    Parameters
+    ----------
+    alias : str
+        An alias, or a version's number.
+    name : str
+        The registered model.
+    uri : str
+        The MLflow store; `MLFLOW_TRACKING_URI` wins.
+
+    Raises
+    ------
+    UserError
+        There is no such version, its files are not those that were registered, or it holds a type that is not trusted.
+    """
+    registry = Registry(uri, name)
+    return registry.load(registry.version(alias))
+
+
 def _version(version: ModelVersion) -> Version:
     return Version(
         name=version.name,

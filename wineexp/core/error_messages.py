@@ -1,0 +1,31 @@
+"""What a user is told about an error: one message, or none where the fault is wineexp's own."""
+
+import yaml
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from wineexp.core.errors import UserError, did_you_mean
+
+
+def explain(error: BaseException | None) -> str | None:
+    """What to tell the user, or None where the fault is the program's own."""
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__
+    for link in chain:
+        if isinstance(link, UserError):
+            return str(link)
+    for link in chain:
+        if isinstance(link, MissingConfigException) and link.options is not None:
+            group, _, choice = str(link.missing_cfg_file).rpartition("/")
+            return f"{group}={choice}: no such choice; {did_you_mean(choice, link.options)}"
+        if isinstance(link, ConfigKeyError | ConfigAttributeError) and isinstance(link.parent_node, DictConfig):
+            keys = [str(key) for key in link.parent_node]
+            return f"{link.full_key}: no such key; {did_you_mean(str(link.key), keys)}"
+        if isinstance(link, OmegaConfBaseException) and link.full_key:
+            return f"{link.full_key}: {str(link.msg).splitlines()[0]}"
+    if isinstance(chain[0], HydraException | OmegaConfBaseException | yaml.YAMLError):
+        return " ".join(str(chain[-1]).split())
+    return None
