@@ -21,7 +21,7 @@ class Train:
     holdout: Any = MISSING
 
 
-ConfigStore.instance().store("train_frame", Train)
+ConfigStore.instance().store("train_schema", Train)
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="train")

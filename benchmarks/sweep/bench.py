@@ -70,7 +70,7 @@ def ours(python: str, n_trials: int, *more: str) -> tuple[float, float]:
         python,
         TASK,
         "-m",
-        "hydra/sweeper=optuna_frame",
+        "hydra/sweeper=optuna_schema",
         *SPACE,
         found,
         f"hydra.sweeper.n_trials={n_trials}",

@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from wineexp.core.config import GROUPS, Train
 from wineexp.core.paths import CONF
 
-ConfigStore.instance().store("train_frame", Train, provider="wineexp")
+ConfigStore.instance().store("train_schema", Train, provider="wineexp")
 for group in GROUPS:
     for path in (CONF / group).glob("*.yaml"):
         # Each stage needs the names of the choices, and a composed config holds their contents only.

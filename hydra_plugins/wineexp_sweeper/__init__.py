@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from wineexp.core.errors import UserError
 from wineexp.sweep.settings import Settings
 
-ConfigStore.instance().store(group="hydra/sweeper", name="optuna_frame", node=Settings, provider="wineexp")
+ConfigStore.instance().store(group="hydra/sweeper", name="optuna_schema", node=Settings, provider="wineexp")
 
 
 class OptunaSweeper(Sweeper):

@@ -60,7 +60,7 @@ FILES = {
         defaults:
           - model: null
           - _self_
-          - override hydra/sweeper: optuna_frame
+          - override hydra/sweeper: optuna_schema
         hydra:
           searchpath: ["file://{REPOSITORY}/conf"]
         x: 1.0

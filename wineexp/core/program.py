@@ -1,4 +1,4 @@
-"""What makes a function a wineexp program: Hydra's command line, and errors that are told in one line."""
+"""What makes a function a program: Hydra's command line, exit codes, and a mistake reported in one line."""
 
 import functools
 import io
@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -27,7 +27,7 @@ Task = Callable[[DictConfig], Any]
 
 
 class StdoutHandler(logging.StreamHandler[TextIO]):
-    """Logs to whatever `sys.stdout` is at the moment, so that a progress bar can keep its line below the log's."""
+    """Logs to the current `sys.stdout`, which a progress bar replaces to keep its own line below the log's."""
 
     def __init__(self) -> None:
         super().__init__(sys.stdout)
@@ -43,19 +43,24 @@ class StdoutHandler(logging.StreamHandler[TextIO]):
 
 
 class _TaskFailed(BaseException):
-    """Carries a task's exception past Hydra, which would announce it with a line of its own."""
+    """Carries a task's exception past Hydra, which would print a line of its own about it."""
 
 
-def program(frame: type) -> Callable[[Task], Callable[[], None]]:
-    """Turn a task into a program whose config, `conf/<name>.yaml`, fits the frame of that name.
+def program(schema: type) -> Callable[[Task], Callable[[], None]]:
+    """Turn a task into a program whose config, `conf/<name>.yaml`, has this structured config as its schema.
 
-    Its module becomes callable: `train(cfg)` is the module's `run(cfg)` on a config of `compose`.
+    The task's module becomes callable: `train(cfg)` is the module's `run(cfg)` on a config of `compose`.
 
-    The program exits with 0, with 1 and one message for a mistake of the user's, with 130 after Ctrl-C and 143 after
-    SIGTERM. `HYDRA_FULL_ERROR=1` shows the traceback.
+    The program exits with 0, with 1 and one message for a user's mistake, with 130 after Ctrl-C and 143 after SIGTERM.
+    `HYDRA_FULL_ERROR=1` shows the traceback.
+
+    Parameters
+    ----------
+    schema : type
+        A dataclass of `wineexp.core.config`; the program's name is its name in lower case.
     """
-    name = frame.__name__.lower()
-    ConfigStore.instance().store(f"{name}_frame", frame)
+    name = schema.__name__.lower()
+    ConfigStore.instance().store(f"{name}_schema", schema)
     choices_help.register()
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -65,9 +70,9 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def guarded(cfg: DictConfig) -> Any:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                return task(framed(cfg, frame))
+                return task(select_keys(cfg, schema))
             try:
-                return task(framed(cfg, frame))
+                return task(select_keys(cfg, schema))
             except Exception as error:
                 raise _TaskFailed from error
 
@@ -75,55 +80,70 @@ def program(frame: type) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def main() -> None:
-            handle_termination()
-            for stream in (sys.stdout, sys.stderr):
-                if isinstance(stream, io.TextIOWrapper):
-                    # Where only ASCII can be shown, a ± becomes a question mark instead of a traceback.
-                    stream.reconfigure(errors="replace")
-            if "COMP_LINE" in os.environ:
-                # Hydra's tab completion knows `python file.py` and `app`, but not `python -m app`.
-                os.environ["COMP_LINE"] = re.sub(r"^\s*\S*python\S*\s+-m\s+", "", os.environ["COMP_LINE"])
-            logging.captureWarnings(True)
-            warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}"
-            full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
-            # Hydra then hands exceptions on instead of printing them itself.
-            os.environ["HYDRA_FULL_ERROR"] = "1"
+            show_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+            _prepare_process()
             try:
                 run()
                 sys.stdout.flush()
             except KeyboardInterrupt:
-                cancel_repetition()
-                print("interrupted", file=sys.stderr)
-                sys.exit(130)
+                _exit_interrupted(130)
             except (_TaskFailed, Exception) as error:
                 if received_signals:
-                    cancel_repetition()
-                    print("interrupted", file=sys.stderr)
-                    sys.exit(128 + received_signals[0])
-                cause = error.__cause__ if isinstance(error, _TaskFailed) else error
-                if isinstance(cause, BrokenPipeError):
-                    # Whoever reads the output, head say, has had enough; at its exit Python would try once more.
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                    sys.exit(1)
-                message = explain(cause)
-                if isinstance(error, ValueError) and not HydraConfig.initialized():
-                    # Hydra's own options do not go together.
-                    message = str(cause)
-                if full or message is None:
-                    raise cause from None  # type: ignore[misc]
-                print(f"error: {message}", file=sys.stderr)
-                sys.exit(1)
+                    _exit_interrupted(128 + received_signals[0])
+                _exit_failed(error, show_traceback=show_traceback)
 
         return main
 
     return decorate
 
 
-def framed(cfg: DictConfig, frame: type) -> DictConfig:
-    """A program's part of a config that names its choices, as conf/pipeline.yaml makes one for all stages."""
+def select_keys(cfg: DictConfig, schema: type) -> DictConfig:
+    """The keys of a program's schema, from a config that conf/pipeline.yaml composed for all stages of dvc.yaml.
+
+    Any other config is returned as it is.
+    """
     if "chosen" not in cfg:
         return cfg
-    part = OmegaConf.masked_copy(cfg, [field.name for field in fields(frame)])
-    merged = OmegaConf.merge(OmegaConf.structured(frame), part)
+    part = OmegaConf.masked_copy(cfg, [field.name for field in fields(schema)])
+    merged = OmegaConf.merge(OmegaConf.structured(schema), part)
     assert isinstance(merged, DictConfig)  # noqa: S101  merge promises no more than one of two types
     return merged
+
+
+def _prepare_process() -> None:
+    """Set up signals, output, completion and warnings of a process that is this program's alone."""
+    handle_termination()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Where only ASCII can be shown, a ± becomes a question mark instead of a traceback.
+            stream.reconfigure(errors="replace")
+    if "COMP_LINE" in os.environ:
+        # Hydra's tab completion knows `python file.py` and `app`, but not `python -m app`.
+        os.environ["COMP_LINE"] = re.sub(r"^\s*\S*python\S*\s+-m\s+", "", os.environ["COMP_LINE"])
+    logging.captureWarnings(True)
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}"
+    # Makes Hydra pass exceptions on instead of printing them itself.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+
+def _exit_interrupted(code: int) -> NoReturn:
+    cancel_repetition()
+    print("interrupted", file=sys.stderr)
+    sys.exit(code)
+
+
+def _exit_failed(error: BaseException, *, show_traceback: bool) -> NoReturn:
+    """Print a user's mistake in one message and exit with 1; raise what is wineexp's own fault."""
+    cause = error.__cause__ if isinstance(error, _TaskFailed) else error
+    if isinstance(cause, BrokenPipeError):
+        # The reader of the output, `head` for one, has closed it; at exit Python would try to flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    message = explain(cause)
+    if isinstance(error, ValueError) and not HydraConfig.initialized():
+        # Hydra's own options contradict each other.
+        message = str(cause)
+    if show_traceback or message is None:
+        raise cause from None  # type: ignore[misc]
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
