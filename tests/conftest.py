@@ -138,11 +138,10 @@ def empty_store() -> Path:
     """An MLflow database as the first command that records makes it, made once since it takes a second."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
-    subprocess.run(
-        [sys.executable, "-c", f"from wineexp.tracking import store; store.connect('sqlite:///{folder}/mlflow.db')"],
-        env=environment(folder),
-        check=True,
-    )
+    script = f"from wineexp.tracking import store; store.connect('sqlite:///{folder}/mlflow.db')"
+    (folder / "script.py").write_text(script)
+    done = run_preloaded(["script.py"], folder, environment(folder), timeout=200)
+    assert done.returncode == 0, done.stderr
     return folder / "mlflow.db"
 
 

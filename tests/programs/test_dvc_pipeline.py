@@ -1,5 +1,6 @@
 """dvc.yaml, driven by real `dvc` commands in a clone without a remote."""
 
+import configparser
 import json
 import os
 import re
@@ -15,12 +16,21 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import INHERITED, empty_store, run_preloaded
 from wineexp.core.paths import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# By the plugin that Hydra loads at every start.
-ALWAYS_IMPORTED = {"wineexp/sweep/__init__.py", "wineexp/sweep/settings.py"}
-REWRITE = "python -m wineexp.train --config-name pipeline --cfg job --resolve"
+# Hydra loads the sweeper's plugin, which imports these, at every start; they change nothing about a stage.
+PLUGIN_MODULES = {"wineexp/sweep/__init__.py", "wineexp/sweep/settings.py"}
+COMPOSE = "python -m wineexp.train --config-name pipeline --cfg job --resolve"
+# Runs a module as `python -m` does, and then writes down which of the project's modules have been imported.
+RUN_AND_LIST_IMPORTS = """
+import json, pathlib, runpy, sys
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+modules = [name for name in sys.modules if name.partition(".")[0] == "wineexp"]
+pathlib.Path("imports.json").write_text(json.dumps(modules))
+"""
 
 
 class Clone:
@@ -28,11 +38,15 @@ class Clone:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "wineexp"
-        # Nothing of the machine's own DVC, MLflow and git.
-        apart = {"DVC_GLOBAL_CONFIG_DIR": "global", "DVC_SYSTEM_CONFIG_DIR": "system", "DVC_SITE_CACHE_DIR": "site"}
+        # Settings and caches of the machine's own DVC, MLflow and git are out of reach.
+        own_folders = {
+            "DVC_GLOBAL_CONFIG_DIR": "global",
+            "DVC_SYSTEM_CONFIG_DIR": "system",
+            "DVC_SITE_CACHE_DIR": "site",
+        }
         dropped = ("PYTHONPATH", "MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR")
         self.environment = {name: value for name, value in os.environ.items() if name not in dropped}
-        self.environment |= {name: str(folder / value) for name, value in apart.items()}
+        self.environment |= {name: str(folder / value) for name, value in own_folders.items()}
         self.environment |= {
             f"GIT_{role}_{what}": "tester" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
@@ -68,18 +82,17 @@ class Clone:
         self.run("git add .")
         self.run("git commit -q --allow-empty -m 'as it is'")
 
-    def status(self, kind: str) -> dict[str, list[str]]:
-        """By stage, what of its `kind`, deps or outs, is not as in dvc.lock; of stages, its command too."""
-        found: dict[str, list[str]] = {}
+    def changed_dependencies(self) -> dict[str, list[str]]:
+        """By stage, what is not as in dvc.lock: dependencies and parameters that changed, or the stage's command."""
+        changed: dict[str, list[str]] = {}
         for stage, changes in json.loads(self.run("dvc status --json")).items():
             for change in changes:
                 if isinstance(change, str):
-                    found.setdefault(stage, []).append(change)
+                    changed.setdefault(stage, []).append(change)
                 else:
-                    found.setdefault(stage, []).extend(
-                        name for name, how in change.get(f"changed {kind}", {}).items() if how != "deleted"
-                    )
-        return {stage: names for stage, names in found.items() if stage in STAGES and names}
+                    dependencies = change.get("changed deps", {}).items()
+                    changed.setdefault(stage, []).extend(name for name, how in dependencies if how != "deleted")
+        return {stage: names for stage, names in changed.items() if stage in STAGES and names}
 
 
 @pytest.fixture(scope="module")
@@ -88,25 +101,18 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, list[str]]:
-    """A clone in which the whole pipeline ran once, and its lock was committed; and what each stage said."""
-    made = Clone(tmp_path_factory.mktemp("ran"))
-    (made.root / "dvc.lock").unlink()
-    # Python tells of every module that it imports.
-    told = made.run("dvc repro", PYTHONVERBOSE="1")
-    assert stages_run(told) == list(STAGES)
-    made.commit()
-    return made, re.split(r"^Running stage '\w+':", told, flags=re.MULTILINE)[1:]
-
-
-@pytest.fixture(scope="module")
-def ran(first: tuple[Clone, list[str]]) -> Clone:
-    return first[0]
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the whole pipeline ran once, and its lock was committed."""
+    clone = Clone(tmp_path_factory.mktemp("reproduced"))
+    (clone.root / "dvc.lock").unlink()
+    assert stages_run(clone.run("dvc repro")) == list(STAGES)
+    clone.commit()
+    return clone
 
 
 @contextmanager
-def kept(path: Path) -> Iterator[str]:
-    """The text of a file that a test changes, and that is as it was afterwards."""
+def restored(path: Path) -> Iterator[str]:
+    """The text of a file that the with block may change; it is written back afterwards."""
     before = path.read_text()
     try:
         yield before
@@ -120,49 +126,70 @@ def stages_run(output: str) -> list[str]:
 
 def test_params_are_what_the_config_composes_to(clone: Clone) -> None:
     committed = (ROOT / "params.yaml").read_text()
-    assert clone.run(REWRITE) == committed, f"params.yaml is not current; write it: {REWRITE} > params.yaml"
-    composing = (
-        "from dvc.repo import Repo; repo = Repo(); repo.experiments.celery_queue._update_params({'params.yaml': []})"
-    )
-    clone.run(f'python -c "{composing}"')
-    assert (clone.root / "params.yaml").read_text() == committed, "DVC composes it otherwise than the program"
+    composed = run_preloaded(shlex.split(COMPOSE)[1:], clone.root, INHERITED | {"PYTHONPATH": str(clone.root)}, 60)
+    assert composed.stdout == committed, f"params.yaml is not current; write it: {COMPOSE} > params.yaml"
+
+
+def test_dvc_composes_params_as_the_program_does(clone: Clone) -> None:
+    with restored(clone.root / "params.yaml"):
+        (clone.root / "params.yaml").write_text("chosen: {}\n")
+        clone.run("dvc exp run --queue")
+    (queued,) = clone.run("git for-each-ref --format='%(refname)' refs/exps").split()
+    assert clone.run(f"git show {queued}:params.yaml") == (ROOT / "params.yaml").read_text()
 
 
 def test_the_lock_is_of_this_code_and_of_these_parameters(clone: Clone) -> None:
-    assert clone.status("deps") == {}, "dvc.lock is not current; bring it up to date: dvc repro && git add dvc.lock"
+    changed = clone.changed_dependencies()
+    assert changed == {}, "dvc.lock is not current; bring it up to date: dvc repro && git add dvc.lock"
 
 
-def test_nothing_is_reported_to_anyone(clone: Clone) -> None:
-    assert clone.run("dvc config core.analytics").strip() == "false"
+def test_dvc_reports_no_usage() -> None:
+    settings = configparser.ConfigParser()
+    settings.read_string((ROOT / ".dvc/config").read_text())
+    assert settings["core"]["analytics"] == "false"
 
 
-def test_a_stage_depends_on_the_packages_that_it_imports(first: tuple[Clone, list[str]]) -> None:
-    for (name, stage), output in zip(STAGES.items(), first[1], strict=True):
-        # The program itself runs as __main__.
+def test_a_stage_depends_on_the_packages_that_it_imports(tmp_path: Path) -> None:
+    clone = Clone(tmp_path)
+    shutil.copy(empty_store(), clone.root / "mlflow.db")
+    (clone.root / "imports.py").write_text(RUN_AND_LIST_IMPORTS)
+    variables = {name: value for name, value in INHERITED.items() if name != "MLFLOW_TRACKING_URI"}
+    for name, stage in STAGES.items():
+        module, *arguments = shlex.split(stage["cmd"])[2:]
+        done = run_preloaded(
+            ["imports.py", module, *arguments], clone.root, variables | {"PYTHONPATH": str(clone.root)}, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
         imported = {f"wineexp/{name}.py"}
-        for dotted in re.findall(r"^import '(wineexp[\w.]*)'", output, re.MULTILINE):
+        for dotted in json.loads((clone.root / "imports.json").read_text()):
             path = Path(*dotted.split("."))
             imported.add(str(path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")))
-        imported = {path for path in imported if (ROOT / path).is_file()} - ALWAYS_IMPORTED
-        named = {path for path in stage["deps"] if path.startswith("wineexp/")}
-        unnamed = {path for path in imported if not any(path == dep or path.startswith(f"{dep}/") for dep in named)}
-        assert {path for path in unnamed if (ROOT / path).read_text().count("\n") > 1} == set(), name
-        idle = {dep for dep in named if not any(path == dep or path.startswith(f"{dep}/") for path in imported)}
-        assert idle == set(), name
+        imported -= PLUGIN_MODULES
+        dependencies = {path for path in stage["deps"] if path.startswith("wineexp/")}
+        missing = {path for path in imported if not any(is_within(path, named) for named in dependencies)}
+        # A package's own file that holds a docstring alone changes nothing.
+        assert {path for path in missing if (ROOT / path).read_text().count("\n") > 1} == set(), name
+        unused = {named for named in dependencies if not any(is_within(path, named) for path in imported)}
+        assert unused == set(), name
 
 
-def test_every_stage_watches_its_config() -> None:
+def is_within(path: str, named: str) -> bool:
+    """Whether a file is the named one, or in the named folder."""
+    return path == named or path.startswith(f"{named}/")
+
+
+def test_every_stage_depends_on_its_config() -> None:
     assert all("conf/stage.yaml" in stage["deps"] for stage in STAGES.values())
 
 
 @pytest.mark.journey
 @pytest.mark.timeout(900)
-def test_twice_is_once_and_by_force_the_same_to_the_byte(ran: Clone) -> None:
-    told = ran.run("dvc repro")
-    assert stages_run(told) == []
-    assert told.endswith("Data and pipelines are up to date.\n")
-    assert stages_run(ran.run("dvc repro --force --no-run-cache")) == list(STAGES)
-    assert ran.run("git status --porcelain") == ""
+def test_twice_is_once_and_by_force_the_same_to_the_byte(reproduced: Clone) -> None:
+    output = reproduced.run("dvc repro")
+    assert stages_run(output) == []
+    assert output.endswith("Data and pipelines are up to date.\n")
+    assert stages_run(reproduced.run("dvc repro --force --no-run-cache")) == list(STAGES)
+    assert reproduced.run("git status --porcelain") == ""
 
 
 @pytest.mark.journey
@@ -183,62 +210,62 @@ def test_twice_is_once_and_by_force_the_same_to_the_byte(ran: Clone) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) and value.isprintable() else "",
 )
-def test_a_change_reruns_what_depends_on_it(ran: Clone, path: str, old: str, new: str, stages: set[str]) -> None:
-    with kept(ran.root / path) as before:
+def test_a_change_reruns_what_depends_on_it(reproduced: Clone, path: str, old: str, new: str, stages: set[str]) -> None:
+    with restored(reproduced.root / path) as before:
         assert old in before
-        (ran.root / path).write_text(before.replace(old, new, 1))
-        assert set(ran.status("deps")) == stages
-    assert ran.status("deps") == {}
+        (reproduced.root / path).write_text(before.replace(old, new, 1))
+        assert set(reproduced.changed_dependencies()) == stages
+    assert reproduced.changed_dependencies() == {}
 
 
 @pytest.mark.journey
 @pytest.mark.timeout(900)
-def test_a_changed_byte_of_data_is_refused_until_it_is_pinned_and_then_reruns_everything(ran: Clone) -> None:
-    data, pinned = ran.root / "data/raw/wine.data", ran.root / "data/raw/wine.data.dvc"
-    with kept(pinned), kept(data) as before:
+def test_a_changed_byte_of_data_is_refused_until_it_is_pinned_and_then_reruns_everything(reproduced: Clone) -> None:
+    data, pinned = reproduced.root / "data/raw/wine.data", reproduced.root / "data/raw/wine.data.dvc"
+    with restored(pinned), restored(data) as before:
         data.write_text(before.replace("14.23", "14.24", 1))
-        done = ran.call("dvc repro")
+        done = reproduced.call("dvc repro")
         assert done.returncode != 0
         assert "error: data/raw/wine.data has 10782 bytes with md5" in done.stdout
         assert stages_run(done.stdout) == ["fetch"]
-        ran.run("dvc add -q data/raw/wine.data")
-        # Where the answers come out the same, there is nothing to evaluate.
-        assert stages_run(ran.run("dvc repro"))[:4] == list(STAGES)[:4]
+        reproduced.run("dvc add -q data/raw/wine.data")
+        # If the predictions come out the same, evaluate is not run.
+        assert stages_run(reproduced.run("dvc repro"))[:4] == list(STAGES)[:4]
     # The rest is in DVC's cache.
-    assert stages_run(ran.run("dvc repro")) == ["fetch"]
-    assert ran.run("git status --porcelain") == ""
+    assert stages_run(reproduced.run("dvc repro")) == ["fetch"]
+    assert reproduced.run("git status --porcelain") == ""
 
 
 @pytest.mark.journey
 @pytest.mark.timeout(900)
-def test_an_experiment_runs_what_its_override_changes_and_is_compared(ran: Clone) -> None:
-    told = ran.run("dvc exp run -S model=logreg -S model.C=0.5")
-    assert stages_run(told) == ["train", "evaluate"]
-    params = yaml.safe_load((ran.root / "params.yaml").read_text())
+def test_an_experiment_runs_what_its_override_changes_and_is_compared(reproduced: Clone) -> None:
+    output = reproduced.run("dvc exp run -S model=logreg -S model.C=0.5")
+    assert stages_run(output) == ["train", "evaluate"]
+    params = yaml.safe_load((reproduced.root / "params.yaml").read_text())
     assert params["chosen"]["model"] == "logreg"
     assert params["model"]["_target_"] == "sklearn.linear_model.LogisticRegression"
     assert params["model"]["C"] == 0.5
-    changes = json.loads(ran.run("dvc metrics diff --json"))["outputs/pipeline/evaluate/metrics.json"]
+    changes = json.loads(reproduced.run("dvc metrics diff --json"))["outputs/pipeline/evaluate/metrics.json"]
     assert changes["cv.log_loss"]["new"] != changes["cv.log_loss"]["old"]
-    plots = json.loads(ran.run("dvc plots show --json"))["data"]
+    plots = json.loads(reproduced.run("dvc plots show --json"))["data"]
     assert set(plots) >= {"Confusion, out of fold", "Calibration, out of fold", "Scores by fold"}
     # What DVC commits for an experiment leaves the pins as they are.
-    assert ran.run("git status --porcelain").splitlines() == [" M dvc.lock", " M params.yaml"]
-    ran.run("git checkout -q .")
+    assert reproduced.run("git status --porcelain").splitlines() == [" M dvc.lock", " M params.yaml"]
+    reproduced.run("git checkout -q .")
 
 
 @pytest.mark.journey
 @pytest.mark.timeout(900)
-def test_a_queue_of_models_is_run_and_recorded_where_it_was_asked_for(ran: Clone) -> None:
+def test_a_queue_of_models_is_run_and_recorded_in_the_store_of_the_clone(reproduced: Clone) -> None:
     def recorded() -> list[tuple[str, str]]:
-        with closing(sqlite3.connect(ran.root / "mlflow.db")) as connection:
+        with closing(sqlite3.connect(reproduced.root / "mlflow.db")) as connection:
             return connection.execute("SELECT name, artifact_uri FROM runs WHERE name != 'explore'").fetchall()
 
-    before, tree = recorded(), ran.run("git status --porcelain")
-    ran.run("dvc exp run --queue -S model=majority,svm")
-    assert ran.run("dvc queue status").count("Queued") == 2
-    ran.run("dvc exp run --run-all")
-    shown = json.loads(ran.run("dvc exp show --json"))
+    before, tree = recorded(), reproduced.run("git status --porcelain")
+    reproduced.run("dvc exp run --queue -S model=majority,svm")
+    assert reproduced.run("dvc queue status").count("Queued") == 2
+    reproduced.run("dvc exp run --run-all")
+    shown = json.loads(reproduced.run("dvc exp show --json"))
     models = {
         experiment["revs"][0]["data"]["params"]["params.yaml"]["data"]["chosen"]["model"]
         for baseline in shown
@@ -248,4 +275,4 @@ def test_a_queue_of_models_is_run_and_recorded_where_it_was_asked_for(ran: Clone
     added = [row for row in recorded() if row not in before]
     assert {name for name, _ in added} == {"majority scaled grouped", "svm scaled grouped"}
     assert all(Path(uri.removeprefix("file://")).joinpath("predictions.parquet").is_file() for _, uri in added)
-    assert ran.run("git status --porcelain") == tree
+    assert reproduced.run("git status --porcelain") == tree
