@@ -1,4 +1,4 @@
-"""The page, in a real Chromium, over a real server."""
+"""The web page, in a real Chromium, with a real server."""
 
 import json
 import shutil
@@ -14,6 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+import wineexp
 from tests.serving.conftest import Server, Store, serving
 from wineexp.core.paths import ROOT
 from wineexp.evaluation.palette import PALETTE
@@ -23,7 +24,7 @@ STATIC = ROOT / "wineexp" / "serving" / "static"
 
 
 class Page:
-    """What a reader sees and does."""
+    """The page as its reader sees and uses it."""
 
     def __init__(self, driver: webdriver.Chrome, server: Server) -> None:
         self.driver = driver
@@ -48,7 +49,7 @@ class Page:
 
     @property
     def label(self) -> str:
-        return "" if self.find("answer").get_attribute("aria-busy") == "true" else self.text("label")
+        return "" if self.find("prediction").get_attribute("aria-busy") == "true" else self.text("label")
 
     @property
     def shares(self) -> dict[str, str]:
@@ -63,24 +64,26 @@ class Page:
             for field in fields
         }
 
-    def answered(self) -> dict[str, Any]:
-        """What the server says of the values in the form."""
+    def prediction(self) -> dict[str, Any]:
+        """The server's prediction for the values in the form."""
         return dict(self.server.post("/predict", self.values).json()["predictions"][0])
 
-    def sample(self, name: str) -> None:
+    def start_from(self, name: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, f"button[aria-label='{name}']").click()
 
-    def shows(self, answer: dict[str, Any]) -> bool:
-        told = {label: f"{100 * share:.1f} %" for label, share in answer["probabilities"].items()}
-        return self.label == answer["class"] and all(
-            shown == told[label] or shown.startswith("<") or float(shown[:-2]) > 99.9
+    def is_current(self) -> bool:
+        """Whether the page shows the server's prediction."""
+        prediction = self.prediction()
+        expected = {label: f"{100 * share:.1f} %" for label, share in prediction["probabilities"].items()}
+        return self.label == prediction["class"] and all(
+            shown == expected[label] or shown.startswith("<") or float(shown[:-2]) > 99.9
             for label, shown in self.shares.items()
         )
 
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[webdriver.Chrome]:
-    """A browser that reaches this machine alone."""
+    """A browser that can only reach this machine."""
     chromedriver = shutil.which("chromedriver")
     if chromedriver is None:
         pytest.skip("no chromedriver: install chromium and chromium-driver to test the page")
@@ -98,21 +101,21 @@ def driver() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture
 def page(driver: webdriver.Chrome, server: Server) -> Iterator[Page]:
-    """A page freshly opened; afterwards nothing may have gone wrong in it, or have been asked of anyone else."""
+    """The page; after each test there must be no errors in its log and no requests to other servers."""
     for kind in ("browser", "performance"):
         driver.get_log(kind)
     yield Page(driver, server)
-    # Chromium itself notes refusals, and rows of a file that are wrong are refused.
+    # Chromium logs responses with an error status, such as those for the faulty rows of a file.
     assert [note for note in driver.get_log("browser") if "status of 422" not in note["message"]] == []
-    assert foreign(driver, server) == set()
+    assert other_requests(driver, server) == set()
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_a_slider_moves_the_answer_to_what_the_server_says(page: Page) -> None:
-    page.sample("wine 2 of cultivar 1")
-    page.until(lambda: page.shows(page.answered()))
-    assert "cultivar 1" in page.text("said")
+def test_the_prediction_follows_a_slider(page: Page) -> None:
+    page.start_from("wine 2 of cultivar 1")
+    page.until(lambda: page.is_current())
+    assert "cultivar 1" in page.text("true-label")
     before, shares = page.values, page.shares
     slider = page.find("slider-proline")
     slider.send_keys(*[Keys.PAGE_DOWN] * 9)
@@ -121,69 +124,70 @@ def test_a_slider_moves_the_answer_to_what_the_server_says(page: Page) -> None:
     assert {name: value for name, value in page.values.items() if name != "proline"} == {
         name: value for name, value in before.items() if name != "proline"
     }
-    page.until(lambda: page.shows(page.answered()))
-    page.until(lambda: "cultivar" in page.text("spoken"))
-    assert not page.find("said").is_displayed()
+    page.until(lambda: page.is_current())
+    page.until(lambda: "cultivar" in page.text("announcement"))
+    assert not page.find("true-label").is_displayed()
 
 
-def test_a_value_beyond_training_is_answered_with_a_warning(page: Page) -> None:
+def test_a_value_outside_the_training_range_is_predicted_with_a_warning(page: Page) -> None:
     field = page.find("field-alcohol")
     field.send_keys(Keys.CONTROL, "a")
     field.send_keys(Keys.DELETE)
-    page.until(lambda: "Waiting for alcohol" in page.text("asked"))
-    assert page.text("told-alcohol") == "A number is wanted."
+    page.until(lambda: page.text("prediction-status") == "Missing: alcohol")
+    assert page.text("warning-alcohol") == "Enter a number."
     field.send_keys("19.5")
-    page.until(lambda: page.find("beyond").is_displayed())
-    assert "alcohol" in page.text("beyond")
-    assert "11.41 to 14.83 % vol" in page.text("told-alcohol")
-    page.until(lambda: page.shows(page.answered()))
-    page.sample("the median wine")
-    page.until(lambda: not page.find("beyond").is_displayed())
-    assert not page.find("told-alcohol").is_displayed()
+    page.until(lambda: page.find("out-of-range").is_displayed())
+    assert "alcohol" in page.text("out-of-range")
+    assert "11.41 to 14.83 % vol" in page.text("warning-alcohol")
+    page.until(lambda: page.is_current())
+    page.start_from("the median wine")
+    page.until(lambda: not page.find("out-of-range").is_displayed())
+    assert not page.find("warning-alcohol").is_displayed()
 
 
-def test_why_and_a_change_that_flips_the_class(page: Page) -> None:
-    page.sample("wine 1 of cultivar 2")
-    page.until(lambda: page.shows(page.answered()) and page.find("apply").is_displayed())
-    explained = page.server.post("/explain", page.values).json()
-    assert explained["attribution"]["class"] == page.label
-    first = page.driver.find_element(By.CSS_SELECTOR, "#parts .row .name").text
-    assert first == next(iter(explained["attribution"]["contributions"])).replace("_", " ")
-    change = explained["counterfactual"]
-    assert change["class"] != page.label
-    assert f"cultivar {change['class']}" in page.text("change-told")
+def test_attribution_and_counterfactual_are_shown_and_applied(page: Page) -> None:
+    page.start_from("wine 1 of cultivar 2")
+    page.until(lambda: page.is_current() and page.find("apply").is_displayed())
+    explanation = page.server.post("/explain", page.values).json()
+    assert explanation["attribution"]["class"] == page.label
+    first = page.driver.find_element(By.CSS_SELECTOR, "#contributions .row .name").text
+    assert first == next(iter(explanation["attribution"]["contributions"])).replace("_", " ")
+    counterfactual = explanation["counterfactual"]
+    assert counterfactual["class"] != page.label
+    assert f"cultivar {counterfactual['class']}" in page.text("counterfactual-text")
     page.find("apply").click()
-    page.until(lambda: page.label == change["class"])
-    assert {name: page.values[name] for name in change["values"]} == change["values"]
+    page.until(lambda: page.label == counterfactual["class"])
+    assert {name: page.values[name] for name in counterfactual["values"]} == counterfactual["values"]
 
 
-def test_a_csv_file_is_answered_and_its_faults_are_told(page: Page, tmp_path: Path) -> None:
+def test_a_csv_file_is_predicted_and_its_faults_are_listed(page: Page, tmp_path: Path) -> None:
     samples = page.server.get("/model").json()["schema"]["samples"]
-    table = pd.DataFrame([{"cellar": f'"{place}", left', **each["row"]} for place, each in enumerate(samples)])
+    table = pd.DataFrame([{"cellar": f'"{index}", left', **sample["row"]} for index, sample in enumerate(samples)])
     table = table.astype(object)
     table.loc[1, "ash"], table.loc[3, "hue"], table.loc[4, "alcohol"] = "much", None, 40
     table.to_csv(tmp_path / "cellar.csv", sep=";", index=False)
     page.find("tab-batch").click()
     page.find("file").send_keys(str(tmp_path / "cellar.csv"))
-    page.until(lambda: "7 of 9 wines answered" in page.text("summary"))
-    assert "2 cannot be" in page.text("summary")
-    assert "1 has values beyond" in page.text("summary")
-    rows = [row.text for row in page.driver.find_elements(By.CSS_SELECTOR, "#answers tbody tr")]
+    page.until(lambda: "7 of 9 wines predicted" in page.text("summary"))
+    assert "2 have faults" in page.text("summary")
+    assert "1 has values outside the training range" in page.text("summary")
+    rows = [row.text for row in page.driver.find_elements(By.CSS_SELECTOR, "#results tbody tr")]
     assert len(rows) == 9
     assert "ash: a number is wanted" in rows[0]
     assert "hue: a number is wanted" in rows[1]
-    found = downloaded(page, tmp_path / "cellar-answered.csv")
-    assert list(found["cellar"]) == list(table["cellar"])
-    good = [place for place in range(9) if place not in (1, 3)]
-    asked = [table.drop(columns="cellar").iloc[place].to_dict() for place in good]
-    answers = page.server.post("/predict", asked).json()["predictions"]
-    assert [str(label) for label in found["predicted cultivar"].iloc[good].astype(int)] == [a["class"] for a in answers]
-    assert list(found["probability 1"].iloc[good]) == [answer["probabilities"]["1"] for answer in answers]
-    assert found["predicted cultivar"].isna().sum() == 2
-    assert found.loc[4, "out_of_range"] == "alcohol"
+    predicted = download(page, tmp_path / "cellar-predictions.csv")
+    assert list(predicted["cellar"]) == list(table["cellar"])
+    correct = [index for index in range(9) if index not in (1, 3)]
+    rows = [table.drop(columns="cellar").iloc[index].to_dict() for index in correct]
+    expected = page.server.post("/predict", rows).json()["predictions"]
+    labels = predicted["predicted cultivar"].iloc[correct].astype(int).astype(str)
+    assert list(labels) == [prediction["class"] for prediction in expected]
+    assert list(predicted["probability 1"].iloc[correct]) == [each["probabilities"]["1"] for each in expected]
+    assert predicted["predicted cultivar"].isna().sum() == 2
+    assert predicted.loc[4, "out_of_range"] == "alcohol"
 
 
-def downloaded(page: Page, path: Path) -> pd.DataFrame:
+def download(page: Page, path: Path) -> pd.DataFrame:
     allowed = {"behavior": "allow", "downloadPath": str(path.parent)}
     page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
     page.find("download").click()
@@ -191,18 +195,18 @@ def downloaded(page: Page, path: Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def test_everything_is_reached_and_done_with_the_keyboard(page: Page) -> None:
-    walked = []
+def test_everything_can_be_done_with_the_keyboard(page: Page) -> None:
+    focus_order = []
     for _ in range(60):
         focused = press(page, Keys.TAB)
-        walked.append(focused.get_attribute("id") or focused.get_attribute("aria-label"))
+        focus_order.append(focused.get_attribute("id") or focused.get_attribute("aria-label"))
         outline = focused.value_of_css_property("outline-style"), focused.value_of_css_property("outline-width")
-        assert outline == ("solid", "3px"), walked[-1]
+        assert outline == ("solid", "3px"), focus_order[-1]
         if focused.get_attribute("id") == "apply":
             break
-    wanted = ["tab-predict", "the median wine", "wine 1 of cultivar 3", "field-alcohol", "slider-alcohol", "apply"]
-    assert [name for name in walked if name in wanted] == wanted
-    assert "tab-batch" not in walked, "arrows lead from tab to tab"
+    expected = ["tab-predict", "the median wine", "wine 1 of cultivar 3", "field-alcohol", "slider-alcohol", "apply"]
+    assert [name for name in focus_order if name in expected] == expected
+    assert "tab-batch" not in focus_order, "arrow keys move between tabs"
     label = page.label
     press(page, Keys.ENTER)
     page.until(lambda: page.label != label)
@@ -220,24 +224,24 @@ def press(page: Page, key: str) -> WebElement:
     return page.driver.switch_to.active_element
 
 
-def test_a_phone_at_night(page: Page) -> None:
+def test_the_page_fits_a_phone_and_follows_its_dark_mode(page: Page) -> None:
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
-    night = [{"name": "prefers-color-scheme", "value": "dark"}]
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": night})
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": dark})
     for tab in ("predict", "batch", "card", "live"):
         page.find(f"tab-{tab}").click()
-        page.until(lambda tab=tab: page.find(tab).is_displayed() and (tab != "card" or carded(page)))
+        page.until(lambda tab=tab: page.find(tab).is_displayed() and (tab != "card" or card_fits(page)))
         assert page.script("return [document.documentElement.scrollWidth, window.innerWidth]") == [360, 360], tab
     ground, red = page.script(
         "const body = getComputedStyle(document.body); return [body.backgroundColor, body.getPropertyValue('--wine')]"
     )
     assert ground == "rgb({}, {}, {})".format(*bytes.fromhex(PALETTE["ground"][1][1:]))
     assert red == PALETTE["wine"][1]
-    page.until(lambda: "predictions asked for" in page.text("figures"))
+    page.until(lambda: "requests for predictions" in page.text("figures"))
 
 
-def carded(page: Page) -> bool:
-    """Whether the card is there, in a frame as tall as what is in it."""
+def card_fits(page: Page) -> bool:
+    """Whether the card is shown, in a frame as tall as its document."""
     return bool(
         page.script(
             "const frame = document.querySelector('#card iframe'), inside = frame?.contentDocument;"
@@ -246,65 +250,65 @@ def carded(page: Page) -> bool:
     )
 
 
-def test_the_page_notices_another_version(page: Page, store: Store) -> None:
+def test_the_page_loads_another_version(page: Page, store: Store) -> None:
     assert "version 2" in page.text("title")
     values = page.values
     store.point(1)
     page.server.until(lambda: page.server.get("/readyz").json()["model"]["version"] == 1)
     page.find("slider-ash").send_keys(Keys.ARROW_RIGHT)
-    page.until(lambda: page.find("news").is_displayed())
-    assert "Version 1 of wine answers now" in page.text("news")
+    page.until(lambda: page.find("notice").is_displayed())
+    assert "Version 1 of wine has replaced version 2" in page.text("notice")
     assert "version 1" in page.text("title")
     assert page.values == values | {"ash": page.values["ash"]}
-    page.until(lambda: page.shows(page.answered()))
+    page.until(lambda: page.is_current())
     store.point(2)
     page.server.until(lambda: page.server.get("/readyz").json()["model"]["version"] == 2)
 
 
-def test_a_server_out_of_reach_is_told_and_found_again(driver: webdriver.Chrome, server: Server) -> None:
+def test_the_page_tries_again_while_the_server_cannot_be_reached(driver: webdriver.Chrome, server: Server) -> None:
     page = Page(driver, server)
     network = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     driver.execute_cdp_cmd("Network.enable", {})
     driver.execute_cdp_cmd("Network.emulateNetworkConditions", network | {"offline": True})
     page.find("slider-ash").send_keys(Keys.ARROW_RIGHT)
-    page.until(lambda: "cannot be reached. Trying again in" in page.text("trouble"))
+    page.until(lambda: "cannot be reached. Trying again in" in page.text("error"))
     page.find("slider-hue").send_keys(Keys.ARROW_LEFT)
     driver.execute_cdp_cmd("Network.emulateNetworkConditions", network | {"offline": False})
-    page.until(lambda: not page.find("trouble").is_displayed())
-    page.until(lambda: page.shows(page.answered()))
+    page.until(lambda: not page.find("error").is_displayed())
+    page.until(lambda: page.is_current())
 
 
-def test_a_key_is_asked_for_and_used(driver: webdriver.Chrome, store: Store) -> None:
+def test_the_page_asks_for_an_api_key(driver: webdriver.Chrome, store: Store) -> None:
     with serving(store, "serve.keys.predictions=WINE_KEY", WINE_KEY="sesame") as server:
         driver.get(f"{server.url}/")
         page = Page.__new__(Page)
         page.driver, page.server = driver, server
-        page.until(lambda: page.find("key").is_displayed())
+        page.until(lambda: page.find("key-form").is_displayed())
         page.find("key-field").send_keys("sesame", Keys.ENTER)
         page.until(lambda: page.label == "2")
-        assert not page.find("key").is_displayed()
+        assert not page.find("key-form").is_displayed()
         page.script("sessionStorage.clear()")
 
 
-def test_the_documentation_is_drawn_without_a_network(driver: webdriver.Chrome, server: Server) -> None:
+def test_swagger_ui_works_without_other_servers(driver: webdriver.Chrome, server: Server) -> None:
     for kind in ("browser", "performance"):
         driver.get_log(kind)
     page = Page.__new__(Page)
     page.driver, page.server = driver, server
     driver.get(f"{server.url}/docs")
-    described = server.get("/schema").json()["paths"]
-    page.until(lambda: len(driver.find_elements(By.CSS_SELECTOR, ".opblock")) == len(described))
-    assert "0.1.0+model." in page.driver.find_element(By.CSS_SELECTOR, ".info").text
+    paths = server.get("/schema").json()["paths"]
+    page.until(lambda: len(driver.find_elements(By.CSS_SELECTOR, ".opblock")) == len(paths))
+    assert f"{wineexp.__version__}+model." in page.driver.find_element(By.CSS_SELECTOR, ".info").text
     assert driver.get_log("browser") == []
-    assert foreign(driver, server) == set()
+    assert other_requests(driver, server) == set()
 
 
-def foreign(driver: webdriver.Chrome, server: Server) -> set[str]:
-    """What was asked of anybody but the server."""
-    sent = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    asked = {each["params"]["request"]["url"] for each in sent if each["method"] == "Network.requestWillBeSent"}
-    assert any(url.startswith(f"{server.url}/") for url in asked)
-    return {url for url in asked if not url.startswith((f"{server.url}/", f"blob:{server.url}/", "data:"))}
+def other_requests(driver: webdriver.Chrome, server: Server) -> set[str]:
+    """URLs of the requests that went to other servers."""
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+    assert any(url.startswith(f"{server.url}/") for url in urls)
+    return {url for url in urls if not url.startswith((f"{server.url}/", f"blob:{server.url}/", "data:"))}
 
 
 def test_the_page_has_the_colours_of_the_charts() -> None:

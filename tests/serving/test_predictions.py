@@ -171,7 +171,7 @@ def test_more_rows_than_a_request_may_hold_are_refused(server: Server, row: dict
 )
 def test_another_content_type_is_refused(server: Server, row: dict[str, float], content_type: str) -> None:
     response = server.post("/predict", row, headers={"content-type": content_type})
-    assert "this path takes" in problem(response, 415)["detail"]
+    assert "this path accepts" in problem(response, 415)["detail"]
 
 
 def test_paths_methods_and_types_that_are_not_there(server: Server, row: dict[str, float]) -> None:

@@ -12,7 +12,7 @@ from tests.serving.test_predictions import problem
 from wineexp.data import schema
 from wineexp.data.schema import Schema
 from wineexp.serving.model.rows import RowParser
-from wineexp.serving.routes.tables import split
+from wineexp.serving.routes.tables import parse_split
 
 ROWS = 2000
 
@@ -83,8 +83,8 @@ def said(columns: list[str], *data: list[Any], **more: Any) -> bytes:
 
 def test_rows_with_a_text_are_read_in_the_schemas_order(parser: RowParser) -> None:
     body = said(["hue", "colour", "ash"], [1, "red", 2], [3.5, "white", -4], index=[0, 1])
-    assert split(parser, body) == [(2.0, "red", 1.0), (-4.0, "white", 3.5)]
-    assert parser.count_outside_range(split(parser, body) or []) == 1
+    assert parse_split(parser, body) == [(2.0, "red", 1.0), (-4.0, "white", 3.5)]
+    assert parser.count_outside_range(parse_split(parser, body) or []) == 1
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_rows_with_a_text_are_read_in_the_schemas_order(parser: RowParser) -> No
     ],
 )
 def test_what_is_not_plain_is_left_to_the_strict_way(parser: RowParser, body: bytes) -> None:
-    assert split(parser, body) is None
+    assert parse_split(parser, body) is None
 
 
 def test_a_number_that_64_bits_do_not_hold_is_left_to_it_too(parser: RowParser) -> None:
     body = said(["ash", "colour", "hue"], [1, "red", 2])
-    assert split(parser, body.replace(b"[1,", b"[1e400,")) is None
-    assert split(parser, body.replace(b"[1,", b"[NaN,")) is None
+    assert parse_split(parser, body.replace(b"[1,", b"[1e400,")) is None
+    assert parse_split(parser, body.replace(b"[1,", b"[NaN,")) is None

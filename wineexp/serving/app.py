@@ -1,5 +1,7 @@
-"""The application, put together."""
+"""The ASGI application: Litestar with the handlers, and middleware around it."""
 
+from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from litestar import Litestar, Router
@@ -11,56 +13,86 @@ from litestar.types import ASGIApp
 from wineexp.core.config import Serve
 from wineexp.serving import workers
 from wineexp.serving.http import guards, problems
-from wineexp.serving.http.guards import Key
+from wineexp.serving.http.guards import ApiKey
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.middleware import Edge
+from wineexp.serving.middleware.allowed_hosts import AllowedHostsMiddleware
+from wineexp.serving.middleware.body import BodyMiddleware
+from wineexp.serving.middleware.concurrency import ConcurrencyLimitMiddleware
+from wineexp.serving.middleware.head import HeadMiddleware
+from wineexp.serving.middleware.recording import RecordingMiddleware
 from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.refresh.messages import RefreshPaths
-from wineexp.serving.routes import explain, mlflow, open_inference, openapi, predict, ui
-from wineexp.serving.routes.fast_path import Shortcut
+from wineexp.serving.routes import (
+    administration,
+    docs,
+    explain,
+    health,
+    mlflow,
+    model,
+    open_inference,
+    openapi,
+    predict,
+    ui,
+)
+from wineexp.serving.routes.fast_path import FastPathMiddleware
 
 
 def build(settings: Serve, paths: RefreshPaths) -> ASGIApp:
-    """The application of one process, with a version loaded.
+    """Build the application of one process, and load the version that it serves.
 
     Raises
     ------
     UserError
-        There is nothing to serve, or a key is named that is not set.
+        There is nothing to serve, or an environment variable that should hold an API key is not set.
     """
+    server = settings.serve
+    prediction_key = ApiKey(server.keys.predictions, "serve.keys.predictions")
+    administration_key = ApiKey(server.keys.administration, "serve.keys.administration")
     metrics = Metrics()
     follower = AliasFollower(settings, metrics, paths)
-    server = settings.serve
-    predictions = Key(server.keys.predictions, "serve.keys.predictions")
-    administration = Key(server.keys.administration, "serve.keys.administration")
     follower.start()
-    asked = [*predict.ROUTES, *explain.ROUTES, *mlflow.ROUTES, *open_inference.ROUTES]
-    app = Litestar(
+    litestar = _litestar(settings, follower, metrics, prediction_key, administration_key)
+    # From the innermost to the outermost: a request takes them in the opposite order.
+    app: ASGIApp = HeadMiddleware(litestar)
+    app = FastPathMiddleware(app, follower, metrics, server, prediction_key)
+    app = ConcurrencyLimitMiddleware(app, server.max_concurrent_requests)
+    app = BodyMiddleware(app, server.max_body_bytes)
+    if server.allowed_hosts:
+        app = AllowedHostsMiddleware(app, server.allowed_hosts)
+    return RecordingMiddleware(app, metrics)
+
+
+def _litestar(
+    settings: Serve, follower: AliasFollower, metrics: Metrics, prediction_key: ApiKey, administration_key: ApiKey
+) -> Litestar:
+    predictions = chain.from_iterable(
+        module.PREDICTION_HANDLERS for module in (predict, explain, mlflow, open_inference)
+    )
+    public = chain.from_iterable(
+        module.PUBLIC_HANDLERS for module in (model, health, mlflow, open_inference, openapi, docs, ui)
+    )
+    origins = settings.serve.allowed_origins
+    return Litestar(
         [
-            Router("/", route_handlers=asked, guards=[predictions]),
-            Router("/", route_handlers=predict.ADMINISTRATION, guards=[administration]),
-            *predict.OPEN,
-            *mlflow.OPEN,
-            *open_inference.OPEN,
-            *openapi.OPEN,
-            *ui.OPEN,
+            Router("/", route_handlers=list(predictions), guards=[prediction_key]),
+            Router("/", route_handlers=administration.ADMINISTRATION_HANDLERS, guards=[administration_key]),
+            *public,
         ],
         dependencies={
-            "predictor": _given(lambda: follower.predictor),
-            "follower": _given(lambda: follower),
-            "metrics": _given(lambda: metrics),
-            "settings": _given(lambda: settings),
+            "predictor": _provide(lambda: follower.predictor),
+            "follower": _provide(lambda: follower),
+            "metrics": _provide(lambda: metrics),
+            "settings": _provide(lambda: settings),
         },
-        guards=[guards.acceptable],
+        guards=[guards.check_accept],
         exception_handlers={HTTPException: problems.handle, Exception: problems.handle},
-        request_max_body_size=server.max_body_bytes,
-        cors_config=CORSConfig(allow_origins=server.allowed_origins) if server.allowed_origins else None,
+        request_max_body_size=settings.serve.max_body_bytes,
+        cors_config=CORSConfig(allow_origins=origins) if origins else None,
         lifespan=[follower.follow, workers.registered],
         logging_config=None,
         openapi_config=None,
     )
-    return Edge(app, server, metrics, Shortcut(follower, metrics, server, predictions))
 
 
-def _given(what: Any) -> Provide:
-    return Provide(what, sync_to_thread=False, use_cache=False)
+def _provide(dependency: Callable[[], Any]) -> Provide:
+    return Provide(dependency, sync_to_thread=False, use_cache=False)

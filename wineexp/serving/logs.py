@@ -1,4 +1,4 @@
-"""Logs of a server: one JSON object a line, whoever writes it."""
+"""Logs of a server: one JSON object a line, from structlog and from the standard library alike."""
 
 import asyncio
 import logging
@@ -9,6 +9,9 @@ from typing import Any
 import msgspec
 import structlog
 
+# A line of the access log waits this long for others, so that they are written together.
+FLUSH_DELAY_SECONDS = 0.005
+
 
 def configure() -> None:
     """Send structlog's events and the standard library's records to standard output, as JSON."""
@@ -18,7 +21,7 @@ def configure() -> None:
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer(_json)],
+        processors=[*shared, structlog.processors.JSONRenderer(_encode)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(sys.stdout),
         cache_logger_on_first_use=True,
@@ -29,22 +32,18 @@ def configure() -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(_json),
+                structlog.processors.JSONRenderer(_encode),
             ],
         )
     )
     root = logging.getLogger()
     root.handlers, root.level = [handler], logging.WARNING
-    # What this says of every start and stop is said by ours.
+    # uvicorn would report its start and stop at level INFO; the server logs events of its own for both.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
-# Seconds that a request's line waits for others.
-DELAY = 0.005
-
-
-class _Line(msgspec.Struct, frozen=True):
-    """The line of one request, as structlog would write it."""
+class _AccessRecord(msgspec.Struct, frozen=True):
+    """A line of the access log, with the keys that structlog would give it."""
 
     request_id: str
     method: str
@@ -57,8 +56,8 @@ class _Line(msgspec.Struct, frozen=True):
     timestamp: datetime
 
 
-class Access:
-    """Writes a line for each request, without structlog's detours, and all that are due at once."""
+class AccessLog:
+    """Writes a line for each request, bypassing structlog, which takes longer than many a request."""
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
@@ -67,11 +66,13 @@ class Access:
     def write(
         self, request_id: str, method: str, route: str, status: int, milliseconds: float, client: str | None
     ) -> None:
-        """Write a line, within `DELAY`."""
+        """Write a line, within `FLUSH_DELAY_SECONDS`."""
         if not self._lines:
-            asyncio.get_running_loop().call_later(DELAY, self._flush)
-        line = _Line(request_id, method, route, status, milliseconds, client, "request", "info", datetime.now(UTC))
-        self._lines.append(self._encoder.encode(line))
+            asyncio.get_running_loop().call_later(FLUSH_DELAY_SECONDS, self._flush)
+        record = _AccessRecord(
+            request_id, method, route, status, milliseconds, client, "request", "info", datetime.now(UTC)
+        )
+        self._lines.append(self._encoder.encode(record))
 
     def _flush(self) -> None:
         lines, self._lines = self._lines, []
@@ -79,5 +80,5 @@ class Access:
         sys.stdout.buffer.flush()
 
 
-def _json(event: Any, **_: Any) -> str:
+def _encode(event: Any, **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()

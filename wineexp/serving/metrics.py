@@ -1,4 +1,4 @@
-"""Figures of a running server, as Prometheus reads them; every label has few values."""
+"""Prometheus metrics of a running server; every label has few values."""
 
 import os
 from collections import Counter as Counts
@@ -9,10 +9,10 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from wineexp.serving.model.predictor import Prediction, Predictor
 
-# Seconds: a row takes milliseconds, a large batch seconds.
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# From a single row, which takes milliseconds, to a large request, which takes seconds.
+BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-# Set by a server of several workers: the folder in which they share their figures.
+# The environment variable by which prometheus_client knows the folder that the workers of a server share.
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -21,91 +21,99 @@ class Metrics:
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        own = CollectorRegistry()
-        self._own = own
-        # What labels lead to is looked up once: that costs more than counting.
-        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._classes: dict[str, Counter] = {}
-        self.requests = Counter("wineexp_requests", "Requests answered", ["method", "route", "status"], registry=own)
+        registry = CollectorRegistry()
+        self._registry = registry
+        # Children are looked up by their labels once: that takes longer than counting.
+        self._request_children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._class_children: dict[str, Counter] = {}
+        self.requests = Counter(
+            "wineexp_requests", "Requests answered", ["method", "route", "status"], registry=registry
+        )
         self.seconds = Histogram(
             "wineexp_request_duration_seconds",
-            "From a request's head to the end of its answer",
+            "From a request's head to the end of its response",
             ["method", "route"],
-            buckets=BUCKETS,
-            registry=own,
+            buckets=BUCKETS_SECONDS,
+            registry=registry,
         )
         self.in_flight = Gauge(
-            "wineexp_requests_in_flight", "Requests being answered", registry=own, multiprocess_mode="livesum"
+            "wineexp_requests_in_flight", "Requests in progress", registry=registry, multiprocess_mode="livesum"
         )
-        self.predictions = Counter("wineexp_predictions", "Rows answered, by class", ["class"], registry=own)
-        self.outside = Counter("wineexp_rows_out_of_range", "Rows with a value beyond the training range", registry=own)
+        self.predictions = Counter("wineexp_predictions", "Rows predicted, by class", ["class"], registry=registry)
+        self.rows_out_of_range = Counter(
+            "wineexp_rows_out_of_range", "Rows with a value outside the training range", registry=registry
+        )
         self.model = Gauge(
             "wineexp_model_info",
-            "1 for the version that answers",
+            "1 for the version that is served",
             ["name", "alias", "version", "run_id"],
-            registry=own,
+            registry=registry,
             multiprocess_mode="livemax",
         )
-        self.swaps = Counter("wineexp_model_swaps", "Versions that took over from another", registry=own)
-        self.refusals = Counter("wineexp_model_refusals", "Versions that failed a check", registry=own)
+        self.swaps = Counter("wineexp_model_swaps", "Versions that replaced another", registry=registry)
+        self.refusals = Counter("wineexp_model_refusals", "Versions that failed a check", registry=registry)
         self.load_failures = Counter(
-            "wineexp_model_load_failures", "Attempts to fetch and load a version that came to nothing", registry=own
+            "wineexp_model_load_failures", "Failed attempts to fetch and load a version", registry=registry
         )
         self.registry_up = Gauge(
-            "wineexp_registry_up", "Whether the last poll reached it", registry=own, multiprocess_mode="livemin"
+            "wineexp_registry_up",
+            "Whether the last poll reached the registry",
+            registry=registry,
+            multiprocess_mode="livemin",
         )
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
-        counter, histogram = self._children.get((method, route, status)) or self._child(method, route, status)
+        children = self._request_children.get((method, route, status))
+        if children is None:
+            children = self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
+            self._request_children[method, route, status] = children
+        counter, histogram = children
         counter.inc()
         histogram.observe(seconds)
 
-    def _child(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-        found = self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
-        self._children[method, route, status] = found
-        return found
+    def count_predictions(self, predictions: Sequence[Prediction]) -> None:
+        """Count predictions by class, and rows with a value outside the training range."""
+        labels = [prediction.label for prediction in predictions]
+        self.count_labels(labels, sum([bool(prediction.out_of_range) for prediction in predictions]))
 
-    def count_predictions(self, answers: Sequence[Prediction]) -> None:
-        """Count answers by class, and the rows that went beyond the training range."""
-        self.count_labels([each.label for each in answers], sum([bool(each.out_of_range) for each in answers]))
-
-    def count_labels(self, labels: Sequence[str], outside: int) -> None:
-        """Count the classes that rows got, and so many rows that went beyond the training range."""
+    def count_labels(self, labels: Sequence[str], out_of_range: int) -> None:
+        """Count predicted labels, and a number of rows with a value outside the training range."""
         counts = Counts(labels) if len(labels) > 1 else {labels[0]: 1}
         for label, count in counts.items():
-            counter = self._classes.get(label)
+            counter = self._class_children.get(label)
             if counter is None:
-                counter = self._classes[label] = self.predictions.labels(label)
+                counter = self._class_children[label] = self.predictions.labels(label)
             counter.inc(count)
-        if outside:
-            self.outside.inc(outside)
+        if out_of_range:
+            self.rows_out_of_range.inc(out_of_range)
 
-    def set_model(self, predictor: Predictor, before: Predictor | None) -> None:
-        """Tell which version answers, and which did before."""
-        if before is not None:
+    def set_model(self, predictor: Predictor, previous: Predictor | None) -> None:
+        """Set the version that is served, and count a swap where there was another before."""
+        if previous is not None:
             self.swaps.inc()
             if MULTIPROCESS_FOLDER in os.environ:
-                self.model.labels(*_labels(before)).set(0)
+                # prometheus_client cannot remove what other processes read from the shared folder.
+                self.model.labels(*_model_labels(previous)).set(0)
             else:
-                self.model.remove(*_labels(before))
-        self.model.labels(*_labels(predictor)).set(1)
+                self.model.remove(*_model_labels(previous))
+        self.model.labels(*_model_labels(predictor)).set(1)
 
     def text(self) -> bytes:
-        """All figures in Prometheus' text format, those of every worker together."""
+        """All metrics in Prometheus' text format, summed over the workers."""
         if folder := os.environ.get(MULTIPROCESS_FOLDER):
-            everything = CollectorRegistry()
-            MultiProcessCollector(everything, path=folder)  # type: ignore[no-untyped-call]
-            return generate_latest(everything)
-        return generate_latest(self._own)
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
+        return generate_latest(self._registry)
 
 
-def _labels(predictor: Predictor) -> tuple[str, str, str, str]:
+def _model_labels(predictor: Predictor) -> tuple[str, str, str, str]:
     lineage = predictor.lineage
     return lineage.name, lineage.alias, str(lineage.version), lineage.run_id
 
 
 def mark_dead(pid: int) -> None:
-    """Leave a dead worker out of what is summed over the living."""
+    """Remove a dead worker's gauges from the sum over all workers."""
     if MULTIPROCESS_FOLDER in os.environ:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from wineexp.core.config import Serve
 from wineexp.core.errors import UserError
 from wineexp.core.signals import stop
 from wineexp.serving import logs
-from wineexp.serving.http.protocol import Protocol
+from wineexp.serving.http.protocol import TimeoutProtocol
 from wineexp.serving.refresh.messages import RefreshPaths
 from wineexp.serving.refresh.monitor import RefreshMonitor
 from wineexp.serving.supervisor import supervise
@@ -78,7 +78,7 @@ def _serve(settings: Serve, app: ASGIApp, listener: socket.socket) -> None:
     gc.freeze()
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=TimeoutProtocol,
         ws="none",
         loop="uvloop",
         lifespan="on",

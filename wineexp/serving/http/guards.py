@@ -1,4 +1,4 @@
-"""What stands before a route: the body as bytes, its type, the types that a client takes, its key."""
+"""Checks before a handler runs: content type and encoding of the body, the Accept header, the API key."""
 
 import asyncio
 import hmac
@@ -12,62 +12,86 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from wineexp.core.errors import UserError
-from wineexp.serving.http.problems import Refused
+from wineexp.serving.http.problems import ProblemError
 
-Read = TypeVar("Read")
+Parsed = TypeVar("Parsed")
 
-# A body that has more is read beside the event loop, where it holds up nobody; for fewer a thread costs more than that.
-INLINE_BYTES = 32_768
+# Larger bodies are parsed in a thread, so that other requests need not wait; for smaller ones a thread costs more.
+MAX_INLINE_BYTES = 32_768
 
 
-async def body(request: Request[Any, Any, Any], *media_types: str, unsaid: str | None = None) -> tuple[bytes, str]:
-    """The whole body and its media type, which must be one of these; `unsaid` is what one without a type has.
+async def read_body(
+    request: Request[Any, Any, Any], *media_types: str, default: str | None = None
+) -> tuple[bytes, str]:
+    """Read the whole body.
+
+    Parameters
+    ----------
+    request : Request
+    *media_types : str
+        Those that the path accepts.
+    default : str, optional
+        The media type of a body without a Content-Type.
+
+    Returns
+    -------
+    body : bytes
+    media_type : str
 
     Raises
     ------
-    Refused
-        415: another type, an encoding, or another character set than UTF-8.
+    ProblemError
+        415: the body has another media type, a content encoding, or another character set than UTF-8.
     """
     media_type, parameters = request.content_type
-    media_type = media_type or unsaid or ""
+    media_type = media_type or default or ""
     if media_type.lower() not in media_types:
-        told = f"is {media_type[:60]}" if media_type else "is missing"
-        raise Refused(415, f"Content-Type {told}; this path takes {' or '.join(media_types)}")
+        message = f"is {media_type[:60]}" if media_type else "is missing"
+        raise ProblemError(415, f"Content-Type {message}; this path accepts {' or '.join(media_types)}")
     if (charset := parameters.get("charset", "utf-8").strip('"').lower()) not in ("utf-8", "utf8", "us-ascii"):
-        raise Refused(415, f"charset is {charset[:60]}; this path takes utf-8")
+        raise ProblemError(415, f"charset is {charset[:60]}; this path accepts utf-8")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refused(415, "this path takes bodies without a Content-Encoding", headers={"accept-encoding": "identity"})
+        raise ProblemError(
+            415, "this path accepts bodies without a Content-Encoding", headers={"accept-encoding": "identity"}
+        )
     return await request.body(), media_type.lower()
 
 
-async def read(reading: Callable[[bytes], Read], content: bytes) -> Read:
-    """What a function makes of a body; of a large one beside the event loop, where nobody waits for it."""
-    if len(content) <= INLINE_BYTES:
-        return reading(content)
-    return await asyncio.to_thread(reading, content)
+async def parse_body(parse: Callable[[bytes], Parsed], body: bytes) -> Parsed:
+    """Call `parse` with a body; with a large one in a thread, so that other requests need not wait."""
+    if len(body) <= MAX_INLINE_BYTES:
+        return parse(body)
+    return await asyncio.to_thread(parse, body)
 
 
-async def acceptable(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Guard: the client takes what the route gives."""
-    given: Any = getattr(handler, "media_type", None) or MediaType.JSON
-    given = given.value if isinstance(given, Enum) else given
+async def check_accept(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Refuse a request whose Accept header excludes the handler's media type; a Litestar guard.
+
+    Raises
+    ------
+    ProblemError
+        406.
+    """
+    media_type: Any = getattr(handler, "media_type", None) or MediaType.JSON
+    media_type = media_type.value if isinstance(media_type, Enum) else media_type
     accept = connection.headers.get("accept", "")
-    if accept and not any(_covers(wanted, given.split(";")[0].strip()) for wanted in accept.split(",")):
-        raise Refused(406, f"this path answers with {given}, which the header Accept leaves out")
+    if accept and not any(_covers(each, media_type.split(";")[0].strip()) for each in accept.split(",")):
+        raise ProblemError(406, f"this path responds with {media_type}, which the header Accept excludes")
 
 
-class Key:
-    """A guard that asks for the API key in an environment variable, None for none.
+class ApiKey:
+    """A Litestar guard that requires an API key.
 
     Parameters
     ----------
     variable : str or None
+        Name of the environment variable that holds the key; None requires none.
     setting : str
-        That names it.
+        The setting that names the variable, for error messages.
 
     Attributes
     ----------
-    asks : bool
+    required : bool
 
     Raises
     ------
@@ -77,30 +101,36 @@ class Key:
 
     def __init__(self, variable: str | None, setting: str) -> None:
         self._secret = os.environ.get(variable, "").encode() if variable else b""
-        self.asks = bool(self._secret)
-        if variable and not self.asks:
+        self.required = bool(self._secret)
+        if variable and not self.required:
             raise UserError(
                 f"{setting}={variable}: this environment variable holds no key; set it, or say {setting}=null"
             )
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        """Guard."""
+        """Refuse a request without the key.
+
+        Raises
+        ------
+        ProblemError
+            401.
+        """
         headers = connection.headers
-        if self.asks and not self.opens(headers.get("authorization", ""), headers.get("x-api-key", "")):
-            told = "an API key is wanted, as Authorization: Bearer KEY or X-API-Key: KEY"
-            raise Refused(401, told, headers={"www-authenticate": "Bearer"})
+        if self.required and not self.matches(headers.get("authorization", ""), headers.get("x-api-key", "")):
+            message = "an API key is required, as Authorization: Bearer KEY or X-API-Key: KEY"
+            raise ProblemError(401, message, headers={"www-authenticate": "Bearer"})
 
-    def opens(self, authorization: str, x_api_key: str) -> bool:
-        """Whether one of these headers holds the key."""
+    def matches(self, authorization: str, x_api_key: str) -> bool:
+        """Whether one of these two headers holds the key."""
         scheme, *token = authorization.split(maxsplit=1)[:2] or [""]
-        given = token[0] if scheme.lower() == "bearer" and token else x_api_key
-        # In a time that does not depend on how much of it is right.
-        return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._secret)
+        key = token[0] if scheme.lower() == "bearer" and token else x_api_key
+        # The comparison takes the same time however much of the key is right.
+        return hmac.compare_digest(key.encode("utf-8", "surrogateescape"), self._secret)
 
 
-def _covers(wanted: str, given: str) -> bool:
+def _covers(accepted: str, media_type: str) -> bool:
     """Whether one range of an Accept header (RFC 9110, 12.5.1) covers a media type."""
-    media_range, *parameters = (part.strip().lower() for part in wanted.split(";"))
+    media_range, *parameters = (part.strip().lower() for part in accepted.split(";"))
     if any(part.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for part in parameters):
         return False
-    return media_range in ("*/*", given, f"{given.partition('/')[0]}/*")
+    return media_range in ("*/*", media_type, f"{media_type.partition('/')[0]}/*")

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 has them: one JSON object that says what is wrong, with every fault of the body."""
+"""Errors as problem details (RFC 9457): one JSON object that says what is wrong, with every fault of the body."""
 
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
@@ -11,16 +11,16 @@ from litestar.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
 
-# Faults that one answer lists; of a long body that is wrong everywhere the rest is only counted.
-MOST_FAULTS = 100
+# A response lists so many faults. Of a long body that is wrong everywhere, the others are only counted.
+MAX_FAULTS = 100
 
 log = structlog.get_logger()
 
-# What Litestar's own exceptions mean here.
-TOLD = {
-    404: "no such path; GET /schema lists all of them",
-    405: "this path takes other methods, the header Allow lists them",
-    413: "the body is larger than this server takes",
+# Replace the messages of Litestar's own exceptions.
+MESSAGES = {
+    404: "no such path; GET /schema lists all paths",
+    405: "this path does not support the method; the header Allow lists those it does",
+    413: "the body is larger than this server accepts",
 }
 
 
@@ -30,13 +30,13 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes
     ----------
     detail : str
-        What is wrong, the value, the rule.
+        The value, what is wrong with it, and the rule.
     pointer : str
-        Where, as a JSON pointer (RFC 6901).
+        Where it is, as a JSON pointer (RFC 6901).
     row : int or None
-        From 0.
+        Counted from 0.
     field : str or None
-        The feature.
+        Name of the feature.
     """
 
     detail: str
@@ -46,7 +46,10 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of every error; those of the Open Inference Protocol have `error` too, which its clients read."""
+    """The body of every error response.
+
+    `error` is only filled for paths of the Open Inference Protocol, whose clients read it.
+    """
 
     title: str
     status: int
@@ -56,8 +59,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
 
 
-class Refused(HTTPException):
-    """A request that is answered with a problem.
+class ProblemError(HTTPException):
+    """A request is answered with a problem.
 
     Parameters
     ----------
@@ -74,37 +77,52 @@ class Refused(HTTPException):
         self.faults = faults or []
 
 
-def wrong(faults: list[Fault], total: int) -> Refused:
-    """The refusal of a body that is well-formed and wrong, with the first of its faults."""
-    more = f", the first {len(faults)} of them listed" if total > len(faults) else ""
-    return Refused(422, f"{total} {'fault' if total == 1 else 'faults'} in the body{more}", faults)
+def unprocessable(faults: list[Fault], total: int | None = None) -> ProblemError:
+    """The error for a body that is well-formed but wrong (422).
+
+    Parameters
+    ----------
+    faults : list of Fault
+        The faults to list.
+    total : int, optional
+        The number of all faults, where more were found than are listed.
+    """
+    count = len(faults) if total is None else total
+    listed = f", the first {len(faults)} of them listed" if count > len(faults) else ""
+    return ProblemError(422, f"{count} {'fault' if count == 1 else 'faults'} in the body{listed}", faults)
 
 
-def keys(value: Mapping[str, Any], pointer: str, known: Collection[str] | None = None) -> list[Fault]:
-    """What is wrong with the keys of a parsed object: given more than once; or none of those that are known."""
+def key_faults(value: Mapping[str, Any], pointer: str, known: Collection[str] | None = None) -> list[Fault]:
+    """The faults of a JSON object's keys: those that are repeated and, with `known`, those that are not in it."""
     repeated = [(name, "is given more than once") for name in getattr(value, "repeated", ())]
-    others = [name for name in value if name not in known] if known is not None else []
-    unknown = [(name, f"is none of {', '.join(known or ())}") for name in others]
-    return [Fault(f"the key {name[:60]!a} {told}", pointer) for name, told in (repeated + unknown)[:MOST_FAULTS]]
+    unknown = [(name, f"is none of {', '.join(known)}") for name in value if name not in known] if known else []
+    return [Fault(f"the key {name[:60]!a} {message}", pointer) for name, message in (repeated + unknown)[:MAX_FAULTS]]
 
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's exception handler: any exception becomes a problem, without a trace of the code."""
+    """Turn any exception into a problem that reveals nothing of the code; Litestar's exception handler."""
     request_id = str(request.scope.get("state", {}).get("request_id", ""))
-    status, detail, faults, headers = 500, f"the server failed; its log tells more under {request_id}", [], {}
+    status, detail, headers = 500, server_error(request_id), {}
+    faults: list[Fault] = []
     if isinstance(error, HTTPException) and error.status_code < 500:
         status = error.status_code
-        detail, headers = TOLD.get(status, error.detail), dict(error.headers or {})
-    if isinstance(error, Refused):
+        detail, headers = MESSAGES.get(status, error.detail), dict(error.headers or {})
+    if isinstance(error, ProblemError):
         status, detail, faults = error.status_code, error.detail, error.faults
         headers = dict(error.headers or {})
     if status == 500:
         log.error("failed", request_id=request_id, exc_info=error)
-    told = "; ".join([detail, *(fault.detail for fault in faults)]) if request.scope["path"].startswith("/v2/") else ""
-    content = encode(status, detail, request_id, faults, told)
+    is_open_inference = request.scope["path"].startswith("/v2/")
+    message = "; ".join([detail, *(fault.detail for fault in faults)]) if is_open_inference else ""
+    content = encode(status, detail, request_id, faults, message)
     return Response(content, media_type=MEDIA_TYPE, status_code=status, headers=headers)
 
 
+def server_error(request_id: str) -> str:
+    """The detail of a problem with status 500."""
+    return f"the server failed; its log has the cause under {request_id}"
+
+
 def encode(status: int, detail: str, request_id: str, faults: list[Fault] | None = None, error: str = "") -> bytes:
-    """A problem as JSON."""
+    """Encode a problem as JSON."""
     return msgspec.json.encode(Problem(HTTPStatus(status).phrase, status, detail, request_id, faults or [], error))

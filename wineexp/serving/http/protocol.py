@@ -1,155 +1,153 @@
-"""HTTP/1.1 as uvicorn speaks it, with the limits on clients that it lacks."""
+"""HTTP/1.1 by uvicorn, with limits on slow clients that uvicorn does not have."""
 
 import asyncio
-from typing import Any
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from wineexp.serving.http import problems
-from wineexp.serving.http.body import ENDED, LEFT
+from wineexp.serving.http._uvicorn import UvicornProtocol
 
-# Seconds after SIGTERM in which a request is answered that was sent before the client could know.
-PARTING = 0.5
+# Idle connections are closed so long after SIGTERM: a client may have sent a request before it could know.
+SHUTDOWN_GRACE_SECONDS = 0.5
 
-# Of a request's line and headers together; those of browsers and proxies stay far below.
-HEAD_BYTES = 65_536
+# Limit on a request's line and headers together; those of browsers and proxies stay far below.
+MAX_HEAD_BYTES = 65_536
+
+# Key in a request's ASGI state: the status to log and count for a request that ends without a response of its own.
+FINAL_STATUS = "final_status"
+
+# nginx's status for a client that left before its response.
+CLIENT_CLOSED_REQUEST = 499
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, in which a request must arrive, and its answer be taken, within the keep-alive time.
+class TimeoutProtocol(UvicornProtocol):
+    """A connection whose client must send each request, and take each response, within the keep-alive timeout.
 
-    The head of a request is limited too: the parser keeps it, however long it is.
+    The length of a request's head is limited, too: the parser would keep a head of any length in memory.
     """
 
-    _deadline: asyncio.TimerHandle | None = None
-    _answering: RequestResponseCycle | None = None
-    _unsent = 0
-    _partial = False
-    _taking: asyncio.TimerHandle | None = None
-    # Of the head that is awaited, None between heads: bytes after the piece in which it began.
-    _head: int | None = None
-    _began = False
+    # Runs while a request is awaited.
+    _arrival_timer: asyncio.TimerHandle | None = None
+    # Runs while the client does not take a response.
+    _write_timer: asyncio.TimerHandle | None = None
+    _request_incomplete = False
+    _unsent_bytes_at_timeout = 0
+    # Bytes of an incomplete head, from the second piece of data on; None while no head is incomplete.
+    _head_bytes: int | None = None
+    _head_began = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Expect a first request."""
+        """Await a first request."""
         super().connection_made(transport)
-        self._arm()
+        self._start_arrival_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing any more; whatever still works on an answer is told."""
-        self._disarm()
-        self._taken()
-        answering = self._answering
-        if answering is not None and not answering.response_complete:
-            answering.scope["state"].setdefault(ENDED, LEFT)
-            # uvicorn itself tells the newest request, which may wait behind this one.
-            answering.disconnected = True
-            answering.message_event.set()
+        """Stop the timers, and let the application know."""
+        self._stop_arrival_timer()
+        self._stop_write_timer()
+        if (state := self.active_state()) is not None:
+            state.setdefault(FINAL_STATUS, CLIENT_CLOSED_REQUEST)
+            self.disconnect_active()
         super().connection_lost(exc)
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
-
     def data_received(self, data: bytes) -> None:
-        """Expect the rest of a request whose first bytes are here; most are here whole, and start no clock."""
-        self._began = False
+        """Parse data; await the rest of a request that is incomplete.
+
+        Most requests arrive in one piece, so that no timer is started for them.
+        """
+        self._head_began = False
         super().data_received(data)
-        if self._partial and self._deadline is None:
-            self._arm()
-        if self._head is not None and not self._began:
-            self._head += len(data)
-            if self._head > HEAD_BYTES and not self.transport.is_closing():
-                told = f"the request's line and headers are longer than {HEAD_BYTES} bytes"
-                self._refuse(b"HTTP/1.1 431 Request Header Fields Too Large\r\n", 431, told)
+        if self._request_incomplete and self._arrival_timer is None:
+            self._start_arrival_timer()
+        if self._head_bytes is not None and not self._head_began:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                message = f"the request's line and headers are longer than {MAX_HEAD_BYTES} bytes"
+                self._refuse(b"HTTP/1.1 431 Request Header Fields Too Large\r\n", 431, message)
 
     def on_message_begin(self) -> None:
-        """The first bytes of a request are here."""
-        self._partial = True
-        self._head, self._began = 0, True
+        """The first bytes of a request arrived."""
+        self._request_incomplete = True
+        self._head_bytes, self._head_began = 0, True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The head is here."""
-        self._head = None
+        """The head of a request is complete."""
+        self._head_bytes = None
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The request is here."""
-        self._partial = False
-        self._disarm()
+        """A request is complete."""
+        self._request_incomplete = False
+        self._stop_arrival_timer()
         super().on_message_complete()
 
     def pause_writing(self) -> None:
-        """Expect the client to take what is ready for it: the answer to its next request waits for that, for good."""
+        """The write buffer is full: expect the client to take some of it, or its next request would wait forever."""
         super().pause_writing()
-        self._expect_taken()
+        self._start_write_timer()
 
     def resume_writing(self) -> None:
-        """It has taken enough."""
-        self._taken()
+        """The client took enough of the write buffer."""
+        self._stop_write_timer()
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """Close when what is under way is answered; what may be on its way to an idle connection gets a moment."""
-        if self.cycle is None or self.cycle.response_complete:
-            self.loop.call_later(PARTING, super().shutdown)
+        """Close the connection when its requests are answered, an idle one after `SHUTDOWN_GRACE_SECONDS`."""
+        if self.is_idle():
+            self.call_later(SHUTDOWN_GRACE_SECONDS, super().shutdown)
         else:
             super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection; cut one off whose client has taken nothing of its answer for as long."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent and unsent != self._unsent:
-            self._unsent = unsent
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        """Close an idle connection, and abort one whose client took nothing of its response during the timeout."""
+        unsent = self.unsent_bytes()
+        if unsent and unsent != self._unsent_bytes_at_timeout:
+            self._unsent_bytes_at_timeout = unsent
+            self.restart_keep_alive()
         elif unsent:
             self.transport.abort()
         else:
             super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, as a problem."""
+        """Answer what is not HTTP with a problem."""
         self._refuse(b"HTTP/1.1 400 Bad Request\r\n", 400, msg)
 
-    def _late(self) -> None:
+    def _handle_late_request(self) -> None:
         if self.transport.is_closing():
             return
-        if self.cycle is not None and self.cycle.response_started:
+        if self.is_response_started():
             self.transport.close()
-        else:
-            if self.cycle is not None:
-                self.cycle.scope["state"][ENDED] = 408
-            told = f"the request did not arrive within {self.timeout_keep_alive:g} s"
-            self._refuse(b"HTTP/1.1 408 Request Timeout\r\n", 408, told)
+            return
+        if (state := self.newest_state()) is not None:
+            state[FINAL_STATUS] = 408
+        message = f"the request did not arrive within {self.timeout_seconds:g} s"
+        self._refuse(b"HTTP/1.1 408 Request Timeout\r\n", 408, message)
 
-    def _refuse(self, line: bytes, status: int, detail: str) -> None:
+    def _refuse(self, status_line: bytes, status: int, detail: str) -> None:
+        """Send a problem and close the connection."""
         content = problems.encode(status, detail, "")
         head = f"content-type: {problems.MEDIA_TYPE}\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(line + head.encode() + content)
+        self.transport.write(status_line + head.encode() + content)
         self.transport.close()
 
-    def _expect_taken(self) -> None:
-        unsent = self.transport.get_write_buffer_size()
-        self._taking = self.loop.call_later(self.timeout_keep_alive, self._untaken, unsent)
+    def _start_arrival_timer(self) -> None:
+        self._arrival_timer = self.call_later(self.timeout_seconds, self._handle_late_request)
 
-    def _taken(self) -> None:
-        if self._taking is not None:
-            self._taking.cancel()
+    def _stop_arrival_timer(self) -> None:
+        if self._arrival_timer is not None:
+            self._arrival_timer.cancel()
+            self._arrival_timer = None
 
-    def _untaken(self, unsent: int) -> None:
-        """Cut off a client that has taken nothing meanwhile."""
-        if self.transport.get_write_buffer_size() < unsent:
-            self._expect_taken()
+    def _start_write_timer(self) -> None:
+        self._write_timer = self.call_later(self.timeout_seconds, self._check_progress, self.unsent_bytes())
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+
+    def _check_progress(self, unsent_before: int) -> None:
+        """Abort the connection if the client took nothing since the timer started."""
+        if self.unsent_bytes() < unsent_before:
+            self._start_write_timer()
         else:
             self.transport.abort()
-
-    def _arm(self) -> None:
-        self._deadline = self.loop.call_later(self.timeout_keep_alive, self._late)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None

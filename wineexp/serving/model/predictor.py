@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wineexp.data.schema import Schema
-from wineexp.serving.http.problems import Fault, Refused
+from wineexp.serving.http.problems import Fault, ProblemError
 from wineexp.serving.model.cache import CachedVersion
 from wineexp.serving.model.rows import RowParser, Rows
 
@@ -120,7 +120,7 @@ class Predictor:
 
         Raises
         ------
-        Refused
+        ProblemError
             422: the model gives no finite probabilities for rows outside its training range.
         """
         try:
@@ -129,14 +129,14 @@ class Predictor:
             faults = self._rows_without_prediction(rows)
             if not faults:
                 raise
-        raise Refused(422, "the model has no answer for some of these values", faults)
+        raise ProblemError(422, "the model has no answer for some of these values", faults)
 
     def predict(self, rows: Rows) -> list[Prediction]:
         """The prediction for each row.
 
         Raises
         ------
-        Refused
+        ProblemError
             As `probabilities`.
         """
         return self.predictions(rows, self.probabilities(rows))

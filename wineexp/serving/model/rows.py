@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from wineexp.core.errors import did_you_mean
 from wineexp.data.schema import NumericFeature, Schema, TextFeature
-from wineexp.serving.http.problems import MOST_FAULTS, Fault, wrong
+from wineexp.serving.http.problems import MAX_FAULTS, Fault, unprocessable
 from wineexp.serving.model import strict_json
 from wineexp.serving.model.strict_json import MAX_SHOWN_CHARS, UnrepresentableNumber, describe, shortened
 
@@ -71,7 +71,7 @@ class RowParser:
 
         Raises
         ------
-        Refused
+        ProblemError
             400: it is no JSON. 422: it is not rows of this schema.
         """
         try:
@@ -93,7 +93,7 @@ class RowParser:
 
         Raises
         ------
-        Refused
+        ProblemError
             422, with all faults.
         """
         self.check_row_count(len(values))
@@ -101,10 +101,10 @@ class RowParser:
         # Only the faults that are listed are worded: to find the nearest name takes long.
         listed = [
             _fault("" if single else f"/{row}", row, name, reason or f"no such feature; {self._nearest(str(name))}")
-            for row, name, reason in islice(all_faults, MOST_FAULTS)
+            for row, name, reason in islice(all_faults, MAX_FAULTS)
         ]
         if listed:
-            raise wrong(listed, len(listed) + sum(1 for _ in all_faults))
+            raise unprocessable(listed, len(listed) + sum(1 for _ in all_faults))
         return [
             tuple(
                 float(value[name]) if isinstance(feature, NumericFeature) else value[name]
@@ -118,13 +118,13 @@ class RowParser:
 
         Raises
         ------
-        Refused
+        ProblemError
             422: it holds none, or more than `max_rows`.
         """
         if not count:
-            raise wrong([Fault("no rows; at least one is wanted")], 1)
+            raise unprocessable([Fault("no rows; at least one is wanted")])
         if count > self.max_rows:
-            raise wrong([Fault(f"{count} rows; at most {self.max_rows} in one request")], 1)
+            raise unprocessable([Fault(f"{count} rows; at most {self.max_rows} in one request")])
 
     def features_outside_range(self, row: Row) -> list[str]:
         """Names of the features whose value in a row is outside the range of the training rows."""

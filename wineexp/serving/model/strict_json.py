@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from wineexp.serving.http.problems import Refused
+from wineexp.serving.http.problems import ProblemError
 
 # Characters of a client's own text that an error message repeats.
 MAX_SHOWN_CHARS = 60
@@ -32,7 +32,7 @@ def decode(body: bytes) -> Any:
 
     Raises
     ------
-    Refused
+    ProblemError
         400: it is not UTF-8, not JSON, or nested too deeply.
     """
     try:
@@ -44,11 +44,11 @@ def decode(body: bytes) -> Any:
             parse_constant=_unrepresentable,
         )
     except UnicodeDecodeError as error:
-        raise Refused(400, f"the body is not UTF-8: byte {error.start} is {body[error.start]:#04x}") from error
+        raise ProblemError(400, f"the body is not UTF-8: byte {error.start} is {body[error.start]:#04x}") from error
     except RecursionError as error:
-        raise Refused(400, "the body is nested too deeply") from error
+        raise ProblemError(400, "the body is nested too deeply") from error
     except ValueError as error:
-        raise Refused(400, f"the body is not JSON: {error}" if body.strip() else "the body is empty") from error
+        raise ProblemError(400, f"the body is not JSON: {error}" if body.strip() else "the body is empty") from error
 
 
 def describe(value: Any) -> str:

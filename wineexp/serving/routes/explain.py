@@ -1,4 +1,4 @@
-"""Why an answer is what it is, and what would change it, over HTTP."""
+"""Explanations over HTTP: what each feature contributed to a prediction, and what would change it."""
 
 import asyncio
 from typing import Any
@@ -8,14 +8,16 @@ from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 
 from wineexp.serving.http import guards
-from wineexp.serving.http.problems import Fault, Refused, wrong
+from wineexp.serving.http.problems import Fault, ProblemError, unprocessable
 from wineexp.serving.model.predictor import Lineage, Predictor
 from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.refresh.messages import Attribution, Counterfactual, Explanation, RefreshRequest
 from wineexp.serving.routes.predict import JSON
 
-# In which the refresh process, which explains, must have started and loaded the served version.
+# The refresh process, which explains, must have started and loaded the served version within this time.
 EXPLANATION_TIMEOUT_SECONDS = 60.0
+
+RETRY_SECONDS = 0.1
 
 
 class ExplainResponse(msgspec.Struct, frozen=True):
@@ -29,21 +31,21 @@ class ExplainResponse(msgspec.Struct, frozen=True):
 
 @post("/explain", status_code=200)
 async def explain(request: Request[Any, Any, Any], predictor: Predictor, follower: AliasFollower) -> ExplainResponse:
-    """Explain the answer to one row."""
-    content, _ = await guards.body(request, JSON)
-    rows = await guards.read(predictor.parser.parse_json, content)
+    """Explain the prediction for one row."""
+    body, _ = await guards.read_body(request, JSON)
+    rows = await guards.parse_body(predictor.parser.parse_json, body)
     if len(rows) != 1:
-        raise wrong([Fault(f"{len(rows)} rows; one is explained at a time")], 1)
+        raise unprocessable([Fault(f"{len(rows)} rows; one is explained at a time")])
     # A row that the model cannot predict is refused as /predict refuses it.
     predictor.probabilities(rows)
-    explanation = await _request_explanation(follower, RefreshRequest("explain", rows[0], predictor.version.identity))
-    return ExplainResponse(
-        request.scope["state"]["request_id"], predictor.lineage, explanation.attribution, explanation.counterfactual
-    )
+    explain_request = RefreshRequest("explain", rows[0], predictor.version.identity)
+    explanation = await _request_explanation(follower, explain_request)
+    request_id = request.scope["state"]["request_id"]
+    return ExplainResponse(request_id, predictor.lineage, explanation.attribution, explanation.counterfactual)
 
 
 async def _request_explanation(follower: AliasFollower, explain_request: RefreshRequest) -> Explanation:
-    """The reply of the refresh process, which is asked again while it starts or loads another version."""
+    """The explanation by the refresh process, which is asked again while it starts or loads another version."""
     try:
         async with asyncio.timeout(EXPLANATION_TIMEOUT_SECONDS):
             while True:
@@ -52,11 +54,11 @@ async def _request_explanation(follower: AliasFollower, explain_request: Refresh
                     return msgspec.json.decode(reply.body, type=Explanation)
                 if reply is not None and reply.status != 409:
                     headers = {"retry-after": "1"} if reply.status == 503 else None
-                    raise Refused(reply.status, reply.detail, [Fault(fault) for fault in reply.faults], headers)
-                await asyncio.sleep(0.1)
+                    raise ProblemError(reply.status, reply.detail, [Fault(fault) for fault in reply.faults], headers)
+                await asyncio.sleep(RETRY_SECONDS)
     except TimeoutError as error:
-        detail = "what explains answers is not ready, or about to change to another version; come again"
-        raise Refused(503, detail, headers={"retry-after": "1"}) from error
+        detail = "the process that explains is starting or loading another version; try again in a second"
+        raise ProblemError(503, detail, headers={"retry-after": "1"}) from error
 
 
-ROUTES: list[HTTPRouteHandler] = [explain]
+PREDICTION_HANDLERS: list[HTTPRouteHandler] = [explain]

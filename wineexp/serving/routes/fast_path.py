@@ -1,78 +1,100 @@
-"""The short way to the answer for one row: no framework in between, and nothing decided otherwise.
-
-It is taken by a request that is plain in every respect; any other, and every one that is to be refused, goes the whole
-way, so that there is one place where each rule is kept and each fault is told.
-"""
+"""Answers the most frequent request, one row for /predict, without the framework; see http/README.md."""
 
 import msgspec
-from litestar.types import HTTPScope
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from wineexp.core.config import Server
-from wineexp.serving.http.guards import Key
-from wineexp.serving.http.problems import Refused
+from wineexp.serving.http.guards import ApiKey
+from wineexp.serving.http.problems import ProblemError
 from wineexp.serving.metrics import Metrics
+from wineexp.serving.middleware.body import replay
 from wineexp.serving.refresh.follower import AliasFollower
-from wineexp.serving.routes import predict
-from wineexp.serving.routes.predict import PredictResponse
+from wineexp.serving.routes.predict import MAX_INLINE_SECONDS, PredictResponse
 
 PATH = "/predict"
 
-# A row is far below.
-LONGEST = 16384
+# A row is far smaller.
+MAX_ROW_BYTES = 16_384
 
 CONTENT_TYPES = {b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"}
-ACCEPTED = {b"", b"*/*", b"application/json"}
+ACCEPTED_TYPES = {b"", b"*/*", b"application/json"}
 
-# With one of these a request is not plain.
-SPECIAL = {b"content-encoding", b"transfer-encoding", b"origin", b"expect"}
+# Requests with one of these headers are left to the framework.
+EXCLUDED_HEADERS = {b"content-encoding", b"transfer-encoding", b"origin", b"expect"}
+
+JSON_HEADER = (b"content-type", b"application/json")
 
 _encoder = msgspec.json.Encoder()
 
 
-class Shortcut:
-    """Answers a plain request for one row.
+class FastPathMiddleware:
+    """Answers a request for one row itself, and leaves every other to the application.
+
+    It never refuses: a request that is not allowed, or a row that is wrong, goes to the application, too, so that each
+    rule and each error message is in one place.
 
     Parameters
     ----------
-    watch : Watch
+    app : ASGI application
+    follower : AliasFollower
     metrics : Metrics
     settings : Server
-    key : Key
-        That predictions ask for.
+    key : ApiKey
+        Of predictions.
     """
 
-    def __init__(self, follower: AliasFollower, metrics: Metrics, settings: Server, key: Key) -> None:
+    def __init__(self, app: ASGIApp, follower: AliasFollower, metrics: Metrics, settings: Server, key: ApiKey) -> None:
+        self.app = app
         self.follower = follower
         self.metrics = metrics
-        self.longest = min(LONGEST, settings.max_body_bytes)
+        self.max_bytes = min(MAX_ROW_BYTES, settings.max_body_bytes)
         self.key = key
 
-    def fits(self, scope: HTTPScope, headers: dict[bytes, bytes]) -> bool:
-        """Whether a request's head is plain."""
-        if scope["path"] != PATH or scope["method"] != "POST" or len(headers) != len(list(scope["headers"])):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == ScopeType.HTTP and self._accepts(scope):
+            message = await receive()
+            if message["type"] == "http.request" and not message["more_body"]:
+                response = self._predict(message["body"], scope["state"]["request_id"])
+                if response is not None:
+                    scope["path_template"] = PATH
+                    headers = [JSON_HEADER, (b"content-length", b"%d" % len(response))]
+                    await send({"type": "http.response.start", "status": 200, "headers": headers})
+                    await send({"type": "http.response.body", "body": response, "more_body": False})
+                    return
+            receive = replay(message, receive)
+        await self.app(scope, receive, send)
+
+    def _accepts(self, scope: HTTPScope) -> bool:
+        """Whether the head of a request has nothing that needs the framework, and a key that is right."""
+        if scope["path"] != PATH or scope["method"] != "POST":
             return False
-        length = headers.get(b"content-length", b"")
+        headers = scope["state"]["headers"]
+        content_length = headers.get(b"content-length", b"")
         return (
-            headers.get(b"content-type", b"").lower() in CONTENT_TYPES
-            and headers.get(b"accept", b"") in ACCEPTED
-            and length.isdigit()
-            and int(length) <= self.longest
-            and SPECIAL.isdisjoint(headers)
-            and (not self.key.asks or self._opens(headers))
+            # A dict holds each header once: with fewer than were sent, one is repeated.
+            len(headers) == len(list(scope["headers"]))
+            and headers.get(b"content-type", b"").lower() in CONTENT_TYPES
+            and headers.get(b"accept", b"") in ACCEPTED_TYPES
+            and content_length.isdigit()
+            and int(content_length) <= self.max_bytes
+            and EXCLUDED_HEADERS.isdisjoint(headers)
+            and (not self.key.required or self._has_key(headers))
         )
 
-    def _opens(self, headers: dict[bytes, bytes]) -> bool:
-        given = (headers.get(name, b"").decode("latin-1") for name in (b"authorization", b"x-api-key"))
-        return self.key.opens(*given)
+    def _has_key(self, headers: dict[bytes, bytes]) -> bool:
+        names = (b"authorization", b"x-api-key")
+        return self.key.matches(*(headers.get(name, b"").decode("latin-1") for name in names))
 
-    def answer(self, body: bytes, request_id: str) -> bytes | None:
-        """The answer to one row; None where it is anything else, or there is something to be told."""
+    def _predict(self, body: bytes, request_id: str) -> bytes | None:
+        """The encoded response for one row; None where the body is anything else, or wrong, or takes long."""
         predictor = self.follower.predictor
-        if body[:1] != b"{" or predictor.row_seconds >= predict.INLINE_SECONDS:
+        if body[:1] != b"{" or predictor.row_seconds >= MAX_INLINE_SECONDS:
             return None
         try:
-            answers = predictor.predict(predictor.parser.parse_json(body))
-        except (Refused, ValueError, ArithmeticError):
+            predictions = predictor.predict(predictor.parser.parse_json(body))
+        except (ProblemError, ValueError, ArithmeticError):
             return None
-        self.metrics.count_predictions(answers)
-        return _encoder.encode(PredictResponse(request_id, predictor.lineage, answers))
+        self.metrics.count_predictions(predictions)
+        return _encoder.encode(PredictResponse(request_id, predictor.lineage, predictions))

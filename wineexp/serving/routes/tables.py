@@ -1,7 +1,7 @@
-"""Many rows in MLflow's own form, read at once.
+"""A fast parser for many rows in MLflow's `dataframe_split`.
 
-Only what is plain in every respect is read here; anything else, and all that is to be refused, takes the strict way, so
-that there is one place where each rule is kept and each fault is told.
+It only reads bodies of the usual form. Every other, and every one with a fault, is left to the strict parser in
+`mlflow`, so that each rule and each error message is in one place.
 """
 
 from itertools import chain
@@ -25,28 +25,23 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(_Body)
 
 
-def split(parser: RowParser, body: bytes) -> Rows | None:
-    """The rows in a `dataframe_split`, their features in the schema's order; None where it is not plain."""
+def parse_split(parser: RowParser, body: bytes) -> Rows | None:
+    """The rows in a `dataframe_split`, with features in the schema's order; None where the strict parser is needed."""
     try:
-        told = _decoder.decode(body).dataframe_split
-        if sorted(told.columns) != sorted(parser.features):
+        table = _decoder.decode(body).dataframe_split
+        if sorted(table.columns) != sorted(parser.features):
             return None
-        kinds = tuple(parser.types[name] for name in told.columns)
-        rows = msgspec.json.decode(told.data, type=list[tuple[kinds]])  # type: ignore[valid-type]
+        types = tuple(parser.types[name] for name in table.columns)
+        rows = msgspec.json.decode(table.data, type=list[tuple[types]])  # type: ignore[valid-type]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    # Each key once; msgspec would let the last of two equal keys win.
-    words = (
-        1
-        + len(told.__struct_fields__)
-        - (told.index is msgspec.UNSET)
-        + len(kinds)
-        + len(rows) * len(parser.text_features)
-    )
-    if not 0 < len(rows) <= parser.max_rows or body.count(b'"') != 2 * words or b"\\" in body:
+    # Of two equal keys msgspec would take the last. Counting quotes shows that there are none: each string has two.
+    keys = 1 + len(table.__struct_fields__) - (table.index is msgspec.UNSET)
+    strings = keys + len(types) + len(rows) * len(parser.text_features)
+    if not 0 < len(rows) <= parser.max_rows or body.count(b'"') != 2 * strings or b"\\" in body:
         return None
-    order = [told.columns.index(name) for name in parser.features]
+    order = [table.columns.index(name) for name in parser.features]
     if parser.text_features:
-        return [tuple([row[place] for place in order]) for row in rows]
+        return [tuple([row[position] for position in order]) for row in rows]
     values = np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=len(rows) * len(order))
     return np.take(values.reshape(len(rows), len(order)), order, axis=1)

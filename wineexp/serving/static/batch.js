@@ -1,184 +1,203 @@
-// Many wines: a CSV file, asked in chunks, its answers in a table and in a file.
+// Many wines: a CSV file, predicted in chunks, with the predictions in a table and in a file.
 
-import { count, element, find, listed, percent, words } from "./element.js";
+import { backoffSeconds, request, RequestError, showError } from "./api.js";
 import { download, format, parse } from "./csv.js";
-import { ask, LONGEST, show, Trouble } from "./server.js";
+import { byId, displayName, element, enumerate, formatCount, formatPercent } from "./element.js";
 
-// Rows of one request, and rows that the table shows; the file holds all.
-const CHUNK = 500, SHOWN = 200;
-// Attempts at a chunk while the server is busy or away.
-const PATIENCE = 6;
+const ROWS_PER_REQUEST = 500;
+// The table shows so many rows; the file holds all.
+const MAX_SHOWN_ROWS = 200;
+const MAX_ATTEMPTS = 6;
 
-const pause = (seconds) => new Promise((done) => { setTimeout(done, 1000 * seconds); });
+const sleep = (seconds) => new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
 
 export class Batch {
-  constructor(served, noticeVersion) {
-    this.noticeVersion = noticeVersion;
-    this.follow(served);
-    find("file").addEventListener("change", (event) => this.take(event.target.files[0]));
-    find("example").addEventListener("click", () => this.example());
-    find("download").addEventListener("click", () => this.save());
-    find("stop").addEventListener("click", () => { this.stopped = true; });
-    const drop = find("drop");
+  constructor(served, onModel) {
+    this.onModel = onModel;
+    this.setServed(served);
+    byId("file").addEventListener("change", (event) => this.predictFile(event.target.files[0]));
+    byId("example").addEventListener("click", () => this.downloadExample());
+    byId("download").addEventListener("click", () => this.downloadPredictions());
+    byId("stop").addEventListener("click", () => { this.stopped = true; });
+    const drop = byId("drop");
     drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
     drop.addEventListener("dragleave", () => drop.classList.remove("over"));
     drop.addEventListener("drop", (event) => {
       event.preventDefault();
       drop.classList.remove("over");
-      this.take(event.dataTransfer.files[0]);
+      this.predictFile(event.dataTransfer.files[0]);
     });
   }
 
-  /** Another version's features are wanted from now on. */
-  follow(served) {
+  /** Take the features of another version. */
+  setServed(served) {
     this.served = served;
     this.features = served.schema.features;
-    find("columns").replaceChildren(...this.features.flatMap((feature, place) => [
-      ...(place ? [", "] : []), element("code", {}, feature.name),
+    byId("columns").replaceChildren(...this.features.flatMap((feature, index) => [
+      ...(index ? [", "] : []), element("code", {}, feature.name),
     ]));
     return this;
   }
 
-  example() {
+  downloadExample() {
     const { target, samples } = this.served.schema;
     const names = this.features.map((feature) => feature.name);
     const rows = samples.map((sample) => [...names.map((name) => sample.row[name]), sample.label]);
     download("wines.csv", format([[...names, target], ...rows]));
   }
 
-  async take(file) {
+  async predictFile(file) {
     if (!file) return;
-    const [head, ...rows] = parse(await file.text());
-    this.head = (head ?? []).map((name) => name.trim());
+    const [header, ...rows] = parse(await file.text());
+    this.header = (header ?? []).map((name) => name.trim());
     this.name = file.name.replace(/\.csv$/i, "");
-    const lacking = this.features.map((feature) => feature.name).filter((name) => !this.head.includes(name));
-    find("answers").hidden = true;
-    find("download").hidden = true;
-    if (!rows.length || lacking.length) {
-      const why = rows.length ? `${file.name} lacks ${lacking.length === 1 ? "the column" : "the columns"} ${listed(lacking)}.`
+    const missing = this.features.map((feature) => feature.name).filter((name) => !this.header.includes(name));
+    byId("results").hidden = true;
+    byId("download").hidden = true;
+    if (!rows.length || missing.length) {
+      byId("summary").textContent = rows.length
+        ? `${file.name} lacks ${missing.length === 1 ? "the column" : "the columns"} ${enumerate(missing)}.`
         : `${file.name} holds no rows below a line of names.`;
-      find("summary").textContent = why;
       return;
     }
-    this.lines = rows.map((cells) => ({ cells, row: this.read(cells), answer: null, version: null, faults: [] }));
-    await this.run();
-    // The same file can be chosen again.
-    find("file").value = "";
+    this.lines = rows.map((cells) => ({ cells, row: this.convert(cells), prediction: null, version: null, faults: [] }));
+    await this.predictLines();
+    // An input without a value lets the same file be chosen again.
+    byId("file").value = "";
   }
 
-  /** A row as the server takes it. What is no number goes as it is, for the server to say what is wrong with it. */
-  read(cells) {
+  /** Cells as a row for the server, which says what is wrong with those that are not numbers. */
+  convert(cells) {
     return Object.fromEntries(this.features.map((feature) => {
-      const cell = (cells[this.head.indexOf(feature.name)] ?? "").trim();
+      const cell = (cells[this.header.indexOf(feature.name)] ?? "").trim();
       if (feature.kind === "text") return [feature.name, cell];
       return [feature.name, cell === "" ? null : Number.isFinite(Number(cell)) ? Number(cell) : cell];
     }));
   }
 
-  async run() {
+  async predictLines() {
+    const total = this.lines.length, bar = byId("progress-bar");
     this.stopped = false;
-    find("progress").hidden = false;
-    find("bar").max = this.lines.length;
-    find("bar").value = 0;
+    byId("progress").hidden = false;
+    bar.max = total;
+    bar.value = 0;
     try {
-      for (let start = 0; start < this.lines.length && !this.stopped; start += CHUNK) {
-        await this.answerChunk(this.lines.slice(start, start + CHUNK));
-        find("bar").value = Math.min(this.lines.length, start + CHUNK);
-        find("summary").textContent = `${count(find("bar").value)} of ${count(this.lines.length)} wines asked …`;
+      for (let start = 0; start < total && !this.stopped; start += ROWS_PER_REQUEST) {
+        await this.predictChunk(this.lines.slice(start, start + ROWS_PER_REQUEST));
+        bar.value = Math.min(total, start + ROWS_PER_REQUEST);
+        byId("summary").textContent = `${formatCount(bar.value)} of ${formatCount(total)} wines sent …`;
       }
     } catch (error) {
-      if (!(error instanceof Trouble)) throw error;
-      show(error);
+      if (!(error instanceof RequestError)) throw error;
+      showError(error);
       this.stopped = true;
     } finally {
-      find("progress").hidden = true;
-      this.show();
+      byId("progress").hidden = true;
+      this.showResults();
     }
   }
 
-  /** Rows that the server finds fault with are set aside, and the others asked again: it answers all or none. */
-  async answerChunk(lines) {
-    let left = lines;
-    while (left.length && !this.stopped) {
+  /** Predict some lines. The server predicts all rows of a request or none, so those with faults are left out then. */
+  async predictChunk(lines) {
+    let remaining = lines;
+    while (remaining.length && !this.stopped) {
       try {
-        const reply = await this.patiently(left.map((line) => line.row));
-        reply.predictions.forEach((answer, place) => Object.assign(left[place], { answer, version: reply.model.version }));
-        this.noticeVersion(reply.model);
+        const { model, predictions } = await this.requestPredictions(remaining.map((line) => line.row));
+        predictions.forEach((prediction, index) => {
+          Object.assign(remaining[index], { prediction, version: model.version });
+        });
+        this.onModel(model);
         return;
       } catch (error) {
-        const found = (error.faults ?? []).filter((fault) => Number.isInteger(fault.row));
-        if (!found.length) throw error;
-        for (const fault of found) left[fault.row].faults.push(fault.detail.replace(/^row \d+[,:] /, ""));
-        left = left.filter((line) => !line.faults.length);
+        const faults = (error.faults ?? []).filter((fault) => Number.isInteger(fault.row));
+        if (!faults.length) throw error;
+        for (const fault of faults) remaining[fault.row].faults.push(fault.detail.replace(/^row \d+[,:] /, ""));
+        remaining = remaining.filter((line) => !line.faults.length);
       }
     }
   }
 
-  async patiently(rows) {
+  /** Send rows, again where the server is busy or cannot be reached. */
+  async requestPredictions(rows) {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const reply = await ask("predict", rows);
-        if (attempt > 1) show(null);
-        return reply;
+        const response = await request("predict", rows);
+        if (attempt > 1) showError(null);
+        return response;
       } catch (error) {
-        if (!(error instanceof Trouble) || error.wait === null || attempt === PATIENCE || this.stopped) throw error;
-        error.wait = Math.min(LONGEST, error.wait * 2 ** (attempt - 1));
-        show(error);
-        await pause(error.wait);
+        const isFinal = !(error instanceof RequestError) || error.retrySeconds === null;
+        if (isFinal || attempt === MAX_ATTEMPTS || this.stopped) throw error;
+        error.retrySeconds = backoffSeconds(error, attempt);
+        showError(error);
+        await sleep(error.retrySeconds);
       }
     }
   }
 
-  show() {
-    const answered = this.lines.filter((line) => line.answer);
-    const faulty = this.lines.filter((line) => line.faults.length);
-    const outside = answered.filter((line) => line.answer.out_of_range.length);
-    const tally = new Map();
-    for (const { answer } of answered) tally.set(answer.class, (tally.get(answer.class) ?? 0) + 1);
-    const told = this.served.schema.classes.filter((label) => tally.has(label)).map((label) => `${count(tally.get(label))} × ${label}`);
-    const unasked = this.lines.length - answered.length - faulty.length;
-    find("summary").textContent = [
-      `${count(answered.length)} of ${count(this.lines.length)} wines answered${told.length ? `: ${told.join(", ")}` : ""}.`,
-      faulty.length ? `${count(faulty.length)} cannot be: see what is wrong with them below.` : "",
-      outside.length ? `${count(outside.length)} ${outside.length === 1 ? "has" : "have"} values beyond what training saw.` : "",
-      unasked ? `${count(unasked)} ${unasked === 1 ? "was" : "were"} not asked.` : "",
-    ].filter(Boolean).join(" ");
-    find("download").hidden = false;
-    find("answers").hidden = false;
-    // Faults first: they are what there is to do.
-    const order = [...this.lines.keys()].sort((a, b) => (this.lines[b].faults.length > 0) - (this.lines[a].faults.length > 0));
-    find("answers").firstElementChild.replaceChildren(
-      element("caption", {}, this.lines.length > SHOWN ? `The first ${SHOWN}, faults before all; the file holds every one.` : "Every wine, faults before all."),
+  showResults() {
+    byId("summary").textContent = this.summary();
+    byId("download").hidden = false;
+    byId("results").hidden = false;
+    // Lines with faults come first, since they need attention.
+    const hasFaults = (index) => this.lines[index].faults.length > 0;
+    const order = [...this.lines.keys()].sort((a, b) => hasFaults(b) - hasFaults(a));
+    const caption = this.lines.length > MAX_SHOWN_ROWS
+      ? `The first ${MAX_SHOWN_ROWS} wines, those with faults at the top; the file holds all.`
+      : "All wines, those with faults at the top.";
+    byId("results").firstElementChild.replaceChildren(
+      element("caption", {}, caption),
       element("thead", {}, this.headings()),
-      element("tbody", {}, ...order.slice(0, SHOWN).map((place) => this.tableRow(this.lines[place], place))),
+      element("tbody", {}, ...order.slice(0, MAX_SHOWN_ROWS).map((index) => this.tableRow(this.lines[index], index))),
     );
+  }
+
+  summary() {
+    const predicted = this.lines.filter((line) => line.prediction);
+    const faulty = this.lines.filter((line) => line.faults.length).length;
+    const outOfRange = predicted.filter((line) => line.prediction.out_of_range.length).length;
+    const unsent = this.lines.length - predicted.length - faulty;
+    const counts = new Map();
+    for (const { prediction } of predicted) counts.set(prediction.class, (counts.get(prediction.class) ?? 0) + 1);
+    const byClass = this.served.schema.classes.filter((label) => counts.has(label))
+      .map((label) => `${formatCount(counts.get(label))} × ${label}`).join(", ");
+    return [
+      `${formatCount(predicted.length)} of ${formatCount(this.lines.length)} wines predicted${byClass && `: ${byClass}`}.`,
+      faulty ? `${formatCount(faulty)} ${faulty === 1 ? "has" : "have"} faults, listed below.` : "",
+      outOfRange ? `${formatCount(outOfRange)} ${outOfRange === 1 ? "has" : "have"} values outside the training range.` : "",
+      unsent ? `${formatCount(unsent)} ${unsent === 1 ? "was" : "were"} not sent.` : "",
+    ].filter(Boolean).join(" ");
   }
 
   headings() {
     const { target, classes } = this.served.schema;
     const heading = (text, className = "") => element("th", { scope: "col", className }, text);
-    return element("tr", {}, heading("row"), heading(target, "text"), ...classes.map((label) => heading(label)), heading("remarks", "text"));
-  }
-
-  tableRow({ answer, faults }, place) {
-    const remarks = faults.length ? faults.join("; ")
-      : answer?.out_of_range.length ? `beyond what training saw: ${listed(answer.out_of_range.map(words))}` : "";
     return element(
-      "tr", {},
-      element("th", { scope: "row" }, count(place + 1)),
-      element("td", { className: "answered" }, answer?.class ?? "–"),
-      ...this.served.schema.classes.map((label) => element("td", {}, answer ? percent(answer.probabilities[label]) : "–")),
-      element("td", { className: "faults" }, remarks),
+      "tr", {}, heading("row"), heading(target, "text"), ...classes.map((label) => heading(label)), heading("remarks", "text"),
     );
   }
 
-  save() {
+  tableRow({ prediction, faults }, index) {
+    const warning = prediction?.out_of_range.length
+      ? `outside the training range: ${enumerate(prediction.out_of_range.map(displayName))}` : "";
+    return element(
+      "tr", {},
+      element("th", { scope: "row" }, formatCount(index + 1)),
+      element("td", { className: "predicted" }, prediction?.class ?? "–"),
+      ...this.served.schema.classes.map((label) =>
+        element("td", {}, prediction ? formatPercent(prediction.probabilities[label]) : "–")),
+      element("td", { className: "remarks" }, faults.join("; ") || warning),
+    );
+  }
+
+  downloadPredictions() {
     const { target, classes } = this.served.schema;
-    const head = [...this.head, `predicted ${target}`, ...classes.map((label) => `probability ${label}`), "out_of_range", "version", "faults"];
-    const rows = this.lines.map(({ cells, answer, version, faults }) => [
-      ...this.head.map((_, place) => cells[place]),
-      answer?.class, ...classes.map((label) => answer?.probabilities[label]), answer?.out_of_range.join(" "), version, faults.join("; "),
+    const probabilities = classes.map((label) => `probability ${label}`);
+    const header = [...this.header, `predicted ${target}`, ...probabilities, "out_of_range", "version", "faults"];
+    const rows = this.lines.map(({ cells, prediction, version, faults }) => [
+      ...this.header.map((_, index) => cells[index]),
+      prediction?.class, ...classes.map((label) => prediction?.probabilities[label]),
+      prediction?.out_of_range.join(" "), version, faults.join("; "),
     ]);
-    download(`${this.name}-answered.csv`, format([head, ...rows]));
+    download(`${this.name}-predictions.csv`, format([header, ...rows]));
   }
 }

@@ -1,29 +1,30 @@
-// The model card of the version that answers.
+// The model card of the served version.
 
-import { element, find } from "./element.js";
+import { byId, element } from "./element.js";
 
-const panel = find("card");
+const panel = byId("card");
+const FRAME_MARGIN_PIXELS = 24;
 
-/** Show it in a frame, where it has its own style and runs nothing; or say that there is none. */
+/** Show the card in a frame, where it has its own style and runs no script. */
 export function showCard({ model, card }) {
   if (card === null) {
-    const told = `Version ${model.version} of ${model.name} was registered without a model card.`;
-    panel.replaceChildren(element("p", { className: "lead" }, told));
+    const message = `Version ${model.version} of ${model.name} was registered without a model card.`;
+    panel.replaceChildren(element("p", { className: "lead" }, message));
     return;
   }
   const title = `Model card of version ${model.version}`;
   const frame = element("iframe", { title, sandbox: "allow-same-origin", loading: "lazy" });
-  frame.addEventListener("load", fit);
+  frame.addEventListener("load", fitHeight);
   frame.src = `card?version=${model.version}`;
   panel.replaceChildren(frame);
 }
 
-// As tall as what is in it, so that the page alone scrolls.
-function fit() {
+/** Make the frame as tall as its document, so that only the page scrolls. */
+function fitHeight() {
   const frame = panel.querySelector("iframe");
-  const inside = frame?.contentDocument?.body;
-  if (inside && !panel.hidden) frame.style.height = `${inside.scrollHeight + 24}px`;
+  const body = frame?.contentDocument?.body;
+  if (body && !panel.hidden) frame.style.height = `${body.scrollHeight + FRAME_MARGIN_PIXELS}px`;
 }
 
-panel.addEventListener("shown", fit);
-new ResizeObserver(fit).observe(panel);
+panel.addEventListener("shown", fitHeight);
+new ResizeObserver(fitHeight).observe(panel);

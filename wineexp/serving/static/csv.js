@@ -1,6 +1,6 @@
-// CSV as RFC 4180 has it, with commas, semicolons or tabs.
+// CSV (RFC 4180), separated by commas, semicolons or tabs.
 
-/** The rows of a text, each an array of cells; lines of nothing are left out. */
+/** The rows of a text, each an array of cells; empty lines are left out. */
 export function parse(text) {
   const body = text.replace(/^\uFEFF/, "");
   const separator = separatorOf(body);
@@ -12,26 +12,27 @@ export function parse(text) {
     row = [];
     cell = "";
   };
-  for (let place = 0; place < body.length; place += 1) {
-    const sign = body[place];
+  for (let index = 0; index < body.length; index += 1) {
+    const character = body[index];
     if (quoted) {
-      if (sign !== '"') cell += sign;
-      else if (body[place + 1] === '"') { cell += '"'; place += 1; } else quoted = false;
-    } else if (sign === '"' && cell === "") quoted = true;
-    else if (sign === separator) { row.push(cell); cell = ""; } else if (sign === "\n") endRow();
-    else if (sign !== "\r" || body[place + 1] !== "\n") cell += sign;
+      if (character !== '"') cell += character;
+      else if (body[index + 1] === '"') { cell += '"'; index += 1; } else quoted = false;
+    } else if (character === '"' && cell === "") quoted = true;
+    else if (character === separator) { row.push(cell); cell = ""; } else if (character === "\n") endRow();
+    else if (character !== "\r" || body[index + 1] !== "\n") cell += character;
   }
   if (cell !== "" || row.length) endRow();
   return rows;
 }
 
+/** The separator that is most frequent in the first line. */
 function separatorOf(body) {
   const head = body.split("\n", 1)[0];
-  const counts = [",", ";", "\t"].map((sign) => [head.split(sign).length, sign]);
+  const counts = [",", ";", "\t"].map((separator) => [head.split(separator).length, separator]);
   return counts.reduce((best, next) => (next[0] > best[0] ? next : best))[1];
 }
 
-/** Rows as a text. */
+/** Rows as CSV. */
 export const format = (rows) => rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
 
 const quote = (cell) => {
@@ -39,7 +40,7 @@ const quote = (cell) => {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
-/** Hand a text to the reader as a file. */
+/** Let the browser download a text as a file. */
 export function download(name, text) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));

@@ -1,76 +1,72 @@
-// Elements and words: what every part of the page is made of.
+// DOM elements, and numbers and names as text.
 
-/** An element with properties and children; `aria-...`, `role`, `for` and the like are set as attributes. */
+/** An element with properties and children; names that are no property (`aria-...`, `role`) are set as attributes. */
 export function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
-  assign(made, properties);
-  made.append(...children.filter((child) => child !== null));
-  return made;
+  const created = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in created && !name.includes("-")) created[name] = value;
+    else created.setAttribute(name, value);
+  }
+  created.append(...children.filter((child) => child !== null));
+  return created;
 }
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** The same in SVG. */
-export function shape(tag, attributes, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
+/** An SVG element with attributes and children. */
+export function svgElement(tag, attributes, ...children) {
+  const created = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) created.setAttribute(name, value);
+  created.append(...children);
+  return created;
 }
 
-function assign(made, properties) {
-  for (const [name, value] of Object.entries(properties)) {
-    if (name in made && !name.includes("-")) made[name] = value;
-    else made.setAttribute(name, value);
-  }
-}
+export const byId = (id) => document.getElementById(id);
 
-export const find = (id) => document.getElementById(id);
+/** A column's name for display; in that of a product, spaces separate the factors. */
+export const displayName = (name) => name.replaceAll(" ", " × ").replaceAll("_", " ");
 
-/** A feature's name as words; a product's is made of its factors'. */
-export const words = (name) => name.replaceAll(" ", " × ").replaceAll("_", " ");
-
-export const percent = (share) => {
-  const shown = 100 * share;
-  return shown > 0 && shown < 0.1 ? "< 0.1 %" : `${shown.toFixed(shown > 99.9 && shown < 100 ? 2 : 1)} %`;
+export const formatPercent = (share) => {
+  const percent = 100 * share;
+  return percent > 0 && percent < 0.1 ? "< 0.1 %" : `${percent.toFixed(percent > 99.9 && percent < 100 ? 2 : 1)} %`;
 };
 
-export const count = (number) => number.toLocaleString("en-GB");
+export const formatCount = (number) => number.toLocaleString("en-GB");
 
-/** A number to the digits that matter beside a range of this size. */
-export function number(value, range) {
+/** A number with as many digits as matter within a range of this size. */
+export function formatNumber(value, range) {
   const digits = Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(range || Math.abs(value) || 1))));
   return String(Number(value.toFixed(digits)));
 }
 
-export const signed = (value, digits = 2) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+export const formatSigned = (value, digits = 2) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 
-/** Several words as a sentence has them. */
-export const listed = (items, last = "and") =>
-  items.length < 2 ? items.join("") : `${items.slice(0, -1).join(", ")} ${last} ${items.at(-1)}`;
+/** Items as an enumeration: `a, b and c`. */
+export const enumerate = (items) =>
+  items.length < 2 ? items.join("") : `${items.slice(0, -1).join(", ")} and ${items.at(-1)}`;
 
-/** A row of a bar chart: what it is, how long, and the figure. */
-export function bar(name, share, figure, kind = "") {
+/** A row of a bar chart: name, bar, figure. */
+export function barRow(name, share, figure, className = "") {
   const filled = element("span");
   filled.style.width = `${100 * Math.min(1, share)}%`;
   return element(
     "div",
-    { className: `row ${kind}`, role: "listitem" },
+    { className: `row ${className}`, role: "listitem" },
     element("span", { className: "name" }, name),
     element("span", { className: "bar", "aria-hidden": "true" }, filled),
     element("span", { className: "figure" }, figure),
   );
 }
 
-/** Lengthen or shorten the bars that are there, so that they glide; draw them anew where they are others. */
-export function redraw(list, rows) {
-  const same = list.children.length === rows.length &&
-    rows.every((row, place) => row.firstChild.textContent === list.children[place].firstChild.textContent);
-  if (!same) return list.replaceChildren(...rows);
-  rows.forEach((row, place) => {
-    const old = list.children[place];
-    old.className = row.className;
-    old.children[1].firstChild.style.width = row.children[1].firstChild.style.width;
-    old.lastChild.textContent = row.lastChild.textContent;
+/** Update the rows of a bar chart. Where the names stay, the elements do, so that the change of width is animated. */
+export function updateRows(list, rows) {
+  const sameNames = list.children.length === rows.length &&
+    rows.every((row, index) => row.firstChild.textContent === list.children[index].firstChild.textContent);
+  if (!sameNames) return list.replaceChildren(...rows);
+  rows.forEach((row, index) => {
+    const current = list.children[index];
+    current.className = row.className;
+    current.children[1].firstChild.style.width = row.children[1].firstChild.style.width;
+    current.lastChild.textContent = row.lastChild.textContent;
   });
 }

@@ -1,15 +1,16 @@
-// The form: a control for each feature of the schema, over what training saw of it.
+// The form: a control for each feature of the schema, with the distribution of its training values.
 
-import { count, element, number, shape, words } from "./element.js";
+import { displayName, element, formatCount, formatNumber, svgElement } from "./element.js";
 
-/** Build the controls; `onChange` is called with nothing whenever a value changes. */
+/** The controls of all features; `onChange` is called whenever a value changes. */
 export class Form {
   constructor(form, schema, onChange) {
     this.controls = new Map();
     form.replaceChildren();
     form.onsubmit = (event) => event.preventDefault();
     for (const feature of schema.features) {
-      const control = feature.kind === "number" ? new Measured(feature, onChange) : new Worded(feature, onChange);
+      const Control = feature.kind === "number" ? NumberControl : ChoiceControl;
+      const control = new Control(feature, onChange);
       this.controls.set(feature.name, control);
       form.append(control.box);
     }
@@ -20,52 +21,55 @@ export class Form {
     return Object.fromEntries([...this.controls].map(([name, control]) => [name, control.value]));
   }
 
-  /** Set some of the values; those of features that are not here are passed over. */
+  /** Set some of the values; names of other features are ignored. */
   set(values) {
     for (const [name, value] of Object.entries(values)) if (this.controls.has(name)) this.controls.get(name).value = value;
   }
 
-  /** Names of the features whose field holds no number. */
-  get lacking() {
+  /** Names of the features without a value. */
+  get missing() {
     return [...this.controls].filter(([, control]) => control.value === null).map(([name]) => name);
   }
 }
 
-class Measured {
+/** A field and a slider over a histogram. */
+class NumberControl {
   constructor(feature, onChange) {
     this.feature = feature;
     const { name, minimum, maximum, histogram } = feature;
     const unit = unitOf(feature);
     this.range = maximum - minimum;
-    const id = `field-${name}`;
-    this.field = element("input", { type: "number", id, step: "any", required: true, "aria-describedby": `told-${name}` });
+    const id = `field-${name}`, warningId = `warning-${name}`;
+    this.field = element("input", { type: "number", id, step: "any", required: true, "aria-describedby": warningId });
     this.slider = element("input", {
-      type: "range", min: minimum, max: maximum, step: this.step, "aria-label": `${words(name)}, slider`, id: `slider-${name}`,
+      type: "range", min: minimum, max: maximum, step: this.step, "aria-label": `${displayName(name)}, slider`, id: `slider-${name}`,
     });
-    this.bins = bins(histogram);
-    this.told = element("p", { className: "warning", id: `told-${name}`, hidden: true });
+    this.bins = binsOf(histogram);
+    this.warning = element("p", { className: "warning", id: warningId, hidden: true });
+    const unitText = unit ? [" ", element("span", { className: "unit" }, unit)] : [];
     this.box = element(
       "div",
       { className: "feature" },
       element(
         "div",
         { className: "head" },
-        element("label", { htmlFor: id }, words(name), ...(unit ? [" ", element("span", { className: "unit" }, unit)] : [])),
+        element("label", { htmlFor: id }, displayName(name), ...unitText),
         this.field,
       ),
       element("div", { className: "track" }, histogramOf(this.bins), this.slider),
       element(
         "div",
         { className: "ends", "aria-hidden": "true" },
-        element("span", {}, number(minimum, this.range)),
-        element("span", {}, number(maximum, this.range)),
+        element("span", {}, formatNumber(minimum, this.range)),
+        element("span", {}, formatNumber(maximum, this.range)),
       ),
-      this.told,
+      this.warning,
     );
-    this.field.addEventListener("input", () => { this.follow(); onChange(); });
-    this.slider.addEventListener("input", () => { this.field.value = this.slider.value; this.follow(); onChange(); });
+    this.field.addEventListener("input", () => { this.update(); onChange(); });
+    this.slider.addEventListener("input", () => { this.field.value = this.slider.value; this.update(); onChange(); });
   }
 
+  /** A hundredth of the range, rounded down to a power of ten. */
   get step() {
     if (this.feature.dtype.startsWith("int")) return 1;
     return Number((10 ** Math.floor(Math.log10((this.range || 1) / 100))).toPrecision(1));
@@ -78,76 +82,80 @@ class Measured {
 
   set value(value) {
     this.field.value = value;
-    this.follow();
+    this.update();
   }
 
-  /** Bring slider, histogram and warning into line with the field. */
-  follow() {
+  /** Set slider, histogram and warning to the value of the field. */
+  update() {
     const { value } = this;
     const { minimum, maximum } = this.feature;
     const unit = unitOf(this.feature);
-    const outside = value !== null && (value < minimum || value > maximum);
+    const outOfRange = value !== null && (value < minimum || value > maximum);
     if (value !== null) this.slider.value = value;
-    this.slider.setAttribute("aria-valuetext", `${value ?? "nothing"} ${unit}`.trim());
-    this.bins.forEach(({ low, high, drawn }, place) => {
-      const here = value !== null && value >= low && (value < high || (place === this.bins.length - 1 && value <= high));
-      drawn.classList.toggle("here", here);
+    this.slider.setAttribute("aria-valuetext", `${value ?? "no value"} ${unit}`.trim());
+    this.bins.forEach(({ low, high, bar }, index) => {
+      const isLast = index === this.bins.length - 1;
+      bar.classList.toggle("current", value !== null && value >= low && (value < high || (isLast && value <= high)));
     });
-    this.box.classList.toggle("outside", outside);
-    this.box.classList.toggle("wrong", value === null);
+    this.box.classList.toggle("out-of-range", outOfRange);
+    this.box.classList.toggle("invalid", value === null);
     this.field.setAttribute("aria-invalid", value === null);
-    this.told.hidden = value !== null && !outside;
-    this.told.textContent = value === null
-      ? "A number is wanted."
-      : `Training saw ${number(minimum, this.range)} to ${number(maximum, this.range)}${unit && ` ${unit}`}.`;
+    this.warning.hidden = value !== null && !outOfRange;
+    this.warning.textContent = value === null
+      ? "Enter a number."
+      : `Training range: ${formatNumber(minimum, this.range)} to ${formatNumber(maximum, this.range)}${unit && ` ${unit}`}.`;
   }
 }
 
-class Worded {
+/** Radio buttons for the values of a text. */
+class ChoiceControl {
   constructor(feature, onChange) {
-    this.inputs = Object.entries(feature.values).map(([value, rows]) => {
+    this.choices = Object.entries(feature.values).map(([value, rows]) => {
       const input = element("input", { type: "radio", name: `field-${feature.name}`, value });
       input.addEventListener("change", onChange);
-      return { input, label: element("label", {}, input, value, element("span", {}, `${count(rows)} wines`)) };
+      return { input, label: element("label", {}, input, value, element("span", {}, `${formatCount(rows)} wines`)) };
     });
     this.box = element(
       "fieldset",
       { className: "feature" },
-      element("legend", {}, words(feature.name)),
-      element("div", { className: "choices" }, ...this.inputs.map(({ label }) => label)),
+      element("legend", {}, displayName(feature.name)),
+      element("div", { className: "choices" }, ...this.choices.map(({ label }) => label)),
     );
   }
 
   get value() {
-    return this.inputs.find(({ input }) => input.checked)?.input.value ?? null;
+    return this.choices.find(({ input }) => input.checked)?.input.value ?? null;
   }
 
   set value(value) {
-    for (const { input } of this.inputs) input.checked = input.value === value;
+    for (const { input } of this.choices) input.checked = input.value === value;
   }
 }
 
-// A unit that only repeats the name, as that of pH does, says nothing.
+/** A feature's unit; none where it repeats the name, as that of pH does. */
 export const unitOf = ({ name, unit }) => (unit === name ? "" : unit);
 
-function bins({ edges, counts }) {
-  const most = Math.max(...counts);
-  return counts.map((rows, place) => {
-    // A lone row is still seen.
-    const height = rows ? Math.max(2.5, 100 * rows / most) : 0;
-    const drawn = shape("rect", { x: 100 * place / counts.length + 0.4, width: 100 / counts.length - 0.8, y: 100 - height, height });
-    return { low: edges[place], high: edges[place + 1], drawn };
+// So that a bin with a single row is visible.
+const MIN_BAR_HEIGHT = 2.5;
+
+function binsOf({ edges, counts }) {
+  const largest = Math.max(...counts);
+  const width = 100 / counts.length;
+  return counts.map((rows, index) => {
+    const height = rows ? Math.max(MIN_BAR_HEIGHT, 100 * rows / largest) : 0;
+    const bar = svgElement("rect", { x: width * index + 0.4, width: width - 0.8, y: 100 - height, height });
+    return { low: edges[index], high: edges[index + 1], bar };
   });
 }
 
-const histogramOf = (drawn) => shape(
-  "svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" }, ...drawn.map((bin) => bin.drawn),
+const histogramOf = (bins) => svgElement(
+  "svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" }, ...bins.map(({ bar }) => bar),
 );
 
-/** A wine in the middle of everything that training saw. */
-export const middle = (schema) => Object.fromEntries(schema.features.map((feature) => [
+/** A row of medians, and of the most frequent texts. */
+export const medianRow = (schema) => Object.fromEntries(schema.features.map((feature) => [
   feature.name,
   feature.kind === "number"
-    ? Number(number(feature.median, feature.maximum - feature.minimum))
+    ? Number(formatNumber(feature.median, feature.maximum - feature.minimum))
     : Object.entries(feature.values).reduce((best, next) => (next[1] > best[1] ? next : best))[0],
 ]));

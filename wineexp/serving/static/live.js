@@ -1,113 +1,142 @@
-// Live figures, read off what the server tells Prometheus.
+// Live metrics, read from the server's Prometheus endpoint.
 
-import { bar, count, element, find, percent, redraw, shape } from "./element.js";
-import { ask, Trouble } from "./server.js";
+import { request, RequestError } from "./api.js";
+import { barRow, byId, element, formatCount, formatPercent, svgElement, updateRows } from "./element.js";
 
-// Seconds between two looks, and looks that the curve holds.
-const EVERY = 3, KEPT = 60;
+const INTERVAL_SECONDS = 3;
+const MAX_POINTS = 60;
 
-const looks = [];
+// Points of the chart: time in seconds, requests so far, requests a second.
+const points = [];
 
-/** Look every few seconds while the tab is open; `onModel` is told which model answers, and gives its schema. */
-export function watchLive(onModel) {
-  const panel = find("live");
+/** Poll the metrics while the tab is visible; `onModel` gets the model that is served, and returns its schema. */
+export function pollMetrics(onModel) {
+  const panel = byId("live");
   let timer = 0;
-  const look = async () => {
+  const poll = async () => {
     clearTimeout(timer);
     if (panel.hidden || document.hidden) return;
     try {
-      const [text, ready] = await Promise.all([ask("metrics"), ask("readyz")]);
-      take(read(text), ready, await onModel(ready.model));
+      const [text, readiness] = await Promise.all([request("metrics"), request("readyz")]);
+      show(parseMetrics(text), readiness, await onModel(readiness.model));
       panel.classList.remove("stale");
     } catch (error) {
-      if (!(error instanceof Trouble)) throw error;
-      find("live-told").textContent = error.status === 401 ? "These figures are for whoever holds the server's administration key."
-        : `${error.message} The figures are those of the last look.`;
+      if (!(error instanceof RequestError)) throw error;
+      byId("live-status").textContent = error.status === 401
+        ? "The metrics require the server's administration key."
+        : `${error.message} These are the last metrics received.`;
     }
-    timer = setTimeout(look, 1000 * EVERY);
+    timer = setTimeout(poll, 1000 * INTERVAL_SECONDS);
   };
-  panel.addEventListener("shown", look);
-  document.addEventListener("visibilitychange", look);
-  if (!panel.hidden) look();
+  panel.addEventListener("shown", poll);
+  document.addEventListener("visibilitychange", poll);
+  if (!panel.hidden) poll();
 }
 
-/** Samples of Prometheus' text format: name, labels, value. */
-export function read(text) {
+/** The samples in Prometheus' text format: name, labels, value. */
+function parseMetrics(text) {
   return text.split("\n").filter((line) => line && !line.startsWith("#")).map((line) => {
-    const [, name, inside, value] = line.match(/^([^{ ]+)(?:\{(.*)\})? (\S+)/);
-    const labels = Object.fromEntries([...(inside ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)]
-      .map(([, key, told]) => [key, told.replace(/\\(.)/g, (_, sign) => (sign === "n" ? "\n" : sign))]));
+    const [, name, labelText, value] = line.match(/^([^{ ]+)(?:\{(.*)\})? (\S+)/);
+    const labels = Object.fromEntries([...(labelText ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)]
+      .map(([, key, escaped]) => [key, escaped.replace(/\\(.)/g, (_, character) => (character === "n" ? "\n" : character))]));
     return { name, labels, value: value === "+Inf" ? Infinity : Number(value) };
   });
 }
 
-const total = (samples, name, fits = () => true) => samples
-  .filter((sample) => sample.name === name && fits(sample.labels)).reduce((sum, sample) => sum + sample.value, 0);
+const sumOf = (samples, name, matches = () => true) => samples
+  .filter((sample) => sample.name === name && matches(sample.labels)).reduce((sum, sample) => sum + sample.value, 0);
 
-/** A quantile in seconds, straight between the bounds of its bucket as Prometheus reads it; null where none was. */
-export function quantile(buckets, share) {
-  const all = buckets.at(-1)?.[1] ?? 0;
-  if (!all) return null;
-  let [low, below] = [0, 0];
-  for (const [bound, upTo] of buckets) {
-    if (upTo >= share * all) return bound === Infinity ? low : low + (bound - low) * (share * all - below) / (upTo - below);
-    [low, below] = [bound, upTo];
+/** A quantile in seconds, interpolated within its bucket as Prometheus does; null where there are no requests. */
+function quantile(buckets, share) {
+  const total = buckets.at(-1)?.[1] ?? 0;
+  if (!total) return null;
+  let [low, countBelow] = [0, 0];
+  for (const [high, count] of buckets) {
+    if (count >= share * total) {
+      return high === Infinity ? low : low + (high - low) * (share * total - countBelow) / (count - countBelow);
+    }
+    [low, countBelow] = [high, count];
   }
   return low;
 }
 
-function bucketsOf(samples) {
-  const sums = new Map();
+/** Upper bounds and cumulative counts of the request durations. */
+function durationBuckets(samples) {
+  const counts = new Map();
   for (const { name, labels, value } of samples) {
-    if (name !== "wineexp_request_duration_seconds_bucket" || !asks(labels)) continue;
+    if (name !== "wineexp_request_duration_seconds_bucket" || !isPrediction(labels)) continue;
     const bound = labels.le === "+Inf" ? Infinity : Number(labels.le);
-    sums.set(bound, (sums.get(bound) ?? 0) + value);
+    counts.set(bound, (counts.get(bound) ?? 0) + value);
   }
-  return [...sums].sort(([a], [b]) => a - b);
+  return [...counts].sort(([a], [b]) => a - b);
 }
 
-// What predicts; the page's own files and these figures are left out.
-const asks = (labels) => labels.method === "POST" && /predict|invocations|infer/.test(labels.route);
+/** Whether requests with these labels predict; the others are for this page, or for its metrics. */
+const isPrediction = (labels) => labels.method === "POST" && /predict|invocations|infer/.test(labels.route);
 
-const milliseconds = (seconds) => (seconds === null ? "–" : `${Number((1000 * seconds).toPrecision(2))} ms`);
+const formatMilliseconds = (seconds) => (seconds === null ? "–" : `${Number((1000 * seconds).toPrecision(2))} ms`);
 
-function take(samples, ready, schema) {
-  const requests = total(samples, "wineexp_requests_total", asks);
-  const failed = total(samples, "wineexp_requests_total", (labels) => asks(labels) && labels.status >= "500");
-  const now = performance.now() / 1000;
-  const last = looks.at(-1);
-  looks.push({ now, requests, rate: last ? Math.max(0, requests - last.requests) / (now - last.now) : 0 });
-  if (looks.length > KEPT) looks.shift();
-  const buckets = bucketsOf(samples);
-  const classes = new Map(schema.classes.map((label) => [label, 0]));
-  for (const { name, labels, value } of samples) if (name === "wineexp_predictions_total") classes.set(labels.class, value);
+const formatTime = (iso) => new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+
+function show(samples, readiness, schema) {
+  const requests = sumOf(samples, "wineexp_requests_total", isPrediction);
+  const failed = sumOf(samples, "wineexp_requests_total", (labels) => isPrediction(labels) && labels.status >= "500");
+  const rate = addPoint(requests);
+  const buckets = durationBuckets(samples);
   const figures = [
-    [`version ${ready.model.version}`, `answers, since ${new Date(ready.loaded_at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}`],
-    [count(requests), "predictions asked for"],
-    [`${looks.at(-1).rate.toFixed(1)} /s`, `just now`],
-    [milliseconds(quantile(buckets, 0.5)), "half of them took less"],
-    [milliseconds(quantile(buckets, 0.99)), "99 of 100 took less"],
-    [count(total(samples, "wineexp_rows_out_of_range_total")), "wines beyond what training saw"],
-    [count(failed), "requests that failed here"],
-    [count(total(samples, "wineexp_model_swaps_total")), "changes of version"],
-    [count(total(samples, "wineexp_model_refusals_total")), "versions refused"],
+    [`version ${readiness.model.version}`, `served since ${formatTime(readiness.loaded_at)}`],
+    [formatCount(requests), "requests for predictions"],
+    [`${rate.toFixed(1)} /s`, "at present"],
+    [formatMilliseconds(quantile(buckets, 0.5)), "median duration"],
+    [formatMilliseconds(quantile(buckets, 0.99)), "99th percentile of durations"],
+    [formatCount(sumOf(samples, "wineexp_rows_out_of_range_total")), "wines outside the training range"],
+    [formatCount(failed), "failed requests"],
+    [formatCount(sumOf(samples, "wineexp_model_swaps_total")), "changes of version"],
+    [formatCount(sumOf(samples, "wineexp_model_refusals_total")), "versions refused"],
   ];
-  find("figures").replaceChildren(...figures.map(([figure, told]) => element("div", {}, element("dt", {}, told), element("dd", {}, figure))));
-  find("live-told").textContent = [
-    `Since the server started; looked at every ${EVERY} seconds.`,
-    ready.stale ? `The registry cannot be asked (${ready.registry}): the alias may name another version by now.` : "",
-    ready.refused ? `Version ${ready.refused.version}, which the alias names, was refused: ${ready.refused.why.join("; ")}` : "",
-  ].filter(Boolean).join(" ");
-  const rows = Math.max(1, [...classes.values()].reduce((sum, value) => sum + value, 0));
-  const list = find("classes");
-  list.className = "shares";
-  redraw(list, [...classes].map(([label, value]) => bar(label, value / rows, `${percent(value / rows)} · ${count(value)}`)));
-  curve();
+  byId("figures").replaceChildren(...figures.map(([figure, description]) =>
+    element("div", {}, element("dt", {}, description), element("dd", {}, figure))));
+  byId("live-status").textContent = status(readiness);
+  showClasses(samples, schema);
+  drawChart();
 }
 
-function curve() {
-  const most = Math.max(1, ...looks.map((look) => look.rate));
-  const points = looks.map((look, place) => `${100 * (KEPT - looks.length + place) / (KEPT - 1)},${100 - 100 * look.rate / most}`).join(" ");
-  find("spark").replaceChildren(shape("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none" }, shape("polyline", { points })));
-  find("spark").setAttribute("aria-label", `Now ${looks.at(-1).rate.toFixed(1)} a second, at most ${most.toFixed(1)} in the last minutes`);
+function status({ stale, registry, refused }) {
+  return [
+    `Since the server started; updated every ${INTERVAL_SECONDS} seconds.`,
+    stale ? `The registry cannot be reached (${registry}), so the alias may name another version by now.` : "",
+    refused ? `Version ${refused.version}, which the alias names, was refused: ${refused.why.join("; ")}` : "",
+  ].filter(Boolean).join(" ");
+}
+
+/** Add a point to the chart; returns the requests a second since the last one. */
+function addPoint(requests) {
+  const time = performance.now() / 1000;
+  const last = points.at(-1);
+  const rate = last ? Math.max(0, requests - last.requests) / (time - last.time) : 0;
+  points.push({ time, requests, rate });
+  if (points.length > MAX_POINTS) points.shift();
+  return rate;
+}
+
+function showClasses(samples, schema) {
+  const counts = new Map(schema.classes.map((label) => [label, 0]));
+  for (const { name, labels, value } of samples) {
+    if (name === "wineexp_predictions_total") counts.set(labels.class, value);
+  }
+  const total = Math.max(1, [...counts.values()].reduce((sum, count) => sum + count, 0));
+  const list = byId("classes");
+  list.className = "shares";
+  updateRows(list, [...counts].map(([label, count]) =>
+    barRow(label, count / total, `${formatPercent(count / total)} · ${formatCount(count)}`)));
+}
+
+function drawChart() {
+  const highest = Math.max(1, ...points.map((point) => point.rate));
+  const coordinates = points.map(({ rate }, index) =>
+    `${100 * (MAX_POINTS - points.length + index) / (MAX_POINTS - 1)},${100 - 100 * rate / highest}`).join(" ");
+  const line = svgElement("polyline", { points: coordinates });
+  byId("rate-chart").replaceChildren(svgElement("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none" }, line));
+  const label = `Now ${points.at(-1).rate.toFixed(1)} a second, at most ${highest.toFixed(1)} in the last minutes`;
+  byId("rate-chart").setAttribute("aria-label", label);
 }

@@ -1,148 +1,150 @@
-// The page: asks the server what it serves, and keeps form and answer together.
+// The page: loads what the server serves, and updates the prediction whenever the form changes.
 
-import { showAnswer, showChange, showLacking, showStale, showWhy, named } from "./answer.js";
+import { latestOnly, onKey, request, RequestError, showError } from "./api.js";
 import { Batch } from "./batch.js";
 import { showCard } from "./card.js";
-import { element, find } from "./element.js";
-import { Form, middle } from "./form.js";
-import { watchLive } from "./live.js";
-import { ask, latest, onKey, show, Trouble } from "./server.js";
+import { byId, element } from "./element.js";
+import { Form, medianRow } from "./form.js";
+import { pollMetrics } from "./live.js";
+import { labelText, showAttribution, showCounterfactual, showMissing, showPrediction, showStale } from "./prediction.js";
 import { openTabs } from "./tabs.js";
 
-// Milliseconds that the wine stands still before it is explained.
-const STILL = 250;
+// A prediction is explained once the values stayed the same for so long.
+const EXPLANATION_DELAY_MILLISECONDS = 250;
 
+// The response of /model, and what shows it.
 let served = null;
 let form = null;
 let batch = null;
 
-const predict = latest((values) => ask("predict", values), (reply, values, newest) => {
-  noticeVersion(reply.model);
-  showAnswer(served.schema, reply.predictions[0]);
-  if (newest) explainSoon(values);
+const predict = latestOnly((values) => request("predict", values), (response, values, isNewest) => {
+  checkModel(response.model);
+  showPrediction(served.schema, response.predictions[0]);
+  if (isNewest) explainSoon(values);
 });
 
-const explain = latest((values) => ask("explain", values), (reply, values, newest) => {
-  noticeVersion(reply.model);
-  if (!newest || !same(values, form.values)) return;
-  showWhy(served.schema, reply.attribution);
-  showChange(served.schema, reply.counterfactual, values, (change) => {
-    form.set(change);
-    changed();
-    find("answer").scrollIntoView({ block: "nearest", behavior: "smooth" });
+const explain = latestOnly((values) => request("explain", values), (response, values, isNewest) => {
+  checkModel(response.model);
+  if (!isNewest || !areEqual(values, form.values)) return;
+  showAttribution(served.schema, response.attribution);
+  showCounterfactual(served.schema, response.counterfactual, values, (changes) => {
+    form.set(changes);
+    onFormChange();
+    byId("prediction").scrollIntoView({ block: "nearest", behavior: "smooth" });
   });
 });
 
-let still = 0;
+let explanationTimer = 0;
 function explainSoon(values) {
-  clearTimeout(still);
-  still = setTimeout(() => { if (same(values, form.values)) explain(values); }, STILL);
+  clearTimeout(explanationTimer);
+  explanationTimer = setTimeout(() => {
+    if (areEqual(values, form.values)) explain(values);
+  }, EXPLANATION_DELAY_MILLISECONDS);
 }
 
-const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+const areEqual = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
-/** The wine is another one now. */
-function changed() {
-  for (const button of find("samples").querySelectorAll("[aria-pressed=true]")) button.setAttribute("aria-pressed", "false");
-  find("said").hidden = true;
-  refresh();
+function onFormChange() {
+  for (const button of byId("samples").querySelectorAll("[aria-pressed=true]")) button.setAttribute("aria-pressed", "false");
+  byId("true-label").hidden = true;
+  update();
 }
 
-function refresh() {
+function update() {
   showStale();
-  if (form.lacking.length) showLacking(form.lacking);
+  if (form.missing.length) showMissing(form.missing);
   else predict(form.values);
 }
 
-/** Wines to start from: one in the middle, and the samples of each class. */
+/** Show buttons that fill the form: with the medians, and with samples of each class. */
 function showSamples() {
   const { schema } = served;
-  const start = (button, values, said) => {
-    form.set(values);
-    changed();
-    button.setAttribute("aria-pressed", "true");
-    find("said").hidden = !said;
-    find("said").textContent = said;
-  };
-  const chip = (text, label, values, said) => {
+  const fillButton = (text, label, values, note) => {
     const button = element("button", { type: "button", "aria-pressed": "false", "aria-label": label }, text);
-    button.addEventListener("click", () => start(button, values, said));
+    button.addEventListener("click", () => {
+      form.set(values);
+      onFormChange();
+      button.setAttribute("aria-pressed", "true");
+      byId("true-label").hidden = !note;
+      byId("true-label").textContent = note;
+    });
     return button;
   };
   const groups = schema.classes.map((label) => {
-    const wines = schema.samples.filter((sample) => sample.label === label);
-    return element(
-      "fieldset", {}, element("legend", {}, named(schema, label)),
-      ...wines.map((sample, place) => chip(
-        String(place + 1), `wine ${place + 1} of ${named(schema, label)}`, sample.row,
-        `In the data, this wine is ${named(schema, label)}.`,
-      )),
-    );
+    const name = labelText(schema, label);
+    const samples = schema.samples.filter((sample) => sample.label === label);
+    const buttons = samples.map((sample, index) => fillButton(
+      String(index + 1), `wine ${index + 1} of ${name}`, sample.row, `In the data, this wine is ${name}.`,
+    ));
+    return element("fieldset", {}, element("legend", {}, name), ...buttons);
   });
-  find("samples").replaceChildren(
+  byId("samples").replaceChildren(
     element("span", { className: "note" }, "Start from"),
-    chip("the median wine", "the median wine", middle(schema), ""),
+    fillButton("the median wine", "the median wine", medianRow(schema), ""),
     ...groups,
   );
 }
 
-/** Of an export, that it is one, and what its maker wanted to be said. */
-const origin = (source) => source.kind !== "export" ? ""
+/** When an export was made, and its note; nothing for a version of the registry. */
+const exportText = (source) => source.kind !== "export" ? ""
   : ` ${source.note ?? ""} Exported on ${source.exported_at.slice(0, 10)}; this server follows no registry.`;
 
-function showServed(before) {
+/** Show the served version; the form keeps the values of another version's form. */
+function showServed(previousForm) {
   const { model, schema, params, metrics, source } = served;
   document.title = `${schema.target} · ${model.name} ${model.version}`;
-  find("title").replaceChildren(element("span", {}, schema.target), `, as version ${model.version} sees it`);
-  const metric = metrics[`holdout/${schema.metric}`];
-  const figure = metric === undefined ? "" : `; ${schema.metric.replaceAll("_", " ")} ${metric.toFixed(3)} on wines that it had not seen`;
-  const made = `${params.model ?? "a model"} on ${params.feature ?? "its"} features of ${schema.data} data`;
-  find("lineage").textContent = `The ${model.alias} of ${model.name}: ${made}${figure}.${origin(source)}`;
-  find("run").replaceChildren("run ", element("code", {}, model.run_id));
-  const values = before ? before.values : {};
-  form = new Form(find("form"), schema, changed);
-  form.set({ ...middle(schema), ...values });
+  byId("title").replaceChildren(element("span", {}, schema.target), `, predicted by version ${model.version}`);
+  const score = metrics[`holdout/${schema.metric}`];
+  const scoreText = score === undefined ? "" : `; ${schema.metric.replaceAll("_", " ")} ${score.toFixed(3)} on wines held out of training`;
+  const description = `${params.model ?? "a model"} on ${params.feature ?? "its"} features of ${schema.data} data`;
+  byId("lineage").textContent = `The ${model.alias} of ${model.name}: ${description}${scoreText}.${exportText(source)}`;
+  byId("run").replaceChildren("run ", element("code", {}, model.run_id));
+  const values = previousForm ? previousForm.values : {};
+  form = new Form(byId("form"), schema, onFormChange);
+  form.set({ ...medianRow(schema), ...values });
   showSamples();
   showCard(served);
-  batch = batch?.follow(served) ?? new Batch(served, noticeVersion);
+  batch = batch?.setServed(served) ?? new Batch(served, checkModel);
 }
 
-/** Another version may answer than the one that this page was made for. */
-async function noticeVersion(model) {
+let reloading = false;
+
+/** Load the served version again where a response comes from another one. */
+async function checkModel(model) {
   if (model.version === served.model.version && model.run_id === served.model.run_id) return;
-  if (noticeVersion.asking) return;
-  noticeVersion.asking = true;
-  const old = served.model;
+  if (reloading) return;
+  reloading = true;
+  const previous = served.model;
   try {
     await load(form);
-    news(`Version ${served.model.version} of ${served.model.name} answers now; until a moment ago it was version ${old.version}.`);
-    refresh();
+    showNotice(`Version ${served.model.version} of ${served.model.name} has replaced version ${previous.version}.`);
+    update();
   } catch (error) {
-    if (!(error instanceof Trouble)) throw error;
-    show(error);
+    if (!(error instanceof RequestError)) throw error;
+    showError(error);
   } finally {
-    noticeVersion.asking = false;
+    reloading = false;
   }
 }
 
-function news(sentence) {
-  find("news").firstElementChild.textContent = sentence;
-  find("news").hidden = false;
+function showNotice(sentence) {
+  byId("notice").firstElementChild.textContent = sentence;
+  byId("notice").hidden = false;
 }
-find("news").lastElementChild.addEventListener("click", () => { find("news").hidden = true; });
+byId("notice").lastElementChild.addEventListener("click", () => { byId("notice").hidden = true; });
 
-async function load(before = null) {
-  served = await ask("model");
-  showServed(before);
+async function load(previousForm = null) {
+  served = await request("model");
+  showServed(previousForm);
 }
 
-const begin = latest(() => load(), refresh);
+const start = latestOnly(() => load(), update);
 
-onKey(() => (served ? refresh() : begin(null)));
-window.addEventListener("online", () => { predict.again(); begin.again(); });
+onKey(() => (served ? update() : start({})));
+window.addEventListener("online", () => { predict.retry(); start.retry(); });
 openTabs();
-watchLive(async (model) => {
-  if (served) await noticeVersion(model);
+pollMetrics(async (model) => {
+  if (served) await checkModel(model);
   return served?.schema ?? { classes: [] };
 });
-begin({});
+start({});

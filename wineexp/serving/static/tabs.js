@@ -1,39 +1,40 @@
-// Tabs, by the pattern of the ARIA Authoring Practices: arrows move, Home and End jump, the address remembers.
+// Tabs by the pattern of the ARIA Authoring Practices: arrow keys, Home and End; the address holds the chosen tab.
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 
-const panel = (tab) => document.getElementById(tab.getAttribute("aria-controls"));
+const panelId = (tab) => tab.getAttribute("aria-controls");
+const panelOf = (tab) => document.getElementById(panelId(tab));
 
-function choose(chosen) {
+function select(selected) {
   for (const tab of tabs) {
-    tab.setAttribute("aria-selected", tab === chosen);
-    tab.tabIndex = tab === chosen ? 0 : -1;
-    panel(tab).hidden = tab !== chosen;
+    tab.setAttribute("aria-selected", tab === selected);
+    tab.tabIndex = tab === selected ? 0 : -1;
+    panelOf(tab).hidden = tab !== selected;
   }
-  chosen.scrollIntoView({ block: "nearest", inline: "nearest" });
-  panel(chosen).dispatchEvent(new Event("shown"));
+  selected.scrollIntoView({ block: "nearest", inline: "nearest" });
+  panelOf(selected).dispatchEvent(new Event("shown"));
 }
 
-const remembered = () => tabs.find((tab) => `#${tab.getAttribute("aria-controls")}` === location.hash);
+function selectFromAddress() {
+  const tab = tabs.find((candidate) => `#${panelId(candidate)}` === location.hash);
+  if (tab) select(tab);
+}
 
 export function openTabs() {
-  tabs.forEach((tab, place) => {
-    const go = (to) => {
-      const next = tabs.at(to % tabs.length);
-      next.focus();
-      next.click();
-    };
+  tabs.forEach((tab, index) => {
     tab.addEventListener("click", () => {
-      choose(tab);
-      history.replaceState(null, "", `#${tab.getAttribute("aria-controls")}`);
+      select(tab);
+      history.replaceState(null, "", `#${panelId(tab)}`);
     });
     tab.addEventListener("keydown", (event) => {
-      const to = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: -1 }[event.key];
-      if (to === undefined) return;
+      const target = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: -1 }[event.key];
+      if (target === undefined) return;
       event.preventDefault();
-      go(to);
+      const next = tabs.at(target % tabs.length);
+      next.focus();
+      next.click();
     });
   });
-  window.addEventListener("hashchange", () => { if (remembered()) choose(remembered()); });
-  if (remembered()) choose(remembered());
+  window.addEventListener("hashchange", selectFromAddress);
+  selectFromAddress();
 }

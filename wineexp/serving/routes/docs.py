@@ -1,0 +1,45 @@
+"""The API documentation: Swagger UI, from files that this server has itself."""
+
+import importlib.util
+from pathlib import Path
+
+from litestar import MediaType, get
+from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Response
+
+from wineexp.serving.model.predictor import Predictor
+
+# The package that carries Swagger UI.
+PACKAGE = "fastapi_offline"
+
+MEDIA_TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon.png": "image/png"}
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><link rel="icon" href="docs/favicon.png"><link rel="stylesheet" href="docs/swagger-ui.css">
+</head><body><div id="swagger-ui"></div><script src="docs/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({{url: "schema", dom_id: "#swagger-ui", validatorUrl: null}})</script></body></html>
+"""
+
+
+@get("/docs", include_in_schema=False, media_type=MediaType.HTML)
+async def docs(predictor: Predictor) -> str:
+    """Give the page of Swagger UI."""
+    return PAGE.format(title=predictor.lineage.name)
+
+
+@get("/docs/{name:str}", include_in_schema=False, media_type="*/*")
+async def docs_file(name: str) -> Response[bytes]:
+    """Give one of Swagger UI's files."""
+    if name not in MEDIA_TYPES:
+        raise NotFoundException
+    # The package is not imported, since FastAPI would come with it.
+    package = importlib.util.find_spec(PACKAGE)
+    assert package is not None  # noqa: S101  it is among the requirements
+    assert package.origin is not None  # noqa: S101
+    content = (Path(package.origin).parent / "static" / name).read_bytes()
+    return Response(content, media_type=MEDIA_TYPES[name], headers={"cache-control": "public, max-age=86400"})
+
+
+PUBLIC_HANDLERS: list[HTTPRouteHandler] = [docs, docs_file]
