@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Server:
     process: "subprocess.Popen[bytes]"
     url: str
     log: Path
+    metrics_headers: dict[str, str] = field(default_factory=dict)
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", timeout=120, **more)
@@ -72,7 +73,7 @@ class Server:
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels."""
         found = 0.0
-        for line in self.get("/metrics").text.splitlines():
+        for line in self.get("/metrics", headers=self.metrics_headers).text.splitlines():
             sample = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
             if sample and sample[1] == name:
                 given = dict(re.findall(r'(\w+)="([^"]*)"', sample[2] or ""))
