@@ -39,13 +39,13 @@ def run(cfg: DictConfig) -> EvaluateResult:
     from wineexp.workflows import assessment
 
     target = build(OmegaConf.masked_copy(cfg, "target"))["target"]
-    predictions = assessment.read(Path(cfg.predictions))
-    scores = assessment.scores(predictions, target)
+    predictions = assessment.read_predictions(Path(cfg.predictions))
+    scores = assessment.score_folds(predictions, target)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    metrics = assessment.figures(scores)
+    metrics = assessment.summarise(scores)
     file = folder / "metrics.json"
     file.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    for name, table in assessment.plots(predictions, scores).items():
+    for name, table in assessment.plot_tables(predictions, scores).items():
         table.to_csv(folder / f"{name}.csv", index=False)
     for part, values in metrics.items():
         # ROC-AUC is missing where only one class occurs.

@@ -1,4 +1,4 @@
-"""Train a recorded run again and certify that its figures come out the same: `python -m wineexp.reproduce run=ID`."""
+"""Train a recorded run again and certify that every value comes out the same: `python -m wineexp.reproduce run=ID`."""
 
 import logging
 import sys
@@ -14,7 +14,7 @@ from wineexp.core.program import program
 
 if TYPE_CHECKING:
     from wineexp.tracking.runs import Record
-    from wineexp.workflows.certificate import Certificate, Line
+    from wineexp.workflows.certificate import Certificate, Pair
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def run(cfg: DictConfig) -> "Certificate | int":
-    """Find the run, hold code, data and libraries against its record, train, compare, certify.
+    """Find the run, compare code, data and libraries with its record, train, compare, certify.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def run(cfg: DictConfig) -> "Certificate | int":
     Raises
     ------
     UserError
-        A figure differs, or what is here is not what the run was recorded with.
+        A value differs, or what is here is not what the run was recorded with.
     """
     if OmegaConf.is_missing(cfg, "run"):
         raise UserError("run=: which one? run=ID, a version or an alias of the registered model, or a study's name")
@@ -46,97 +46,112 @@ def run(cfg: DictConfig) -> "Certificate | int":
         raise UserError("tracking=off: a run is reproduced from its record; name the store that it is in")
 
     from wineexp.tracking import store
+    from wineexp.tracking.runs import Runs
 
     with store.store_errors():
-        return hold(cfg)
+        runs = Runs(cfg.tracking.uri, cfg.registry.name)
+        record = runs.get(cfg.run)
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        if cfg.checkout:
+            # Read here so that an altered config is reported before a worktree is made.
+            record.config()
+            return reproduce_in_worktree(record, runs.uri, cfg, folder)
+        return reproduce_here(record, runs.uri, cfg, folder)
 
 
-def hold(cfg: DictConfig) -> "Certificate | int":
-    """What `main` does, once the config has proved to be sound."""
-    from wineexp.tracking.runs import Runs
+def reproduce_here(record: "Record", uri: str, cfg: DictConfig, folder: Path) -> "Certificate":
+    """Reproduce with the code, data and libraries that are here."""
     from wineexp.workflows import reproduction
 
-    runs = Runs(cfg.tracking.uri, cfg.registry.name)
-    record = runs.get(cfg.run)
-    recorded = record.config()
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    if cfg.checkout:
-        return elsewhere(record, runs.uri, cfg, folder)
-    binding, _ = reproduction.facts(record)
-    differing = [line for line in binding if not line.equal]
+    recorded_cfg = record.config()
+    origin, _ = reproduction.compare_origin(record)
+    differing = [pair for pair in origin if not pair.equal]
     if differing and cfg.strict:
         raise UserError(refusal(record, differing))
-    for line in differing:
-        log.warning("not as recorded: %s", line)
+    for pair in differing:
+        log.warning("not as recorded: %s", pair)
     if cfg.n_jobs is not None:
-        recorded.n_jobs = cfg.n_jobs
-    certificate = reproduction.certify(record, recorded, runs.uri)
+        recorded_cfg.n_jobs = cfg.n_jobs
+    certificate = reproduction.certify(record, recorded_cfg, uri)
     (folder / "certificate.json").write_text(certificate.json(), encoding="utf-8")
     (folder / "certificate.txt").write_text(certificate.text(), encoding="utf-8")
     log.info(certificate.text())
     log.info("Certificate: %s", folder / "certificate.txt")
-    if certificate.first is not None:
+    if certificate.first_difference is not None:
         raise UserError(f"run {record.id}: {certificate.verdict}")
     return certificate
 
 
-def refusal(record: "Record", differing: "list[Line]") -> str:
+def refusal(record: "Record", differing: "list[Pair]") -> str:
     """Every difference, and three ways on."""
-    commit = record.tags.get("git.commit")
-    here = f"git checkout {commit}, " if commit else ""
+    from wineexp.tracking import names
+
+    commit = record.tags.get(names.GIT_COMMIT)
+    git_checkout = f"git checkout {commit}, " if commit else ""
     return "\n".join(
         [
             f"run {record.id} ({record.name}) was recorded with something else than what is here:",
-            *(f"  - {line}" for line in differing),
-            f"Go there yourself: {here}apply the artifact git.diff where there is one, install its requirements.txt; "
-            "or say checkout=true, which does it in a throw-away copy; or strict=false, to train all the same.",
+            *(f"  - {pair}" for pair in differing),
+            f"Restore it yourself: {git_checkout}apply the artifact {names.DIFF_FILE} where there is one, install its "
+            "requirements.txt; or give checkout=true, which does so in a temporary copy; or strict=false, to train "
+            "with what is here.",
         ]
     )
 
 
-def elsewhere(record: "Record", uri: str, cfg: DictConfig, folder: Path) -> int:
-    """Reproduce in a worktree of the recorded code, which writes its certificate here; gives the exit code there."""
+def reproduce_in_worktree(record: "Record", uri: str, cfg: DictConfig, folder: Path) -> int:
+    """Reproduce in a worktree of the recorded code, which writes its certificate here; gives the exit code."""
     import os
     from urllib.parse import urlsplit
 
     from wineexp.workflows import worktree
 
-    commit, diff = code(record)
+    commit, diff = recorded_code(record)
     with worktree.checkout(commit, diff) as tree:
         if not (tree / "wineexp/reproduce.py").is_file():
             raise UserError(f"commit {commit} of run {record.id} predates wineexp.reproduce: it cannot do this itself")
         command = [
-            *(worktree.interpreter(tree, record.tags, strict=cfg.strict), "-m", "wineexp.reproduce"),
+            *(worktree.find_interpreter(tree, record.tags, strict=cfg.strict), "-m", "wineexp.reproduce"),
             *(f"run={record.id}", f"strict={cfg.strict}", f"n_jobs={'null' if cfg.n_jobs is None else cfg.n_jobs}"),
             *("hydra.run.dir='{}'".format(str(folder).replace("'", "\\'")), "hydra.output_subdir=null"),
         ]
-        # HYDRA_FULL_ERROR was set by this program's own start, not by its user.
+        # This program sets HYDRA_FULL_ERROR at its own start, whatever its user chose.
         environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"} | {
             "PYTHONPATH": str(tree),
-            # A folder's path would mean another one there.
+            # A relative path would name another folder there.
             "MLFLOW_TRACKING_URI": uri if urlsplit(uri).scheme else str(Path(uri).absolute()),
         }
         log.info("Reproducing in %s, at commit %s.", tree, commit)
         sys.stdout.flush()
-        return worktree.call(command, tree, environment)
+        return worktree.run_command(command, tree, environment)
 
 
-def code(record: "Record") -> tuple[str, bytes]:
-    """The commit and the diff that a run was recorded with, the diff verified."""
+def recorded_code(record: "Record") -> tuple[str, bytes]:
+    """The commit and the diff that a run was recorded with, the diff verified by its digest.
+
+    Raises
+    ------
+    UserError
+        There was no git, or the diff was deleted or altered.
+    """
     import hashlib
 
-    from wineexp.workflows.certificate import NO_DIFF
+    from wineexp.tracking import names
+    from wineexp.workflows.certificate import EMPTY_DIFF_SHA256
 
-    commit, told = record.tags.get("git.commit"), record.tags.get("git.diff.sha256", NO_DIFF)
+    commit = record.tags.get(names.GIT_COMMIT)
     if commit is None:
         raise UserError(f"run {record.id} was recorded where there was no git: no commit of it can be checked out")
-    diff = b"" if told == NO_DIFF else record.read("git.diff")
+    diff_sha256 = record.tags.get(names.GIT_DIFF_SHA256, EMPTY_DIFF_SHA256)
+    diff = b"" if diff_sha256 == EMPTY_DIFF_SHA256 else record.read(names.DIFF_FILE)
     if diff is None:
-        raise UserError(f"git.diff of run {record.id}, without which commit {commit} is not its code, was deleted")
-    if hashlib.sha256(diff).hexdigest() != told:
         raise UserError(
-            f"git.diff of run {record.id} is not the one that it was recorded with: its digest differs from the tag "
-            f"git.diff.sha256={told}; it is not applied"
+            f"{names.DIFF_FILE} of run {record.id}, without which commit {commit} is not its code, was deleted"
+        )
+    if hashlib.sha256(diff).hexdigest() != diff_sha256:
+        raise UserError(
+            f"{names.DIFF_FILE} of run {record.id} is not the one that it was recorded with: its digest differs from "
+            f"the tag {names.GIT_DIFF_SHA256}={diff_sha256}; it is not applied"
         )
     return commit, diff
 

@@ -41,7 +41,7 @@ def test_the_majority_class_is_that_of_the_rows_that_a_fold_was_trained_on() -> 
         {"fold": [0, 0, 1], "row": [0, 1, 2], "true": ["b", "b", "a"], "predicted": ["b", "b", "a"]}
         | {"probability a": [0.0, 0.0, 1.0], "probability b": [1.0, 1.0, 0.0]}
     )
-    scores = assessment.scores(table, Target("colour", None, None, False, "accuracy", "maximize"))
+    scores = assessment.score_folds(table, Target("colour", None, None, False, "accuracy", "maximize"))
     assert scores["majority_accuracy"].tolist() == [0, 0]
     assert scores["accuracy"].tolist() == [1, 1]
 
@@ -64,8 +64,8 @@ def test_a_mistake_is_told_in_one_message(command: Command, tmp_path: Path) -> N
         ([], "predictions=: no file is given; give the path of the predictions.parquet in a run's output folder"),
         (["predictions=none.parquet"], "predictions=none.parquet: there is no such file"),
         (["predictions=text.parquet"], "predictions=text.parquet: not a Parquet file"),
-        (["predictions=other.parquet"], "not a run's answers, without a column predicted, true"),
-        (["predictions=few.parquet", "target=grade"], "fold 0 answers every row"),
+        (["predictions=other.parquet"], "not the predictions of a run, no column predicted, true"),
+        (["predictions=few.parquet", "target=grade"], "fold 0 has every row"),
     ):
         done = command("evaluate", *overrides)
         assert done.returncode == 1, (overrides, done.stdout)

@@ -1,5 +1,6 @@
-"""`python -m wineexp.reproduce`: a run comes out again to the last bit, or is told where it does not."""
+"""`python -m wineexp.reproduce`: a run comes out again to the last bit, or the first difference is named."""
 
+import itertools
 import json
 import shutil
 import signal
@@ -16,18 +17,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
-from tests.conftest import environment, run
+from tests.conftest import empty_store, environment, run
+from wineexp import UserError, compose, explore, promote, reproduce, train
+from wineexp.core.config import config_sha256
+from wineexp.core.in_process import Program
 from wineexp.core.paths import ROOT
 from wineexp.evaluation import metrics
+from wineexp.tracking import provenance
+from wineexp.workflows import worktree
+from wineexp.workflows.certificate import Certificate
 
 Done = subprocess.CompletedProcess[str]
 
-# Rows of the cultivars, each answered once, in a fold or in the holdout: its class, the answer, three probabilities.
-CELLS = 178 * 5
-METRICS = len(metrics.metrics_for(3, ordinal=False)) + len(["majority_accuracy"])
+# Each of the 178 cultivars is predicted once, in a fold or in the holdout: true and predicted class, three
+# probabilities.
+N_CELLS = 178 * 5
+N_METRICS = len(metrics.metrics_for(3, ordinal=False)) + len(["majority_accuracy"])
 # Of each metric five folds, the holdout, mean and deviation; and the fingerprint of the split.
-SCORES = METRICS * (5 + 1 + 2) + 1
+N_SCORES = N_METRICS * (5 + 1 + 2) + 1
+
+COPIES = itertools.count()
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -49,14 +60,40 @@ class World:
     def database(self) -> Path:
         return self.folder / "mlflow.db"
 
-    def run(self, *arguments: str, **more: str) -> Done:
-        return run(self.folder, *arguments, **{"PYTHONPATH": str(self.clone), **more})
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.database}"
 
-    def train(self, *arguments: str) -> str:
+    @contextmanager
+    def entered(self, uri: str | None = None) -> Iterator[None]:
+        """Let programs in this process take the clone for the project, and record in its store or another one."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", uri or self.uri)
+            patch.setattr(provenance, "ROOT", self.clone)
+            patch.setattr(worktree, "ROOT", self.clone)
+            patch.chdir(self.folder)
+            provenance.provenance_tags.cache_clear()
+            yield
+        provenance.provenance_tags.cache_clear()
+
+    def train(self, *overrides: str) -> str:
         """The id of a new run."""
-        done = self.run("train", *arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split("Recorded as run ")[1][:32]
+        with self.entered():
+            return train(compose(*overrides)).run_id
+
+    def reproduce(self, *overrides: str, uri: str | None = None) -> Certificate:
+        with self.entered(uri):
+            return reproduce(compose(*overrides, program="reproduce"))
+
+    def refuses(self, *overrides: str, uri: str | None = None) -> str:
+        """The message with which a reproduction is refused."""
+        with pytest.raises(UserError) as refusal:
+            self.reproduce(*overrides, uri=uri)
+        return str(refusal.value)
+
+    def command(self, *arguments: str, **more: str) -> Done:
+        """A program as a process of its own, with the clone's code."""
+        return run(self.folder, *arguments, **{"PYTHONPATH": str(self.clone), **more})
 
     def certificate(self) -> dict:
         """The one that was written last."""
@@ -65,8 +102,8 @@ class World:
         return json.loads(written.read_text())
 
     def artifact(self, run_id: str, name: str) -> Path:
-        (found,) = self.folder.glob(f"mlruns/*/{run_id}/artifacts/{name}")
-        return found
+        (path,) = self.folder.glob(f"mlruns/*/{run_id}/artifacts/{name}")
+        return path
 
     def state(self) -> list[object]:
         """Everything in the store, and everything that git knows of the clone."""
@@ -90,16 +127,18 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             shutil.copy(ROOT / name, made.clone / name)
     git(made.clone, "add", ".")
     git(made.clone, "commit", "-qm", "the project as it is")
+    shutil.copy(empty_store(), made.database)
     return made
 
 
 @pytest.fixture(scope="module")
 def xgb(world: World) -> str:
+    """A run of the clone's."""
     return world.train("model=xgb", "model.n_estimators=5")
 
 
 @contextmanager
-def kept(path: Path) -> Iterator[None]:
+def restored(path: Path) -> Iterator[None]:
     """A file that a test changes, and that is as it was afterwards."""
     before = path.read_bytes()
     try:
@@ -109,52 +148,57 @@ def kept(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def store(world: World, *statements: str) -> Iterator[str]:
-    """The URI of a copy of the store, changed behind MLflow's back."""
-    copy = world.folder / "copy.db"
+def removed_afterwards(path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    finally:
+        path.unlink()
+
+
+def changed_store(world: World, *statements: str) -> str:
+    """The URI of a copy of the store, changed behind MLflow's back; each a file of its own, which MLflow keeps open."""
+    copy = world.folder / f"copy-{next(COPIES)}.db"
     with closing(sqlite3.connect(world.database)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
         for statement in statements:
             assert target.execute(statement).rowcount > 0, statement
         target.commit()
-    yield f"sqlite:///{copy}"
-    for path in world.folder.glob("copy.db*"):
-        path.unlink()
+    return f"sqlite:///{copy}"
 
 
-def refused(done: Done, *told: str) -> None:
-    """The command failed in one message, which tells this."""
+def check_refused(done: Done, *parts: str) -> None:
+    """The command failed with one message, which has these parts."""
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("error: ") == 1
-    for part in told:
+    for part in parts:
         assert part in done.stderr
 
 
 def test_a_run_reproduces_with_other_threads(world: World, xgb: str) -> None:
     before = world.state()
-    done = world.run("reproduce", f"run={xgb}", "n_jobs=2", OMP_NUM_THREADS="1")
+    done = world.command("reproduce", f"run={xgb}", "n_jobs=2", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     certificate = world.certificate()
     assert certificate["reproduced"]
     assert certificate["verdict"] in done.stdout
-    assert (certificate["compared"], certificate["differing"], certificate["first"]) == (SCORES + CELLS, 0, None)
+    differences = [certificate[key] for key in ("n_compared", "n_differing", "first_difference")]
+    assert differences == [N_SCORES + N_CELLS, 0, None]
     assert certificate["notes"] == []
-    lines = {line["name"]: line for part in ("facts", "figures") for line in certificate[part]}
-    assert all(line["equal"] and line["recorded"] == line["now"] for line in lines.values())
-    assert lines["git.commit"]["now"] == git(world.clone, "rev-parse", "HEAD").strip()
+    pairs = {pair["name"]: pair for part in ("origin", "values") for pair in certificate[part]}
+    assert all(pair["equal"] and pair["recorded"] == pair["now"] for pair in pairs.values())
+    assert pairs["git.commit"]["now"] == git(world.clone, "rev-parse", "HEAD").strip()
     with closing(sqlite3.connect(world.database)) as connection:
         query = "SELECT value FROM metrics WHERE run_uuid = ? AND key = 'fold/log_loss' AND step = 3"
-        assert lines["fold 4/5 log_loss"]["now"] == repr(connection.execute(query, [xgb]).fetchone()[0])
+        assert pairs["fold 4/5 log_loss"]["now"] == repr(connection.execute(query, [xgb]).fetchone()[0])
     assert world.state() == before
 
 
-def test_a_forest_that_was_trained_with_two_jobs_reproduces_with_as_many(world: World) -> None:
+def test_a_forest_that_was_trained_with_two_jobs_reproduces(world: World) -> None:
     forest = world.train("model=forest", "model.n_estimators=5", "n_jobs=2", "data=cultivar")
-    done = world.run("reproduce", f"run={forest}", OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    assert f"{SCORES + CELLS} figures compared, all of them equal bit for bit" in done.stdout
+    certificate = world.reproduce(f"run={forest}")
+    assert (certificate.n_compared, certificate.n_differing) == (N_SCORES + N_CELLS, 0)
 
 
 def test_scores_that_were_changed_are_found_and_the_first_is_named_with_both_values(world: World, xgb: str) -> None:
@@ -170,61 +214,65 @@ def test_scores_that_were_changed_are_found_and_the_first_is_named_with_both_val
         for table in ("metrics", "latest_metrics")
         if (name, table) != ("fold 3/5 accuracy", "latest_metrics")
     ]
-    with store(world, *changes) as uri:
-        done = world.run("reproduce", f"run={xgb}", MLFLOW_TRACKING_URI=uri)
+    message = world.refuses(f"run={xgb}", uri=changed_store(world, *changes))
     certificate = world.certificate()
-    differing = {line["name"]: line for line in certificate["figures"] if not line["equal"]}
+    differing = {pair["name"]: pair for pair in certificate["values"] if not pair["equal"]}
     assert list(differing) == list(planted)
-    assert {line["recorded"] for line in differing.values()} == {"0.125"}
+    assert {pair["recorded"] for pair in differing.values()} == {"0.125"}
     first, now = "fold 3/5 accuracy", differing["fold 3/5 accuracy"]["now"]
-    refused(done, f"3 of {SCORES + CELLS} figures differ; the first is {first}: recorded 0.125, now {now}")
-    assert certificate["first"] == {"name": first, "recorded": "0.125", "now": now}
+    difference = f"the first is {first}: recorded 0.125, now {now}"
+    assert message == f"run {xgb}: Not reproduced: 3 of {N_SCORES + N_CELLS} values differ; {difference}"
+    assert certificate["first_difference"] == {"name": first, "recorded": "0.125", "now": now}
     assert not certificate["reproduced"]
 
 
-def test_the_first_answer_that_was_changed_is_named_to_its_last_bit(world: World, xgb: str) -> None:
+def test_the_first_prediction_that_was_changed_is_named_to_its_last_bit(world: World, xgb: str) -> None:
     path = world.artifact(xgb, "predictions.parquet")
     table = pd.read_parquet(path)
-    # A bit in the second fold, an answer and a bit in the holdout.
+    # A bit in the second fold, and a class in the holdout.
     position = int((table.fold == 1).to_numpy().argmax()) + 3
     true = float(table["probability 2"].astype(float)[position])
     table["probability 2"] = table["probability 2"].astype(float)
     table.loc[position, "probability 2"] = np.nextafter(true, 1)
     table.loc[len(table) - 1, "predicted"] = "none"
-    with kept(path):
+    with restored(path):
         table.to_parquet(path, index=False)
-        done = world.run("reproduce", f"run={xgb}")
+        message = world.refuses(f"run={xgb}")
     name = f"fold 2/5 row {table.row[position]} probability 2"
-    refused(done, "2 of ", f"the first is {name}: recorded {float(np.nextafter(true, 1))!r}, now {true!r}")
+    assert "2 of " in message
+    assert f"the first is {name}: recorded {float(np.nextafter(true, 1))!r}, now {true!r}" in message
 
 
-def test_a_row_that_is_gone_and_one_of_no_fold_are_missed(world: World, xgb: str) -> None:
+def test_a_row_that_is_missing_and_one_of_an_unknown_fold_are_found(world: World, xgb: str) -> None:
     path = world.artifact(xgb, "predictions.parquet")
     table = pd.read_parquet(path)
-    gone = table.row[0]
+    missing = table.row[0]
     table.loc[0, "fold"] = 7
-    with kept(path):
+    with restored(path):
         table.to_parquet(path, index=False)
-        done = world.run("reproduce", f"run={xgb}")
-    refused(done, "10 of ", f"the first is fold 1/5 row {gone} true: recorded nothing, now '")
+        message = world.refuses(f"run={xgb}")
+    assert "10 of " in message
+    assert f"the first is fold 1/5 row {missing} true: recorded nothing, now '" in message
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "part"),
     [
         ("config.yaml", None, "config.yaml that can be verified; it was deleted"),
         ("config.yaml", "model: {_target_: os.system}\n", "is not the config that the run was recorded with"),
-        ("predictions.parquet", None, "predictions.parquet is not there any more"),
+        ("predictions.parquet", None, "predictions.parquet is no longer there"),
         ("predictions.parquet", "rows\n", "cannot be read"),
     ],
 )
-def test_an_artifact_that_was_deleted_or_broken_is_told(
-    name: str, content: str | None, told: str, world: World, xgb: str
+def test_an_artifact_that_was_deleted_or_damaged_is_named(
+    name: str, content: str | None, part: str, world: World, xgb: str
 ) -> None:
     path = world.artifact(xgb, name)
-    with kept(path):
+    with restored(path):
         path.unlink() if content is None else path.write_text(content)
-        refused(world.run("reproduce", f"run={xgb}"), xgb, told)
+        message = world.refuses(f"run={xgb}")
+    assert xgb in message
+    assert part in message
 
 
 def test_everything_that_is_not_as_recorded_is_listed(world: World, xgb: str) -> None:
@@ -238,63 +286,72 @@ def test_everything_that_is_not_as_recorded_is_listed(world: World, xgb: str) ->
     changes = [
         f"UPDATE tags SET value = {value} WHERE run_uuid = '{xgb}' AND key = '{key}'" for key, value in tags.items()
     ]
-    with store(world, *changes) as uri:
-        done = world.run("reproduce", f"run={xgb}", MLFLOW_TRACKING_URI=uri)
-    refused(
-        done,
+    message = world.refuses(f"run={xgb}", uri=changed_store(world, *changes))
+    for part in (
         "data.md5: recorded 0, now 3e584720e6718d28509f86f05b7885a1",
         "lock.sha256: recorded 1, now ",
         f"python.version: recorded 3.10.1, now {'.'.join(map(str, sys.version_info[:3]))}",
         "library xgboost: recorded 1.0.0, now ",
-    )
-    assert done.stderr.count("  - ") == 4
-    assert "abacus" not in done.stderr
+    ):
+        assert part in message
+    assert message.count("  - ") == 4
+    assert "abacus" not in message
 
 
 @pytest.fixture
 def changed(world: World) -> Iterator[World]:
-    """The clone with a change that is not committed, one file of the code's, one not."""
+    """The clone with a change that is not committed, in one file of the code and in one that is no code."""
     code = world.clone / "wineexp/core/errors.py"
-    with kept(code):
+    with restored(code):
         code.write_text(code.read_text() + "# changed\n")
         (world.clone / "notes.txt").write_text("a note\n")
         yield world
         (world.clone / "notes.txt").unlink()
 
 
-def test_a_tree_with_another_diff_refuses_and_goes_on_where_it_is_told_to(changed: World, xgb: str) -> None:
-    refused(changed.run("reproduce", f"run={xgb}"), "git.diff.sha256: recorded no diff, now ", "checkout=true")
-    done = changed.run("reproduce", f"run={xgb}", "strict=false")
-    assert done.returncode == 0, done.stderr
-    assert "not as recorded: git.diff.sha256: recorded no diff, now " in done.stdout
+def test_another_diff_is_refused_unless_strict_is_false(
+    changed: World, xgb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    message = changed.refuses(f"run={xgb}")
+    assert "git.diff.sha256: recorded no diff, now " in message
+    assert "checkout=true" in message
+    assert changed.reproduce(f"run={xgb}", "strict=false").n_differing == 0
+    assert "not as recorded: git.diff.sha256: recorded no diff, now " in caplog.text
 
 
 def test_files_outside_the_code_are_no_difference(world: World) -> None:
-    with kept_absent(world.clone / "notes.txt") as notes:
+    with removed_afterwards(world.clone / "notes.txt") as notes:
         notes.write_text("a note\n")
         dirty = world.train("model=majority")
     assert not world.artifact(dirty, "git.diff").read_bytes()
-    done = world.run("reproduce", f"run={dirty}")
-    assert done.returncode == 0, done.stderr
+    assert world.reproduce(f"run={dirty}").n_differing == 0
 
 
-@contextmanager
-def kept_absent(path: Path) -> Iterator[Path]:
-    try:
-        yield path
-    finally:
-        path.unlink()
+def test_a_run_that_was_recorded_without_git_is_refused(world: World, xgb: str) -> None:
+    uri = changed_store(world, f"DELETE FROM tags WHERE run_uuid = '{xgb}' AND key LIKE 'git.%'")
+    assert "git.commit: recorded nothing, now " in world.refuses(f"run={xgb}", uri=uri)
+    assert "no git" in world.refuses(f"run={xgb}", "checkout=true", uri=uri)
 
 
-def test_without_git_nobody_knows_whether_the_code_is_the_same(world: World, xgb: str) -> None:
-    with store(world, f"DELETE FROM tags WHERE run_uuid = '{xgb}' AND key LIKE 'git.%'") as uri:
-        refused(world.run("reproduce", f"run={xgb}", MLFLOW_TRACKING_URI=uri), "git.commit: recorded nothing, now ")
-        refused(world.run("reproduce", f"run={xgb}", "checkout=true", MLFLOW_TRACKING_URI=uri), "no git")
+@pytest.mark.parametrize("program", [reproduce, promote], ids=["reproduce", "promote"])
+def test_a_run_of_an_earlier_release_is_refused_by_the_name_that_is_gone(
+    world: World, xgb: str, program: Program
+) -> None:
+    path = world.artifact(xgb, "config.yaml")
+    with restored(path):
+        cfg = OmegaConf.load(path)
+        cfg.data = {"_target_": "wineexp.data.cultivar"}
+        path.write_text(OmegaConf.to_yaml(cfg))
+        change = f"UPDATE tags SET value = '{config_sha256(cfg)}' WHERE run_uuid = '{xgb}' AND key = 'config.sha256'"
+        uri = changed_store(world, change)
+        name = program.__name__.rpartition(".")[2]
+        with world.entered(uri), pytest.raises(UserError, match=r"wineexp\.data\.cultivar"):
+            program(compose(f"run={xgb}", program=name))
 
 
 def test_a_checkout_reproduces_while_the_tree_is_another(changed: World, xgb: str) -> None:
     before = changed.state()
-    done = changed.run("reproduce", f"run={xgb}", "checkout=true", "n_jobs=2")
+    done = changed.command("reproduce", f"run={xgb}", "checkout=true", "n_jobs=2")
     assert done.returncode == 0, done.stderr
     assert "all of them equal bit for bit" in done.stdout
     assert changed.certificate()["run"] == xgb
@@ -305,34 +362,36 @@ def test_a_checkout_reproduces_while_the_tree_is_another(changed: World, xgb: st
 def test_a_checkout_applies_the_recorded_diff_and_hands_on_the_exit_code(world: World) -> None:
     choice = world.clone / "conf/model/stump.yaml"
     changed = world.clone / "wineexp/core/errors.py"
-    with kept(changed), kept_absent(choice):
+    with restored(changed), removed_afterwards(choice):
         choice.write_text("_target_: sklearn.tree.DecisionTreeClassifier\nmax_depth: 1\nrandom_state: ${seed}\n")
         # Line ends of another system, which a diff must not lose.
         changed.write_bytes(changed.read_bytes() + "# naïve\r\n".encode())
-        stump = world.train("model=stump")
+        done = world.command("train", "model=stump")
+        assert done.returncode == 0, done.stderr
+        stump = done.stdout.split("Recorded as run ")[1][:32]
     before = world.state()
-    done = world.run("reproduce", f"run={stump}", "checkout=true")
+    done = world.command("reproduce", f"run={stump}", "checkout=true")
     assert done.returncode == 0, done.stderr
     assert world.state() == before
     diff = world.artifact(stump, "git.diff")
-    with kept(diff):
+    with restored(diff):
         diff.write_bytes(diff.read_bytes() + b"\n")
-        refused(world.run("reproduce", f"run={stump}", "checkout=true"), "git.diff", "it is not applied")
+        check_refused(world.command("reproduce", f"run={stump}", "checkout=true"), "git.diff", "it is not applied")
     path = world.artifact(stump, "predictions.parquet")
-    with kept(path):
+    with restored(path):
         pd.read_parquet(path).assign(predicted="4").to_parquet(path, index=False)
-        refused(world.run("reproduce", f"run={stump}", "checkout=true"), "predicted: recorded '4', now ")
+        check_refused(world.command("reproduce", f"run={stump}", "checkout=true"), "predicted: recorded '4', now ")
     assert world.state() == before
 
 
-def test_a_commit_that_cannot_do_it_is_told(world: World, xgb: str) -> None:
+def test_a_commit_that_cannot_reproduce_the_run_is_named(world: World, xgb: str) -> None:
     before = world.state()
     first = git(world.clone, "rev-list", "--max-parents=0", "HEAD").strip()
-    for commit, told in ((first, "predates wineexp.reproduce"), ("f" * 40, "is not in this clone"), ("--x", "not a")):
+    for commit, part in ((first, "predates wineexp.reproduce"), ("f" * 40, "is not in this clone"), ("--x", "not a")):
         change = f"UPDATE tags SET value = '{commit}' WHERE run_uuid = '{xgb}' AND key = 'git.commit'"
-        with store(world, change) as uri:
-            done = world.run("reproduce", f"run={xgb}", "checkout=true", MLFLOW_TRACKING_URI=uri)
-        refused(done, commit, told)
+        message = world.refuses(f"run={xgb}", "checkout=true", uri=changed_store(world, change))
+        assert commit in message
+        assert part in message
     assert world.state() == before
 
 
@@ -377,7 +436,7 @@ def folders_in_use() -> Iterator[str]:
 
 @pytest.mark.journey
 def test_trials_are_compared_by_what_they_have(world: World) -> None:
-    done = world.run(
+    done = world.command(
         *("train", "-m", "model=logreg", "model.C=tag(log,interval(0.000001,1))", "hydra/sweeper/pruner=median"),
         *("hydra.sweeper.pruner.n_startup_trials=1", "hydra.sweeper.n_trials=5"),
     )
@@ -386,37 +445,38 @@ def test_trials_are_compared_by_what_they_have(world: World) -> None:
         WHERE tags.key = 'trial' AND metrics.key = 'fold/accuracy' GROUP BY tags.run_uuid HAVING count(*) {}"""
     with closing(sqlite3.connect(world.database)) as connection:
         whole = connection.execute(query.format("= 5")).fetchone()[0]
-        pruned, folds = connection.execute(
+        pruned, n_folds = connection.execute(
             query.format("< 5").replace("SELECT tags.run_uuid", "SELECT tags.run_uuid, count(*)")
         ).fetchone()
-    done = world.run("reproduce", f"run={whole}")
-    assert done.returncode == 0, done.stderr
-    assert "scores alone are compared" in done.stdout
-    assert world.certificate()["compared"] == SCORES - METRICS
-    done = world.run("reproduce", f"run={pruned}")
-    assert done.returncode == 0, done.stderr
-    assert f"It ended after {folds} of 5 folds" in done.stdout
-    assert world.certificate()["compared"] == METRICS * (folds + 2) + 1
+    certificate = world.reproduce(f"run={whole}")
+    assert "only its scores are compared" in certificate.notes[0]
+    assert certificate.n_compared == N_SCORES - N_METRICS
+    certificate = world.reproduce(f"run={pruned}")
+    assert certificate.notes[1].startswith(f"It ended after {n_folds} of 5 folds")
+    assert certificate.n_compared == N_METRICS * (n_folds + 2) + 1
     change = f"UPDATE metrics SET value = 0.5 WHERE run_uuid = '{pruned}' AND key = 'fold/f1_macro' AND step = 0"
-    with store(world, change) as uri:
-        done = world.run("reproduce", f"run={pruned}", MLFLOW_TRACKING_URI=uri)
-    refused(done, "the first is fold 1/5 f1_macro: recorded 0.5, now ")
+    message = world.refuses(f"run={pruned}", uri=changed_store(world, change))
+    assert "the first is fold 1/5 f1_macro: recorded 0.5, now " in message
 
 
-def test_what_was_not_recorded_by_train_is_told(world: World) -> None:
-    assert world.run("explore").returncode == 0
-    failed = world.run("train", "model.subsample=7")
-    assert failed.returncode == 1
+def test_runs_that_train_did_not_record_or_that_failed_are_refused(world: World) -> None:
+    with world.entered():
+        explored = explore(compose(program="explore")).run_id
+        with pytest.raises(UserError):
+            train(compose("model.subsample=7"))
     with closing(sqlite3.connect(world.database)) as connection:
-        query = "SELECT run_uuid FROM runs WHERE {} ORDER BY start_time DESC"
-        explored = connection.execute(query.format("name = 'explore'")).fetchone()[0]
-        without = connection.execute(query.format("status = 'FAILED'")).fetchone()[0]
-    refused(world.run("reproduce", f"run={explored}"), explored, "it was not recorded by train")
-    refused(world.run("reproduce", f"run={without}"), without, "FAILED", "nothing to compare")
+        (failed,) = connection.execute("SELECT run_uuid FROM runs WHERE status = 'FAILED'").fetchone()
+    message = world.refuses(f"run={explored}")
+    assert explored in message
+    assert "it was not recorded by train" in message
+    message = world.refuses(f"run={failed}")
+    assert failed in message
+    assert "FAILED" in message
+    assert "nothing to compare" in message
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("overrides", "part"),
     [
         ([], "run=: which one?"),
         (["run=" + "0" * 31 + "a"], "has no run of this id"),
@@ -424,20 +484,20 @@ def test_what_was_not_recorded_by_train_is_told(world: World) -> None:
         (["run=champion", "tracking=off"], "tracking=off"),
     ],
 )
-def test_a_run_that_is_not_there_is_told(arguments: list[str], told: str, world: World) -> None:
-    refused(world.run("reproduce", *arguments), told)
+def test_a_run_that_cannot_be_found_is_refused(overrides: list[str], part: str, world: World) -> None:
+    assert part in world.refuses(*overrides)
 
 
-def test_a_store_that_is_not_there_is_told(world: World, xgb: str) -> None:
-    done = world.run("reproduce", f"run={xgb}", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    refused(done, "http://127.0.0.1:9", "the store cannot be opened")
+def test_a_store_that_cannot_be_reached_is_named(world: World, xgb: str) -> None:
+    message = world.refuses(f"run={xgb}", uri="http://127.0.0.1:9")
+    assert message.startswith("tracking.uri=http://127.0.0.1:9: the store cannot be opened")
 
 
-def test_a_store_that_breaks_under_way_is_told(world: World, xgb: str) -> None:
-    change = f"UPDATE runs SET artifact_uri = 'nowhere://' || artifact_uri WHERE run_uuid = '{xgb}'"
-    with store(world, change) as uri:
-        done = world.run("reproduce", f"run={xgb}", MLFLOW_TRACKING_URI=uri)
-    refused(done, f"the store {uri} failed: ", "nowhere")
+def test_a_store_that_fails_while_it_is_read_is_named(world: World, xgb: str) -> None:
+    uri = changed_store(world, f"UPDATE runs SET artifact_uri = 'nowhere://' || artifact_uri WHERE run_uuid = '{xgb}'")
+    message = world.refuses(f"run={xgb}", uri=uri)
+    assert message.startswith(f"the store {uri} failed: ")
+    assert "nowhere" in message
 
 
 def neighbour(folder: Path) -> Path:
@@ -451,19 +511,20 @@ def neighbour(folder: Path) -> Path:
     return wheel
 
 
+@pytest.mark.journey
 def test_a_checkout_installs_another_lock(world: World, tmp_path: Path) -> None:
     lock = world.clone / "requirements.txt"
-    with kept(lock):
+    with restored(lock):
         # What is installed here is not what that lock, which a run is recorded with, would install.
         lock.write_text(f"{neighbour(tmp_path)}\n")
         other = world.train("model=xgb", "model.n_estimators=5")
     before = world.state()
-    done = world.run("reproduce", f"run={other}", "checkout=true")
+    done = world.command("reproduce", f"run={other}", "checkout=true")
     assert done.returncode == 0, done.stderr
     assert "Installing the recorded requirements.txt" in done.stdout
     assert world.state() == before
-    # One that cannot be installed is told.
+    # The wheel that the lock names is gone.
     (tmp_path / "neighbour-1.0-py3-none-any.whl").unlink()
-    refused(
-        world.run("reproduce", f"run={other}", "checkout=true"), "requirements.txt cannot be installed", "neighbour"
+    check_refused(
+        world.command("reproduce", f"run={other}", "checkout=true"), "requirements.txt cannot be installed", "neighbour"
     )

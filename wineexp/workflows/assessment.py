@@ -1,4 +1,4 @@
-"""What a run's answers are worth: figures, and a table for each plot, from the table of predictions that it left."""
+"""Assessment of a run: scores, and a table for each plot, from the table of predictions that it left."""
 
 from pathlib import Path
 
@@ -9,32 +9,34 @@ from wineexp.data.target import Target
 from wineexp.data.task import HOLDOUT, out_of_fold_predictions, predictions_from_table
 from wineexp.evaluation import metrics
 
+COLUMNS = {"fold", "row", "true", "predicted"}
 
-def read(path: Path) -> pd.DataFrame:
+
+def read_predictions(path: Path) -> pd.DataFrame:
     """A table that `Task.predictions_table` made.
 
     Raises
     ------
     UserError
-        The file is missing, or is no such table.
+        The file is missing, or holds no such table.
     """
     try:
-        predictions = pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except FileNotFoundError:
         raise UserError(f"predictions={path}: there is no such file; a run leaves one in its output folder") from None
     except (OSError, ValueError) as error:
         raise UserError(f"predictions={path}: not a Parquet file: {' '.join(str(error).split())}") from error
-    if missing := {"fold", "row", "true", "predicted"} - set(predictions):
-        raise UserError(f"predictions={path}: not a run's answers, without a column {', '.join(sorted(missing))}")
-    return predictions
+    if missing := COLUMNS - set(table):
+        raise UserError(f"predictions={path}: not the predictions of a run, no column {', '.join(sorted(missing))}")
+    return table
 
 
-def scores(predictions: pd.DataFrame, target: Target) -> pd.DataFrame:
-    """Every metric that means something for a target, `majority_accuracy` among them, of each fold and of the holdout.
+def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
+    """Every metric that applies to a target, and `majority_accuracy`, of each fold and of the holdout.
 
     Parameters
     ----------
-    predictions : DataFrame of shape (n_answers, 4 + n_classes)
+    table : DataFrame of shape (n_predictions, 4 + n_classes)
     target : Target
 
     Returns
@@ -45,35 +47,36 @@ def scores(predictions: pd.DataFrame, target: Target) -> pd.DataFrame:
     Raises
     ------
     UserError
-        The target's deciding metric is none for so many classes, or the table is no whole run's.
+        The target's deciding metric does not apply to so many classes, or the table is not that of a whole run.
     """
-    n_classes = predictions.filter(regex="^probability ").shape[1]
+    n_classes = table.filter(regex="^probability ").shape[1]
     metrics.check_metric(target.metric, target.direction, n_classes, ordinal=target.ordinal)
     names = metrics.metrics_for(n_classes, ordinal=target.ordinal)
-    trained = predictions[predictions["fold"] != HOLDOUT].drop_duplicates("row")
-    found = {}
-    for number, asked in predictions.groupby("fold"):
-        told = predictions_from_table(asked)
+    training_rows = table[table["fold"] != HOLDOUT].drop_duplicates("row")
+    scores = {}
+    for number, fold in table.groupby("fold"):
+        predictions = predictions_from_table(fold)
         # A fold was trained on the rows that are not its own.
-        known = predictions_from_table(trained[~trained["row"].isin(asked["row"])]).y
-        if not len(known):
-            raise UserError(f"fold {number} answers every row: a table of a whole run has rows that it was trained on")
-        found[number] = metrics.score(told, names) | {"majority_accuracy": metrics.majority_accuracy(known, told.y)}
-    return pd.DataFrame.from_dict(found, orient="index")
+        y_train = predictions_from_table(training_rows[~training_rows["row"].isin(fold["row"])]).y
+        if not len(y_train):
+            raise UserError(f"fold {number} has every row: in the table of a whole run it was trained on others")
+        majority = metrics.majority_accuracy(y_train, predictions.y)
+        scores[number] = metrics.score(predictions, names) | {"majority_accuracy": majority}
+    return pd.DataFrame.from_dict(scores, orient="index")
 
 
-def figures(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Means and deviations over the folds, and the holdout's figures, under MLflow's names; NaN is left out."""
+def summarise(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Means and deviations over the folds, and the holdout's scores, under MLflow's names; NaN is left out."""
     folds = scores.drop(index=HOLDOUT, errors="ignore")
     deviations = folds.std().add_suffix("_std")
-    found = {"cv": pd.concat([folds.mean(), deviations]).dropna()}
+    parts = {"cv": pd.concat([folds.mean(), deviations]).dropna()}
     if HOLDOUT in scores.index:
-        found["holdout"] = scores.loc[HOLDOUT].dropna()
-    return {part: {str(name): float(value) for name, value in values.items()} for part, values in found.items()}
+        parts["holdout"] = scores.loc[HOLDOUT].dropna()
+    return {part: {str(name): float(value) for name, value in values.items()} for part, values in parts.items()}
 
 
-def plots(predictions: pd.DataFrame, scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The tables that dvc.yaml draws, all of them out of fold.
+def plot_tables(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The tables that dvc.yaml plots, all of out-of-fold predictions.
 
     Returns
     -------
@@ -81,10 +84,9 @@ def plots(predictions: pd.DataFrame, scores: pd.DataFrame) -> dict[str, pd.DataF
         `confusion` (true and predicted label of each row), `calibration` (`metrics.calibration_curve`), `folds` (every
         metric by fold, counted from 1).
     """
-    told = out_of_fold_predictions(predictions)
     folds = scores.drop(index=HOLDOUT, errors="ignore")
     return {
-        "confusion": predictions.loc[predictions["fold"] != HOLDOUT, ["true", "predicted"]],
-        "calibration": metrics.calibration_curve(told),
+        "confusion": table.loc[table["fold"] != HOLDOUT, ["true", "predicted"]],
+        "calibration": metrics.calibration_curve(out_of_fold_predictions(table)),
         "folds": folds.set_axis(folds.index + 1).rename_axis("fold").reset_index(),
     }

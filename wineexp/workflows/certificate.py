@@ -1,4 +1,4 @@
-"""A certificate of reproduction: what was recorded, what is now, and whether they are the same to the last bit."""
+"""A certificate of reproduction: the recorded values beside those of now, and whether they are equal bit for bit."""
 
 import hashlib
 import json
@@ -10,21 +10,24 @@ from typing import Any
 import pandas as pd
 
 from wineexp.data.task import HOLDOUT
+from wineexp.tracking import names
 
-# Facts that have a say in a figure; `libraries` come apart into one fact each.
-BINDING = ("git.commit", "git.diff.sha256", "data.md5", "lock.sha256", "python.version")
-# Facts that must have none.
-MACHINE = ("machine.platform", "machine.processor", "machine.cores")
+# Tags that can change a score; `libraries` is compared library by library.
+ORIGIN_TAGS = (names.GIT_COMMIT, names.GIT_DIFF_SHA256, names.DATA_MD5, names.LOCK_SHA256, names.PYTHON_VERSION)
+# Tags that must not change a score.
+MACHINE_TAGS = (names.MACHINE_PLATFORM, names.MACHINE_PROCESSOR, names.MACHINE_CORES)
 
-# Of a tree whose code is its commit's.
-NO_DIFF = hashlib.sha256(b"").hexdigest()
+EMPTY_DIFF_SHA256 = hashlib.sha256(b"").hexdigest()
+
+# A longer digest is cut to its beginning in the text; the JSON has all of it.
+SHOWN_DIGEST_CHARS = 16
 
 
 @dataclass(frozen=True)
-class Line:
-    """A fact or a figure on both sides, as text that tells every bit of it; None where there is none.
+class Pair:
+    """A value as it was recorded and as it is now, both as text; None where there is none.
 
-    Python's shortest text of a number is another one for every other number, and the same for every NaN.
+    Python's shortest text of a number tells every bit of it: no two numbers share one, and every NaN has the same.
     """
 
     name: str
@@ -33,7 +36,7 @@ class Line:
 
     @property
     def equal(self) -> bool:
-        """Whether both sides are there, and are the same."""
+        """Whether both are there and are the same."""
         return self.recorded is not None and self.recorded == self.now
 
     def __str__(self) -> str:
@@ -42,20 +45,20 @@ class Line:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a reproduction showed.
+    """What a reproduction found.
 
     Attributes
     ----------
     run, name, store : str
-        Which run, and where it is recorded.
-    facts, machine : list of Line
-        Where the run came from: what can change a figure, and what must not.
-    figures : list of Line
-        Scores, and the answers of each fold together.
-    compared, differing : int
-        How many single figures there were on either side, and how many of them differ.
-    first : Line or None
-        The first single figure that differs, in the order of folds and rows.
+        The run's id and name, and the store that it is recorded in.
+    origin, machine : list of Pair
+        Where the run came from: what can change a score, and what must not.
+    values : list of Pair
+        Scores, and one digest for the predictions of each fold.
+    n_compared, n_differing : int
+        How many single values there were on either side, and how many of them differ.
+    first_difference : Pair or None
+        The first single value that differs, in the order of folds and rows.
     notes : list of str
         What was not compared, and why.
     """
@@ -63,46 +66,49 @@ class Certificate:
     run: str
     name: str
     store: str
-    facts: list[Line]
-    machine: list[Line]
-    figures: list[Line]
-    compared: int
-    differing: int
-    first: Line | None
+    origin: list[Pair]
+    machine: list[Pair]
+    values: list[Pair]
+    n_compared: int
+    n_differing: int
+    first_difference: Pair | None
     notes: list[str]
 
     @property
     def verdict(self) -> str:
         """The outcome in a sentence."""
-        if self.first is None:
-            return f"Reproduced: {self.compared} figures compared, all of them equal bit for bit."
-        return f"Not reproduced: {self.differing} of {self.compared} figures differ; the first is {self.first}"
+        if self.first_difference is None:
+            return f"Reproduced: {self.n_compared} values compared, all of them equal bit for bit."
+        return (
+            f"Not reproduced: {self.n_differing} of {self.n_compared} values differ; the first is "
+            f"{self.first_difference}"
+        )
 
     def text(self) -> str:
-        """The whole of it, to be read by people."""
+        """The certificate as plain text."""
         parts = [
             f"Certificate of reproduction\nrun {self.run} ({self.name}) in {self.store}",
-            _columns("fact", self.facts),
-            _columns("machine, for information", self.machine),
-            _columns("figure", self.figures),
+            _table("origin", self.origin),
+            _table("machine, for information", self.machine),
+            _table("value", self.values),
             *self.notes,
             self.verdict,
         ]
         return "\n\n".join(parts) + "\n"
 
     def json(self) -> str:
-        """The whole of it, to be read by programs; figures are text, so that none loses a bit on the way."""
-        content: dict[str, Any] = asdict(self) | {"reproduced": self.first is None, "verdict": self.verdict}
-        for part in ("facts", "machine", "figures"):
-            content[part] = [asdict(line) | {"equal": line.equal} for line in getattr(self, part)]
+        """The certificate as JSON; numbers are text, so that no bit is lost."""
+        content: dict[str, Any] = asdict(self)
+        content |= {"reproduced": self.first_difference is None, "verdict": self.verdict}
+        for part in ("origin", "machine", "values"):
+            content[part] = [asdict(pair) | {"equal": pair.equal} for pair in getattr(self, part)]
         return json.dumps(content, indent=1) + "\n"
 
 
-def _columns(title: str, lines: list[Line]) -> str:
-    told = {True: "yes", False: "NO"}
+def _table(title: str, pairs: list[Pair]) -> str:
     rows = [
         (title, "recorded", "now", "equal"),
-        *((line.name, _short(line.recorded), _short(line.now), told[line.equal]) for line in lines),
+        *((pair.name, _shown(pair.recorded), _shown(pair.now), "yes" if pair.equal else "NO") for pair in pairs),
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -110,118 +116,123 @@ def _columns(title: str, lines: list[Line]) -> str:
     )
 
 
-def _short(side: str | None) -> str:
-    """What a column has room for: of a long digest its beginning; the JSON has all of it."""
-    return "-" if side is None else re.sub("^([0-9a-f]{16})[0-9a-f]{17,}$", r"\1…", side)
+def _shown(value: str | None) -> str:
+    digest = rf"^([0-9a-f]{{{SHOWN_DIGEST_CHARS}}})[0-9a-f]{{17,}}$"
+    return "-" if value is None else re.sub(digest, r"\1…", value)
 
 
-def facts(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[Line], list[Line]]:
-    """The binding facts and the machine's, from a run's tags and from those that a run would get here.
+def compare_origins(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[Pair], list[Pair]]:
+    """Compare the tags of a run with those that a run would get now.
 
-    Trees without a diff are of their commit's code, whatever else lies about in them; without git, nobody knows.
+    Returns
+    -------
+    origin, machine : list of Pair
+        What can change a score, and what must not. Of a tree whose code is that of its commit the diff is `no diff`,
+        whatever other files it has; without git it is unknown.
     """
-    sides: list[dict[str, str]] = []
+    both: list[dict[str, str]] = []
     for tags in (recorded, now):
-        side = {**tags, **_libraries(tags)}
-        if "git.commit" in tags and tags.get("git.diff.sha256", NO_DIFF) == NO_DIFF:
-            side["git.diff.sha256"] = "no diff"
-        sides.append(side)
-    libraries = sorted({name for side in sides for name in side if name.startswith("library ")})
-    binding, machine = (
-        [Line(name, sides[0].get(name), sides[1].get(name)) for name in names]
-        for names in ((*BINDING, *libraries), MACHINE)
+        expanded = {**tags, **_library_tags(tags)}
+        if names.GIT_COMMIT in tags and tags.get(names.GIT_DIFF_SHA256, EMPTY_DIFF_SHA256) == EMPTY_DIFF_SHA256:
+            expanded[names.GIT_DIFF_SHA256] = "no diff"
+        both.append(expanded)
+    libraries = sorted({name for tags in both for name in tags if name.startswith("library ")})
+    origin, machine = (
+        [Pair(name, both[0].get(name), both[1].get(name)) for name in group]
+        for group in ((*ORIGIN_TAGS, *libraries), MACHINE_TAGS)
     )
-    return binding, machine
+    return origin, machine
 
 
-def _libraries(tags: Mapping[str, str]) -> dict[str, str]:
+def _library_tags(tags: Mapping[str, str]) -> dict[str, str]:
     try:
-        return {f"library {name}": str(version) for name, version in json.loads(tags["libraries"]).items()}
+        return {f"library {name}": str(version) for name, version in json.loads(tags[names.LIBRARIES]).items()}
     except (KeyError, ValueError, AttributeError):
         return {}
 
 
 @dataclass(frozen=True)
-class Side:
+class TrainingResult:
     """What one of the two trainings gave.
 
     Attributes
     ----------
     scores : dict of str to list of float
-        Each metric by its name in the record: `fold/accuracy` has one value a fold, `cv/accuracy` one.
-    answers : DataFrame or None
+        Each metric by its recorded name: `fold/accuracy` has one value for each fold, `cv/accuracy` one.
+    predictions : DataFrame or None
         As `Task.predictions_table` makes it.
-    split : str or None
+    split_sha256 : str or None
         Fingerprint of the rows of the holdout and of the folds.
     """
 
     scores: Mapping[str, list[float]]
-    answers: pd.DataFrame | None
-    split: str | None
+    predictions: pd.DataFrame | None
+    split_sha256: str | None
 
 
-def compare(recorded: Side, now: Side, *, n_folds: int) -> tuple[list[Line], list[Line], int]:
-    """Hold two trainings against each other.
+def compare_results(
+    recorded: TrainingResult, now: TrainingResult, *, n_folds: int
+) -> tuple[list[Pair], list[Pair], int]:
+    """Compare two trainings value by value.
 
     Parameters
     ----------
-    recorded, now : Side
-        Predictions are compared where there are some on both sides.
+    recorded, now : TrainingResult
+        Predictions are compared where both have some.
     n_folds : int
         Of the whole cross-validation.
 
     Returns
     -------
-    figures : list of Line
-        Scores one by one, and one line for all answers of a fold: their number and the digest of their text.
-    differing : list of Line
-        The single figures that differ: fold by fold, the fold's scores and then its rows, the holdout, the means.
-    compared : int
-        How many single figures were compared.
+    values : list of Pair
+        Every score, and one pair for all predictions of a fold: their number and the digest of their text.
+    differing : list of Pair
+        The single values that differ: for each fold its scores and then its rows, then the holdout, then the means.
+    n_compared : int
+        How many single values were compared.
     """
-    figures, differing, compared = [Line("split.sha256", recorded.split, now.split)], [], 1
-    differing += [line for line in figures if not line.equal]
-    rows = _rows(recorded.answers, now.answers)
-    answered = set() if rows is None else set(rows[0].index.get_level_values("fold"))
-    # The holdout stands for itself below any fold's number, and is told last.
+    values, n_compared = [Pair(names.SPLIT_SHA256, recorded.split_sha256, now.split_sha256)], 1
+    differing = [pair for pair in values if not pair.equal]
+    tables = _aligned(recorded.predictions, now.predictions)
+    predicted = set() if tables is None else set(tables[0].index.get_level_values("fold"))
     scored = range(max(n_folds, *map(len, recorded.scores.values())))
-    for fold in (*sorted({*scored, *answered} - {HOLDOUT}), HOLDOUT):
-        title, name, step = f"fold {fold + 1}/{n_folds}", "fold/", fold
+    # The holdout has the number of a fold before the first, and comes last.
+    for fold in (*sorted({*scored, *predicted} - {HOLDOUT}), HOLDOUT):
+        title, prefix, step = f"fold {fold + 1}/{n_folds}", "fold/", fold
         if fold == HOLDOUT:
-            title, name, step = "holdout", "holdout/", 0
-        scores = list(_scores(recorded, now, name, step, title))
-        figures += scores
-        differing += [line for line in scores if not line.equal]
-        compared += len(scores)
-        if rows is not None and fold in answered:
-            sides: list[Any] = [side.xs(fold, level="fold") for side in rows]
-            figures.append(Line(f"{title} answers", *map(_digest, sides)))
-            differing += _cells(title, *sides)
-            compared += sides[0].size
-    means = list(_scores(recorded, now, "cv/", 0, "cv"))
-    return figures + means, differing + [line for line in means if not line.equal], compared + len(means)
+            title, prefix, step = "holdout", "holdout/", 0
+        scores = list(_score_pairs(recorded, now, prefix, step, title))
+        values += scores
+        differing += [pair for pair in scores if not pair.equal]
+        n_compared += len(scores)
+        if tables is not None and fold in predicted:
+            of_fold: list[Any] = [table.xs(fold, level="fold") for table in tables]
+            values.append(Pair(f"{title} predictions", *map(_digest, of_fold)))
+            differing += _differing_cells(title, *of_fold)
+            n_compared += of_fold[0].size
+    means = list(_score_pairs(recorded, now, "cv/", 0, "cv"))
+    return values + means, differing + [pair for pair in means if not pair.equal], n_compared + len(means)
 
 
-def _scores(recorded: Side, now: Side, prefix: str, step: int, title: str) -> Iterator[Line]:
-    """One step of every metric below a prefix that was recorded, in the order in which they are computed."""
+def _score_pairs(recorded: TrainingResult, now: TrainingResult, prefix: str, step: int, title: str) -> Iterator[Pair]:
+    """One step of every recorded metric with a prefix, in the order in which they are computed."""
     for name in sorted(recorded.scores, key=[*now.scores, *recorded.scores].index):
         if name.startswith(prefix):
-            both = [side.scores.get(name, [])[step : step + 1] for side in (recorded, now)]
+            both = [result.scores.get(name, [])[step : step + 1] for result in (recorded, now)]
             if any(both):
-                yield Line(
-                    f"{title} {name.removeprefix(prefix)}", *(repr(value[0]) if value else None for value in both)
-                )
+                texts = (repr(value[0]) if value else None for value in both)
+                yield Pair(f"{title} {name.removeprefix(prefix)}", *texts)
 
 
-def _rows(recorded: pd.DataFrame | None, now: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Both tables as text, with the same rows and columns in the same order; empty text where a side has no such."""
+def _aligned(recorded: pd.DataFrame | None, now: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Both tables as text with the same rows and columns in the same order; text is empty where a table has no cell."""
     if recorded is None or now is None:
         return None
     tables = []
     for table in (recorded, now):
         keys = table[["fold", "row"]]
         # A splitter may draw a row twice for one fold.
-        keys = keys.assign(time=keys.groupby(["fold", "row"]).cumcount())
+        keys = keys.assign(occurrence=keys.groupby(["fold", "row"]).cumcount())
         text = pd.DataFrame(
             {name: [repr(value) for value in table[name].tolist()] for name in table if name not in keys}
         )
@@ -232,13 +243,13 @@ def _rows(recorded: pd.DataFrame | None, now: pd.DataFrame | None) -> tuple[pd.D
     return first, second
 
 
-def _digest(answers: pd.DataFrame) -> str:
-    kept = answers[(answers != "").any(axis=1)]
-    return f"{len(kept)} rows {hashlib.sha256(kept.to_csv().encode()).hexdigest()[:16]}"
+def _digest(predictions: pd.DataFrame) -> str:
+    present = predictions[(predictions != "").any(axis=1)]
+    return f"{len(present)} rows {hashlib.sha256(present.to_csv().encode()).hexdigest()[:SHOWN_DIGEST_CHARS]}"
 
 
-def _cells(title: str, recorded: pd.DataFrame, now: pd.DataFrame) -> Iterator[Line]:
+def _differing_cells(title: str, recorded: pd.DataFrame, now: pd.DataFrame) -> Iterator[Pair]:
     for position, column in zip(*(recorded != now).to_numpy().nonzero(), strict=True):
         row, _ = recorded.index[position]
-        both: list[Any] = [side.iat[position, column] or None for side in (recorded, now)]
-        yield Line(f"{title} row {row} {recorded.columns[column]}", *both)
+        both: list[Any] = [table.iat[position, column] or None for table in (recorded, now)]
+        yield Pair(f"{title} row {row} {recorded.columns[column]}", *both)

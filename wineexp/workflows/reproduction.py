@@ -1,4 +1,4 @@
-"""A reproduction: a recorded run, trained again as it was, and certified figure by figure."""
+"""A reproduction: a recorded run is trained again and compared value by value."""
 
 from itertools import islice
 
@@ -6,113 +6,111 @@ from omegaconf import DictConfig
 
 from wineexp.core.errors import UserError
 from wineexp.data import pin
-from wineexp.tracking import provenance
+from wineexp.tracking import names, provenance
 from wineexp.tracking.runs import Record
 from wineexp.workflows import certificate, console, record
-from wineexp.workflows.certificate import Certificate, Line, Side
+from wineexp.workflows.certificate import Certificate, Pair, TrainingResult
 from wineexp.workflows.experiment import Experiment, assemble
 
-# Kinds of metrics that are compared, by how their names begin; times end in SECONDS and are not.
+# Beginnings of the names of metrics that are compared; those that end in SECONDS are times, and are not.
 FOLD, HOLDOUT = "fold/", "holdout/"
 SCORES = (FOLD, "cv/", HOLDOUT)
 SECONDS = "_seconds"
 
 
-def facts(run: Record) -> tuple[list[Line], list[Line]]:
-    """Where the run came from beside what is here: binding facts, and the machine's."""
+def compare_origin(run: Record) -> tuple[list[Pair], list[Pair]]:
+    """Compare where a run came from with what is here: what can change a score, and the machine."""
     md5s = []
-    for name in run.tags.get("data.dvc", "").split("+"):
+    for name in run.tags.get(names.DATA_DVC, "").split("+"):
         try:
             md5s.append(pin.read(name).md5)
         except UserError:
             md5s.append(f"(no pin {name})")
-    return certificate.facts(run.tags, provenance.provenance_tags() | {"data.md5": "+".join(md5s)})
+    return certificate.compare_origins(run.tags, provenance.provenance_tags() | {names.DATA_MD5: "+".join(md5s)})
 
 
-def certify(run: Record, recorded: DictConfig, store: str) -> Certificate:
-    """Train as recorded and compare.
+def certify(run: Record, recorded_cfg: DictConfig, store: str) -> Certificate:
+    """Train as recorded, and compare.
 
     Parameters
     ----------
     run : Record
-    recorded : DictConfig
-        Its config; `n_jobs` may be another one.
+    recorded_cfg : DictConfig
+        Its config; only `n_jobs` may be changed.
     store : str
         URI of the store that it is in.
 
     Raises
     ------
     UserError
-        The run has no score, lost its answers, or its config cannot be brought to life here.
+        The run has no score, its predictions were deleted, or its config cannot be built here.
     """
-    before = kept(run)
-    n_scored = max((len(values) for name, values in before.scores.items() if name.startswith(FOLD)), default=0)
+    recorded = recorded_result(run)
+    n_scored = max((len(values) for name, values in recorded.scores.items() if name.startswith(FOLD)), default=0)
     if not n_scored:
         raise UserError(f"run {run.id} ({run.name}, {run.status}) recorded no fold: there is nothing to compare")
-    experiment = assemble(recorded)
+    experiment = assemble(recorded_cfg)
     n_folds = len(experiment.task.folds)
     notes = []
-    if before.answers is None:
-        notes.append("The run recorded no answers row by row, as a sweep's trial: its scores alone are compared.")
-    if before.answers is None and n_scored < n_folds:
+    if recorded.predictions is None:
+        notes.append("The run recorded no predictions, like every trial of a sweep: only its scores are compared.")
+    if recorded.predictions is None and n_scored < n_folds:
         notes.append(f"It ended after {n_scored} of {n_folds} folds: no others are compared.")
-    now = trained(
+    now = train_again(
         experiment,
-        n_folds if before.answers is not None else n_scored,
-        predict_holdout=any(name.startswith(HOLDOUT) for name in before.scores),
+        n_folds if recorded.predictions is not None else n_scored,
+        predict_holdout=any(name.startswith(HOLDOUT) for name in recorded.scores),
     )
-    if more := sorted(set(now.scores) - set(before.scores)):
+    if more := sorted(set(now.scores) - set(recorded.scores)):
         notes.append(f"Not recorded, and so not compared: {', '.join(more)}.")
-    figures, differing, compared = certificate.compare(before, now, n_folds=n_folds)
-    binding, machine = facts(run)
+    values, differing, n_compared = certificate.compare_results(recorded, now, n_folds=n_folds)
+    origin, machine = compare_origin(run)
     return Certificate(
         run=run.id,
         name=run.name,
         store=store,
-        facts=binding,
+        origin=origin,
         machine=machine,
-        figures=figures,
-        compared=compared,
-        differing=len(differing),
-        first=differing[0] if differing else None,
+        values=values,
+        n_compared=n_compared,
+        n_differing=len(differing),
+        first_difference=differing[0] if differing else None,
         notes=notes,
     )
 
 
-def kept(run: Record) -> Side:
-    """What the record has of the first training.
+def recorded_result(run: Record) -> TrainingResult:
+    """What the first training gave, as it was recorded.
 
     Raises
     ------
     UserError
-        The answers were deleted, or cannot be read.
+        The predictions were deleted, or cannot be read.
     """
-    answers = run.predictions()
-    if answers is None and run.model_id is not None:
+    predictions = run.predictions()
+    if predictions is None and run.model_id is not None:
         raise UserError(
-            f"run {run.id} ({run.name}) stored a model, and so its answers, but predictions.parquet is not there any "
-            "more: it was deleted, and the answers cannot be compared"
+            f"run {run.id} ({run.name}) stored a model, and so its predictions, but {names.PREDICTIONS_FILE} is no "
+            "longer there: it was deleted, and the predictions cannot be compared"
         )
-    names = [name for name in run.metrics if name.startswith(SCORES) and not name.endswith(SECONDS)]
-    folds = {name: run.fold_scores(name.removeprefix(FOLD)).tolist() for name in names if name.startswith(FOLD)}
-    return Side({name: [run.metrics[name]] for name in names} | folds, answers, run.tags.get("split.sha256"))
+    metrics = [name for name in run.metrics if name.startswith(SCORES) and not name.endswith(SECONDS)]
+    folds = {name: run.fold_scores(name.removeprefix(FOLD)).tolist() for name in metrics if name.startswith(FOLD)}
+    scores = {name: [run.metrics[name]] for name in metrics} | folds
+    return TrainingResult(scores, predictions, run.tags.get(names.SPLIT_SHA256))
 
 
-def trained(experiment: Experiment, n_folds: int, *, predict_holdout: bool) -> Side:
+def train_again(experiment: Experiment, n_folds: int, *, predict_holdout: bool) -> TrainingResult:
     """What the experiment gives now, on its first folds."""
     task = experiment.task
-    scored = islice(experiment.cross_validate(), n_folds)
-    folds = list(console.show_progress(scored, total=n_folds, metric=task.target.metric, quiet=False))
+    first = islice(experiment.cross_validate(), n_folds)
+    folds = list(console.show_progress(first, total=n_folds, metric=task.target.metric))
     holdout = task.predict_holdout(experiment.fit()) if predict_holdout else None
-    figures = record.fold_metrics(folds) | {
+    metrics = record.fold_metrics(folds) | {
         f"{HOLDOUT}{name}": value for name, value in task.score_holdout(holdout).items()
     }
-    return Side(
-        {
-            name: list(value) if isinstance(value, list) else [value]
-            for name, value in figures.items()
-            if not name.endswith(SECONDS)
-        },
-        task.predictions_table(folds, holdout),
-        task.tags()["split.sha256"],
-    )
+    scores = {
+        name: list(value) if isinstance(value, list) else [value]
+        for name, value in metrics.items()
+        if not name.endswith(SECONDS)
+    }
+    return TrainingResult(scores, task.predictions_table(folds, holdout), task.tags()[names.SPLIT_SHA256])

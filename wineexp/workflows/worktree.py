@@ -1,4 +1,4 @@
-"""A throw-away copy of the project as it was at a commit: code, data that are here, and the libraries of its lock."""
+"""A temporary copy of the project as it was at a commit: its code, the data that are here, and its libraries."""
 
 import hashlib
 import logging
@@ -20,24 +20,24 @@ from wineexp.core.errors import UserError
 from wineexp.core.paths import ROOT
 from wineexp.core.signals import uninterrupted
 from wineexp.data import pin
-from wineexp.tracking import provenance
+from wineexp.tracking import names, provenance
 
-# Seconds that a process has to end by itself once it was asked to.
-GRACE = 10
+# How long a process has to end by itself after SIGTERM.
+GRACE_SECONDS = 10
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def checkout(commit: str, diff: bytes) -> Iterator[Path]:
-    """The root of a worktree with a commit's code, changed by a diff; it is gone afterwards, whatever happens.
+    """The root of a worktree with a commit's code and a diff applied; it is removed at the end of the block.
 
     Parameters
     ----------
     commit : str
         In hexadecimal digits.
     diff : bytes
-        As `provenance.diff` gave it; may be empty.
+        From `provenance.diff`; may be empty.
 
     Raises
     ------
@@ -47,34 +47,34 @@ def checkout(commit: str, diff: bytes) -> Iterator[Path]:
     if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit):
         raise UserError(f"git.commit={commit}: not a commit's name, 40 hexadecimal digits")
     if _git(ROOT, "rev-parse", "--git-dir").returncode:
-        raise UserError(f"{ROOT} is no git checkout, so that no other commit can be had there; clone the project")
+        raise UserError(f"{ROOT} is no git checkout, so that it has no other commits; clone the project")
     if _git(ROOT, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
         raise UserError(
-            f"commit {commit}, at which the run was recorded, is not in this clone; fetch it from where it was made, "
-            "git fetch REMOTE, and run again"
+            f"commit {commit}, at which the run was recorded, is not in this clone; fetch it from where it was made "
+            "with git fetch REMOTE, and run again"
         )
     with tempfile.TemporaryDirectory(prefix="wineexp-", ignore_cleanup_errors=True) as scratch:
         tree = Path(scratch) / f"wineexp-{commit[:12]}"
         try:
-            _grow(tree, commit, diff)
+            _populate(tree, commit, diff)
             yield tree
         finally:
             with uninterrupted():
                 shutil.rmtree(tree, ignore_errors=True)
-                # Git then forgets this one, locked or not; `prune` would forget other ones whose disk is away.
+                # Git forgets this worktree, locked or not; `prune` would forget others whose disk is not mounted, too.
                 _git(ROOT, "worktree", "remove", "--force", "--force", str(tree))
 
 
-def _grow(tree: Path, commit: str, diff: bytes) -> None:
+def _populate(tree: Path, commit: str, diff: bytes) -> None:
     with uninterrupted():
-        # No hooks: what they do to a fresh worktree is no part of the recorded code.
+        # Without hooks: what they do to a new worktree is not part of the recorded code.
         added = _git(ROOT, "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach", str(tree), commit)
     if added.returncode:
-        raise UserError(f"git could not make a worktree of {commit}: {_last(added)}")
+        raise UserError(f"git could not make a worktree of {commit}: {_last_line(added)}")
     if diff:
         applied = _git(tree, "apply", "--whitespace=nowarn", "-", stdin=diff)
         if applied.returncode:
-            raise UserError(f"the recorded git.diff does not apply to commit {commit}: {_last(applied)}")
+            raise UserError(f"the recorded git.diff does not apply to commit {commit}: {_last_line(applied)}")
     _bring_data(tree)
 
 
@@ -86,19 +86,19 @@ def _git(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.Comple
             input=stdin,
             capture_output=True,
             check=False,
-            # A terminal's Ctrl-C is for this process to answer.
+            # Ctrl-C in a terminal then reaches this process alone, which handles it.
             process_group=0,
         )
     except OSError as error:
         raise UserError(f"git cannot be started: {error.strerror}") from error
 
 
-def _last(done: subprocess.CompletedProcess[bytes]) -> str:
-    return (done.stderr.decode(errors="replace").strip().splitlines() or ["it does not say why"])[-1]
+def _last_line(done: subprocess.CompletedProcess[bytes]) -> str:
+    return (done.stderr.decode(errors="replace").strip().splitlines() or ["git gives no reason"])[-1]
 
 
 def _bring_data(tree: Path) -> None:
-    """Copy the data files that lie here and that the worktree's own pins ask for."""
+    """Copy the data files of this project that match the worktree's own pins."""
     for dvc_file in sorted((tree / "data").rglob("*.dvc")):
         pinned = pin.read(dvc_file)
         if not pinned.path.resolve().is_relative_to(tree.resolve()):
@@ -108,13 +108,13 @@ def _bring_data(tree: Path) -> None:
             shutil.copyfile(here, pinned.path)
 
 
-def interpreter(tree: Path, tags: Mapping[str, str], *, strict: bool) -> str:
-    """The Python to run a worktree with: this one where it is what the run was recorded with, else a fresh one.
+def find_interpreter(tree: Path, tags: Mapping[str, str], *, strict: bool) -> str:
+    """The Python for a worktree: this one where it is the recorded one, else that of a new virtual environment.
 
     Parameters
     ----------
     tree : Path
-        As `checkout` gave it; the virtual environment is made beside it, and goes with it.
+        From `checkout`; the virtual environment is made beside it, and removed with it.
     tags : mapping of str to str
         The run's.
     strict : bool
@@ -126,38 +126,37 @@ def interpreter(tree: Path, tags: Mapping[str, str], *, strict: bool) -> str:
         That version is not on this machine, or the lock cannot be installed.
     """
     here = provenance.provenance_tags()
-    if all(here.get(name) == tags.get(name) for name in ("lock.sha256", "python.version", "libraries")):
+    if all(here.get(tag) == tags.get(tag) for tag in (names.LOCK_SHA256, names.PYTHON_VERSION, names.LIBRARIES)):
         return sys.executable
-    wanted = tags.get("python.version", "")
-    base = _python(wanted)
+    recorded = tags.get(names.PYTHON_VERSION, "")
+    base = _find_python(recorded)
     if base is None and strict:
         raise UserError(
-            f"the run was recorded with Python {wanted}, this is {platform.python_version()}, and no other one is on "
-            "PATH; install it, or say strict=false to do with this one"
+            f"the run was recorded with Python {recorded}, this is {platform.python_version()}, and the recorded one "
+            "is not on PATH; install it, or use this one with strict=false"
         )
     venv = tree.parent / "venv"
-    log.info("Installing the recorded %s into a fresh environment; this takes minutes.", provenance.LOCK_FILE)
-    _installed([base or sys.executable, "-m", "venv", str(venv)], tree)
+    log.info("Installing the recorded %s into a new environment; this takes minutes.", provenance.LOCK_FILE)
+    _install([base or sys.executable, "-m", "venv", str(venv)], tree)
     pip = [str(venv / "bin/python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    _installed([*pip, "install", "--progress-bar=off", "-r", provenance.LOCK_FILE], tree)
+    _install([*pip, "install", "--progress-bar=off", "-r", provenance.LOCK_FILE], tree)
     return str(venv / "bin/python")
 
 
-def _python(version: str) -> str | None:
-    """An interpreter of exactly this version; None where there is none on PATH."""
+def _find_python(version: str) -> str | None:
+    """An interpreter of exactly this version; None where PATH has none."""
     if version == platform.python_version():
         return sys.executable
     for name in (f"python{version.rpartition('.')[0]}", "python3"):
-        if found := shutil.which(name):
-            asked = [found, "-c", "import platform; print(platform.python_version())"]
-            told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-            if told == version:
-                return found
+        if path := shutil.which(name):
+            command = [path, "-c", "import platform; print(platform.python_version())"]
+            if subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == version:
+                return path
     return None
 
 
-def _installed(command: Sequence[str], folder: Path) -> None:
-    """Run one step of an installation, showing its latest line in a terminal."""
+def _install(command: Sequence[str], folder: Path) -> None:
+    """Run one step of an installation, and raise the last lines of its output where it fails."""
     tail: list[str] = []
     console = Console()
     with (
@@ -170,10 +169,10 @@ def _installed(command: Sequence[str], folder: Path) -> None:
         raise UserError(f"the recorded {provenance.LOCK_FILE} cannot be installed: {' '.join(' '.join(tail).split())}")
 
 
-def call(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
-    """Run a command to its end with this process's own output; gives its exit code.
+def run_command(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
+    """Run a command that writes to this process's output; gives its exit code.
 
-    Whatever interrupts this process ends that one first.
+    Where this process is interrupted, that one is ended first.
     """
     with _process(command, folder, environment) as process:
         process.wait()
@@ -188,7 +187,7 @@ def _process(
     stdout: int | None = None,
     stderr: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own, which is not there any more afterwards."""
+    """A process in a group of its own, which is ended at the end of the block."""
     started: list[subprocess.Popen[bytes]] = []
     try:
         with uninterrupted():
@@ -212,11 +211,11 @@ def _process(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process group to end, then make it."""
+    """End a process group: with SIGTERM, and after `GRACE_SECONDS` with SIGKILL."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(GRACE)
+            process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
