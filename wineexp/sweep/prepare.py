@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from wineexp.core.errors import UserError
 from wineexp.sweep._hydra import BASIC_LAUNCHER
@@ -71,7 +71,7 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
     name = study_name(settings, config, plan)
     folder = _study_folder(settings, config, name)
     folder.mkdir(parents=True, exist_ok=True)
-    with open_dict(config):
+    with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(folder)
     return StudySpec(
         settings,

@@ -24,7 +24,7 @@ def run_job(task: TaskFunction, config: DictConfig, context: HydraContext, numbe
     """
     hydra_node = config.hydra
     with read_write(hydra_node), open_dict(hydra_node):
-        hydra_node.job.id = hydra_node.job.num = number
+        hydra_node.job.id, hydra_node.job.num = str(number), number
     previous_config = HydraConfig.instance().cfg
     # What HydraConfig.get() shows to the task: the node alone, whose interpolations look in the whole config.
     hydra_config = OmegaConf.create({})

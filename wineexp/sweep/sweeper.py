@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna.trial import FrozenTrial
 
 from wineexp.core.errors import UserError
@@ -123,7 +123,7 @@ def _set_launcher_jobs(spec: StudySpec) -> None:
             "Hydra's basic launcher runs one worker at a time: for %d at once add hydra/launcher=joblib", n_workers
         )
     if launcher.get("n_jobs") == -1:
-        with open_dict(launcher):
+        with read_write(launcher), open_dict(launcher):
             launcher.n_jobs = n_workers
 
 
