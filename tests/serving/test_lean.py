@@ -1,23 +1,17 @@
 """What answers is lean: a compiled version in a process without the libraries that made it, and alone."""
 
-import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from tests.serving.conftest import Server, Store, children, copied, promote, serving
-from tests.serving.test_predictions import problem
 
 HEAVY = re.compile(r"/(pandas|sklearn|scikit_learn\.libs|xgboost|mlflow|skops|scipy|matplotlib|sqlalchemy|pyarrow)/")
 
@@ -174,68 +168,3 @@ def test_what_was_not_compiled_is_served_by_its_pipeline_and_says_why(own: Store
 def own(promoted: Path, tmp_path: Path) -> Store:
     """A store that a test may break."""
     return copied(promoted, tmp_path)
-
-
-# Each of them takes the whole way, through the framework.
-WHOLE = [
-    {"accept": "application/json, text/plain;q=0.5"},
-    {"content-type": "application/json; Charset=UTF-8"},
-    {"origin": "https://elsewhere.example"},
-]
-
-
-def test_the_short_way_answers_as_the_whole_way(server: Server, row: dict[str, float]) -> None:
-    for values in (row, {name: value * 3 for name, value in row.items()}, dict.fromkeys(row, 0)):
-        short = server.post("/predict", values, headers={"content-type": "application/json", "x-request-id": "same"})
-        assert short.status_code == 200
-        for headers in WHOLE:
-            whole = server.post(
-                "/predict", values, headers={"content-type": "application/json", "x-request-id": "same"} | headers
-            )
-            assert whole.content == short.content
-            assert dict(whole.headers) | {"date": ""} == dict(short.headers) | {"date": ""}
-    assert server.post("/predict", [row], headers={"x-request-id": "same", "content-type": "application/json"}).content
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"{}", b'{"a": 1}', b"[]", b"null", b"\xff", b"{" * 3000])
-def test_what_is_refused_is_refused_alike(server: Server, body: bytes) -> None:
-    headers = {"content-type": "application/json", "x-request-id": "same"}
-    short = server.post("/predict", body, headers=headers)
-    whole = server.post("/predict", body, headers=headers | WHOLE[0])
-    assert short.content == whole.content
-    assert problem(short, whole.status_code)["detail"]
-
-
-def test_one_row_is_counted_and_logged_as_any(server: Server, row: dict[str, float]) -> None:
-    before = server.metric("wineexp_requests_total", route="/predict", status="200", method="POST")
-    seconds = server.metric("wineexp_request_duration_seconds_count", route="/predict")
-    rows = server.metric("wineexp_predictions_total")
-    outside = server.metric("wineexp_rows_out_of_range_total")
-    with httpx.Client(base_url=server.url) as client:
-        for number in range(20):
-            told = client.post("/predict", json=row | {"ash": 99}, headers={"x-request-id": f"counted-{number}"})
-            assert told.json()["predictions"][0]["out_of_range"] == ["ash"]
-            assert told.json()["request_id"] == told.headers["x-request-id"] == f"counted-{number}"
-    assert server.metric("wineexp_requests_total", route="/predict", status="200", method="POST") == before + 20
-    assert server.metric("wineexp_request_duration_seconds_count", route="/predict") == seconds + 20
-    assert server.metric("wineexp_predictions_total") == rows + 20
-    assert server.metric("wineexp_rows_out_of_range_total") == outside + 20
-    lines = [line for line in server.lines() if str(line.get("request_id")).startswith("counted-")]
-    assert [line["request_id"] for line in lines] == [f"counted-{number}" for number in range(20)]
-    whole = next(line for line in server.lines() if line.get("route") == "/model")
-    assert list(lines[0]) == list(whole)
-    assert time.strptime(lines[0]["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")
-    assert lines[0]["timestamp"].endswith("Z")
-
-
-def test_a_row_may_come_in_pieces(server: Server, row: dict[str, float]) -> None:
-    body = json.dumps(row).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    parts = urlsplit(server.url)
-    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20) as client:
-        for piece in (head.encode()[:30], head.encode()[30:], body[:50], body[50:]):
-            client.sendall(piece)
-            time.sleep(0.05)
-        answer = client.recv(65536)
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert b'"predictions"' in answer
