@@ -1,4 +1,4 @@
-"""Data sets: what a broken file is told, and the real files' known figures."""
+"""Data sets: every violation in an invalid file is reported, and the real files have their known numbers."""
 
 from collections.abc import Callable
 from hashlib import md5
@@ -17,7 +17,7 @@ Pinned = Callable[[bytes], str]
 
 @pytest.fixture
 def pinned(tmp_path: Path) -> Pinned:
-    """`pinned(content)` writes a file with a pin that fits it, as `dvc add` would, and gives the pin's path."""
+    """`pinned(content)` writes a file and a pin of it, as `dvc add` would, and returns the pin's path."""
 
     def write(content: bytes) -> str:
         (tmp_path / "broken.csv").write_bytes(content)
@@ -31,7 +31,7 @@ def pinned(tmp_path: Path) -> Pinned:
 
 
 def faults(pin_file: str) -> list[str]:
-    """The faults that the file is told, without its name."""
+    """The faults of a file, without its name."""
     with pytest.raises(UserError) as caught:
         datasets.wine_quality({"red": pin_file})
     name = pin_file.removesuffix(".dvc")
@@ -39,7 +39,7 @@ def faults(pin_file: str) -> list[str]:
     return [fault.removeprefix(name).removeprefix(", ") for fault in caught.value.faults]
 
 
-def test_one_message_has_every_violation(pinned: Pinned) -> None:
+def test_one_error_lists_every_violation(pinned: Pinned) -> None:
     rows = [
         ROW,
         ROW.replace("7.4", "seven"),
@@ -91,7 +91,7 @@ def test_every_column_has_a_range(pinned: Pinned, column: int) -> None:
     ],
     ids=["renamed", "duplicate", "short", "none", "mark"],
 )
-def test_a_wrong_header_is_said_once(pinned: Pinned, header: str) -> None:
+def test_a_wrong_header_is_reported_once(pinned: Pinned, header: str) -> None:
     width = header.count(";") + 1
     rows = [";".join(ROW.split(";")[:width])] * 3
     (fault,) = faults(pinned("\n".join([header, *rows]).encode()))
@@ -99,12 +99,12 @@ def test_a_wrong_header_is_said_once(pinned: Pinned, header: str) -> None:
     assert "the schema wants ['fixed acidity', 'volatile acidity'," in fault
 
 
-def test_a_wrong_separator_is_said_once(pinned: Pinned) -> None:
+def test_a_wrong_separator_is_reported_once(pinned: Pinned) -> None:
     (fault,) = faults(pinned("\n".join([HEADER, ROW, ROW]).replace(";", ",").encode()))
     assert fault.endswith("separated by ';'")
 
 
-def test_a_short_line_under_a_wrong_header_is_said_too(pinned: Pinned) -> None:
+def test_a_short_line_under_a_wrong_header_is_reported_too(pinned: Pinned) -> None:
     first, second = faults(pinned(f"{HEADER.replace('pH', 'acid')}\n{ROW}\n1;2\n".encode()))
     assert first.startswith("line 1: columns are")
     assert second == "line 3: 2 values ('1;2'), the schema wants 12 separated by ';'"
@@ -115,12 +115,12 @@ def test_a_file_without_rows_is_refused(pinned: Pinned, content: str) -> None:
     assert faults(pinned(content.encode())) == [" holds no rows"]
 
 
-def test_a_file_that_is_no_utf8_is_refused(pinned: Pinned) -> None:
+def test_a_file_that_is_not_utf8_is_refused(pinned: Pinned) -> None:
     (fault,) = faults(pinned(f"{HEADER}\n{ROW}\n".encode("utf-16")))
     assert fault.startswith(" is not CSV text in UTF-8: 'utf-8' codec can't decode byte 0xff in position 0")
 
 
-def test_a_folder_in_the_files_place_is_refused(pinned: Pinned) -> None:
+def test_a_folder_instead_of_the_file_is_refused(pinned: Pinned) -> None:
     path = pinned(b"x")
     file = Path(path.removesuffix(".dvc"))
     file.unlink()
@@ -128,14 +128,14 @@ def test_a_folder_in_the_files_place_is_refused(pinned: Pinned) -> None:
     assert faults(path) == [" cannot be read: Is a directory"]
 
 
-def test_faults_of_all_files_are_told_at_once(pinned: Pinned) -> None:
+def test_faults_of_all_files_are_reported_together(pinned: Pinned) -> None:
     broken = pinned(f"{HEADER}\n{ROW.replace('7.4', 'x')}\n{ROW.replace('3.51', 'y')}\n".encode())
     with pytest.raises(UserError) as caught:
         datasets.wine_quality({"red": broken, "white": "data/raw/rose.csv.dvc"})
     assert len(caught.value.faults) == 3
 
 
-def test_a_broken_cultivar_file_is_told_by_line(pinned: Pinned) -> None:
+def test_faults_of_a_cultivar_file_are_reported_by_line(pinned: Pinned) -> None:
     content = pinned_file.load(pin.read("data/raw/wine.data.dvc"), rebuild=datasets._uci_wine)
     with pytest.raises(UserError) as caught:
         datasets.cultivar(pinned(content.replace(b"1,14.23", b"4,x", 1) + b"3,14.1\n"))

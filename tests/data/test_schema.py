@@ -1,3 +1,5 @@
+"""The schema that is stored with a model."""
+
 import pandas as pd
 import pytest
 
@@ -10,7 +12,7 @@ from wineexp.data.task import Task, make_task
 
 @pytest.fixture
 def task() -> Task:
-    """Forty rows of a number and a word; a fifth is held out."""
+    """Forty rows of one numeric and one text feature; a fifth is held out."""
     frame = pd.DataFrame(
         {
             "sugar": [float(value) for value in range(40)],
@@ -23,9 +25,9 @@ def task() -> Task:
     return make_task(dataset, target, None, {"size": 0.2, "seed": 0})
 
 
-def test_the_schema_describes_the_training_rows_and_never_the_holdout(task: Task) -> None:
-    found = task.schema("wines", "good")
-    sugar, colour = found.features
+def test_the_schema_describes_the_training_rows_alone(task: Task) -> None:
+    described = task.schema("wines", "good")
+    sugar, colour = described.features
     assert isinstance(sugar, NumericFeature)
     assert isinstance(colour, TextFeature)
     assert (sugar.name, sugar.unit, sugar.dtype) == ("sugar", "g/L", "float64")
@@ -34,13 +36,13 @@ def test_the_schema_describes_the_training_rows_and_never_the_holdout(task: Task
     assert sum(sugar.histogram.counts) == len(task.X) == 32
     assert len(sugar.histogram.edges) == len(sugar.histogram.counts) + 1
     assert sum(colour.values.values()) == 32
-    assert found.classes == ["bad", "good"]
+    assert described.classes == ["bad", "good"]
     held_out = set(task.X_holdout["sugar"])
     assert held_out
-    assert not held_out & {sample.row["sugar"] for sample in found.samples}
+    assert not held_out & {sample.row["sugar"] for sample in described.samples}
 
 
-def test_samples_are_rows_of_every_class(task: Task) -> None:
+def test_samples_are_training_rows_of_every_class(task: Task) -> None:
     samples = task.schema("wines", "good").samples
     assert [sample.label for sample in samples] == ["bad"] * 3 + ["good"] * 3
     for sample in samples:
@@ -49,9 +51,9 @@ def test_samples_are_rows_of_every_class(task: Task) -> None:
         assert task.X["colour"][match].tolist() == [sample.row["colour"]]
 
 
-def test_what_is_written_is_read_and_an_unknown_key_is_refused(task: Task) -> None:
-    found = task.schema("wines", "good")
-    text = schema.to_json(found)
-    assert schema.from_json(text) == found
+def test_a_schema_survives_json_and_an_unknown_key_is_refused(task: Task) -> None:
+    described = task.schema("wines", "good")
+    text = schema.to_json(described)
+    assert schema.from_json(text) == described
     with pytest.raises(ValueError, match="unknown"):
         schema.from_json(text.replace('"ordinal"', '"surprise": 1, "ordinal"'))

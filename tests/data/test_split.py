@@ -1,4 +1,4 @@
-"""Splits: identical rows stay on one side, the holdout stays the same, and the plain split's leak is real."""
+"""Splits keep identical rows together, and the holdout depends on its own settings alone."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from wineexp.data.task import Task, make_task
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.Series]:
-    """Few distinct rows, each several times over, under two classes; some values are missing."""
+    """Few distinct rows, each repeated, of two classes; some values are missing."""
     distinct = draw(st.integers(12, 30))
     repeats = draw(st.lists(st.integers(1, 5), min_size=distinct, max_size=distinct))
     rows = np.repeat(np.arange(distinct), repeats)
@@ -28,17 +28,17 @@ def tables(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.Series]:
     return X, pd.Series(rows[order] % 2, name="y")
 
 
-# These say of themselves that they do not keep copies together.
+# Splitters that separate identical rows, as their files in conf/split say.
 PLAIN = {"stratified", "runs"}
 
 
-def shared(X: pd.DataFrame, one: split.Indices, other: split.Indices) -> int:
-    """How many rows of `other` are exactly a row of `one`."""
-    seen = set(X.iloc[one].itertuples(index=False, name=None))
-    return sum(row in seen for row in X.iloc[other].itertuples(index=False, name=None))
+def n_copies(X: pd.DataFrame, training: split.Indices, test: split.Indices) -> int:
+    """Number of test rows that equal a training row."""
+    training_rows = set(X.iloc[training].itertuples(index=False, name=None))
+    return sum(row in training_rows for row in X.iloc[test].itertuples(index=False, name=None))
 
 
-def test_identical_rows_share_a_number() -> None:
+def test_identical_rows_have_the_same_group_number() -> None:
     X = pd.DataFrame({"a": [1.0, 2.0, 1.0, np.nan, np.nan], "colour": ["red", "red", "red", "red", "red"]})
     groups = split.group_identical_rows(X)
     assert groups.tolist() == [0, 1, 0, 2, 2]
@@ -48,13 +48,13 @@ def test_identical_rows_share_a_number() -> None:
 @pytest.mark.parametrize("name", sorted(set(choices("split")) - PLAIN))
 @settings(max_examples=8, deadline=None)
 @given(table=tables(), seed=st.integers(0, 1000))
-def test_identical_rows_stay_on_one_side(name: str, table: tuple[pd.DataFrame, pd.Series], seed: int) -> None:
+def test_identical_rows_are_not_separated(name: str, table: tuple[pd.DataFrame, pd.Series], seed: int) -> None:
     X, y = table
     splitter = instantiate(composed(f"split={name}", f"seed={seed}").split)
     folds = split.folds(splitter, X.fillna(-1), y, split.group_identical_rows(X))
     assert len(folds) == splitter.get_n_splits()
     for train, test in folds:
-        assert shared(X.fillna(-1), train, test) == 0
+        assert n_copies(X.fillna(-1), train, test) == 0
         assert sorted([*train, *test]) == list(range(len(X)))
 
 
@@ -63,7 +63,7 @@ def test_identical_rows_stay_on_one_side(name: str, table: tuple[pd.DataFrame, p
 def test_the_holdout_shares_no_row_with_the_rest(table: tuple[pd.DataFrame, pd.Series], seed: int, size: float) -> None:
     X, y = table
     training, held_out = split.hold_out(y, split.group_identical_rows(X), size=size, seed=seed, fold=1)
-    assert shared(X.fillna(-1), training, held_out) == 0
+    assert n_copies(X.fillna(-1), training, held_out) == 0
     assert sorted([*training, *held_out]) == list(range(len(X)))
     assert len(held_out) > 0
 
@@ -96,33 +96,33 @@ def task(*overrides: str) -> Task:
 
 
 def test_the_holdout_is_the_same_under_another_seed_split_model_and_features() -> None:
-    usual = task()
+    default = task()
     for overrides in (["seed=7", "split=stratified"], ["seed=3", "split=repeated", "model=svm", "feature=domain"]):
-        other = task(*overrides)
-        pd.testing.assert_frame_equal(other.X_holdout, usual.X_holdout)
-        pd.testing.assert_series_equal(other.y_holdout, usual.y_holdout)
-    assert not task("holdout.seed=1").X_holdout.equals(usual.X_holdout)
+        changed = task(*overrides)
+        pd.testing.assert_frame_equal(changed.X_holdout, default.X_holdout)
+        pd.testing.assert_series_equal(changed.y_holdout, default.y_holdout)
+    assert not task("holdout.seed=1").X_holdout.equals(default.X_holdout)
 
 
-def test_every_row_is_held_out_in_one_fold_of_the_holdout() -> None:
-    posed = [task("holdout.size=0.25", f"holdout.fold={fold}") for fold in range(4)]
-    assert sorted(np.concatenate([each.rows_holdout for each in posed])) == list(range(178))
-    assert all(len(set(each.rows) | set(each.rows_holdout)) == 178 for each in posed)
-    pd.testing.assert_frame_equal(posed[0].X_holdout, task("holdout.size=0.25").X_holdout)
+def test_the_folds_of_the_holdout_partition_the_rows() -> None:
+    tasks = [task("holdout.size=0.25", f"holdout.fold={fold}") for fold in range(4)]
+    assert sorted(np.concatenate([fold.rows_holdout for fold in tasks])) == list(range(178))
+    assert all(len(set(fold.rows) | set(fold.rows_holdout)) == 178 for fold in tasks)
+    pd.testing.assert_frame_equal(tasks[0].X_holdout, task("holdout.size=0.25").X_holdout)
 
 
 @pytest.mark.parametrize(("size", "fold", "n_folds"), [(0.2, 5, 5), (0.2, -1, 5), (0, 1, 1)])
-def test_a_fold_of_the_holdout_that_is_not_there_is_refused(size: float, fold: int, n_folds: int) -> None:
+def test_a_fold_of_the_holdout_out_of_range_is_refused(size: float, fold: int, n_folds: int) -> None:
     with pytest.raises(UserError, match=f"holdout.fold={fold}: 0 <= fold < {n_folds} must hold, where holdout.size="):
         task(f"holdout.size={size}", f"holdout.fold={fold}")
 
 
-def test_the_seed_moves_the_folds() -> None:
-    first, other = task("seed=0").folds, task("seed=1").folds
-    assert not all(np.array_equal(a, b) for (_, a), (_, b) in zip(first, other, strict=True))
+def test_the_seed_changes_the_folds() -> None:
+    first, second = task("seed=0").folds, task("seed=1").folds
+    assert not all(np.array_equal(a, b) for (_, a), (_, b) in zip(first, second, strict=True))
 
 
-def test_the_holdout_is_stratified_and_of_the_size_asked_for() -> None:
+def test_the_holdout_is_stratified_and_has_the_configured_size() -> None:
     y = pd.Series([0] * 800 + [1] * 200)
     for size in (0.1, 0.2, 0.25, 0.5):
         training, held_out = split.hold_out(y, np.arange(1000), size=size, seed=0, fold=0)
@@ -131,10 +131,10 @@ def test_the_holdout_is_stratified_and_of_the_size_asked_for() -> None:
         assert len(training) + len(held_out) == 1000
 
 
-def test_a_holdout_of_nothing_keeps_all_rows() -> None:
-    posed = task("holdout.size=0")
-    assert len(posed.X) == 178
-    assert posed.y_holdout.empty
+def test_a_holdout_of_size_0_keeps_all_rows() -> None:
+    all_rows = task("holdout.size=0")
+    assert len(all_rows.X) == 178
+    assert all_rows.y_holdout.empty
 
 
 @pytest.mark.parametrize("size", [-0.1, 0.51, 1, float("nan")])
@@ -143,7 +143,7 @@ def test_a_holdout_out_of_range_is_refused(size: float) -> None:
         split.hold_out(pd.Series([0, 1]), np.arange(2), size=size, seed=0, fold=0)
 
 
-def test_a_split_that_cannot_be_made_is_told() -> None:
+def test_a_split_that_is_impossible_is_refused() -> None:
     with pytest.raises(
         UserError, match="split: Cannot have number of splits n_splits=500 greater than the number of samples"
     ):
@@ -155,11 +155,11 @@ def test_a_split_that_cannot_be_made_is_told() -> None:
 
 
 @pytest.mark.usefixtures("wine_quality")
-def test_the_plain_split_leaks_on_red_and_the_grouped_does_not() -> None:
+def test_the_plain_split_separates_copies_in_red_and_the_grouped_does_not() -> None:
     plain, grouped = (task("data=red", f"split={name}", "holdout.size=0") for name in ("stratified", "grouped"))
-    leaked = [shared(plain.X, train, test) / len(test) for train, test in plain.folds]
-    assert 0.2 < np.mean(leaked) < 0.3
-    assert [shared(grouped.X, train, test) for train, test in grouped.folds] == [0] * 5
+    shares = [n_copies(plain.X, train, test) / len(test) for train, test in plain.folds]
+    assert 0.2 < np.mean(shares) < 0.3
+    assert [n_copies(grouped.X, train, test) for train, test in grouped.folds] == [0] * 5
 
 
 @pytest.mark.usefixtures("wine_quality")
@@ -168,13 +168,13 @@ def test_the_holdout_shares_no_row_with_the_rest_of_the_wine_quality_data(name: 
     parts = build(composed(f"data={name}"))
     X, y, _ = parts["target"].read((dataset := parts["data"]()).frame, dataset.features)
     training, held_out = split.hold_out(y, split.group_identical_rows(X), size=0.2, seed=0, fold=0)
-    assert shared(X, training, held_out) == 0
+    assert n_copies(X, training, held_out) == 0
     assert len(held_out) / len(y) == pytest.approx(0.2, abs=0.01)
     assert dataset.duplicates > 200
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_copies_stay_together_in_folds_that_an_estimator_makes_for_itself(seed: int) -> None:
+def test_copies_are_not_separated_in_folds_within_an_estimator(seed: int) -> None:
     rng = np.random.default_rng(seed)
     X = rng.integers(0, 6, (200, 3)).astype(float)
     y = rng.choice(3, 200, p=[0.7, 0.27, 0.03])
@@ -185,7 +185,7 @@ def test_copies_stay_together_in_folds_that_an_estimator_makes_for_itself(seed: 
         assert sorted([*train, *test]) == list(range(200))
 
 
-def test_such_folds_are_stratified_whatever_the_order_of_the_rows() -> None:
+def test_folds_within_an_estimator_are_stratified_in_any_order_of_the_rows() -> None:
     X = np.arange(103.0)[:, None]
     y = np.repeat(["a", "b", "c"], [60, 40, 3])
     folds = list(CopiesTogetherKFold(folds=5, random_state=0).split(X, y))
@@ -193,12 +193,12 @@ def test_such_folds_are_stratified_whatever_the_order_of_the_rows() -> None:
         counts = [(y[test] == label).sum() for _, test in folds]
         assert max(counts) - min(counts) <= 1
     order = np.random.default_rng(0).permutation(103)
-    again = list(CopiesTogetherKFold(folds=5, random_state=0).split(X[order], y[order]))
-    assert [set(order[test]) for _, test in again] == [set(test) for _, test in folds]
+    reordered = list(CopiesTogetherKFold(folds=5, random_state=0).split(X[order], y[order]))
+    assert [set(order[test]) for _, test in reordered] == [set(test) for _, test in folds]
 
 
 @pytest.mark.parametrize("folds", [1, 4])
-def test_too_few_different_rows_for_such_folds_are_told(folds: int) -> None:
+def test_too_few_different_rows_for_folds_within_an_estimator_are_refused(folds: int) -> None:
     splitter = CopiesTogetherKFold(folds=folds, random_state=0)
     with pytest.raises(ValueError, match=f"2 <= folds <= 3 different rows must hold, but got folds={folds}"):
         list(splitter.split(np.array([[0.0], [1.0], [2.0], [2.0]]), np.array([0, 1, 0, 1])))

@@ -1,4 +1,4 @@
-"""Targets: each file of conf/target read from a small table, and what a wrong one is told."""
+"""Targets, read from a small table."""
 
 import pandas as pd
 import pytest
@@ -11,11 +11,11 @@ FEATURES = ("alcohol",)
 
 
 def target(**changes: object) -> Target:
-    usual = {"column": "quality", "bins": None, "labels": None, "ordinal": True, "metric": "f1_macro"}
-    return Target(**(usual | {"direction": "maximize"} | changes))
+    defaults = {"column": "quality", "bins": None, "labels": None, "ordinal": True, "metric": "f1_macro"}
+    return Target(**(defaults | {"direction": "maximize"} | changes))
 
 
-def test_values_as_they_are() -> None:
+def test_without_bins_the_values_are_the_labels() -> None:
     X, y, classes = target().read(FRAME, FEATURES)
     assert list(X) == ["alcohol"]
     assert y.tolist() == [3, 4, 6, 7, 9]
@@ -25,7 +25,9 @@ def test_values_as_they_are() -> None:
 def test_good_means_seven_or_more() -> None:
     _, y, classes = target(bins=[6], labels=["ordinary", "good"]).read(FRAME, FEATURES)
     assert y.tolist() == ["ordinary"] * 3 + ["good"] * 2
-    assert classes.tolist() == ["ordinary", "good"], "ascending by grade, not by letter: the second is the positive"
+    assert classes.tolist() == ["ordinary", "good"], (
+        "ascending by grade, not alphabetically: the second class is the positive one"
+    )
 
 
 def test_tiers_hold_their_upper_edges() -> None:
@@ -34,19 +36,19 @@ def test_tiers_hold_their_upper_edges() -> None:
     assert classes.tolist() == ["low", "middle", "high"]
 
 
-def test_labels_that_do_not_occur_are_no_classes() -> None:
+def test_a_label_without_rows_is_not_a_class() -> None:
     _, _, classes = target(bins=[1, 6], labels=["low", "middle", "high"]).read(FRAME, FEATURES)
     assert classes.tolist() == ["middle", "high"]
 
 
-def test_a_feature_as_target_is_no_feature() -> None:
+def test_a_target_column_is_removed_from_the_features() -> None:
     X, y, _ = target(column="alcohol", bins=[10], labels=["light", "strong"]).read(FRAME, ("alcohol", "quality"))
     assert list(X) == ["quality"]
     assert y.tolist() == ["light", "light", "strong", "strong", "strong"]
     assert y.index.equals(X.index)
 
 
-def test_a_column_that_the_data_lacks_is_told_with_those_there_are() -> None:
+def test_a_missing_column_is_refused_with_a_list_of_the_targets() -> None:
     with pytest.raises(UserError) as caught:
         target(column="cultivar").read(FRAME, FEATURES)
     assert "target.column=cultivar: the data has no such column; it has targets in quality" in str(caught.value)
@@ -71,14 +73,14 @@ def test_bins_and_labels_that_do_not_fit_are_refused(bins: list[float] | None, l
     )
 
 
-def test_one_class_is_nothing_to_learn() -> None:
+def test_a_single_class_is_refused() -> None:
     with pytest.raises(UserError, match="all 5 rows are of class good, there is nothing to tell apart"):
         target(bins=[2], labels=["ordinary", "good"]).read(FRAME, FEATURES)
     with pytest.raises(UserError, match="all 1 rows are of class 3"):
         target().read(FRAME.iloc[:1], FEATURES)
 
 
-def test_the_table_itself_is_left_alone() -> None:
+def test_the_table_is_not_changed() -> None:
     before = FRAME.copy()
     target(bins=[6], labels=["ordinary", "good"]).read(FRAME, FEATURES)
     pd.testing.assert_frame_equal(FRAME, before)
