@@ -1,9 +1,9 @@
-# The server as an image; its stage `trainer` is the programs that train and promote. README.md, "A container".
+# An image of the server; the stage `trainer` is an image of the programs that train and promote. See docs/deployment.md.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
-# A folder in the build's context that `python -m wineexp.promote export=FOLDER` wrote; without, a model is trained here.
+# A folder in the build context, written by `python -m wineexp.promote export=FOLDER`. Without it, the build trains a model.
 ARG EXPORT=
 
-# pip's settings, an index say, and a CA bundle come as secrets, which no layer keeps: --secret id=pip_conf,src=FILE.
+# pip's settings and a CA bundle are given as secrets, which no layer contains: --secret id=pip_conf,src=FILE.
 FROM ${BASE_IMAGE} AS python
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -16,11 +16,12 @@ RUN python3 -m venv /srv/python
 WORKDIR /srv/wineexp
 
 FROM python AS libraries
-# A compiler makes trees fast, and what comes with it strips symbols; without, numpy walks the trees, to the same bits.
+# A C compiler builds the kernel that makes compiled models fast, and its binutils strip symbols. Without a compiler,
+# models are computed by numpy, with the same bits.
 RUN command -v cc strip > /dev/null || { apt-get -qq update && apt-get -qq install --no-install-recommends gcc libc6-dev; } \
-    > /dev/null || echo "no compiler can be had: trees will be walked in numpy"
+    > /dev/null || echo "no compiler is available: models will be computed by numpy"
 COPY requirements-serve.txt .
-# A third of what is installed is tests, symbols, and what the libraries bring and a server never imports.
+# A third of the installed files are tests, symbols, and packages that the server never imports.
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca_bundle,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/pip \
@@ -35,17 +36,17 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
 
 FROM python AS programs
 COPY requirements.txt .
-# NVIDIA's library is for several GPUs at once, and a third of the size.
+# NVIDIA's library is only needed for several GPUs, and is a third of the size.
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca_bundle,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/pip \
-    awk '/^[^ ]/ {kept = !/^nvidia-/} kept' requirements.txt > /tmp/lean.txt && \
-    pip install --quiet --no-compile --no-deps --require-hashes -r /tmp/lean.txt
+    awk '/^[^ ]/ {wanted = !/^nvidia-/} wanted' requirements.txt > /tmp/requirements.txt && \
+    pip install --quiet --no-compile --no-deps --require-hashes -r /tmp/requirements.txt
 COPY conf conf
 COPY hydra_plugins hydra_plugins
 COPY data data
 COPY wineexp wineexp
-# The data that scikit-learn carries, where a read-only container finds them.
+# Write scikit-learn's data to a file, for containers with a read-only file system.
 RUN python -c "from wineexp.data import datasets; datasets.cultivar('data/raw/wine.data.dvc')"
 
 FROM programs AS trainer
@@ -82,7 +83,7 @@ RUN chmod -R a+rX . && \
     python -c "from pathlib import Path; from wineexp.serving.model import export; export.read(Path('model'))" && \
     python -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv/wineexp
 
-# What the base image has and a server does not need: packages' managers, Perl, caches, manuals.
+# The base image without what a server does not need: package managers, Perl, caches, manuals.
 FROM python AS system
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"; \
     find /usr/lib/python3* /usr/local/lib/python3* -type d \
@@ -94,13 +95,13 @@ RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$(python3 
     echo 'wineexp:x:65532:' >> /etc/group; \
     install -d -o 65532 -g 65532 /var/cache/wineexp
 
-# From nothing, so that what was removed is not there below.
+# The final image starts from nothing, so that its layers do not contain the removed files.
 FROM scratch
 ARG BASE_IMAGE
 ARG REVISION=unknown
 ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="wineexp" \
-      org.opencontainers.image.description="Answers with a registered model of wine, over HTTP" \
+      org.opencontainers.image.description="Serves a registered model of wine over HTTP" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
@@ -118,7 +119,7 @@ ENV PATH=/srv/python/bin:/usr/local/bin:/usr/bin:/bin \
 WORKDIR /srv/wineexp
 USER 65532:65532
 EXPOSE 8000
-# Writable where the rest is read-only: versions from a registry are kept here.
+# The only writable folder: versions from a registry are cached here.
 VOLUME /var/cache/wineexp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=2 \

@@ -6,6 +6,16 @@ from wineexp.core.config import Serve, Server
 from wineexp.core.errors import UserError
 from wineexp.core.program import program
 
+# The least values of settings that are whole numbers.
+MINIMA = {"workers": 1, "max_rows": 1, "max_body_bytes": 1, "max_concurrent_requests": 1, "port": 0}
+
+DURATIONS = (
+    "poll_interval_seconds",
+    "verifier_idle_timeout_seconds",
+    "request_timeout_seconds",
+    "shutdown_timeout_seconds",
+)
+
 
 @program(Serve)
 def main(cfg: DictConfig) -> None:
@@ -15,12 +25,12 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig) -> None:
     """Check the settings, then serve until SIGTERM or Ctrl-C."""
-    settings = OmegaConf.to_object(cfg)
-    assert isinstance(settings, Serve)  # noqa: S101  for mypy: the frame is what composes it
+    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Serve), cfg))
+    assert isinstance(settings, Serve)  # noqa: S101  for mypy
     if settings.tracking.uri is None and settings.serve.export_folder is None:
         raise UserError(
-            "tracking=off: a server needs the store that holds its versions, or a version that was exported; choose "
-            "tracking=local or server, or say serve.export_folder=FOLDER"
+            "tracking=off: a server needs an MLflow store with registered versions, or an exported version; choose "
+            "tracking=local or tracking=server, or set serve.export_folder=FOLDER"
         )
     check(settings.serve)
 
@@ -30,7 +40,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def check(server: Server) -> None:
-    """Hold the settings against what makes sense.
+    """Check the values of the settings.
 
     Raises
     ------
@@ -38,28 +48,19 @@ def check(server: Server) -> None:
         With all faults.
     """
     faults = [
-        f"serve.{name}={getattr(server, name)}: {name} must be at least {least}"
-        for name, least in {
-            "workers": 1,
-            "max_rows": 1,
-            "max_body_bytes": 1,
-            "max_concurrent_requests": 1,
-            "port": 0,
-        }.items()
-        if getattr(server, name) < least
+        f"serve.{name}={getattr(server, name)}: {name} must be at least {minimum}"
+        for name, minimum in MINIMA.items()
+        if getattr(server, name) < minimum
     ]
     faults += [
         f"serve.{name}={getattr(server, name)}: {name} must be more than 0 seconds"
-        for name in (
-            "poll_interval_seconds",
-            "verifier_idle_timeout_seconds",
-            "request_timeout_seconds",
-            "shutdown_timeout_seconds",
-        )
+        for name in DURATIONS
         if not getattr(server, name) > 0
     ]
     if server.alias.isdecimal():
-        faults.append(f"serve.alias={server.alias}: a version is no alias; set one to it, and name that")
+        faults.append(
+            f"serve.alias={server.alias}: a version's number is no alias; set an alias to the version and give its name"
+        )
     if faults:
         raise UserError(*faults)
 

@@ -56,7 +56,7 @@ class Server:
     process: "subprocess.Popen[bytes]"
     url: str
     log: Path
-    metrics_headers: dict[str, str] = field(default_factory=dict)
+    metrics_headers: dict[str, str] = field(default_factory=dict, kw_only=True)
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", timeout=120, **more)

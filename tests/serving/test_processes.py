@@ -80,12 +80,12 @@ def test_a_worker_that_is_killed_is_replaced(store: Store) -> None:
 @pytest.mark.parametrize(
     ("overrides", "faults"),
     [
-        (["serve.alias=1"], ["a version is no alias"]),
+        (["serve.alias=1"], ["a version's number is no alias"]),
         (
             ["serve.workers=0", "serve.max_rows=0", "serve.poll_interval_seconds=-1"],
             ["workers must be at least 1", "max_rows must be at least 1", "poll_interval_seconds must be more than 0"],
         ),
-        (["tracking=off"], ["needs the store"]),
+        (["tracking=off"], ["needs an MLflow store"]),
     ],
 )
 def test_settings_are_checked_before_anything_starts(overrides: list[str], faults: list[str]) -> None:

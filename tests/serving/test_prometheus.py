@@ -1,4 +1,4 @@
-"""Prometheus itself, with the project's settings, on a server's figures."""
+"""Prometheus, with the project's settings, scrapes a server."""
 
 import json
 import shutil
@@ -24,12 +24,12 @@ DEPLOY = ROOT / "deploy"
 
 @pytest.fixture
 def prometheus(server: Server, tmp_path: Path) -> Iterator[str]:
-    """A Prometheus whose one target is the server."""
+    """Prometheus with the server as its target."""
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus not found")
     settings = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     settings["global"]["scrape_interval"] = "1s"
-    settings["rule_files"] = [str(DEPLOY / "prometheus" / each) for each in settings["rule_files"]]
+    settings["rule_files"] = [str(DEPLOY / "prometheus" / name) for name in settings["rule_files"]]
     settings["scrape_configs"][0]["static_configs"][0]["targets"] = [server.url.removeprefix("http://")]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(settings))
     port = free_port()
@@ -45,31 +45,33 @@ def prometheus(server: Server, tmp_path: Path) -> Iterator[str]:
         process.wait(30)
 
 
-def ask(prometheus: str, query: str) -> list[dict[str, Any]]:
-    answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": query}, timeout=30).json()
-    assert answer["status"] == "success", answer
-    return list(answer["data"]["result"])
+def query(prometheus: str, expression: str) -> list[dict[str, Any]]:
+    response = httpx.get(f"{prometheus}/api/v1/query", params={"query": expression}, timeout=30).json()
+    assert response["status"] == "success", response
+    return list(response["data"]["result"])
 
 
-def test_it_finds_every_figure_that_the_dashboard_shows(server: Server, row: dict[str, float], prometheus: str) -> None:
-    def shown() -> list[str]:
+def test_prometheus_has_every_metric_of_the_dashboard_and_fires_no_alert(
+    server: Server, row: dict[str, float], prometheus: str
+) -> None:
+    def dashboard_queries() -> list[str]:
         panels = json.loads((DEPLOY / "grafana" / "dashboards" / "wineexp.json").read_text())["panels"]
         return [target["expr"] for panel in panels for target in panel["targets"]]
 
     def up() -> bool:
         try:
-            return ask(prometheus, 'up{job="wineexp"} == 1') != []
+            return query(prometheus, 'up{job="wineexp"} == 1') != []
         except httpx.TransportError:
             return False
 
     server.until(up, 60)
-    # For a rate it takes two looks, with something in between.
+    # A rate needs two scrapes with requests between them.
     for _ in range(4):
         server.post("/predict", row)
         server.post("/predict", [])
         server.post("/predict", row | {"alcohol": 99})
         time.sleep(1.1)
-    server.until(lambda: all(ask(prometheus, each) for each in shown()))
+    server.until(lambda: all(query(prometheus, expression) for expression in dashboard_queries()))
     rules = httpx.get(f"{prometheus}/api/v1/rules", timeout=30).json()["data"]["groups"][0]["rules"]
     assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
     assert not [rule["name"] for rule in rules if rule["state"] == "firing"]

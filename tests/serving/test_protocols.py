@@ -1,4 +1,4 @@
-"""What MLflow's clients and those of the Open Inference Protocol send is answered as they expect it."""
+"""MLflow's scoring protocol, the Open Inference Protocol, and the OpenAPI document."""
 
 import json
 import tomllib
@@ -21,7 +21,7 @@ def samples(server: Server) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def expected(samples: pd.DataFrame, store: Store) -> Any:
-    """The stored model's own labels and probabilities."""
+    """Labels and probabilities of the stored model, computed by MLflow."""
     mlflow.set_tracking_uri(store.uri)
     model = mlflow.sklearn.load_model(store.client.get_model_version("wine", "2").source)
     return model.predict(samples), model.predict_proba(samples)
@@ -29,23 +29,23 @@ def expected(samples: pd.DataFrame, store: Store) -> Any:
 
 def bodies(samples: pd.DataFrame) -> dict[str, Any]:
     split, records = samples.to_dict("split"), samples.to_dict("records")
-    turned = samples[samples.columns[::-1]].to_dict("split", index=False)
+    reordered = samples[samples.columns[::-1]].to_dict("split", index=False)
     return {
         "split": {"dataframe_split": split},
-        "split, other order": {"dataframe_split": turned},
+        "split, other order": {"dataframe_split": reordered},
         "records": {"dataframe_records": records},
         "instances": {"instances": records},
-        "instances by place": {"instances": samples.to_numpy().tolist()},
+        "instances without names": {"instances": samples.to_numpy().tolist()},
         "inputs": {"inputs": samples.to_dict("list")},
-        "inputs by place": {"inputs": samples.to_numpy().tolist(), "params": {}},
+        "inputs without names": {"inputs": samples.to_numpy().tolist(), "params": {}},
     }
 
 
-@pytest.mark.parametrize("form", bodies(pd.DataFrame({"a": [1]})))
-def test_every_form_of_mlflow_gives_the_models_labels(
-    server: Server, samples: pd.DataFrame, expected: Any, form: str
+@pytest.mark.parametrize("name", bodies(pd.DataFrame({"a": [1]})))
+def test_every_format_of_mlflow_gives_the_models_labels(
+    server: Server, samples: pd.DataFrame, expected: Any, name: str
 ) -> None:
-    response = server.post("/invocations", bodies(samples)[form])
+    response = server.post("/invocations", bodies(samples)[name])
     assert response.status_code == 200, response.text
     assert response.json() == {"predictions": expected[0].tolist()}
 
@@ -55,7 +55,7 @@ def test_csv_gives_the_models_labels(server: Server, samples: pd.DataFrame, expe
     assert response.json() == {"predictions": expected[0].tolist()}
 
 
-def test_a_fault_in_csv_is_named_by_row_and_field(server: Server, samples: pd.DataFrame) -> None:
+def test_a_fault_in_csv_names_row_and_field(server: Server, samples: pd.DataFrame) -> None:
     text = samples.astype(object)
     text.loc[1, "ash"], text.loc[2, "hue"] = "many", ""
     response = server.post("/invocations", text.to_csv(index=False), headers={"content-type": "text/csv"})
@@ -84,13 +84,13 @@ def test_a_fault_in_csv_is_named_by_row_and_field(server: Server, samples: pd.Da
         {"inputs": {"alcohol": [1] * 1_000_000}},
     ],
 )
-def test_what_is_none_of_mlflows_forms_is_refused_briefly(server: Server, body: Any) -> None:
+def test_a_body_in_none_of_mlflows_formats_is_refused_with_a_short_problem(server: Server, body: Any) -> None:
     response = server.post("/invocations", body)
     assert problem(response, 422)["errors"]
     assert len(response.content) < 20_000
 
 
-def test_a_key_given_twice_is_refused_wherever_it_is(server: Server, samples: pd.DataFrame) -> None:
+def test_repeated_keys_are_refused_at_every_level(server: Server, samples: pd.DataFrame) -> None:
     split = json.dumps({"dataframe_split": samples.to_dict("split", index=False)})
     columns = json.dumps({"inputs": samples.to_dict("list")})
     inference = json.dumps(tensors(samples))
@@ -101,17 +101,17 @@ def test_a_key_given_twice_is_refused_wherever_it_is(server: Server, samples: pd
         ("/v2/models/wine/infer", inference, "inputs"),
         ("/v2/models/wine/infer", inference, "shape"),
     ):
-        twice = body.replace(f'"{key}": ', f'"{key}": [1], "{key}": ', 1)
-        assert twice != body
-        assert problem(server.post(path, twice), 422)["errors"], (path, key)
+        repeated = body.replace(f'"{key}": ', f'"{key}": [1], "{key}": ', 1)
+        assert repeated != body
+        assert problem(server.post(path, repeated), 422)["errors"], (path, key)
 
 
 @pytest.mark.parametrize("body", ["", "alcohol\n", "alcohol,alcohol\n1,2\n", "alcohol,ash\n1\n", 'alcohol\n"1\n', "\n"])
-def test_what_is_no_table_is_refused(server: Server, body: str) -> None:
+def test_a_body_that_is_no_csv_table_is_refused(server: Server, body: str) -> None:
     assert problem(server.post("/invocations", body, headers={"content-type": "text/csv"}), 422)["errors"]
 
 
-def test_mlflows_health(server: Server) -> None:
+def test_mlflows_health_paths(server: Server) -> None:
     assert server.get("/ping").status_code == 200
     assert server.get("/version").text == mlflow.__version__
 
@@ -127,23 +127,26 @@ def tensors(samples: pd.DataFrame) -> dict[str, Any]:
 
 
 def test_open_inference_gives_labels_and_probabilities(server: Server, samples: pd.DataFrame, expected: Any) -> None:
-    found = server.post("/v2/models/wine/infer", tensors(samples)).json()
-    assert (found["model_name"], found["model_version"], found["id"]) == ("wine", "2", "mine")
-    labels, probabilities = found["outputs"]
+    response = server.post("/v2/models/wine/infer", tensors(samples)).json()
+    assert (response["model_name"], response["model_version"], response["id"]) == ("wine", "2", "mine")
+    labels, probabilities = response["outputs"]
     assert labels["data"] == [str(label) for label in expected[0]]
     assert probabilities["shape"] == list(expected[1].shape)
     assert probabilities["data"] == expected[1].ravel().tolist()
-    whole = {
-        "inputs": [
-            {"name": "x", "datatype": "FP64", "shape": list(samples.shape), "data": samples.to_numpy().ravel().tolist()}
-        ],
-        "outputs": [{"name": "probabilities"}],
-    }
-    (only,) = server.post("/v2/models/wine/versions/2/infer", whole).json()["outputs"]
-    assert only == probabilities
-    whole["inputs"][0]["data"] = samples.to_numpy().tolist()
-    # Triton's client names no type.
-    assert server.post("/v2/models/wine/infer", whole, headers={}).json()["outputs"] == [only]
+
+
+def test_open_inference_takes_one_tensor_of_all_features(server: Server, samples: pd.DataFrame, expected: Any) -> None:
+    values = samples.to_numpy()
+    tensor = {"name": "x", "datatype": "FP64", "shape": list(values.shape), "data": values.ravel().tolist()}
+    body = {"inputs": [tensor], "outputs": [{"name": "probabilities"}]}
+    (output,) = server.post("/v2/models/wine/versions/2/infer", body).json()["outputs"]
+    assert (output["name"], output["data"]) == ("probabilities", expected[1].ravel().tolist())
+    tensor["data"] = values.tolist()
+    # Triton's client sends no Content-Type.
+    assert server.post("/v2/models/wine/infer", body, headers={}).json()["outputs"] == [output]
+
+
+def test_open_inference_has_its_own_key_for_errors(server: Server) -> None:
     refused = problem(server.post("/v2/models/wine/infer", {"inputs": []}), 422)
     assert refused["error"] == f"{refused['detail']}; {refused['errors'][0]['detail']}"
 
@@ -172,14 +175,14 @@ def test_open_inference_gives_labels_and_probabilities(server: Server, samples: 
         (["id"], 7),
     ],
 )
-def test_what_is_no_inference_request_is_refused(
+def test_a_faulty_inference_request_is_refused(
     server: Server, samples: pd.DataFrame, path: list[Any], value: Any
 ) -> None:
     body = json.loads(json.dumps(tensors(samples)))
-    place = body
-    for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value
+    parent = body
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = value
     assert problem(server.post("/v2/models/wine/infer", body), 422)["errors"]
 
 
@@ -187,36 +190,36 @@ def test_open_inference_describes_server_and_model(server: Server, samples: pd.D
     assert server.get("/v2/health/live").json() == {"live": True}
     assert server.get("/v2/health/ready").json() == {"ready": True}
     assert server.get("/v2").json() == {"name": "wineexp", "version": wineexp.__version__, "extensions": []}
-    found = server.get("/v2/models/wine").json()
-    assert found == server.get("/v2/models/wine/versions/2").json()
-    assert [each["name"] for each in found["inputs"]] == list(samples)
-    assert found["versions"] == ["2"]
+    metadata = server.get("/v2/models/wine").json()
+    assert metadata == server.get("/v2/models/wine/versions/2").json()
+    assert [tensor["name"] for tensor in metadata["inputs"]] == list(samples)
+    assert metadata["versions"] == ["2"]
     assert server.get("/v2/models/wine/ready").json() == {"ready": True}
-    for other in ("/v2/models/beer", "/v2/models/wine/versions/1", "/v2/models/beer/ready"):
-        problem(server.get(other), 404)
+    for path in ("/v2/models/beer", "/v2/models/wine/versions/1", "/v2/models/beer/ready"):
+        problem(server.get(path), 404)
     problem(server.post("/v2/models/beer/infer", tensors(samples)), 404)
 
 
-def test_the_version_is_the_projects() -> None:
+def test_the_version_is_that_of_the_project() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == wineexp.__version__
 
 
-def test_the_document_follows_the_served_model(server: Server, samples: pd.DataFrame) -> None:
-    found = server.get("/schema").json()
-    assert found["openapi"] == "3.1.0"
-    row = found["components"]["schemas"]["Row"]
+def test_the_openapi_document_describes_the_served_model(server: Server, samples: pd.DataFrame) -> None:
+    document = server.get("/schema").json()
+    assert document["openapi"] == "3.1.0"
+    row = document["components"]["schemas"]["Row"]
     assert list(row["properties"]) == row["required"] == list(samples)
     assert row["additionalProperties"] is False
     for path in ("/predict", "/invocations", "/v2/models/{name}/infer"):
-        content = found["paths"][path]["post"]["requestBody"]["content"]
+        content = document["paths"][path]["post"]["requestBody"]["content"]
         example = content["application/json"]["example"]
         assert server.post(path.replace("{name}", "wine"), example).status_code == 200
-    text = found["paths"]["/invocations"]["post"]["requestBody"]["content"]["text/csv"]["example"]
+    text = document["paths"]["/invocations"]["post"]["requestBody"]["content"]["text/csv"]["example"]
     assert server.post("/invocations", text, headers={"content-type": "text/csv"}).status_code == 200
-    assert "servers" not in found
+    assert "servers" not in document
 
 
-def test_the_documentation_needs_nobody_else(server: Server) -> None:
+def test_swagger_ui_comes_from_the_server_itself(server: Server) -> None:
     page = server.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert "//" not in page.text.replace("https://", "//").replace("<!", "")
