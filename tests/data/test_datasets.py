@@ -136,7 +136,7 @@ def test_faults_of_all_files_are_reported_together(pinned: Pinned) -> None:
 
 
 def test_faults_of_a_cultivar_file_are_reported_by_line(pinned: Pinned) -> None:
-    content = pinned_file.load(pin.read("data/raw/wine.data.dvc"), rebuild=datasets._uci_wine)
+    content = pinned_file.load(pin.read("data/raw/wine.data.dvc"), rebuild=datasets.uci_wine_bytes)
     with pytest.raises(UserError) as caught:
         datasets.cultivar(pinned(content.replace(b"1,14.23", b"4,x", 1) + b"3,14.1\n"))
     first, second, last = (fault.partition("broken.csv, ")[2] for fault in caught.value.faults)

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Command, choices, composed
 from wineexp.core import config, instantiation
 from wineexp.core.paths import ROOT
-from wineexp.data.datasets import WINE_QUALITY_MEASUREMENTS, _snake_case
+from wineexp.data.datasets import WINE_QUALITY_MEASUREMENTS, snake_case
 from wineexp.workflows.experiment import Experiment, assemble
 
 BEST = [name for name in choices("experiment") if name.startswith("best_")]
@@ -44,7 +44,7 @@ def test_each_measurement_is_left_out_once() -> None:
         for each in ABLATION
         for name in composed("experiment=ablation", f"+experiment/ablation={each}").feature.get("columns", [])
     ]
-    assert sorted(left_out) == sorted(_snake_case(name) for name in WINE_QUALITY_MEASUREMENTS)
+    assert sorted(left_out) == sorted(snake_case(name) for name in WINE_QUALITY_MEASUREMENTS)
 
 
 def copies_on_both_sides(experiment: Experiment) -> int:

@@ -92,7 +92,7 @@ def cultivar(pin_file: str) -> Dataset:
     """
     pinned = pin.read(pin_file)
     frame = csv_table.parse(
-        pinned_file.load(pinned, rebuild=_uci_wine),
+        pinned_file.load(pinned, rebuild=uci_wine_bytes),
         pinned.name,
         CULTIVAR_MEASUREMENTS,
         TARGET_CLASSES,
@@ -142,18 +142,19 @@ def wine_quality(pin_files: dict[str, str]) -> Dataset:
     pins, frames = zip(*loaded, strict=True)
     if len(frames) > 1:
         frames = [frame.assign(colour=colour) for colour, frame in zip(pin_files, frames, strict=True)]
-    frame = pd.concat(frames, ignore_index=True).rename(columns=_snake_case)
-    units = {_snake_case(name): measurement.unit for name, measurement in WINE_QUALITY_MEASUREMENTS.items()}
+    frame = pd.concat(frames, ignore_index=True).rename(columns=snake_case)
+    units = {snake_case(name): measurement.unit for name, measurement in WINE_QUALITY_MEASUREMENTS.items()}
     if len(pin_files) > 1:
         units["colour"] = ""
     return Dataset(frame, tuple(units), units, pins)
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
+    """A column's name without spaces, as features are called."""
     return name.replace(" ", "_")
 
 
-def _uci_wine() -> bytes:
+def uci_wine_bytes() -> bytes:
     """The bytes of UCI's wine.data: classes count from 1, and 0.5 is written as .5."""
     from sklearn.datasets import load_wine
 

@@ -96,33 +96,25 @@ class Task:
             text), for each class `probability <label>`, not rounded, and `in set <label>` where the model gives
             prediction sets.
         """
-        parts = [(fold.number, self.rows[fold.test], fold.predictions) for fold in folds]
+        tables = [self._table(fold.number, self.rows[fold.test], fold.predictions) for fold in folds]
         if holdout is not None:
-            parts.append((HOLDOUT, self.rows_holdout, holdout))
+            tables.append(self._table(HOLDOUT, self.rows_holdout, holdout))
+        return pd.concat(tables, ignore_index=True)
+
+    def _table(self, fold: int, rows: split.Indices, predictions: Predictions) -> pd.DataFrame:
         labels = np.array([str(label) for label in self.classes], dtype=object)
-        return pd.concat(
-            [
-                pd.DataFrame(
-                    {
-                        "fold": number,
-                        "row": rows,
-                        "true": labels[predictions.y],
-                        "predicted": labels[predictions.predicted],
-                        **{
-                            f"probability {label}": predictions.probabilities[:, code]
-                            for code, label in enumerate(labels)
-                        },
-                    }
-                    | (
-                        {f"in set {label}": predictions.prediction_sets[:, code] for code, label in enumerate(labels)}
-                        if predictions.prediction_sets is not None
-                        else {}
-                    )
-                )
-                for number, rows, predictions in parts
-            ],
-            ignore_index=True,
-        )
+        columns: dict[str, Any] = {
+            "fold": fold,
+            "row": rows,
+            "true": labels[predictions.y],
+            "predicted": labels[predictions.predicted],
+        }
+        for code, label in enumerate(labels):
+            columns[f"probability {label}"] = predictions.probabilities[:, code]
+        if predictions.prediction_sets is not None:
+            for code, label in enumerate(labels):
+                columns[f"in set {label}"] = predictions.prediction_sets[:, code]
+        return pd.DataFrame(columns)
 
     def tags(self) -> dict[str, str]:
         """Tags of a run that identify the data, the split and the deciding metric."""
