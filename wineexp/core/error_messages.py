@@ -1,4 +1,4 @@
-"""What a user is told about an error: one message, or none where the fault is wineexp's own."""
+"""Messages for errors that are a user's mistake, Hydra's and OmegaConf's own errors among them."""
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException
@@ -9,7 +9,7 @@ from wineexp.core.errors import UserError, did_you_mean
 
 
 def explain(error: BaseException | None) -> str | None:
-    """What to tell the user, or None where the fault is the program's own."""
+    """A message that says what the user can correct, or None for an error that is wineexp's own fault."""
     chain = []
     while error is not None:
         chain.append(error)

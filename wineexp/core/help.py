@@ -1,4 +1,4 @@
-"""What `--help` says of each choice: the first comment of its YAML file."""
+"""The part of `--help` that describes the choices of each config group by the first comment of their YAML files."""
 
 import re
 import textwrap
@@ -10,43 +10,44 @@ from omegaconf import OmegaConf
 
 from wineexp.core.config import GROUPS
 
-WIDTH = 110
+MAX_DESCRIPTION_CHARS = 110
 
 
 def register() -> None:
-    """Let conf/hydra/help/choices.yaml ask for the text on a program's groups."""
+    """Register the OmegaConf resolver with which conf/hydra/help/choices.yaml inserts the text."""
     OmegaConf.register_new_resolver("help_choices", choices_text, replace=True)
 
 
 def choices_text(choices: Mapping[str, str | None]) -> str:
-    """The groups of a program, each with its choices and a few words on them; a star marks the default.
+    """The groups of a program, each with its choices and their descriptions; a star marks the default.
 
     Parameters
     ----------
     choices : mapping of str to str or None
-        The choice that the program's config makes of each group.
+        The default choice of each group, as the program's config has it.
     """
     folders = list(config_folders())
     paragraphs = []
-    # What an experiment is made of comes first, in its own order.
+    # The groups that define an experiment come first, in the order of `GROUPS`.
     for group in sorted(choices, key=lambda name: GROUPS.index(name) if name in GROUPS else len(GROUPS)):
         default = choices[group]
         if group.startswith("hydra/"):
             continue
-        # `model@baseline`: the choices are those of the group, chosen under another name.
-        names = described(group.partition("@")[0], folders)
-        width = max(map(len, names), default=0)
-        lines = [
-            f"  {'*' if name == default else ' '} {name:<{width}}  {textwrap.shorten(words, WIDTH, placeholder=' ...')}"
-            for name, words in names.items()
-        ]
-        paragraphs.append("\n".join([f"{group}=", *map(str.rstrip, lines)]))
-    # Hydra's template replaces $NAME.
+        # A group such as `model@baseline` has the choices of `model`, and its own key in the config.
+        descriptions = described(group.partition("@")[0], folders)
+        width = max(map(len, descriptions), default=0)
+        lines = []
+        for name, text in descriptions.items():
+            mark = "*" if name == default else " "
+            description = textwrap.shorten(text, MAX_DESCRIPTION_CHARS, placeholder=" ...")
+            lines.append(f"  {mark} {name:<{width}}  {description}".rstrip())
+        paragraphs.append("\n".join([f"{group}=", *lines]))
+    # The text becomes part of a template of Hydra's, in which $ must be escaped.
     return ("\n".join(paragraphs) + "\n").replace("$", "$$")
 
 
 def config_folders() -> Iterator[Path]:
-    """The folders on Hydra's search path, the user's own `--config-dir` among them."""
+    """The folders on Hydra's search path, which includes the user's `--config-dir`."""
     for element in GlobalHydra.instance().config_loader().get_search_path().get_path():
         path = Path(element.path.removeprefix("file://"))
         if not element.path.startswith("pkg://") and path.is_dir():
@@ -54,22 +55,22 @@ def config_folders() -> Iterator[Path]:
 
 
 def described(group: str, folders: list[Path]) -> dict[str, str]:
-    """The choices of a group in alphabetical order, each with the first comment of its file."""
-    found: dict[str, str] = {}
+    """The choices of a group in alphabetical order, with the first sentence of their files."""
+    descriptions: dict[str, str] = {}
     for folder in folders:
         for path in sorted((folder / group).glob("*.yaml")):
-            found.setdefault(path.stem, first_comment(path))
-    return dict(sorted(found.items()))
+            descriptions.setdefault(path.stem, first_comment(path))
+    return dict(sorted(descriptions.items()))
 
 
 def first_comment(path: Path) -> str:
-    """The first sentence of the comment that a file begins with; empty where it begins otherwise."""
+    """First sentence of the comment at the beginning of a file; empty where there is no such comment."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        # Hydra's own directive, which says where the file's keys go.
+        # A directive of Hydra's, not a description.
         if line.startswith("# @package"):
             continue
-        # An empty comment or an indented command ends the paragraph.
+        # The paragraph ends at an empty comment, at an indented command or at the first key.
         if not re.match("# ?\\S", line):
             break
         lines.append(line.removeprefix("#").strip())

@@ -1,4 +1,4 @@
-"""Programs without a command line: compose a config, and call a program with it, in a notebook or a test."""
+"""Programs without a command line: a notebook or a test composes a config and calls a program with it."""
 
 import importlib
 import sys
@@ -19,33 +19,33 @@ from wineexp.core.paths import CONF
 
 
 def compose(*overrides: str, program: str = "train", config_dir: str | Path | None = None) -> DictConfig:
-    """The config of `python -m wineexp.<program> <overrides>`, ready to be handed to `wineexp.<program>`.
+    """The config of `python -m wineexp.<program> <overrides>`, as the argument of `wineexp.<program>`.
 
     Parameters
     ----------
     *overrides : str
         As on the command line: `"model=xgb"`, `"model.max_depth=3"`.
     program : str
-        Whose config it is: `train`, `promote`, `compare`, ...
+        Name of the program: `train`, `promote`, `compare`, ...
     config_dir : str or Path, optional
-        A folder with config groups of your own, as `--config-dir`.
+        Folder with further choices of config groups, as the option `--config-dir`.
 
     Returns
     -------
     DictConfig
-        With Hydra's own settings under the key `hydra`.
+        It includes Hydra's own settings, under the key `hydra`.
 
     Raises
     ------
     UserError
         A choice or a key does not exist, or a value has the wrong type.
     """
-    # Registers the structured config that conf/<program>.yaml names.
+    # The import registers the config schema that conf/<program>.yaml names.
     importlib.import_module(f"wineexp.{program}")
-    searched = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir is not None else []
+    search_path = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir is not None else []
     try:
         with hydra.initialize_config_dir(str(CONF), job_name=program, version_base="1.3"):
-            return hydra.compose(program, [*searched, *overrides], return_hydra_config=True)
+            return hydra.compose(program, [*search_path, *overrides], return_hydra_config=True)
     except Exception as error:
         message = explain(error)
         if message is None:
@@ -55,7 +55,7 @@ def compose(*overrides: str, program: str = "train", config_dir: str | Path | No
 
 @contextmanager
 def _hydra_settings(cfg: DictConfig) -> Iterator[DictConfig]:
-    """Make a composed config's own Hydra settings the current ones; gives the rest of the config."""
+    """Make the Hydra settings of a composed config the current ones, and yield the rest of the config."""
     if "hydra" not in cfg:
         raise UserError("the config has no key hydra: make it with wineexp.compose(...), which keeps Hydra's settings")
     instance = HydraConfig.instance()
@@ -83,12 +83,12 @@ class Program(ModuleType):
         Raises
         ------
         UserError
-            The config or what it names is at fault.
+            The config has a mistake, or the data, run or store that it names is not usable.
         """
         with _hydra_settings(cfg) as task_config:
             return self.run(task_config)
 
 
 def make_callable(module: str) -> None:
-    """Let a program's module be called: `from wineexp import train` gives the module, which is also the function."""
+    """Make a program's module callable, because `from wineexp import train` gives the module of that name."""
     sys.modules[module].__class__ = Program
