@@ -1,6 +1,6 @@
 """The image, built by Docker from the Dockerfile on a base image made here, and containers of it.
 
-Needs no image registry: where no Docker answers, root starts a daemon of the session's own, gone afterwards.
+It needs no image registry. Where no Docker daemon runs, root starts one for the session.
 """
 
 import configparser
@@ -28,16 +28,16 @@ from tests.serving.conftest import Server, promote
 from wineexp.core.paths import ROOT
 
 CA = Path("/etc/ssl/certs/ca-certificates.crt")
-# Names of their own, not to be mistaken for anybody's images.
+# Names that no other images have.
 BASE, IMAGE, SUITE = "wineexp-test-base", "wineexp-test", "bookworm"
 
-# As the README says to run it: nothing can be written, nothing is permitted.
-LOCKED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+# The options that docs/deployment.md recommends: a read-only file system and no privileges.
+HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
 
 @dataclass
 class Docker:
-    """The command line of a daemon that answers."""
+    """The command line of a running daemon."""
 
     program: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -53,54 +53,54 @@ class Docker:
         assert not check or done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
         return done.stdout.strip()
 
-    def inspect(self, name: str, what: str) -> Any:
-        return json.loads(self("inspect", "-f", f"{{{{json {what}}}}}", name))
+    def inspect(self, name: str, path: str) -> Any:
+        return json.loads(self("inspect", "-f", f"{{{{json {path}}}}}", name))
 
 
 def program() -> str:
-    """A command line that knows BuildKit; Debian's is, where another one was put before it."""
+    """The path of a Docker command line with BuildKit; Debian's has it, even if another one precedes it in PATH."""
     for path in ("/usr/bin/docker", shutil.which("docker") or ""):
         if path and os.access(path, os.X_OK):
             return path
-    pytest.skip("no container is tried: there is no docker")
+    pytest.skip("containers are not tested: docker is not installed")
 
 
 @pytest.fixture(scope="session")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    """Docker, which answers already, or is started here and stopped by whoever of the session comes last."""
-    found = Docker(program())
-    if found("info", "-f", "{{.ServerVersion}}", check=False):
-        yield found
+    """Docker: the daemon that runs already, or one that is started here and stopped when the last worker is done."""
+    docker = Docker(program())
+    if docker("info", "-f", "{{.ServerVersion}}", check=False):
+        yield docker
         return
     if os.getuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip("no container is tried: no Docker answers, and it takes root and dockerd to start one")
-    home = shared(tmp_path_factory) / "dockerd"
+        pytest.skip("containers are not tested: no Docker daemon runs, and starting one takes root and dockerd")
+    home = shared_folder(tmp_path_factory) / "dockerd"
     home.mkdir(exist_ok=True)
-    found.environment = {"DOCKER_HOST": f"unix://{home}/socket"}
+    docker.environment = {"DOCKER_HOST": f"unix://{home}/socket"}
     with (home / "users").open("w") as users:
         with (home / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             fcntl.flock(users, fcntl.LOCK_SH)
-            process = None if (home / "log").exists() else started(found, home)
-        if not found("info", "-f", "{{.ServerVersion}}", check=False):
-            told = (home / "log").read_text().strip().splitlines()[-1][-300:]
-            pytest.skip(f"no container is tried: dockerd does not start here: {told}")
-        yield found
+            process = None if (home / "log").exists() else start_daemon(docker, home)
+        if not docker("info", "-f", "{{.ServerVersion}}", check=False):
+            message = (home / "log").read_text().strip().splitlines()[-1][-300:]
+            pytest.skip(f"containers are not tested: dockerd does not start: {message}")
+        yield docker
         if process is not None:
-            # When the others are done.
+            # Wait for the other workers.
             fcntl.flock(users, fcntl.LOCK_EX)
             process.terminate()
             process.wait(60)
-            # Not waited for: a disk that discards what is deleted takes minutes for it.
+            # Deleting can take minutes, so it is not awaited.
             os.spawnlp(os.P_NOWAIT, "rm", "rm", "-rf", str(home))
 
 
-def started(docker: Docker, home: Path) -> "subprocess.Popen[bytes]":
-    """A daemon that keeps to one folder."""
-    where = [f"--data-root={home}/data", f"--exec-root={home}/exec", f"--pidfile={home}/pid"]
+def start_daemon(docker: Docker, home: Path) -> "subprocess.Popen[bytes]":
+    """Start a daemon whose files are in one folder."""
+    folders = [f"--data-root={home}/data", f"--exec-root={home}/exec", f"--pidfile={home}/pid"]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["dockerd", *where, f"--host=unix://{home}/socket"], stdout=log, stderr=log, start_new_session=True
+            ["dockerd", *folders, f"--host=unix://{home}/socket"], stdout=log, stderr=log, start_new_session=True
         )
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
@@ -110,16 +110,16 @@ def started(docker: Docker, home: Path) -> "subprocess.Popen[bytes]":
     return process
 
 
-def shared(factory: pytest.TempPathFactory) -> Path:
-    """A folder of all workers of this session."""
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """A folder that the workers of this session share."""
     base = factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @contextmanager
 def once(factory: pytest.TempPathFactory, name: str) -> Iterator[bool]:
-    """Whether this worker is the first to do something; the others wait until it is done."""
-    with (shared(factory) / f"{name}.lock").open("a+") as lock:
+    """Gives whether this worker is the first one; the others wait until it is done."""
+    with (shared_folder(factory) / f"{name}.lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock.tell() == 0
         lock.write("done\n")
@@ -132,37 +132,39 @@ def base(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
         if docker("images", "-q", BASE):
             return BASE
         if shutil.which("mmdebstrap") is None or os.getuid() != 0:
-            pytest.skip(f"no container is tried: making {BASE} takes root and mmdebstrap")
-        made = tmp_path_factory.mktemp("base") / "base.tar"
-        waste = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
+            pytest.skip(f"containers are not tested: making {BASE} takes root and mmdebstrap")
+        archive = tmp_path_factory.mktemp("base") / "base.tar"
+        exclusions = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
         done = subprocess.run(
-            ["mmdebstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-venv", *waste, SUITE, made,
-             *mirror()],
+            ["mmdebstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-venv", *exclusions,
+             SUITE, archive, *mirror()],
             capture_output=True,
             text=True,
             check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            pytest.skip(f"no container is tried: mmdebstrap failed: {done.stderr.strip().splitlines()[-1:]}")
-        docker("import", str(made), BASE)
-        made.unlink()
+            pytest.skip(f"containers are not tested: mmdebstrap failed: {done.stderr.strip().splitlines()[-1:]}")
+        docker("import", str(archive), BASE)
+        archive.unlink()
     return BASE
 
 
 def mirror() -> list[str]:
-    """Where this machine takes Debian from; [] leaves it to mmdebstrap."""
+    """The address of this machine's mirror of Debian; [] lets mmdebstrap choose one."""
     lists = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    told = "\n".join(path.read_text() for path in lists if path.is_file())
-    found = re.findall(r"^(?:URIs:|deb(?: \[.*\])?) (http\S+/debian/?)(?:\s|$)", told, re.MULTILINE)
-    return found[:1]
+    content = "\n".join(path.read_text() for path in lists if path.is_file())
+    addresses = re.findall(r"^(?:URIs:|deb(?: \[.*\])?) (http\S+/debian/?)(?:\s|$)", content, re.MULTILINE)
+    return addresses[:1]
 
 
-def settings(folder: Path) -> Path:
-    """This machine's settings of pip, as a file for the build: without what leads to this machine's disk."""
-    told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+def pip_settings(folder: Path) -> Path:
+    """This machine's settings of pip as a file for the build, without paths on this machine."""
+    listing = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    )
     parser = configparser.ConfigParser(interpolation=None)
     parser["global"] = {}
-    for name, value in re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", told.stdout, re.MULTILINE):
+    for name, value in re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", listing.stdout, re.MULTILINE):
         words = [word for word in value.split() if not word.startswith(("/", "file:"))]
         if words and name != "config-file":
             parser["global"][name.lower()] = " ".join(words)
@@ -175,8 +177,8 @@ def settings(folder: Path) -> Path:
 def build(
     docker: Docker, factory: pytest.TempPathFactory, name: str, base: str, *options: str, context: Path = ROOT
 ) -> str:
-    """Build an image from the Dockerfile, with this machine's way to its packages as secrets."""
-    secrets = [f"id=pip_conf,src={settings(factory.mktemp('pip'))}"]
+    """Build an image from the Dockerfile, with this machine's settings of pip as secrets."""
+    secrets = [f"id=pip_conf,src={pip_settings(factory.mktemp('pip'))}"]
     secrets += [f"id=ca_bundle,src={CA}"] if CA.exists() else []
     docker(
         *("build", "--network", "host", "--tag", name, "--build-arg", f"BASE_IMAGE={base}"),
@@ -189,7 +191,7 @@ def build(
 
 @pytest.fixture(scope="session")
 def image(docker: Docker, base: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image as `docker build .` makes it."""
+    """The image that `docker build .` makes."""
     with once(tmp_path_factory, "image") as first:
         return build(docker, tmp_path_factory, IMAGE, base) if first else IMAGE
 
@@ -202,14 +204,15 @@ class Container(Server):
     name: str
 
     def logs(self) -> str:
-        """What it wrote, to either stream."""
+        """Its standard output and error."""
         return self.docker("logs", self.name, stderr=subprocess.STDOUT, stdout=subprocess.PIPE)
 
     @property
     def health(self) -> str:
         return str(self.docker.inspect(self.name, ".State.Health.Status"))
 
-    def exits(self) -> int:
+    def wait(self) -> int:
+        """Wait until it exits; returns its exit code."""
         return int(self.docker("wait", self.name))
 
     def execute(self, *command: str, check: bool = True) -> str:
@@ -217,10 +220,10 @@ class Container(Server):
 
 
 @contextmanager
-def contained(docker: Docker, image: str, *options: str, command: tuple[str, ...] = ()) -> Iterator[Container]:
-    """A container of an image, locked, whose port is free on this machine; gone afterwards."""
+def run_container(docker: Docker, image: str, *options: str, command: tuple[str, ...] = ()) -> Iterator[Container]:
+    """A hardened container of an image, with its port published; removed afterwards."""
     name = f"wineexp-{uuid.uuid4().hex[:8]}"
-    docker("run", "--detach", "--name", name, "--publish", "127.0.0.1::8000", *LOCKED, *options, image, *command)
+    docker("run", "--detach", "--name", name, "--publish", "127.0.0.1::8000", *HARDENED, *options, image, *command)
     try:
         port = docker("port", name, "8000").rpartition(":")[2]
         yield Container(None, f"http://127.0.0.1:{port}", Path(os.devnull), docker, name)  # type: ignore[arg-type]
@@ -230,7 +233,7 @@ def contained(docker: Docker, image: str, *options: str, command: tuple[str, ...
 
 @dataclass
 class Tracking:
-    """An MLflow server on PostgreSQL, started as compose.yaml does, as this machine and a container see it."""
+    """An MLflow server on PostgreSQL, started as by compose.yaml: its address on this machine and in a container."""
 
     here: str
     there: str
@@ -240,38 +243,38 @@ class Tracking:
         return MlflowClient(self.here, self.here)
 
     def options(self, address: str = "host-gateway") -> tuple[str, ...]:
-        """Of `docker run`: the address under which a container finds it, or another where nothing listens."""
+        """Options of `docker run` that set its address, or another where nothing listens."""
         return ("--env", f"MLFLOW_TRACKING_URI={self.there}", "--add-host", f"mlflow:{address}")
 
 
 @pytest.fixture(scope="session")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
-    """A registry without any version."""
+    """An empty registry."""
     folder, port = tmp_path_factory.mktemp("tracking"), free_port()
     service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["mlflow"]
-    # The later of two equal options is the one that holds.
-    own = [f"--port={port}", f"--allowed-hosts=mlflow:{port},127.0.0.1:{port}", f"--artifacts-destination={folder}"]
+    # Of two equal options the later one counts.
+    options = [f"--port={port}", f"--allowed-hosts=mlflow:{port},127.0.0.1:{port}", f"--artifacts-destination={folder}"]
     with postgres_server(folder) as url:
-        its_own = service["environment"] | {"MLFLOW_BACKEND_STORE_URI": url, "MLFLOW_PORT": str(port)}
-        with mlflow_server(folder, *service["command"][1:], *own, **its_own) as here:
+        variables = service["environment"] | {"MLFLOW_BACKEND_STORE_URI": url, "MLFLOW_PORT": str(port)}
+        with mlflow_server(folder, *service["command"][1:], *options, **variables) as here:
             yield Tracking(here, f"http://mlflow:{port}")
 
 
 @pytest.fixture(scope="session")
 def registry(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Tracking:
-    """The registry with two versions of wine, the second of them the champion."""
+    """The registry with two versions of wine; the champion is version 2."""
     folder = tmp_path_factory.mktemp("training")
     for model in ("logreg", "xgb"):
         promote(folder, f"model={model}", MLFLOW_TRACKING_URI=tracking.here)
     return tracking
 
 
-def listening(container: Container) -> Container:
-    """The container, once it answers."""
-    container.until(lambda: container.health == "healthy" or not running(container), 90)
-    assert running(container), container.docker("logs", container.name)
+def wait_until_healthy(container: Container) -> Container:
+    """Wait until a container is healthy; returns it."""
+    container.until(lambda: container.health == "healthy" or not is_running(container), 90)
+    assert is_running(container), container.docker("logs", container.name)
     return container
 
 
-def running(container: Container) -> bool:
+def is_running(container: Container) -> bool:
     return bool(container.docker.inspect(container.name, ".State.Running"))

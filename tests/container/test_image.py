@@ -13,7 +13,16 @@ import pandas as pd
 import pytest
 
 from tests.conftest import run
-from tests.container.conftest import IMAGE, Container, Docker, Tracking, build, contained, listening, running
+from tests.container.conftest import (
+    IMAGE,
+    Container,
+    Docker,
+    Tracking,
+    build,
+    is_running,
+    run_container,
+    wait_until_healthy,
+)
 from wineexp.core.paths import ROOT
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(1800)]
@@ -21,15 +30,15 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def alone(docker: Docker, image: str) -> "Container":
-    """A container with nothing else."""
-    with contained(docker, image) as container:
+    """A container without options."""
+    with run_container(docker, image) as container:
         assert container.health == "starting"
-        yield listening(container)
+        yield wait_until_healthy(container)
 
 
 @pytest.fixture(scope="module")
 def export(registry: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The champion as a folder."""
+    """The champion, exported to a folder."""
     folder = tmp_path_factory.mktemp("exported")
     done = run(folder, "promote", "export=wine", "note=From the cellar.", MLFLOW_TRACKING_URI=registry.here)
     assert done.returncode == 0, done.stderr
@@ -41,11 +50,11 @@ def samples(container: Container) -> list[dict[str, float]]:
 
 
 def probabilities(container: Container, rows: list[dict[str, float]]) -> list[list[float]]:
-    found = container.post("/predict", rows).json()
-    return [list(each["probabilities"].values()) for each in found["predictions"]]
+    predictions = container.post("/predict", rows).json()["predictions"]
+    return [list(prediction["probabilities"].values()) for prediction in predictions]
 
 
-def test_without_anything_else_it_serves_what_was_trained_at_its_build(alone: Container) -> None:
+def test_without_options_the_model_of_the_build_is_served(alone: Container) -> None:
     source = alone.get("/model").json()["source"]
     assert source["kind"] == "export"
     assert source["note"] == "It was trained when this image was built, on the wines that scikit-learn carries."
@@ -55,14 +64,16 @@ def test_without_anything_else_it_serves_what_was_trained_at_its_build(alone: Co
     assert len(probabilities(alone, samples(alone))) == len(samples(alone))
 
 
-def test_it_holds_what_serves_and_nothing_else(alone: Container, docker: Docker, image: str, base: str) -> None:
+def test_the_image_has_what_the_server_needs_and_nothing_else(
+    alone: Container, docker: Docker, image: str, base: str
+) -> None:
     assert alone.execute("id", "-u") == "65532"
     assert alone.execute("sh", "-c", "command -v cc gcc g++ clang ld as make pip pip3 uv", check=False) == ""
     for module in ("pip", "ensurepip", "setuptools"):
         assert alone.execute("python", "-c", f"import importlib.util as i; print(i.find_spec('{module}'))") == "None"
     code = "from wineexp.models.compiled import kernel; print(kernel.library_path().exists())"
     assert alone.execute("python", "-c", code) == "True"
-    # Nothing can be written, but where versions are kept.
+    # Only the cache of versions is writable.
     assert alone.execute("sh", "-c", "touch /srv/x /tmp/x /x; touch /var/cache/wineexp/x && echo there") == "there"
     assert alone.execute("sh", "-c", "cat /proc/1/status | grep CapBnd").split()[1].strip("0") == ""
     uncompiled = (
@@ -77,18 +88,18 @@ def test_it_holds_what_serves_and_nothing_else(alone: Container, docker: Docker,
     assert settings["StopSignal"] == "SIGTERM"
 
 
-def test_no_layer_tells_how_pip_found_its_packages(alone: Container, docker: Docker, image: str) -> None:
+def test_no_layer_contains_the_settings_of_pip(alone: Container, docker: Docker, image: str) -> None:
     assert alone.execute("sh", "-c", "ls /etc/pip.conf /root/.config /root/.pip 2> /dev/null", check=False) == ""
-    told = docker("history", "--no-trunc", image) + json.dumps(docker.inspect(image, "."))
-    assert "index" not in told
-    assert "BEGIN CERTIFICATE" not in told
+    metadata = docker("history", "--no-trunc", image) + json.dumps(docker.inspect(image, "."))
+    assert "index" not in metadata
+    assert "BEGIN CERTIFICATE" not in metadata
 
 
-def test_a_version_of_the_registry_answers_with_its_own_bits_and_the_alias_is_followed(
+def test_versions_of_the_registry_predict_bit_for_bit_as_in_mlflow_and_the_alias_is_followed(
     docker: Docker, image: str, registry: Tracking
 ) -> None:
-    with contained(docker, image, *registry.options(), command=("serve.poll_interval_seconds=0.2",)) as container:
-        rows = samples(listening(container))
+    with run_container(docker, image, *registry.options(), command=("serve.poll_interval_seconds=0.2",)) as container:
+        rows = samples(wait_until_healthy(container))
         assert container.get("/model").json()["source"]["kind"] == "registry"
         for number in (2, 1, 2):
             registry.client.set_registered_model_alias("wine", "champion", str(number))
@@ -100,29 +111,29 @@ def test_a_version_of_the_registry_answers_with_its_own_bits_and_the_alias_is_fo
         assert len(docker("inspect", "-f", "{{.RestartCount}}", container.name)) == 1
 
 
-def test_it_starts_while_the_registry_is_down_with_what_it_kept(
+def test_a_container_starts_from_its_cache_while_the_registry_is_down(
     docker: Docker, image: str, registry: Tracking, tmp_path: Path
 ) -> None:
     volume = f"wineexp-{tmp_path.name}"
     options = ("--volume", f"{volume}:/var/cache/wineexp")
     try:
-        with contained(docker, image, *registry.options(), *options) as container:
-            rows = samples(listening(container))
+        with run_container(docker, image, *registry.options(), *options) as container:
+            rows = samples(wait_until_healthy(container))
             before = probabilities(container, rows)
-        # Within the container, nothing listens there.
-        with contained(docker, image, *registry.options("127.0.0.1"), *options) as container:
-            ready = listening(container).get("/readyz").json()
+        # No registry listens at this address within the container.
+        with run_container(docker, image, *registry.options("127.0.0.1"), *options) as container:
+            ready = wait_until_healthy(container).get("/readyz").json()
             assert ready["stale"]
             assert ready["registry"].startswith("since ")
             assert probabilities(container, rows) == before
-        with contained(docker, image, *registry.options("127.0.0.1")) as container:
-            assert container.exits() == 1
+        with run_container(docker, image, *registry.options("127.0.0.1")) as container:
+            assert container.wait() == 1
             assert "holds no version of wine behind champion to start from" in container.logs()
     finally:
         docker("volume", "rm", "--force", volume)
 
 
-def test_an_export_is_served_and_baked_in_and_refused_where_it_was_changed(
+def test_an_export_is_served_from_the_image_and_refused_once_it_is_changed(
     docker: Docker, base: str, image: str, export: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     context = tmp_path / "context"
@@ -132,8 +143,8 @@ def test_an_export_is_served_and_baked_in_and_refused_where_it_was_changed(
         shutil.copy(ROOT / name, context)
     shutil.copytree(export, context / "export")
     baked = build(docker, tmp_path_factory, f"{IMAGE}-baked", base, "--build-arg", "EXPORT=export", context=context)
-    with contained(docker, baked) as container:
-        model = listening(container).get("/model").json()
+    with run_container(docker, baked) as container:
+        model = wait_until_healthy(container).get("/model").json()
         assert model["model"]["version"] == 2
         assert model["golden_max_difference"] == 0
         assert (model["source"]["kind"], model["source"]["note"]) == ("export", "From the cellar.")
@@ -142,58 +153,58 @@ def test_an_export_is_served_and_baked_in_and_refused_where_it_was_changed(
     shutil.copytree(export, changed)
     with (changed / "files" / "model.skops").open("ab") as file:
         file.write(b"x")
-    with contained(docker, image, "--volume", f"{changed}:/srv/wineexp/model:ro") as container:
-        assert container.exits() == 1
+    with run_container(docker, image, "--volume", f"{changed}:/srv/wineexp/model:ro") as container:
+        assert container.wait() == 1
         assert "model.skops in the stored model has SHA-256" in container.logs()
 
 
-def test_a_server_that_hangs_is_called_unhealthy_until_it_answers_again(docker: Docker, image: str) -> None:
-    with contained(docker, image) as container:
-        listening(container)
+def test_a_server_is_unhealthy_while_it_hangs(docker: Docker, image: str) -> None:
+    with run_container(docker, image) as container:
+        wait_until_healthy(container)
         docker("kill", "--signal", "STOP", container.name)
         container.until(lambda: container.health == "unhealthy", 60)
         docker("kill", "--signal", "CONT", container.name)
         container.until(lambda: container.health == "healthy", 60)
 
 
-def test_sigterm_under_load_drops_nothing(docker: Docker, image: str) -> None:
-    with contained(docker, image) as container:
-        rows = samples(listening(container))
-        # Past Docker's own proxy, which takes connections that nobody answers any more.
+def test_sigterm_under_load_drops_no_request(docker: Docker, image: str) -> None:
+    with run_container(docker, image) as container:
+        rows = samples(wait_until_healthy(container))
+        # Docker's proxy would accept connections even after the server stopped.
         address = docker.inspect(container.name, ".NetworkSettings.IPAddress")
-        ended: Counter[str] = Counter()
+        outcomes: Counter[str] = Counter()
         stopped = threading.Event()
 
-        def load(_: int) -> None:
+        def send_requests(_: int) -> None:
             while not stopped.is_set():
                 try:
-                    answer = httpx.post(f"http://{address}:8000/predict", json=rows * 20, timeout=60)
-                    ended[str(answer.status_code)] += 1
+                    response = httpx.post(f"http://{address}:8000/predict", json=rows * 20, timeout=60)
+                    outcomes[str(response.status_code)] += 1
                 except httpx.ConnectError:
-                    ended["not taken"] += 1
+                    outcomes["not accepted"] += 1
                     return
                 except httpx.TransportError as error:
-                    ended[f"dropped: {error!r}"] += 1
+                    outcomes[f"dropped: {error!r}"] += 1
                     return
 
         with ThreadPoolExecutor(8) as pool:
-            loading = [pool.submit(load, number) for number in range(8)]
-            container.until(lambda: ended["200"] > 50)
+            clients = [pool.submit(send_requests, number) for number in range(8)]
+            container.until(lambda: outcomes["200"] > 50)
             docker("stop", "--time", "40", container.name)
             stopped.set()
-            for each in loading:
-                each.result()
-        assert set(ended) <= {"200", "not taken"}, ended
-        assert container.exits() == 0
+            for client in clients:
+                client.result()
+        assert set(outcomes) <= {"200", "not accepted"}, outcomes
+        assert container.wait() == 0
         assert '"stopped"' in container.logs()
 
 
-def test_a_limit_of_memory_is_held_under_load(docker: Docker, image: str) -> None:
-    with contained(docker, image, "--memory", "384m", "--memory-swap", "384m") as container:
-        rows = samples(listening(container))
+def test_memory_stays_within_its_limit_under_load(docker: Docker, image: str) -> None:
+    with run_container(docker, image, "--memory", "384m", "--memory-swap", "384m") as container:
+        rows = samples(wait_until_healthy(container))
         many = (rows * 10_000)[:10_000]
         with ThreadPoolExecutor(4) as pool:
-            given = list(pool.map(lambda _: container.post("/predict", many).status_code, range(24)))
-        assert given == [200] * 24
-        assert running(container)
+            statuses = list(pool.map(lambda _: container.post("/predict", many).status_code, range(24)))
+        assert statuses == [200] * 24
+        assert is_running(container)
         assert not docker.inspect(container.name, ".State.OOMKilled")
