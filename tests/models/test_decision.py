@@ -1,4 +1,6 @@
-"""Decisions: worked out by hand, made from the probabilities alone, and the same wherever they are asked for."""
+"""Decisions: worked out by hand, and the best that probabilities allow for a loss or a metric."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -7,11 +9,12 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score, f1_score
 
-from tests.conftest import Command, composed
+from tests.conftest import composed
+from wineexp import compose, train
 from wineexp.data.split import CopiesTogetherKFold
 from wineexp.evaluation.metrics import METRICS, Predictions
 from wineexp.models.decision import LOSSES, LossClassifier, MetricClassifier
-from wineexp.models.pipeline import FixedClassesClassifier, best, out_of_fold
+from wineexp.models.pipeline import FixedClassesClassifier, best_decisions, out_of_fold_probabilities
 from wineexp.workflows.experiment import assemble
 
 CV = CopiesTogetherKFold(folds=4, random_state=0)
@@ -26,38 +29,38 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("loss", "probabilities", "answer"),
+    ("loss", "probabilities", "decision"),
     [
         ("zero_one", [0.4, 0.3, 0.3], 0),
-        # Half of it lies at or below the second class.
+        # The median is the second class: 0.7 lies at or below it.
         ("absolute", [0.4, 0.3, 0.3], 1),
         ("absolute", [0.6, 0.0, 0.4], 0),
-        # The mean is 0.8.
+        # The mean position is 0.8.
         ("squared", [0.6, 0.0, 0.4], 1),
-        # The first of equals.
+        # The first of equal ones.
         ("zero_one", [0.5, 0.5, 0.0], 0),
         ("absolute", [0.5, 0.0, 0.5], 0),
     ],
 )
-def test_a_loss_by_hand(loss: str, probabilities: list[float], answer: int) -> None:
+def test_a_loss_by_hand(loss: str, probabilities: list[float], decision: int) -> None:
     prior = np.repeat([0, 1, 2], np.multiply(probabilities, 10).astype(int))
     utility = -LOSSES[loss](np.arange(3)[:, None] - np.arange(3))
-    assert best(np.array([probabilities]), utility) == [answer]
+    assert best_decisions(np.array([probabilities]), utility) == [decision]
     present = np.unique(prior).tolist()
     if len(present) == 3:
         fitted = LossClassifier(DummyClassifier(), loss).fit(np.zeros((10, 1)), prior)
-        assert fitted.predict([[0.0]]) == [answer]
+        assert fitted.predict([[0.0]]) == [decision]
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_each_loss_is_least_where_it_decides(seed: int) -> None:
+def test_the_decision_has_the_least_expected_loss(seed: int) -> None:
     probabilities = np.random.default_rng(seed).dirichlet(np.ones(5), 200)
-    places = np.arange(5)
+    positions = np.arange(5)
     for loss in LOSSES.values():
-        cost = loss(places[:, None] - places)
-        decided = best(probabilities, -cost)
+        cost = loss(positions[:, None] - positions)
+        decisions = best_decisions(probabilities, -cost)
         expected = probabilities @ cost
-        np.testing.assert_allclose(expected[np.arange(200), decided], expected.min(axis=1))
+        np.testing.assert_allclose(expected[np.arange(200), decisions], expected.min(axis=1))
 
 
 @pytest.mark.parametrize(("metric", "ordinal"), [("quadratic_weighted_kappa", True), ("f1_macro", False)])
@@ -66,31 +69,33 @@ def test_a_metric_is_better_out_of_fold_than_with_the_likeliest_class(
 ) -> None:
     X, y = rows
     fitted = MetricClassifier(LogisticRegression(), metric, CV).fit(X, y)
-    told = out_of_fold(LogisticRegression(), X, y, CV)
+    probabilities = out_of_fold_probabilities(LogisticRegression(), X, y, CV)
     score = (
         (lambda predicted: cohen_kappa_score(y, predicted, weights="quadratic"))
         if ordinal
         else (lambda predicted: f1_score(y, predicted, average="macro"))
     )
-    assert score(best(told, fitted.utility_)) > score(told.argmax(axis=1)) + 0.02
-    # The estimator's own probabilities stay.
+    likeliest = probabilities.argmax(axis=1)
+    assert score(best_decisions(probabilities, fitted.utility_)) > score(likeliest) + 0.02
     np.testing.assert_array_equal(fitted.predict_proba(X), LogisticRegression().fit(X, y).predict_proba(X))
 
 
-def test_thresholds_are_of_the_expected_place(rows: tuple[np.ndarray, np.ndarray]) -> None:
+def test_an_ordinal_metric_gives_thresholds_on_the_expected_position(
+    rows: tuple[np.ndarray, np.ndarray],
+) -> None:
     X, y = rows
     fitted = MetricClassifier(LogisticRegression(), "mean_absolute_error", CV).fit(X, y)
     expected = fitted.predict_proba(X) @ np.arange(4)
-    decided = fitted.predict(X)
-    assert set(decided) >= {0, 1, 2}
+    decisions = fitted.predict(X)
+    assert set(decisions) >= {0, 1, 2}
     for k in range(3):
-        assert expected[decided <= k].max() <= expected[decided > k].min()
+        assert expected[decisions <= k].max() <= expected[decisions > k].min()
 
 
 @pytest.mark.parametrize(
     "metric", [name for name, metric in METRICS.items() if metric.computed_from == "probabilities"]
 )
-def test_a_metric_of_the_probabilities_leaves_the_likeliest_class(
+def test_for_a_metric_of_probabilities_the_likeliest_class_is_decided_on(
     metric: str, rows: tuple[np.ndarray, np.ndarray]
 ) -> None:
     X, y = rows
@@ -99,7 +104,7 @@ def test_a_metric_of_the_probabilities_leaves_the_likeliest_class(
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_what_a_metric_judges(name: str, rows: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_metric_depends_on_decisions_as_computed_from_says(name: str, rows: tuple[np.ndarray, np.ndarray]) -> None:
     classes = 2 if METRICS[name].applies_to == "binary" else 4
     y = rows[1] % classes
     probabilities = np.random.default_rng(1).dirichlet(np.ones(classes), len(y))
@@ -109,7 +114,7 @@ def test_what_a_metric_judges(name: str, rows: tuple[np.ndarray, np.ndarray]) ->
     assert (len(scores) == 1) == (METRICS[name].computed_from == "probabilities")
 
 
-def test_a_decision_counts_on_where_a_class_is_missing() -> None:
+def test_the_neighbours_of_a_missing_class_count_as_one_apart() -> None:
     y = np.repeat([3, 5, 6, 8], [30, 20, 30, 20])
     fitted = FixedClassesClassifier(LossClassifier(DummyClassifier(), "absolute"), [3, 4, 5, 6, 7, 8]).fit(
         np.zeros((100, 1)), y
@@ -118,45 +123,37 @@ def test_a_decision_counts_on_where_a_class_is_missing() -> None:
     assert fitted.predict_proba(np.zeros((1, 1)))[0].argmax() == 0
 
 
-def test_a_wrong_loss_and_metric_are_told(rows: tuple[np.ndarray, np.ndarray]) -> None:
+def test_an_unknown_loss_or_metric_is_refused(rows: tuple[np.ndarray, np.ndarray]) -> None:
     with pytest.raises(ValueError, match="loss must be one of zero_one, absolute, squared, but got huber"):
         LossClassifier(LogisticRegression(), "huber").fit(*rows)
     with pytest.raises(ValueError, match=r"metric must be one of accuracy, .*, but got kappa"):
         MetricClassifier(LogisticRegression(), "kappa", CV).fit(*rows)
 
 
-def test_a_row_that_no_fold_tests_is_told(rows: tuple[np.ndarray, np.ndarray]) -> None:
-    class Half:
-        def split(self, X: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-            return [(np.arange(150, 300), np.arange(150))]
-
-    with pytest.raises(ValueError, match="every row must be in a test part of cv, but 150 of 300 are not"):
-        out_of_fold(LogisticRegression(), *rows, Half())  # type: ignore[arg-type]
-
-
 @pytest.mark.usefixtures("wine_quality")
-def test_the_record_holds_the_decision_and_not_the_likeliest_class(command: Command, tmp_path: object) -> None:
-    arguments = ("data=red", "model=median", "model.estimator.n_estimators=20")
-    done = command("train", *arguments, "hydra.run.dir=out")
-    assert done.returncode == 0, done.stderr
-    table = pd.read_parquet(f"{tmp_path}/out/predictions.parquet")
+def test_a_run_records_the_decision_and_not_the_likeliest_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = train(compose("data=red", "model=median", "model.estimator.n_estimators=10", "tracking=off"))
+    table = pd.read_parquet(result.folder / "predictions.parquet")
     probabilities = table.filter(regex="^probability ")
     labels = probabilities.columns.str.removeprefix("probability ").to_numpy()
     code = pd.Index(labels).get_indexer(table["predicted"])
-    upto = np.c_[np.zeros(len(table)), probabilities.to_numpy().cumsum(axis=1)]
-    assert (upto[range(len(table)), code] <= 0.5 + 1e-9).all()
-    assert (upto[range(len(table)), code + 1] >= 0.5 - 1e-9).all()
+    cumulative = np.c_[np.zeros(len(table)), probabilities.to_numpy().cumsum(axis=1)]
+    assert (cumulative[range(len(table)), code] <= 0.5 + 1e-9).all()
+    assert (cumulative[range(len(table)), code + 1] >= 0.5 - 1e-9).all()
     likeliest = labels[probabilities.to_numpy().argmax(axis=1)]
     assert (table["predicted"] != likeliest).sum() > 20
-    # Cross-validated and fitted on all of it: both decide.
+    # The folds' models and the one for the holdout both decide so.
     assert set(table["fold"]) == {-1, 0, 1, 2, 3, 4}
 
 
 @pytest.mark.usefixtures("wine_quality")
-def test_choosing_by_the_metric_helps_on_rows_that_were_not_seen() -> None:
-    def kappa(model: str) -> float:
-        few = f"model.{'estimator.' if model == 'decided' else ''}n_estimators=60"
-        folds = list(assemble(composed("data=red", f"model={model}", few, "n_jobs=1")).cross_validate())
-        return float(np.mean([fold.scores["quadratic_weighted_kappa"] for fold in folds]))
+def test_decisions_for_the_metric_are_better_on_rows_that_were_not_in_training() -> None:
+    def mean_kappa(model: str, *settings: str) -> float:
+        experiment = assemble(composed("data=red", f"model={model}", "split.n_splits=3", "n_jobs=1", *settings))
+        return float(np.mean([fold.scores["quadratic_weighted_kappa"] for fold in experiment.cross_validate()]))
 
-    assert kappa("decided") > kappa("extratrees") + 0.02
+    likeliest = mean_kappa("extratrees", "model.n_estimators=30")
+    assert mean_kappa("decided", "model.estimator.n_estimators=30", "model.cv.folds=3") > likeliest + 0.02

@@ -1,7 +1,8 @@
-"""Ensembles: what is picked is picked by hand's count, and by rows that no member was fitted on."""
+"""Ensembles: picks worked out by hand, and made on rows that no member was fitted on."""
 
 import numpy as np
 import pytest
+from hydra.utils import instantiate
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
@@ -9,11 +10,11 @@ from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from tests.conftest import Command, composed
+from tests.conftest import composed
 from wineexp.core import instantiation
 from wineexp.data.split import CopiesTogetherKFold
-from wineexp.models.ensemble import LEAST, SelectionClassifier, StackClassifier
-from wineexp.models.pipeline import best, out_of_fold
+from wineexp.models.ensemble import MIN_PROBABILITY, SelectionClassifier, StackClassifier
+from wineexp.models.pipeline import best_decisions, out_of_fold_probabilities
 
 CV = CopiesTogetherKFold(folds=4, random_state=0)
 
@@ -41,12 +42,12 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_selection_by_hand() -> None:
-    """Class 1 is true: of columns 0.9 and 0.1, 0.1 and 0.8, and 0.4 and 0.4, two even each other's faults out."""
+    """Class 1 is true. The columns are 0.9 and 0.1, 0.1 and 0.8, 0.4 and 0.4: the mean of the first two is best."""
     X, y = np.array([[0.9, 0.1, 0.4], [0.1, 0.8, 0.4]] * 4) + np.arange(8)[:, None] * 1e-9, np.array([1, 1] * 4)
     X[-2:], y[-2:] = [[0.1, 0.1, 0.6], [0.1, 0.1, 0.6]] + np.arange(2)[:, None] * 1e-9, 0
     members = {"first": Column(0), "second": Column(1), "third": Column(2)}
     fitted = SelectionClassifier(members, "brier_score", 2, "roc_auc", False, CV).fit(X, y)
-    # Alone, the first is best: 4 wrong of 0.8 against 0.6, and 0.9 against 0.1; then the second mends most.
+    # The first column alone has the least Brier score; together with it the second column improves the score most.
     assert fitted.weights_ == {"first": 0.5, "second": 0.5, "third": 0}
     assert list(fitted.members_) == ["first", "second"]
     np.testing.assert_allclose(fitted.predict_proba([[0.2, 0.6, 1.0]]), [[0.6, 0.4]])
@@ -68,66 +69,70 @@ def test_a_selection_is_no_worse_out_of_fold_than_its_best_member(rows: tuple[np
     }
     fitted = SelectionClassifier(members, "log_loss", 20, "f1_macro", False, CV).fit(X, y)
 
-    def loss(told: np.ndarray) -> float:
-        return float(-np.log(np.maximum(told[range(len(y)), y], 1e-15)).mean())
+    def loss(probabilities: np.ndarray) -> float:
+        return float(-np.log(np.maximum(probabilities[range(len(y)), y], 1e-15)).mean())
 
-    told = {name: out_of_fold(member, X, y, CV) for name, member in members.items()}
-    mean = sum(fitted.weights_[name] * told[name] for name in members)
+    out_of_fold = {name: out_of_fold_probabilities(member, X, y, CV) for name, member in members.items()}
+    mean = sum(fitted.weights_[name] * out_of_fold[name] for name in members)
     assert sum(weight > 0 for weight in fitted.weights_.values()) >= 2
-    assert loss(mean) < min(map(loss, told.values()))
-    # And it is decided for the other metric.
-    f1 = [f1_score(y, predicted, average="macro") for predicted in (best(mean, fitted.utility_), mean.argmax(axis=1))]
-    assert f1[0] > f1[1]
+    assert loss(mean) < min(map(loss, out_of_fold.values()))
+    # Decisions are optimized for the other metric.
+    decisions = best_decisions(mean, fitted.utility_)
+    assert f1_score(y, decisions, average="macro") > f1_score(y, mean.argmax(axis=1), average="macro")
 
 
-@pytest.mark.parametrize("unsure", [0.5, 2.0])
-def test_a_selection_is_made_as_sure_as_its_log_loss_asks_for(unsure: float) -> None:
-    """Labels are drawn by known odds, of which the member tells a power."""
+@pytest.mark.parametrize("exponent", [2.0, 0.5])
+def test_the_temperature_corrects_over_and_underconfidence(exponent: float) -> None:
+    """Labels are drawn with known odds; the member predicts a power of these odds."""
     rng = np.random.default_rng(0)
     odds = rng.normal(0, 1.5, 4000)
     y = (rng.random(4000) < 1 / (1 + np.exp(-odds))).astype(int)
-    X = 1 / (1 + np.exp(-odds[:, None] / unsure))
-    fitted = SelectionClassifier({"unsure": Column(0)}, "log_loss", 1, "log_loss", True, CV).fit(X, y)
-    assert fitted.temperature_ == pytest.approx(1 / unsure, rel=0.06)
-    asked, usual = fitted.predict_proba(X), np.abs(odds) < 3
-    np.testing.assert_allclose(asked.sum(axis=1), 1)
-    # Where no probability is below `LEAST`.
+    X = 1 / (1 + np.exp(-odds[:, None] * exponent))
+    fitted = SelectionClassifier({"member": Column(0)}, "log_loss", 1, "log_loss", True, CV).fit(X, y)
+    assert fitted.temperature_ == pytest.approx(exponent, rel=0.06)
+    probabilities, not_raised = fitted.predict_proba(X), np.abs(odds) < 3
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    # Where no probability is below `MIN_PROBABILITY`.
     np.testing.assert_allclose(
-        np.log(asked[:, 1] / asked[:, 0])[usual], (odds / unsure / fitted.temperature_)[usual], atol=1e-9
+        np.log(probabilities[:, 1] / probabilities[:, 0])[not_raised],
+        (odds * exponent / fitted.temperature_)[not_raised],
+        atol=1e-9,
     )
 
 
 @pytest.mark.parametrize("copies", [1, 3])
-def test_who_knows_a_row_by_heart_is_not_picked_for_it(copies: int, rows: tuple[np.ndarray, np.ndarray]) -> None:
-    """The nearest neighbour has no fault on rows that it has seen, and on copies of them."""
+def test_a_member_that_memorizes_rows_is_not_picked_for_them(copies: int, rows: tuple[np.ndarray, np.ndarray]) -> None:
+    """The nearest neighbour makes no mistake on its training rows and their copies."""
     X, y = (np.repeat(part, copies, axis=0) for part in rows)
-    members = {"by_heart": KNeighborsClassifier(1), "line": LogisticRegression()}
+    members = {"nearest": KNeighborsClassifier(1), "line": LogisticRegression()}
     fitted = SelectionClassifier(members, "log_loss", 10, "log_loss", False, CV).fit(X, y)
     assert fitted.weights_["line"] > 0.9
     stack = StackClassifier(members, LogisticRegression(), CV).fit(X, y)
-    by_heart, line = np.abs(stack.final_.coef_[:, :3]).mean(), np.abs(stack.final_.coef_[:, 3:]).mean()
-    assert line > 2 * by_heart
+    nearest, line = np.abs(stack.final_.coef_[:, :3]).mean(), np.abs(stack.final_.coef_[:, 3:]).mean()
+    assert line > 2 * nearest
 
 
 def test_a_stack_is_its_final_model_over_logarithms(rows: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = rows
     members = {"near": KNeighborsClassifier(5), "line": LogisticRegression()}
     fitted = StackClassifier(members, LogisticRegression(C=0.1), CV).fit(X, y)
-    told = np.hstack([out_of_fold(member, X, y, CV) for member in members.values()])
-    final = LogisticRegression(C=0.1).fit(np.log(np.maximum(told, LEAST)), y)
-    asked = np.hstack([member.fit(X, y).predict_proba(X) for member in members.values()])
-    np.testing.assert_allclose(fitted.predict_proba(X), final.predict_proba(np.log(np.maximum(asked, LEAST))))
+    out_of_fold = np.hstack([out_of_fold_probabilities(member, X, y, CV) for member in members.values()])
+    final = LogisticRegression(C=0.1).fit(np.log(np.maximum(out_of_fold, MIN_PROBABILITY)), y)
+    on_all_rows = np.hstack([member.fit(X, y).predict_proba(X) for member in members.values()])
+    np.testing.assert_allclose(
+        fitted.predict_proba(X), final.predict_proba(np.log(np.maximum(on_all_rows, MIN_PROBABILITY)))
+    )
 
 
-def test_a_wrong_argument_is_told(rows: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_wrong_argument_is_refused(rows: tuple[np.ndarray, np.ndarray]) -> None:
     line = {"line": LogisticRegression()}
-    for arguments, told in [
+    for arguments, message in [
         ((line, "kappa", 3, "accuracy"), r"metric must be one of accuracy, .*, but got kappa"),
         ((line, "accuracy", 3, "kappa"), r"decision must be one of accuracy, .*, but got kappa"),
         ((line, "accuracy", 0, "accuracy"), r"picks >= 1 must hold, but got picks=0"),
         (({}, "accuracy", 3, "accuracy"), r"members must name one model or more, but got none"),
     ]:
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             SelectionClassifier(*arguments, False, CV).fit(*rows)
 
 
@@ -139,9 +144,9 @@ def test_a_members_arguments_are_checked_as_a_models() -> None:
     )
 
 
-def test_members_are_found_under_their_names(command: Command) -> None:
-    done = command(
-        "train", "model=stack", "model.members.extratrees.n_estimators=5", "split.n_splits=2", "tracking=off"
-    )
-    assert done.returncode == 0, done.stderr
-    assert "cultivar · cultivar · scaled · grouped · stack" in done.stdout
+def test_members_are_composed_under_their_names() -> None:
+    cfg = composed("model=stack", "model.members.extratrees.n_estimators=5").model
+    stack = instantiate(cfg, _convert_="all")
+    assert list(stack.members) == ["extratrees", "xgb", "svm", "logreg"]
+    assert stack.members["extratrees"].n_estimators == 5
+    assert stack.members["xgb"].max_depth == 3

@@ -1,8 +1,9 @@
-"""Feature pipelines: imputed, fitted on the training rows alone; our own transformers on values worked out by hand."""
+"""Feature pipelines: imputed, fitted on training rows alone; own transformers on values worked out by hand."""
 
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 from hydra.utils import instantiate
 from sklearn.base import TransformerMixin, clone
 from sklearn.compose import ColumnTransformer
@@ -11,10 +12,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
 from tests.conftest import choices, composed
+from wineexp.models import persistence
 from wineexp.models.features import QuantileClipper, Ratios, SkewedLog, scaled, without
 
 FEATURES = choices("feature")
-OURS = [QuantileClipper(0.1), SkewedLog(1.0), Ratios({"a_to_b": ["a", "b"]})]
+OWN_TRANSFORMERS = [QuantileClipper(0.1), SkewedLog(1.0), Ratios({"a_to_b": ["a", "b"]})]
 
 
 def feature(name: str) -> ColumnTransformer:
@@ -37,7 +39,7 @@ def wines() -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_transforming_learns_nothing(name: str, wines: pd.DataFrame) -> None:
+def test_transforming_changes_nothing_that_was_fitted(name: str, wines: pd.DataFrame) -> None:
     fitted = feature(name).fit(wines.iloc[:30])
     train = fitted.transform(wines.iloc[:30])
     fitted.transform(wines.iloc[30:].assign(alcohol=1e6, residual_sugar=-1e6))
@@ -45,11 +47,18 @@ def test_transforming_learns_nothing(name: str, wines: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_each_row_is_transformed_by_itself(name: str, wines: pd.DataFrame) -> None:
+def test_each_row_is_transformed_independently(name: str, wines: pd.DataFrame) -> None:
     fitted = feature(name).fit(wines.iloc[:30])
-    together = fitted.transform(wines.iloc[30:])
-    alone = np.vstack([fitted.transform(wines.iloc[[row]]) for row in range(30, 40)])
-    np.testing.assert_array_equal(together, alone)
+    in_one_call = fitted.transform(wines.iloc[30:])
+    one_by_one = np.vstack([fitted.transform(wines.iloc[[row]]) for row in range(30, 40)])
+    np.testing.assert_array_equal(in_one_call, one_by_one)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_features_are_stored_and_loaded_without_pickle(name: str, wines: pd.DataFrame) -> None:
+    fitted = feature(name).fit(wines)
+    loaded = skops.io.loads(skops.io.dumps(fitted), trusted=persistence.TRUSTED_TYPES)
+    np.testing.assert_array_equal(loaded.transform(wines), fitted.transform(wines))
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -65,12 +74,12 @@ def test_missing_values_are_imputed(name: str, wines: pd.DataFrame) -> None:
 
 def test_a_missing_value_becomes_the_training_rows_median(wines: pd.DataFrame) -> None:
     fitted = feature("raw").fit(wines.iloc[:30])
-    asked = wines.iloc[30:].assign(alcohol=np.nan)
-    assert set(fitted.transform(asked)[:, 3]) == {wines["alcohol"].iloc[:30].median()}
+    later = wines.iloc[30:].assign(alcohol=np.nan)
+    assert set(fitted.transform(later)[:, 3]) == {wines["alcohol"].iloc[:30].median()}
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_a_column_without_any_value_is_no_accident(name: str, wines: pd.DataFrame) -> None:
+def test_a_column_without_any_value_is_imputed(name: str, wines: pd.DataFrame) -> None:
     X = feature(name).fit_transform(wines.assign(alcohol=np.nan))
     assert np.isfinite(X.astype(float)).all()
 
@@ -130,12 +139,12 @@ def test_domain_adds_the_ratios_that_the_data_has_columns_for(wines: pd.DataFram
 @pytest.mark.usefixtures("wine_quality")
 def test_domain_on_the_real_data_knows_all_its_ratios() -> None:
     """A mistyped column in conf/feature/domain.yaml would leave its ratio out of every data set."""
-    wanted = set(composed("feature=domain").feature.ratios)
-    found: set[str] = set()
+    ratios = set(composed("feature=domain").feature.ratios)
+    names: set[str] = set()
     for name in ("cultivar", "quality"):
         dataset = instantiate(composed(f"data={name}").data, _convert_="all")
-        found |= set(feature("domain").fit(dataset.frame[list(dataset.features)]).get_feature_names_out())
-    assert wanted <= found
+        names |= set(feature("domain").fit(dataset.frame[list(dataset.features)]).get_feature_names_out())
+    assert ratios <= names
 
 
 def test_ratios_by_hand() -> None:
@@ -175,8 +184,8 @@ def test_skewed_columns_by_hand() -> None:
     np.testing.assert_allclose(logged, [[1, 3, 2, -1], [0, 3, 2, -1]])
 
 
-@pytest.mark.parametrize("transformer", OURS, ids=lambda one: type(one).__name__)
-def test_our_transformers_keep_scikit_learns_contract(transformer: TransformerMixin) -> None:
+@pytest.mark.parametrize("transformer", OWN_TRANSFORMERS, ids=lambda transformer: type(transformer).__name__)
+def test_own_transformers_follow_scikit_learns_contract(transformer: TransformerMixin) -> None:
     X = pd.DataFrame({"a": [6.0, 1.0, 2.0, 90.0], "b": [3.0, 1.0, 5.0, 4.0]})
     params = transformer.get_params()
     copy = clone(transformer)
@@ -194,7 +203,7 @@ def test_our_transformers_keep_scikit_learns_contract(transformer: TransformerMi
 
 
 @parametrize_with_checks([QuantileClipper(0.1), SkewedLog(1.0)])
-def test_scikit_learns_own_checks(estimator: TransformerMixin, check: object) -> None:
+def test_scikit_learns_conformance_checks(estimator: TransformerMixin, check: object) -> None:
     check(estimator)
 
 
@@ -206,8 +215,8 @@ def test_columns_are_left_out_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"), [(["b", "alcohl"], "but the data has no alcohl; it has"), (["a", "b"], "has no others")]
+    ("columns", "message"), [(["b", "alcohl"], "but the data has no alcohl; it has"), (["a", "b"], "has no others")]
 )
-def test_columns_that_cannot_be_left_out_are_told(columns: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_columns_that_cannot_be_left_out_are_refused(columns: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         without("median", columns).fit(pd.DataFrame({"a": [1.0, 2.0], "b": [0.0, 1.0]}))

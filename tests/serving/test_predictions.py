@@ -69,7 +69,7 @@ def test_a_model_that_decides_otherwise_or_tells_sets_is_answered_so(model: list
     assert [answer["class"] for answer in answers] == [str(label) for label in fitted.predict(rows)]
     likeliest = [labels[place] for place in probabilities.argmax(axis=1)]
     assert ([answer["class"] for answer in answers] != likeliest) is (name == "median")
-    sets = fitted[-1].sets(probabilities)
+    sets = fitted[-1].prediction_sets(probabilities)
     expected = [None] * len(rows) if sets is None else [[*compress(labels, each)] for each in sets.tolist()]
     assert [answer.get("prediction_set") for answer in answers] == expected
     assert (len({len(each or "") for each in expected}) > 1) is (name == "conformal")

@@ -49,7 +49,7 @@ def predict(estimator: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> Pr
     """A fitted pipeline's predictions for X (n_samples, n_features); y (n_samples,) holds positions in its classes."""
     probabilities = estimator.predict_proba(X)
     model = estimator[-1]
-    return Predictions(y, model.decide(probabilities), probabilities, model.sets(probabilities))
+    return Predictions(y, model.decide(probabilities), probabilities, model.prediction_sets(probabilities))
 
 
 def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:

@@ -1,4 +1,4 @@
-"""Prediction sets that hold the true class as often as they say, of each class; those of MAPIE 1.x, of all together."""
+"""Conformal prediction sets with a coverage guarantee for each class; MAPIE 1.x guarantees it over all classes only."""
 
 from typing import Self
 
@@ -8,34 +8,34 @@ from sklearn.base import ClassifierMixin, clone
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import validate_data
 
-from wineexp.models.pipeline import DecidingClassifier, out_of_fold
+from wineexp.models.pipeline import DecidingClassifier, out_of_fold_probabilities
 
 
 class ConformalClassifier(DecidingClassifier):
-    """A classifier that also knows with which probability a class is not yet ruled out.
+    """A classifier that also learns from which probability on each class is in the prediction set.
 
     Cross-conformal (Vovk 2015, "Cross-conformal predictors") and class-conditional (Sadinle, Lei & Wasserman 2019,
-    "Least Ambiguous Set-Valued Classifiers with Bounded Error Levels"): of the training rows of a class, told out of
-    fold, a share `coverage` gave it at least so much. A class of too few rows to tell, less than 9 of them where
-    coverage is 0.9, is in every set: that is what the promise costs where little is known.
+    "Least Ambiguous Set-Valued Classifiers with Bounded Error Levels"): a share `coverage` of the training rows of a
+    class have an out-of-fold probability of it that is at least its threshold. A class with too few rows for a
+    threshold (fewer than 9 with a coverage of 0.9) is in every set.
 
     Parameters
     ----------
     estimator : classifier
     coverage : float
-        In (0, 1): how often a set is to hold the true class.
+        The share of rows whose prediction set is to contain the true class, in (0, 1).
     cv : cross-validator
         Splits the training rows.
 
     Attributes
     ----------
     estimator_ : classifier
-        Fitted on all training rows; its probabilities and decisions are the answers.
+        Fitted on all training rows; probabilities and decisions are its own.
     classes_ : ndarray of shape (n_classes,)
-    least_ : ndarray of shape (n_classes,)
-        The least probability with which a class is in the set.
+    set_thresholds_ : ndarray of shape (n_classes,)
+        The least probability with which each class is in the prediction set.
     utility_ : ndarray of shape (n_classes, n_classes)
-        The estimator's own; see `wineexp.models.pipeline.best`.
+        The estimator's own; see `wineexp.models.pipeline.best_decisions`.
     """
 
     def __init__(self, estimator: ClassifierMixin, coverage: float, cv: BaseCrossValidator) -> None:
@@ -55,19 +55,27 @@ class ConformalClassifier(DecidingClassifier):
             raise ValueError(f"0 < coverage < 1 must hold, but got coverage={self.coverage}")
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        told = out_of_fold(self.estimator, values, codes, self.cv)
-        self.least_ = np.array([_least(told[codes == code, code], self.coverage) for code in range(len(self.classes_))])
+        probabilities = out_of_fold_probabilities(self.estimator, values, codes, self.cv)
+        self.set_thresholds_ = np.array(
+            [_set_threshold(probabilities[codes == code, code], self.coverage) for code in range(len(self.classes_))]
+        )
         self.estimator_ = clone(self.estimator).fit(values, labels)
         self.utility_ = getattr(self.estimator_, "utility_", np.eye(len(self.classes_)))
         return self
 
 
-def _least(told: npt.NDArray[np.float64], coverage: float) -> float:
-    """The k-th smallest of a class's own probabilities (n_samples,), k = floor((1 - coverage)(n + 1)); 0 where k is 0.
+def _set_threshold(probabilities: npt.NDArray[np.float64], coverage: float) -> float:
+    """The k-th smallest probability with k = floor((1 - coverage)(n_samples + 1)); 0 where k is 0.
 
-    A further row of the class is as likely to fall below any of them as between any two, so that it falls below the
-    k-th with a probability of k / (n + 1) or less.
+    Another row of the class is as likely to fall below the smallest probability as between any two neighbours, so that
+    it falls below the k-th smallest with a probability of at most k / (n_samples + 1).
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_samples,)
+        Out-of-fold probabilities that the rows of a class have of this class.
+    coverage : float
     """
-    # Rounded, or 0.1 times 10 would be less than 1.
-    k = int(np.floor(round((1 - coverage) * (len(told) + 1), 9)))
-    return float(np.sort(told)[k - 1]) if k else 0.0
+    # Rounded, since 0.1 times 10 is less than 1 in floating point.
+    k = int(np.floor(round((1 - coverage) * (len(probabilities) + 1), 9)))
+    return float(np.sort(probabilities)[k - 1]) if k else 0.0

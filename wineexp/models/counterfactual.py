@@ -1,4 +1,4 @@
-"""What would make a model answer otherwise: the smallest change of a row that gives another class."""
+"""Counterfactuals: the smallest change of a row with which the model decides on another class."""
 
 import itertools
 import math
@@ -10,31 +10,34 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-Ask = Callable[[pd.DataFrame], npt.NDArray[np.float64]]
+# From a frame of shape (n, n_features) to probabilities of shape (n, n_classes).
+PredictProba = Callable[[pd.DataFrame], npt.NDArray[np.float64]]
+# From those to positions of the decided classes, of shape (n,).
 Decide = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.intp]]
 
-# Values of a feature that are tried alone, and beside a second one: 13 features make some 12,000 rows at most.
-ALONE, PAIRED = 40, 12
-# Rows that are asked at once, first and at most: most changes are found among the first.
-FIRST, MOST = 512, 4096
-# Parts into which a change that flips the class is cut, in search of a smaller one.
-PARTS = 16
+# Values of a feature that are tried, if it changes alone and if it changes with a second one: for 13 features these are
+# some 12,000 rows at most.
+SINGLE_GRID_SIZE, PAIR_GRID_SIZE = 40, 12
+# Rows per prediction at first and at most: most changes are found in the first batch.
+FIRST_BATCH_ROWS, MAX_BATCH_ROWS = 512, 4096
+# Steps from the old values to the new ones, in search of a smaller change, and how often they are refined: the second
+# time a step is a 256th of the change.
+N_STEPS, N_REFINEMENTS = 16, 2
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """What training saw of a measured feature.
+class NumericRange:
+    """The training values of a numeric feature.
 
     Attributes
     ----------
     low, high : float
-        The range.
     median : float
-        What a missing value is taken for.
+        Stands for a missing value.
     spread : float
-        The size of a usual difference: the distance between the quartiles, or the range where that is nothing.
+        The unit of distances: the interquartile range, or the whole range where that is 0.
     whole : bool
-        Whether only whole numbers occur.
+        Whether all values are whole numbers.
     """
 
     low: float
@@ -43,64 +46,66 @@ class Numbers:
     spread: float
     whole: bool = False
 
-    def grid(self, points: int) -> list[float]:
-        """Values all over the range."""
-        return [self.rounded(value) for value in np.linspace(self.low, self.high, points).tolist()]
+    def grid(self, size: int) -> list[float]:
+        """Values over the whole range."""
+        return [self.rounded(value) for value in np.linspace(self.low, self.high, size).tolist()]
 
-    def between(self, now: Any, then: Any) -> list[Any]:
-        """Values on the way to a new one, and that one."""
-        start = self._start(now)
-        return [self.rounded(start + (then - start) * part / PARTS) for part in range(1, PARTS)] + [then]
+    def steps(self, old: Any, new: Any) -> list[Any]:
+        """Values on the way from the old to the new value; the last is the new one."""
+        start = self._number(old)
+        return [self.rounded(start + (new - start) * step / N_STEPS) for step in range(1, N_STEPS)] + [new]
 
-    def distance(self, now: Any, then: Any) -> float:
-        """From the present value to a new one, in spreads."""
-        return abs(float(then) - self._start(now)) / self.spread
+    def distance(self, old: Any, new: Any) -> float:
+        """From the old to the new value, in spreads."""
+        return abs(float(new) - self._number(old)) / self.spread
 
     def rounded(self, value: float) -> float:
-        """To a hundredth of the spread or finer, which is what anyone can read, and inside the range."""
+        """Rounded to a hundredth of the spread or finer, for readers, and limited to the range."""
         decimals = 0 if self.whole else max(0, 2 - math.floor(math.log10(self.spread)))
         return min(max(round(value, decimals), self.low), self.high)
 
-    def _start(self, now: Any) -> float:
-        return self.median if now is None or math.isnan(now) else float(now)
+    def _number(self, value: Any) -> float:
+        return self.median if value is None or math.isnan(value) else float(value)
 
 
 @dataclass(frozen=True)
-class Words:
-    """What training saw of a feature of a few words."""
+class Categories:
+    """The training values of a text feature."""
 
     values: tuple[str, ...]
 
-    def grid(self, points: int) -> list[str]:
-        """Each word."""
+    def grid(self, size: int) -> list[str]:
+        """Each category."""
         return list(self.values)
 
-    def between(self, now: Any, then: Any) -> list[Any]:
-        """The new word: there is nothing between two."""
-        return [then]
+    def steps(self, old: Any, new: Any) -> list[Any]:
+        """The new value alone: nothing lies between two categories."""
+        return [new]
 
-    def distance(self, now: Any, then: Any) -> float:
-        """1 for another word."""
-        return float(now != then)
+    def distance(self, old: Any, new: Any) -> float:
+        """1 for another category."""
+        return float(old != new)
 
 
-Seen = Mapping[str, Numbers | Words]
+TrainingValues = Mapping[str, NumericRange | Categories]
+# New values by feature.
+NewValues = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Change:
-    """The smallest change that was found to flip the class.
+    """The smallest change that the search found.
 
     Attributes
     ----------
     values : dict of str to float or str
         The new values, by feature.
     distance : float
-        The sum of the differences, each in units of its feature's spread.
+        The sum over the changed features, each in units of its spread.
     label : object
-        The class that the changed row gets.
+        The class of the changed row.
     probability : float
-        Of that class.
+        Of this class.
     """
 
     values: dict[str, float | str]
@@ -110,87 +115,93 @@ class Change:
 
 
 def smallest_change(
-    ask: Ask, decide: Decide, classes: Sequence[object], row: Mapping[str, Any], seen: Seen
+    predict_proba: PredictProba,
+    decide: Decide,
+    classes: Sequence[object],
+    row: Mapping[str, Any],
+    training_values: TrainingValues,
 ) -> Change | None:
-    """The smallest change of one feature or two that makes the model answer with another class.
+    """The smallest change of one or two features with which the model decides on another class.
 
-    New values come from a grid over what training saw, the smallest change first; the first that flips the class is
-    then made smaller for as long as it flips. Every change was asked before it is told.
+    New values come from a grid over the training values, and the smallest changes are tried first. The first one that
+    flips the decision is then made smaller as long as it flips. The model has predicted the returned change itself.
 
     Parameters
     ----------
-    ask : callable
+    predict_proba : callable
         From a frame of shape (n, n_features) to probabilities of shape (n, n_classes).
     decide : callable
         From those to positions in `classes`, of shape (n,).
     classes : list of n_classes labels
     row : mapping
-        Value of each feature; None or NaN where it is missing.
-    seen : mapping of str to Numbers or Words
+        The value of each feature; None or NaN where it is missing.
+    training_values : mapping of str to NumericRange or Categories
         In the order of the model's features.
 
     Returns
     -------
     Change or None
-        None where nothing on the grid flips the class.
+        None where no change on the grid flips the decision.
     """
-    search = _Search(ask, decide, row, seen, int(decide(ask(_rows([{}], row, seen)))[0]))
-    found = search.first([*_changes(seen, 1, ALONE), *_changes(seen, 2, PAIRED)])
-    if found is None:
+    code = int(decide(predict_proba(_frame([{}], row, training_values)))[0])
+    search = _Search(predict_proba, decide, row, training_values, code)
+    flip = search.nearest_flip(
+        [*_grid(training_values, 1, SINGLE_GRID_SIZE), *_grid(training_values, 2, PAIR_GRID_SIZE)]
+    )
+    if flip is None:
         return None
-    # Twice: a part of a part is a 256th of the change.
-    for _ in range(2):
-        steps = [seen[name].between(row[name], value) for name, value in found[0].items()]
-        smaller = [dict(zip(found[0], values, strict=True)) for values in itertools.product(*steps)]
-        found = search.first(smaller) or found
-    values, probabilities = found
-    to = int(decide(probabilities[None])[0])
-    return Change(values, search.distance(values), classes[to], float(probabilities[to]))
+    for _ in range(N_REFINEMENTS):
+        steps = [training_values[name].steps(row[name], value) for name, value in flip[0].items()]
+        smaller = [dict(zip(flip[0], values, strict=True)) for values in itertools.product(*steps)]
+        flip = search.nearest_flip(smaller) or flip
+    values, probabilities = flip
+    new_code = int(decide(probabilities[None])[0])
+    return Change(values, search.distance(values), classes[new_code], float(probabilities[new_code]))
 
 
 @dataclass(frozen=True)
 class _Search:
-    """For a change of one row that gives another class than `code`."""
+    """The search for a change of a row with which the decision is not `code`."""
 
-    ask: Ask
+    predict_proba: PredictProba
     decide: Decide
     row: Mapping[str, Any]
-    seen: Seen
+    training_values: TrainingValues
     code: int
 
-    def distance(self, change: Mapping[str, Any]) -> float:
-        return sum(self.seen[name].distance(self.row[name], value) for name, value in change.items())
+    def distance(self, change: NewValues) -> float:
+        return sum(self.training_values[name].distance(self.row[name], value) for name, value in change.items())
 
-    def first(self, changes: list[dict[str, Any]]) -> tuple[dict[str, Any], npt.NDArray[np.float64]] | None:
-        """The nearest change that flips, and the probabilities that it gives."""
+    def nearest_flip(self, changes: list[NewValues]) -> tuple[NewValues, npt.NDArray[np.float64]] | None:
+        """The nearest change that flips the decision, and the probabilities (n_classes,) with it."""
         changes = sorted(changes, key=self.distance)
-        start, size = 0, FIRST
+        start, size = 0, FIRST_BATCH_ROWS
         while start < len(changes):
-            chunk = changes[start : start + size]
-            probabilities = self.ask(_rows(chunk, self.row, self.seen))
+            batch = changes[start : start + size]
+            probabilities = self.predict_proba(_frame(batch, self.row, self.training_values))
             flips = np.flatnonzero(self.decide(probabilities) != self.code)
             if flips.size:
-                return chunk[flips[0]], probabilities[flips[0]]
-            start, size = start + size, min(2 * size, MOST)
+                return batch[flips[0]], probabilities[flips[0]]
+            start, size = start + size, min(2 * size, MAX_BATCH_ROWS)
         return None
 
 
-def _changes(seen: Seen, features: int, points: int) -> Iterator[dict[str, Any]]:
-    """New values for every choice of that many features."""
-    for names in itertools.combinations(seen, features):
-        for values in itertools.product(*(seen[name].grid(points) for name in names)):
+def _grid(training_values: TrainingValues, n_features: int, size: int) -> Iterator[NewValues]:
+    """The grid's new values for each combination of so many features."""
+    for names in itertools.combinations(training_values, n_features):
+        for values in itertools.product(*(training_values[name].grid(size) for name in names)):
             yield dict(zip(names, values, strict=True))
 
 
-def _rows(changes: Sequence[Mapping[str, Any]], row: Mapping[str, Any], seen: Seen) -> pd.DataFrame:
-    """The row under each of the changes."""
-    columns: dict[str, list[Any]] = {name: [row[name]] * len(changes) for name in seen}
-    for place, change in enumerate(changes):
+def _frame(changes: Sequence[NewValues], row: Mapping[str, Any], training_values: TrainingValues) -> pd.DataFrame:
+    """The row with each of the changes: shape (n_changes, n_features)."""
+    columns: dict[str, list[Any]] = {name: [row[name]] * len(changes) for name in training_values}
+    for number, change in enumerate(changes):
         for name, value in change.items():
-            columns[name][place] = value
+            columns[name][number] = value
     return pd.DataFrame(
         {
-            name: pd.Series(values, dtype="float64" if isinstance(seen[name], Numbers) else "str")
+            name: pd.Series(values, dtype="float64" if isinstance(training_values[name], NumericRange) else "str")
             for name, values in columns.items()
         }
     )

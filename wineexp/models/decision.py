@@ -1,4 +1,4 @@
-"""Decisions: which class is answered, where the likeliest one is not the best answer."""
+"""Decisions other than the likeliest class: for the least expected loss, or for the best value of a metric."""
 
 from collections.abc import Callable
 from typing import Self
@@ -10,24 +10,24 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import validate_data
 
 from wineexp.evaluation.metrics import METRICS, Predictions
-from wineexp.models.pipeline import DecidingClassifier, best, out_of_fold
+from wineexp.models.pipeline import DecidingClassifier, best_decisions, out_of_fold_probabilities
 
-# What an answer costs, by how many places it is from the true class. The best answer is then the likeliest class, the
-# median class, and the class next to the mean.
+# The loss of a decision by its distance from the true class, in classes. The best decisions are then the likeliest
+# class, the median class, and the class next to the mean.
 LOSSES: dict[str, Callable[[npt.NDArray[np.intp]], npt.NDArray[np.float64]]] = {
-    "zero_one": lambda places: (places != 0).astype(float),
-    "absolute": lambda places: np.abs(places).astype(float),
-    "squared": lambda places: places.astype(float) ** 2,
+    "zero_one": lambda distances: (distances != 0).astype(float),
+    "absolute": lambda distances: np.abs(distances).astype(float),
+    "squared": lambda distances: distances.astype(float) ** 2,
 }
 
-# Values that are tried for one threshold or weight, and rounds over all of them.
-TRIED, ROUNDS = 40, 3
+# Candidate values for one threshold or weight, and rounds over all of them.
+N_CANDIDATES, MAX_ROUNDS = 40, 3
 
 
 class LossClassifier(DecidingClassifier):
-    """Predictions the class of the least expected loss among ordered classes (Bayes' decision).
+    """Decides on the class of the least expected loss among ordered classes (Bayes' decision).
 
-    Where an inner class is missing from the training rows, its neighbours count as one place apart.
+    Where an inner class is missing from the training rows, its neighbours count as one class apart.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class LossClassifier(DecidingClassifier):
         self.loss = loss
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,), whose labels are in their order.
+        """Fit on X (n_samples, n_features) and y (n_samples,), whose labels sort in the order of the classes.
 
         Raises
         ------
@@ -52,13 +52,13 @@ class LossClassifier(DecidingClassifier):
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, but got {self.loss}")
         self.estimator_ = clone(self.estimator).fit(*validate_data(self, X, y))
         self.classes_ = self.estimator_.classes_
-        places = np.arange(len(self.classes_))
-        self.utility_ = -LOSSES[self.loss](places[:, None] - places)
+        positions = np.arange(len(self.classes_))
+        self.utility_ = -LOSSES[self.loss](positions[:, None] - positions)
         return self
 
 
 class MetricClassifier(DecidingClassifier):
-    """Decides so that a metric is best on out-of-fold probabilities of its own training rows; see `utility_for`.
+    """Decides so that a metric is best on out-of-fold probabilities of the training rows; see `learn_utility`.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class MetricClassifier(DecidingClassifier):
         self.cv = cv
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,), whose labels are in their order.
+        """Fit on X (n_samples, n_features) and y (n_samples,), whose labels sort in the order of the classes.
 
         Raises
         ------
@@ -88,17 +88,20 @@ class MetricClassifier(DecidingClassifier):
         self.classes_, codes = np.unique(labels, return_inverse=True)
         self.utility_ = np.eye(len(self.classes_))
         if METRICS[self.metric].computed_from == "decisions":
-            self.utility_ = utility_for(self.metric, codes, out_of_fold(self.estimator, values, codes, self.cv))
+            probabilities = out_of_fold_probabilities(self.estimator, values, codes, self.cv)
+            self.utility_ = learn_utility(self.metric, codes, probabilities)
         self.estimator_ = clone(self.estimator).fit(values, labels)
         return self
 
 
-def utility_for(metric: str, codes: npt.NDArray[np.intp], told: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The utility of shape (n_classes, n_classes) whose decisions are the best that were found by a metric.
+def learn_utility(
+    metric: str, codes: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """A utility of shape (n_classes, n_classes) whose decisions have the best value of a metric that a search finds.
 
-    Of a metric that knows the classes' order: thresholds on the expected place. Of others: a weight for each class,
-    which of two classes is a threshold. A metric of the probabilities themselves, as the log loss, has no say: the
-    likeliest class is answered.
+    For a metric of ordered classes the search is over thresholds on the expected position of the class, for any other
+    one over a weight for each class. A metric of the probabilities themselves, such as the log loss, does not depend on
+    decisions: the utility is then that of the likeliest class.
 
     Parameters
     ----------
@@ -106,77 +109,97 @@ def utility_for(metric: str, codes: npt.NDArray[np.intp], told: npt.NDArray[np.f
         One of `wineexp.evaluation.metrics.METRICS`.
     codes : ndarray of shape (n_samples,)
         True classes, 0 to n_classes - 1.
-    told : ndarray of shape (n_samples, n_classes)
-        Probabilities of rows that they were not fitted on.
+    probabilities : ndarray of shape (n_samples, n_classes)
+        Out of fold.
     """
-    by = METRICS[metric]
-    if by.computed_from == "probabilities":
-        return np.eye(told.shape[1])
-    sign = 1 if by.direction == "maximize" else -1
+    definition = METRICS[metric]
+    if definition.computed_from == "probabilities":
+        return np.eye(probabilities.shape[1])
+    sign = 1 if definition.direction == "maximize" else -1
 
-    def judge(utility: npt.NDArray[np.float64]) -> float:
-        return sign * float(by.score(Predictions(codes, best(told, utility), told)))
+    def evaluate(utility: npt.NDArray[np.float64]) -> float:
+        decisions = best_decisions(probabilities, utility)
+        return sign * float(definition.score(Predictions(codes, decisions, probabilities)))
 
-    return _thresholds(told, judge) if by.applies_to == "ordinal" else _weights(told, judge)
+    if definition.applies_to == "ordinal":
+        return _utility_of_thresholds(probabilities, evaluate)
+    return _utility_of_weights(probabilities, evaluate)
 
 
-def _thresholds(
-    told: npt.NDArray[np.float64], judge: Callable[[npt.NDArray[np.float64]], float]
+def _utility_of_thresholds(
+    probabilities: npt.NDArray[np.float64], evaluate: Callable[[npt.NDArray[np.float64]], float]
 ) -> npt.NDArray[np.float64]:
-    """A utility that answers class k where the expected place is above k thresholds, from halves in steps to the best.
+    """A utility that decides on class k where the expected position lies above k of the thresholds.
 
-    The greatest of the lines k e - t_1 - ... - t_k over the expected place e has k = number of thresholds below e.
+    With e the expected position, the utility of class k is the line k e - t_1 - ... - t_k. The greatest of these lines
+    is the one whose k is the number of thresholds below e. The search starts from thresholds half-way between classes.
 
     Parameters
     ----------
-    told : ndarray of shape (n_samples, n_classes)
-    judge : callable
-        How good a utility is.
+    probabilities : ndarray of shape (n_samples, n_classes)
+    evaluate : callable
+        From a utility to its score, of which greater is better.
     """
-    places = np.arange(told.shape[1], dtype=float)
-    expected = told @ places
+    positions = np.arange(probabilities.shape[1], dtype=float)
+    expected = probabilities @ positions
 
     def utility(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.asarray(np.outer(places, places) - np.r_[0, np.cumsum(thresholds)])
+        return np.asarray(np.outer(positions, positions) - np.r_[0, np.cumsum(thresholds)])
 
     def candidates(thresholds: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.float64]:
         low = thresholds[k - 1] if k else 0.0
-        high = thresholds[k + 1] if k + 1 < len(thresholds) else places[-1]
+        high = thresholds[k + 1] if k + 1 < len(thresholds) else positions[-1]
         between = expected[(expected > low) & (expected < high)]
-        return np.unique(np.quantile(between, np.linspace(0, 1, TRIED))) if len(between) else thresholds[[k]]
+        return np.unique(np.quantile(between, np.linspace(0, 1, N_CANDIDATES))) if len(between) else thresholds[[k]]
 
-    return utility(_climb(places[:-1] + 0.5, candidates, lambda thresholds: judge(utility(thresholds))))
+    return utility(
+        _coordinate_ascent(positions[:-1] + 0.5, candidates, lambda thresholds: evaluate(utility(thresholds)))
+    )
 
 
-def _weights(
-    told: npt.NDArray[np.float64], judge: Callable[[npt.NDArray[np.float64]], float]
+def _utility_of_weights(
+    probabilities: npt.NDArray[np.float64], evaluate: Callable[[npt.NDArray[np.float64]], float]
 ) -> npt.NDArray[np.float64]:
-    """A utility that answers the class of the greatest weighted probability, from equal weights in steps to the best.
+    """A utility that decides on the class of the greatest weighted probability; the search starts from equal weights.
 
     Parameters
     ----------
-    told : ndarray of shape (n_samples, n_classes)
-    judge : callable
-        How good a utility is.
+    probabilities : ndarray of shape (n_samples, n_classes)
+    evaluate : callable
+        From a utility to its score, of which greater is better.
     """
-    around = np.geomspace(1 / 4, 4, TRIED)
-    return np.diag(_climb(np.ones(told.shape[1]), lambda w, k: w[k] * around, lambda w: judge(np.diag(w))))
+    factors = np.geomspace(1 / 4, 4, N_CANDIDATES)
+    weights = _coordinate_ascent(
+        np.ones(probabilities.shape[1]),
+        lambda weights, k: weights[k] * factors,
+        lambda weights: evaluate(np.diag(weights)),
+    )
+    return np.diag(weights)
 
 
-def _climb(
+def _coordinate_ascent(
     start: npt.NDArray[np.float64],
     candidates: Callable[[npt.NDArray[np.float64], int], npt.NDArray[np.float64]],
-    judge: Callable[[npt.NDArray[np.float64]], float],
+    evaluate: Callable[[npt.NDArray[np.float64]], float],
 ) -> npt.NDArray[np.float64]:
-    """The best point found by changing one coordinate after the other; the start, where nothing is better."""
-    point, score = start, judge(start)
-    for _ in range(ROUNDS):
-        before = score
+    """The best point that is found by changing one coordinate at a time; the start where no other is better.
+
+    Parameters
+    ----------
+    start : ndarray of shape (n_coordinates,)
+    candidates : callable
+        From a point and the index of a coordinate to values to try for it.
+    evaluate : callable
+        From a point to its score, of which greater is better.
+    """
+    point, score = start, evaluate(start)
+    for _ in range(MAX_ROUNDS):
+        score_before = score
         for k in range(len(start)):
             for value in candidates(point, k):
-                moved = np.r_[point[:k], value, point[k + 1 :]]
-                if (found := judge(moved)) > score:
-                    point, score = moved, found
-        if score == before:
+                changed = np.r_[point[:k], value, point[k + 1 :]]
+                if (changed_score := evaluate(changed)) > score:
+                    point, score = changed, changed_score
+        if score == score_before:
             break
     return point

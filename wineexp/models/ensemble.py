@@ -1,4 +1,4 @@
-"""Ensembles: several models, weighed or combined by what each says of rows that it was not fitted on."""
+"""Ensembles of several models, which are weighted or combined by their out-of-fold probabilities."""
 
 from typing import Self
 
@@ -11,15 +11,15 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.evaluation.metrics import METRICS, Predictions
-from wineexp.models.decision import utility_for
-from wineexp.models.pipeline import FixedClassesClassifier, best, out_of_fold
+from wineexp.models.decision import learn_utility
+from wineexp.models.pipeline import FixedClassesClassifier, best_decisions, out_of_fold_probabilities
 
-# Probabilities below it are taken for it, where their logarithm is.
-LEAST = 1e-4
+# Probabilities are raised to this before their logarithm is taken.
+MIN_PROBABILITY = 1e-4
 
 
 class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
-    """What ensembles share: members, told out of fold while fitting, and fitted on all rows in the end.
+    """Base class: members predict out of fold while the ensemble is fitted, and are then fitted on all rows.
 
     Parameters
     ----------
@@ -30,10 +30,10 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
     Attributes
     ----------
     members_ : dict of str to FixedClassesClassifier
-        Those that have a say, fitted on all training rows.
+        Those with a part in the ensemble, fitted on all training rows.
     classes_ : ndarray of shape (n_classes,)
     utility_ : ndarray of shape (n_classes, n_classes)
-        See `wineexp.models.pipeline.best`.
+        See `wineexp.models.pipeline.best_decisions`.
     """
 
     members: dict[str, ClassifierMixin]
@@ -41,23 +41,27 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:
         """The label of the greatest expected utility for each row: shape (n_samples,)."""
-        return np.asarray(self.classes_[best(self.predict_proba(X), self.utility_)])
+        return np.asarray(self.classes_[best_decisions(self.predict_proba(X), self.utility_)])
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Probabilities of shape (n_samples, n_classes)."""
         check_is_fitted(self)
         values = validate_data(self, X, reset=False)
-        return self._combined([member.predict_proba(values) for member in self.members_.values()])
+        return self._combine([member.predict_proba(values) for member in self.members_.values()])
 
-    def _combined(self, told: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    def _combine(self, member_probabilities: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        """The ensemble's probabilities from those of `members_`, all of shape (n_samples, n_classes)."""
         raise NotImplementedError
 
     def _out_of_fold(
         self, values: npt.NDArray[np.float64], codes: npt.NDArray[np.intp]
     ) -> dict[str, npt.NDArray[np.float64]]:
+        """Out-of-fold probabilities (n_samples, n_classes) of each member."""
         if not self.members:
             raise ValueError("members must name one model or more, but got none")
-        return {name: out_of_fold(member, values, codes, self.cv) for name, member in self.members.items()}
+        return {
+            name: out_of_fold_probabilities(member, values, codes, self.cv) for name, member in self.members.items()
+        }
 
     def _fit_members(self, names: list[str], values: npt.NDArray[np.float64], codes: npt.NDArray[np.intp]) -> None:
         classes: list[object] = list(range(len(self.classes_)))
@@ -67,30 +71,30 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
 
 
 class SelectionClassifier(EnsembleClassifier):
-    """A mean over models that were picked one by one, each time the one that helps the most.
+    """A mean over models that are picked one by one, each time the one that improves a metric the most.
 
     Caruana et al. 2004, "Ensemble Selection from Libraries of Models", with replacement: a model that is picked twice
-    counts twice. Picked by out-of-fold probabilities of the training rows alone, so that choosing between models and
-    their settings is a part of fitting, and a cross-validation of it is nested.
+    counts twice. Models are picked by out-of-fold probabilities of the training rows, so that the choice between models
+    and their settings is a part of fitting, and a cross-validation of the ensemble is a nested one.
 
     Parameters
     ----------
     members : dict of str to classifier
     metric : str
-        One of `wineexp.evaluation.metrics.METRICS`, by which they are picked.
+        One of `wineexp.evaluation.metrics.METRICS`, by which members are picked.
     picks : int
-        At most; the best beginning of the sequence is taken.
+        How many are picked at most; the picks after the best value of the metric are dropped.
     decision : str
-        Another one, for which is decided on the mean's out-of-fold probabilities; see
-        `wineexp.models.decision.utility_for`.
+        The metric for which decisions are optimized on the mean's out-of-fold probabilities; see
+        `wineexp.models.decision.learn_utility`.
     temper : bool
-        Whether the mean is then made as sure of itself as its log loss asks for; see `_temperature`.
+        Whether the mean's probabilities are then scaled to the least log loss; see `_fit_temperature`.
     cv : cross-validator
 
     Attributes
     ----------
     weights_ : dict of str to float
-        Shares of the picks, of every member; those of none are not fitted again.
+        The share of the picks of each member; a member that was not picked is not fitted again.
     temperature_ : float or None
     """
 
@@ -125,43 +129,44 @@ class SelectionClassifier(EnsembleClassifier):
             raise ValueError(f"picks >= 1 must hold, but got picks={self.picks}")
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        told = self._out_of_fold(values, codes)
-        picked = self._pick(told, codes)
+        out_of_fold = self._out_of_fold(values, codes)
+        picked = self._pick_members(out_of_fold, codes)
         self.weights_ = {name: picked.count(name) / len(picked) for name in self.members}
-        mean = np.asarray(sum(self.weights_[name] * told[name] for name in self.members))
-        self.temperature_ = _temperature(mean, codes) if self.temper else None
-        self.utility_ = utility_for(self.decision, codes, self._tempered(mean))
+        mean = np.asarray(sum(self.weights_[name] * out_of_fold[name] for name in self.members))
+        self.temperature_ = _fit_temperature(mean, codes) if self.temper else None
+        self.utility_ = learn_utility(self.decision, codes, self._scale(mean))
         self._fit_members([name for name in self.members if name in picked], values, codes)
         return self
 
-    def _pick(self, told: dict[str, npt.NDArray[np.float64]], codes: npt.NDArray[np.intp]) -> list[str]:
-        """Names in the order in which they were picked, as far as they helped."""
+    def _pick_members(self, out_of_fold: dict[str, npt.NDArray[np.float64]], codes: npt.NDArray[np.intp]) -> list[str]:
+        """The picked names in their order, up to the best value of the metric."""
         metric = METRICS[self.metric]
         sign = 1 if metric.direction == "maximize" else -1
         picked: list[str] = []
-        scores: list[float] = []
-        total = np.zeros_like(next(iter(told.values())))
-        for number in range(1, self.picks + 1):
-            found = {}
-            for name, probabilities in told.items():
-                mean = (total + probabilities) / number
-                found[name] = sign * float(metric.score(Predictions(codes, mean.argmax(axis=1), mean)))
-            name = max(found, key=lambda name: found[name])
-            total += told[name]
-            picked.append(name)
-            scores.append(found[name])
-        return picked[: int(np.argmax(scores)) + 1]
+        best_scores: list[float] = []
+        total = np.zeros_like(next(iter(out_of_fold.values())))
+        for n_picked in range(1, self.picks + 1):
+            scores = {}
+            for name, probabilities in out_of_fold.items():
+                mean = (total + probabilities) / n_picked
+                scores[name] = sign * float(metric.score(Predictions(codes, mean.argmax(axis=1), mean)))
+            best_name = max(scores, key=lambda name: scores[name])
+            total += out_of_fold[best_name]
+            picked.append(best_name)
+            best_scores.append(scores[best_name])
+        return picked[: int(np.argmax(best_scores)) + 1]
 
-    def _combined(self, told: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-        shares = [self.weights_[name] for name in self.members_]
-        return self._tempered(np.asarray(sum(share * each for share, each in zip(shares, told, strict=True))))
+    def _combine(self, member_probabilities: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        weights = [self.weights_[name] for name in self.members_]
+        weighted = (weight * probabilities for weight, probabilities in zip(weights, member_probabilities, strict=True))
+        return self._scale(np.asarray(sum(weighted)))
 
-    def _tempered(self, mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return mean if self.temperature_ is None else _at(self.temperature_, mean)
+    def _scale(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return probabilities if self.temperature_ is None else _with_temperature(probabilities, self.temperature_)
 
 
 class StackClassifier(EnsembleClassifier):
-    """A model over the models' answers (Wolpert 1992, "Stacked Generalization").
+    """A final model over the members' probabilities (Wolpert 1992, "Stacked Generalization").
 
     It is fitted on the logarithms of their out-of-fold probabilities.
 
@@ -191,33 +196,40 @@ class StackClassifier(EnsembleClassifier):
         """
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        told = self._out_of_fold(values, codes)
-        self.final_ = clone(self.final).fit(_logarithms(list(told.values())), codes)
+        out_of_fold = self._out_of_fold(values, codes)
+        self.final_ = clone(self.final).fit(_logarithms(list(out_of_fold.values())), codes)
         self.utility_ = np.eye(len(self.classes_))
         self._fit_members(list(self.members), values, codes)
         return self
 
-    def _combined(self, told: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-        return np.asarray(self.final_.predict_proba(_logarithms(told)), dtype=np.float64)
+    def _combine(self, member_probabilities: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        return np.asarray(self.final_.predict_proba(_logarithms(member_probabilities)), dtype=np.float64)
 
 
-def _temperature(told: npt.NDArray[np.float64], codes: npt.NDArray[np.intp]) -> float:
-    """By what to divide the logarithms of probabilities (n_samples, n_classes) so that their log loss is least.
+def _fit_temperature(probabilities: npt.NDArray[np.float64], codes: npt.NDArray[np.intp]) -> float:
+    """The temperature between 1/3 and 3 that gives the least log loss.
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks", temperature scaling: a mean of models is less sure
-    than it could be, which is below 1. Searched between a third and 3.
+    Guo et al. 2017, "On Calibration of Modern Neural Networks": the logarithms of the probabilities are divided by the
+    temperature. A mean over models is underconfident, which a temperature below 1 corrects.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_samples, n_classes)
+    codes : ndarray of shape (n_samples,)
+        True classes, 0 to n_classes - 1.
     """
     rows = np.arange(len(codes))
 
-    def loss(logarithm: float) -> float:
-        return float(-np.log(_at(np.exp(logarithm), told)[rows, codes]).mean())
+    def log_loss(log_temperature: float) -> float:
+        return float(-np.log(_with_temperature(probabilities, np.exp(log_temperature))[rows, codes]).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-np.log(3), np.log(3)), method="bounded").x))
-
-
-def _at(temperature: float, told: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.asarray(softmax(np.log(np.maximum(told, LEAST)) / temperature, axis=1))
+    return float(np.exp(minimize_scalar(log_loss, bounds=(-np.log(3), np.log(3)), method="bounded").x))
 
 
-def _logarithms(told: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    return np.log(np.maximum(np.hstack(told), LEAST))
+def _with_temperature(probabilities: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:
+    return np.asarray(softmax(np.log(np.maximum(probabilities, MIN_PROBABILITY)) / temperature, axis=1))
+
+
+def _logarithms(member_probabilities: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """The input of the final model: shape (n_samples, n_members * n_classes)."""
+    return np.log(np.maximum(np.hstack(member_probabilities), MIN_PROBABILITY))

@@ -1,6 +1,6 @@
-"""Feature pipelines: scikit-learn transformers, every one of them fitted inside the fold.
+"""Feature pipelines of scikit-learn transformers, which are fitted on training rows alone.
 
-Each imputes missing values, and turns text columns into indicator columns.
+Each pipeline imputes missing values and encodes text columns as indicator columns.
 """
 
 from typing import Self
@@ -17,80 +17,82 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 
 def raw(strategy: str) -> ColumnTransformer:
-    """The measurements as they are.
+    """The features as they are.
 
     Parameters
     ----------
     strategy : str
-        How a missing value is imputed: `median`, `mean`, `most_frequent`.
+        How missing numbers are imputed: `median`, `mean` or `most_frequent`.
     """
-    return _columns(_impute(strategy))
+    return _column_transformer(_imputation(strategy))
 
 
 def scaled(strategy: str) -> ColumnTransformer:
-    """Each measurement with mean 0 and standard deviation 1."""
-    return _columns(_impute(strategy), ("scale", StandardScaler()))
+    """Each numeric feature with mean 0 and standard deviation 1 in the training rows."""
+    return _column_transformer(_imputation(strategy), ("scale", StandardScaler()))
 
 
 def without(strategy: str, columns: list[str]) -> Pipeline:
-    """Scaled measurements, some of them left out.
+    """Scaled features without some of them.
 
     Parameters
     ----------
     strategy : str
-        How a missing value is imputed.
+        How missing numbers are imputed.
     columns : list of str
-        What is left out.
+        The features that are left out.
     """
     return Pipeline([("leave_out", LeaveOut(columns)), ("scaled", scaled(strategy))])
 
 
 def poly(strategy: str, degree: int, interaction_only: bool) -> ColumnTransformer:
-    """Scaled measurements and their products up to a degree.
+    """Scaled features and their products up to a degree.
 
     Parameters
     ----------
     strategy : str
-        How a missing value is imputed.
+        How missing numbers are imputed.
     degree : int
         The most factors in a product.
     interaction_only : bool
-        Whether products of a measurement with itself are left out.
+        Whether products of a feature with itself are left out.
     """
     products = PolynomialFeatures(degree=degree, interaction_only=interaction_only, include_bias=False)
     scale, rescale = StandardScaler(), StandardScaler()
-    return _columns(_impute(strategy), ("scale", scale), ("products", products), ("rescale", rescale))
+    return _column_transformer(_imputation(strategy), ("scale", scale), ("products", products), ("rescale", rescale))
 
 
 def domain(strategy: str, clip: float, ratios: dict[str, list[str]], skewness: float) -> ColumnTransformer:
-    """What an oenologist would add: ratios, outliers clipped, logarithms of skewed columns, then scaled.
+    """Ratios that oenologists use, clipped outliers, logarithms of skewed columns, all scaled.
 
     Parameters
     ----------
     strategy : str
-        How a missing value is imputed.
+        How missing numbers are imputed.
     clip : float
         Quantile below and above which values are clipped, in [0, 0.5).
     ratios : dict of str to [numerator, denominator]
-        Columns to add; a ratio of which the data lacks a column is left out, so that one list serves all data.
+        Columns to add. A ratio whose columns are not all in the data is left out, so that one list serves all data.
     skewness : float
         Columns of at least this sample skewness and no negative value are replaced by log(1 + x).
     """
-    return _columns(
-        # First, while the columns still have their names.
+    return _column_transformer(
+        # First, since it needs the names of the columns, which the imputer drops.
         ("ratios", Ratios(ratios)),
-        _impute(strategy),
+        _imputation(strategy),
         ("clip", QuantileClipper(clip)),
         ("log", SkewedLog(skewness)),
         ("scale", StandardScaler()),
     )
 
 
-def _impute(strategy: str) -> tuple[str, SimpleImputer]:
+def _imputation(strategy: str) -> tuple[str, SimpleImputer]:
+    """The step that imputes missing numbers."""
     return "impute", SimpleImputer(strategy=strategy, keep_empty_features=True)
 
 
-def _columns(*steps: tuple[str, TransformerMixin]) -> ColumnTransformer:
+def _column_transformer(*steps: tuple[str, TransformerMixin]) -> ColumnTransformer:
+    """These steps for numeric columns, and indicators for text columns."""
     text = Pipeline(
         [
             ("impute", SimpleImputer(strategy="most_frequent")),
@@ -144,7 +146,7 @@ class QuantileClipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  #
 
 
 class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Append ratios of columns; 0 where the denominator is 0, missing where either is.
+    """Append ratios of columns: 0 where the denominator is 0, and missing where either column is.
 
     Parameters
     ----------
@@ -154,7 +156,7 @@ class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     pairs_ : dict of str to (int, int)
-        The ratios that X has columns for, with their positions.
+        The ratios whose columns X has, with the columns' positions.
     """
 
     def __init__(self, ratios: dict[str, list[str]]) -> None:
@@ -165,7 +167,9 @@ class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         validate_data(self, X, ensure_all_finite="allow-nan")
         names = list(X.columns)
         self.pairs_ = {
-            name: (names.index(a), names.index(b)) for name, (a, b) in self.ratios.items() if {a, b} <= set(names)
+            name: (names.index(numerator), names.index(denominator))
+            for name, (numerator, denominator) in self.ratios.items()
+            if {numerator, denominator} <= set(names)
         }
         return self
 
@@ -173,11 +177,11 @@ class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """X with a column for each ratio: shape (n_samples, n_features + n_ratios)."""
         check_is_fitted(self)
         values = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
-        added = [
-            np.divide(values[:, [a]], values[:, [b]], out=np.zeros((len(values), 1)), where=values[:, [b]] != 0)
-            for a, b in self.pairs_.values()
-        ]
-        return np.hstack([values, *added])
+        ratios = []
+        for numerator, denominator in self.pairs_.values():
+            dividend, divisor = values[:, [numerator]], values[:, [denominator]]
+            ratios.append(np.divide(dividend, divisor, out=np.zeros((len(values), 1)), where=divisor != 0))
+        return np.hstack([values, *ratios])
 
     def get_feature_names_out(self, input_features: None = None) -> npt.NDArray[np.object_]:
         """Names of X's columns, then of the ratios."""
@@ -197,7 +201,7 @@ class LeaveOut(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.columns = columns
 
     def fit(self, X: pd.DataFrame, y: None = None) -> Self:
-        """Look whether X, a frame of shape (n_samples, n_features), has the columns, and others.
+        """Check that X, a frame of shape (n_samples, n_features), has the columns, and others.
 
         Raises
         ------
@@ -206,9 +210,9 @@ class LeaveOut(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         missing = [name for name in self.columns if name not in X]
         if missing or len(set(self.columns)) == X.shape[1]:
-            what = f"has no {', '.join(missing)}" if missing else "has no others"
+            fault = f"has no {', '.join(missing)}" if missing else "has no others"
             raise ValueError(
-                f"columns={self.columns} are to be left out, but the data {what}; it has {list(X.columns)}"
+                f"columns={self.columns} are to be left out, but the data {fault}; it has {list(X.columns)}"
             )
         self.feature_names_in_ = np.asarray(X.columns, dtype=object)
         return self
@@ -254,6 +258,6 @@ class SkewedLog(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         """X with its skewed columns on a logarithmic scale: shape (n_samples, n_features)."""
         check_is_fitted(self)
         values = validate_data(self, X, reset=False)
-        # A later row may be negative where no training row was.
+        # Rows after training may have negative values, which count as 0.
         logged: npt.NDArray[np.float64] = np.where(self.skewed_, np.log1p(np.maximum(values, 0)), values)
         return logged

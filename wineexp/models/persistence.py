@@ -1,4 +1,4 @@
-"""A stored model as files: untrusted until every byte and every type in them has been checked."""
+"""Models as skops files: a file is loaded only where all types in it are trusted."""
 
 import json
 import re
@@ -18,8 +18,8 @@ from wineexp.core.errors import UserError
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.models.golden_rows import GoldenRows, golden_rows_gap, read_golden_rows
 
-# What a model may be made of besides scikit-learn's and numpy's public types. A type that is not listed is neither
-# written nor loaded.
+# Types that a model may hold besides the public ones of scikit-learn and numpy. Any other type is neither stored nor
+# loaded.
 TRUSTED_TYPES = [
     "catboost.core.CatBoostClassifier",
     "collections.OrderedDict",
@@ -55,23 +55,34 @@ TRUSTED_TYPES = [
     "xgboost.sklearn.XGBClassifier",
 ]
 
+# The modules of wineexp 0.1 whose types a model may hold: in 0.2 these types have other names.
+MODULES_OF_0_1 = (
+    "wineexp.conformal",
+    "wineexp.decision",
+    "wineexp.ensemble",
+    "wineexp.feature",
+    "wineexp.model",
+    "wineexp.ordinal",
+    "wineexp.split",
+)
+
 MODEL_FILE = "model.skops"
 
 
 def load(folder: Path) -> Any:
-    """The model in a folder, made of types in `TRUSTED_TYPES` alone, whatever list the folder itself carries.
+    """The model in a folder, if all its types are in `TRUSTED_TYPES`; MLflow's own list in the folder does not count.
 
     Raises
     ------
     UserError
-        The file is missing, is not a skops file, was cut short, holds a type that is not listed, or one of a package
-        that is not installed.
+        The file is missing, is no skops file, is cut short, holds a type that is not trusted, or a type of a package
+        that is not installed, or was stored by wineexp 0.1.
     """
     path = folder / MODEL_FILE
     try:
         return skops.io.load(path, trusted=TRUSTED_TYPES)
     except UntrustedTypesFoundException as error:
-        raise UserError(untrusted(str(error)) or str(error)) from error
+        raise UserError(untrusted_types_message(str(error)) or str(error)) from error
     except FileNotFoundError as error:
         raise UserError(f"the stored model has no {MODEL_FILE}") from error
     except ImportError as error:
@@ -83,18 +94,25 @@ def load(folder: Path) -> Any:
         ) from error
 
 
-def size(model: Any) -> int:
+def stored_bytes(model: Any) -> int:
     """Bytes that a model takes when it is stored."""
     return len(skops.io.dumps(model))
 
 
-def untrusted(message: str) -> str | None:
-    """The sentence on types that are not listed, where this message of skops' is about them."""
-    found = re.search(r"Untrusted types found in the file: \[(.*)\]", message)
-    if found is None:
+def untrusted_types_message(skops_message: str) -> str | None:
+    """What to do about types that are not trusted; None where the message of skops is about something else."""
+    match = re.search(r"Untrusted types found in the file: \[(.*)\]", skops_message)
+    if match is None:
         return None
+    types = match[1]
+    old_types = [name for name in re.findall(r"'([^']+)'", types) if name.rpartition(".")[0] in MODULES_OF_0_1]
+    if old_types:
+        return (
+            f"the model holds {', '.join(old_types)}: it was stored by wineexp 0.1, whose types have other names in "
+            "wineexp 0.2; promote it anew (train it anew, where it is a run's)"
+        )
     return (
-        f"the model holds {found[1]}, which wineexp.models.persistence.TRUSTED_TYPES does not list; it is "
+        f"the model holds {types}, which wineexp.models.persistence.TRUSTED_TYPES does not list; it is "
         "neither stored nor loaded. Add what you trust there"
     )
 
@@ -102,7 +120,7 @@ def untrusted(message: str) -> str | None:
 def write_golden_rows(fitted: Pipeline, X: pd.DataFrame) -> str:
     """Rows X (n_samples, n_features) with the model's predictions of them, as the JSON of `read_golden_rows`."""
     probabilities = _predict_proba(fitted, X)
-    prediction_sets = fitted[-1].sets(probabilities)
+    prediction_sets = fitted[-1].prediction_sets(probabilities)
     return json.dumps(
         {
             "rows": X.to_dict("split", index=False),

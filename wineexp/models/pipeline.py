@@ -1,7 +1,8 @@
-"""Models: any scikit-learn compatible classifier behind a feature pipeline, over a fixed set of classes.
+"""A model: any scikit-learn compatible classifier behind a feature pipeline, over a fixed set of classes.
 
-A model gives probabilities, and a decision is made from these alone: by a matrix of utilities, where it has learned one
-as `utility_`, else for the likeliest class. What is not ruled out is told from them likewise, by `least_`.
+A model predicts probabilities, and its decisions depend on these alone: an estimator that has learned a `utility_`
+decides on the class of the greatest expected utility, any other one on the likeliest class. An estimator that has
+learned `set_thresholds_` gives prediction sets as well.
 """
 
 from typing import Self
@@ -15,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 
 def make_pipeline(feature: TransformerMixin, model: ClassifierMixin, classes: npt.ArrayLike) -> Pipeline:
-    """Features and model as one estimator, so that whatever is fitted is fitted on the same rows.
+    """Features and model as one estimator, so that both are fitted on the same rows.
 
     Parameters
     ----------
@@ -27,28 +28,28 @@ def make_pipeline(feature: TransformerMixin, model: ClassifierMixin, classes: np
     return Pipeline([("feature", feature), ("model", FixedClassesClassifier(model, np.asarray(classes).tolist()))])
 
 
-def best(probabilities: npt.NDArray[np.float64], utility: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """The decision of the greatest expected utility for each row, the first of equals.
+def best_decisions(probabilities: npt.NDArray[np.float64], utility: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The decision of the greatest expected utility for each row; the first of several equal ones.
 
     Parameters
     ----------
     probabilities : ndarray of shape (n_samples, n_classes)
     utility : ndarray of shape (n_classes, n_classes)
-        What it is worth to answer the column's class where the row's is true.
+        The utility of deciding on the column's class where the row's class is true.
 
     Returns
     -------
     ndarray of int of shape (n_samples,)
         Positions of classes.
     """
-    # Not a product of matrices, whose last bits, and so its ties, depend on how many rows are asked at once.
+    # No matrix product: its last bits, and so the ties, would depend on the number of rows.
     return np.asarray((probabilities[:, :, None] * utility).sum(axis=1).argmax(axis=1))
 
 
-def out_of_fold(
+def out_of_fold_probabilities(
     estimator: ClassifierMixin, X: npt.NDArray[np.float64], y: npt.NDArray[np.intp], cv: BaseCrossValidator
 ) -> npt.NDArray[np.float64]:
-    """Probabilities for each row by clones of the estimator that were not fitted on it.
+    """Probabilities of each row, predicted by clones of the estimator that were not fitted on it.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def out_of_fold(
     y : ndarray of shape (n_samples,)
         Labels 0 to n_classes - 1.
     cv : cross-validator
-        Each row is in one test part or more; of more, the mean is given.
+        Each row is in one test fold or more; of several predictions the mean is taken.
 
     Returns
     -------
@@ -66,20 +67,21 @@ def out_of_fold(
     Raises
     ------
     ValueError
-        The cross-validator leaves a row out of every test part.
+        A row is in no test fold.
     """
     classes = np.unique(y).tolist()
-    total, times = np.zeros((len(y), len(classes))), np.zeros((len(y), 1))
+    total, n_predictions = np.zeros((len(y), len(classes))), np.zeros((len(y), 1))
     for train, test in cv.split(X, y):
         total[test] += FixedClassesClassifier(estimator, classes).fit(X[train], y[train]).predict_proba(X[test])
-        times[test] += 1
-    if not times.all():
-        raise ValueError(f"every row must be in a test part of cv, but {int((times == 0).sum())} of {len(y)} are not")
-    return np.asarray(total / times)
+        n_predictions[test] += 1
+    if not n_predictions.all():
+        n_left_out = int((n_predictions == 0).sum())
+        raise ValueError(f"every row must be in a test part of cv, but {n_left_out} of {len(y)} are not")
+    return np.asarray(total / n_predictions)
 
 
 class DecidingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
-    """The base of models that answer with another one's probabilities, and with a decision of their own.
+    """Base class of models with the probabilities of another estimator, and decisions of their own.
 
     Parameters
     ----------
@@ -90,14 +92,14 @@ class DecidingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
     estimator_ : classifier
     classes_ : ndarray of shape (n_classes,)
     utility_ : ndarray of shape (n_classes, n_classes)
-        What it is worth to answer the column's class where the row's is true.
+        The utility of deciding on the column's class where the row's class is true.
     """
 
     estimator: ClassifierMixin
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:
         """The label of the greatest expected utility for each row: shape (n_samples,)."""
-        return np.asarray(self.classes_[best(self.predict_proba(X), self.utility_)])
+        return np.asarray(self.classes_[best_decisions(self.predict_proba(X), self.utility_)])
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """The estimator's probabilities, of shape (n_samples, n_classes)."""
@@ -106,11 +108,11 @@ class DecidingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
 
 
 class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier that knows all classes, whichever of them its training rows hold.
+    """A classifier with the same classes whichever of them occur in its training rows.
 
-    Rare classes are missing from some folds. Libraries then return fewer columns of probabilities, and XGBoost
-    refuses labels that are not 0 to n - 1. So labels are numbered for each fold, and a class that it lacks gets
-    probability 0.
+    A rare class is missing from some training folds. Libraries then return fewer columns of probabilities, and XGBoost
+    refuses labels that are not 0 to n - 1. This classifier encodes the labels of each fold, and gives a class that is
+    missing probability 0.
 
     Parameters
     ----------
@@ -153,35 +155,40 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         return np.asarray(self.classes_[self.decide(self.predict_proba(X))])
 
     def decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-        """Positions in `classes_`, of shape (n_samples,), decided on from the estimator's own probabilities.
+        """Decisions for probabilities (n_samples, n_classes) of this model: positions in `classes_`, (n_samples,).
 
-        The likeliest class, unless the estimator has learned a `utility_`; see `best`.
+        The likeliest class, unless the estimator has learned a `utility_`; see `best_decisions`.
         """
         check_is_fitted(self)
         utility = getattr(self.estimator_, "utility_", None)
         if utility is None:
             return np.asarray(probabilities.argmax(axis=1))
-        return np.asarray(self.present_[best(probabilities[:, self.present_], utility)])
+        return np.asarray(self.present_[best_decisions(probabilities[:, self.present_], utility)])
 
-    def sets(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | None:
-        """Which classes are not ruled out, from the estimator's own probabilities: (n_samples, n_classes).
+    def prediction_sets(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | None:
+        """Which classes are in the prediction set of each row, for probabilities of this model.
 
-        None where the estimator has not learned a `least_`, the least probability with which a class is not. Of a
-        class that the training rows lacked nothing was learned, so that it is in every set.
+        A class is in the set from its threshold in the estimator's `set_thresholds_` on. A class that is missing from
+        the training rows has no threshold, and is in every set.
+
+        Returns
+        -------
+        ndarray of bool of shape (n_samples, n_classes), or None
+            None where the estimator has not learned `set_thresholds_`.
         """
         check_is_fitted(self)
-        least = getattr(self.estimator_, "least_", None)
-        if least is None:
+        present_thresholds = getattr(self.estimator_, "set_thresholds_", None)
+        if present_thresholds is None:
             return None
-        bounds = np.zeros(len(self.classes_))
-        bounds[self.present_] = least
-        return np.asarray(probabilities >= bounds)
+        thresholds = np.zeros(len(self.classes_))
+        thresholds[self.present_] = present_thresholds
+        return np.asarray(probabilities >= thresholds)
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Probabilities of shape (n_samples, n_classes), in the order of `classes_`."""
         check_is_fitted(self)
         present = np.asarray(self.estimator_.predict_proba(X), dtype=np.float64)
         probabilities = np.zeros((len(present), len(self.classes_)))
-        # XGBoost computes in single precision, where a row's sum is 1 to seven digits only.
+        # XGBoost computes in single precision, so that its rows sum to 1 to seven digits only.
         probabilities[:, self.present_] = present / present.sum(axis=1, keepdims=True)
         return probabilities

@@ -1,4 +1,4 @@
-"""Why a model answers a row as it does."""
+"""Shapley values: how far each feature moves a prediction from the average one."""
 
 import math
 from collections.abc import Callable
@@ -12,120 +12,157 @@ from sklearn.pipeline import Pipeline
 
 from wineexp.models.pipeline import FixedClassesClassifier
 
-# The fewest orders in which features are added, each of which is also run backwards.
-ORDERS = 64
+# The fewest sampled orders in which features are added; each is also used backwards.
+MIN_ORDERS = 64
 
 
 @dataclass(frozen=True)
-class Why:
-    """How far each feature took the answer from what the model answers on average.
+class Explanation:
+    """The Shapley values of one prediction.
 
     Attributes
     ----------
     label : object
-        The class that is explained: the one that was decided on.
+        The class that was decided on, whose prediction is explained.
     unit : str
-        `log-odds` (of the class, XGBoost with two classes), `score` (before the softmax, which makes of differences
-        in it log-odds between classes; XGBoost with more) or `probability`.
-    base, output : float
-        On average over the training rows, and for this row: `base + sum(parts.values()) == output`.
-    parts : dict of str to float
-        By feature, the largest first. What was derived from several measurements has a name of its own.
+        `log-odds` (of the class; XGBoost with two classes), `score` (before the softmax, so that differences between
+        classes are log-odds; XGBoost with more classes) or `probability`.
+    base_value, output_value : float
+        The average over training rows, and the value for this row: `base_value + sum(contributions.values())`.
+    contributions : dict of str to float
+        By feature, the largest first. A column that is derived from several features has its own name.
     """
 
     label: object
     unit: str
-    base: float
-    output: float
-    parts: dict[str, float]
+    base_value: float
+    output_value: float
+    contributions: dict[str, float]
 
 
-def why(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame, *, seed: int) -> Why:
-    """Shapley values of the decided class: the exact ones of XGBoost's trees, else an estimate.
+def explain(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame, *, seed: int) -> Explanation:
+    """The Shapley values of a row's decided class: exact ones from XGBoost, or else an estimate.
 
     Parameters
     ----------
     fitted : Pipeline
-        Of `wineexp.models.pipeline.pipeline`.
+        Of `wineexp.models.pipeline.make_pipeline`.
     row : DataFrame of shape (1, n_features)
     background : DataFrame of shape (n_background, n_features)
-        Training rows, which stand for all of them.
+        A sample of the training rows.
     seed : int
-        Of the orders in which features are added; the same seed gives the same figures.
+        Of the orders in which features are added; the same seed gives the same estimate.
     """
     model: FixedClassesClassifier = fitted[-1]
     background = background[list(row)].astype(row.dtypes.to_dict())
     code = int(model.decide(fitted.predict_proba(row))[0])
     label = model.classes_[code]
     if not hasattr(model.estimator_, "get_booster"):
-        base, parts = _sampled(lambda rows: fitted.predict_proba(rows)[:, code], row, background, seed)
-        return Why(label, "probability", base, base + sum(parts.values()), _sorted(parts))
+        base_value, contributions = _sampled_shapley_values(
+            lambda rows: fitted.predict_proba(rows)[:, code], row, background, seed
+        )
+        return _explanation(label, "probability", base_value, contributions)
     position = int(np.searchsorted(model.present_, code))
-    base, derived = _of_trees(model.estimator_, fitted[:-1].transform(row), position)
-    parts = {str(name): 0.0 for name in row}
-    for name, part in zip(_origins(fitted[:-1], background), derived.tolist(), strict=True):
-        parts[name] = parts.get(name, 0.0) + part
+    base_value, of_columns = _tree_shapley_values(model.estimator_, fitted[:-1].transform(row), position)
+    contributions = {str(name): 0.0 for name in row}
+    for name, contribution in zip(_source_features(fitted[:-1], background), of_columns.tolist(), strict=True):
+        contributions[name] = contributions.get(name, 0.0) + contribution
     unit = "log-odds" if len(model.present_) == 2 else "score"
-    return Why(label, unit, base, base + sum(parts.values()), _sorted(parts))
+    return _explanation(label, unit, base_value, contributions)
 
 
-def _of_trees(estimator: Any, X: npt.NDArray[np.float64], position: int) -> tuple[float, npt.NDArray[np.float64]]:
-    """XGBoost's own contributions to one class: exact Shapley values (Lundberg et al. 2020, Nature MI 2:56)."""
+def _explanation(label: object, unit: str, base_value: float, contributions: dict[str, float]) -> Explanation:
+    largest_first = dict(sorted(contributions.items(), key=lambda item: -abs(item[1])))
+    return Explanation(label, unit, base_value, base_value + sum(contributions.values()), largest_first)
+
+
+def _tree_shapley_values(
+    estimator: Any, X: npt.NDArray[np.float64], position: int
+) -> tuple[float, npt.NDArray[np.float64]]:
+    """XGBoost's exact Shapley values of one class (Lundberg et al. 2020, Nature MI 2:56).
+
+    Parameters
+    ----------
+    estimator : XGBClassifier
+    X : ndarray of shape (1, n_columns)
+    position : int
+        Of the class among the estimator's own.
+
+    Returns
+    -------
+    base_value : float
+    contributions : ndarray of shape (n_columns,)
+    """
     from xgboost import DMatrix
 
-    # Given to the booster as predict_proba does it: as far as the best round, where training stopped at one.
-    best = getattr(estimator.get_booster(), "best_iteration", None)
-    rounds = (0, 0) if best is None else (0, best + 1)
-    told = np.asarray(
-        estimator.get_booster().predict(DMatrix(X), pred_contribs=True, iteration_range=rounds), dtype=np.float64
+    # Up to the best iteration, where training stopped early, as predict_proba does.
+    best_iteration = getattr(estimator.get_booster(), "best_iteration", None)
+    iteration_range = (0, 0) if best_iteration is None else (0, best_iteration + 1)
+    values = np.asarray(
+        estimator.get_booster().predict(DMatrix(X), pred_contribs=True, iteration_range=iteration_range),
+        dtype=np.float64,
     )[0]
-    # Two classes have one score between them, that of the second.
-    ours = told[position] if told.ndim == 2 else (2 * position - 1) * told
-    return float(ours[-1]), ours[:-1]
+    # Two classes share one score, that of the second.
+    of_class = values[position] if values.ndim == 2 else (2 * position - 1) * values
+    return float(of_class[-1]), of_class[:-1]
 
 
-def _origins(feature: Pipeline, background: pd.DataFrame) -> list[str]:
-    """For each column that a model sees, the feature that it was made of, or its own name where it was of several.
+def _source_features(feature: Pipeline, background: pd.DataFrame) -> list[str]:
+    """For each transformed column, the only feature that it depends on, or its own name where there are several.
 
-    Found by moving: each feature in turn is exchanged between rows, and the columns that change are made of it.
+    To find out, the values of each feature are exchanged between rows: the columns that change depend on it.
     """
     exchanged = []
     for name in background:
         values = background[name].to_numpy()
         exchanged.append(background.assign(**{str(name): values[np.argsort(values, kind="stable")[::-1]]}))
-        # Sorted downwards it may stand as it stood; sorted upwards it then does not, unless it is constant.
+        # If the values were in descending order already, ascending order changes them, unless all are equal.
         exchanged.append(background.assign(**{str(name): np.sort(values)}))
     before = feature.transform(background)
     after = feature.transform(pd.concat(exchanged)).reshape(len(background.columns), 2, *before.shape)
-    made_of = (after != before).any(axis=(1, 2))
+    depends = (after != before).any(axis=(1, 2))
     return [
-        str(background.columns[sources.argmax()]) if sources.sum() == 1 else str(own)
-        for own, sources in zip(feature.get_feature_names_out(), made_of.T, strict=True)
+        str(background.columns[sources.argmax()]) if sources.sum() == 1 else str(own_name)
+        for own_name, sources in zip(feature.get_feature_names_out(), depends.T, strict=True)
     ]
 
 
-def _sampled(
-    ask: Callable[[pd.DataFrame], npt.NDArray[np.float64]], row: pd.DataFrame, background: pd.DataFrame, seed: int
+def _sampled_shapley_values(
+    predict: Callable[[pd.DataFrame], npt.NDArray[np.float64]], row: pd.DataFrame, background: pd.DataFrame, seed: int
 ) -> tuple[float, dict[str, float]]:
-    """Shapley values by sampled orders (Strumbelj & Kononenko 2014), each also run backwards (Mitchell et al. 2022).
+    """Shapley values by sampled orders (Strumbelj & Kononenko 2014), each also backwards (Mitchell et al. 2022).
 
-    Every background row is changed into the row asked about, one feature after the other in a random order; what a
-    feature moved, on average, is its part. The parts add up whatever the number of orders.
+    Each background row is changed into the explained row, one feature after the other in a random order. The
+    contribution of a feature is the mean change of the prediction in its step. The contributions add up to the
+    difference from the base value whatever the number of orders.
+
+    Parameters
+    ----------
+    predict : callable
+        From a frame of shape (n, n_features) to values of shape (n,).
+    row : DataFrame of shape (1, n_features)
+    background : DataFrame of shape (n_background, n_features)
+    seed : int
+
+    Returns
+    -------
+    base_value : float
+    contributions : dict of str to float
     """
-    background = pd.concat([background] * math.ceil(ORDERS / len(background)), ignore_index=True)
+    background = pd.concat([background] * math.ceil(MIN_ORDERS / len(background)), ignore_index=True)
     n_rows, n_features = background.shape
     order = np.random.default_rng(seed).permuted(np.tile(np.arange(n_features), (n_rows, 1)), axis=1)
     order = np.vstack([order, order[:, ::-1]])
     rank = order.argsort(axis=1)
-    taken = rank[:, None, :] < np.arange(n_features + 1)[None, :, None]
+    # Whether a feature has its new value, by order, step and feature.
+    is_changed = rank[:, None, :] < np.arange(n_features + 1)[None, :, None]
     start = background.iloc[np.repeat(np.tile(np.arange(n_rows), 2), n_features + 1)].reset_index(drop=True)
     mixed = start.assign(
-        **{str(name): start[name].mask(taken[:, :, j].ravel(), row[name].iloc[0]) for j, name in enumerate(background)}
+        **{
+            str(name): start[name].mask(is_changed[:, :, j].ravel(), row[name].iloc[0])
+            for j, name in enumerate(background)
+        }
     )
-    value = ask(mixed).reshape(2 * n_rows, n_features + 1)
-    moved = np.take_along_axis(np.diff(value, axis=1), rank, axis=1).mean(axis=0)
-    return float(value[:, 0].mean()), dict(zip(map(str, background), moved.tolist(), strict=True))
-
-
-def _sorted(parts: dict[str, float]) -> dict[str, float]:
-    return dict(sorted(parts.items(), key=lambda item: -abs(item[1])))
+    values = predict(mixed).reshape(2 * n_rows, n_features + 1)
+    changes = np.take_along_axis(np.diff(values, axis=1), rank, axis=1).mean(axis=0)
+    return float(values[:, 0].mean()), dict(zip(map(str, background), changes.tolist(), strict=True))

@@ -207,7 +207,7 @@ class Run:
                     extra_files=extra_files,
                 )
             except MlflowException as error:
-                if (message := persistence.untrusted(str(error))) is None:
+                if (message := persistence.untrusted_types_message(str(error))) is None:
                     raise
                 raise UserError(message) from error
         artifacts = mlflow.MlflowClient().list_logged_model_artifacts(stored.model_id)

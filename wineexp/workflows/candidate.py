@@ -51,7 +51,7 @@ class Candidate:
         folds = cross_validate(experiment, "candidate")
         fitted = experiment.fit()
         seconds = cross_validation.median_row_seconds(fitted, experiment.task.X)
-        costs = gate.check_costs(row_milliseconds=1000 * seconds, size=persistence.size(fitted))
+        costs = gate.check_costs(row_milliseconds=1000 * seconds, size=persistence.stored_bytes(fitted))
         return cls(experiment, params, folds, fitted, costs)
 
     def record_scores(self, run: Run) -> None:

@@ -34,7 +34,7 @@ def load_classifier(folder: Path, parser: RowParser) -> Classifier:
     def predict_proba(rows: Rows) -> Any:
         return pipeline.predict_proba(to_frame(rows, parser))
 
-    return Classifier(model.classes_.tolist(), predict_proba, model.decide, model.sets)
+    return Classifier(model.classes_.tolist(), predict_proba, model.decide, model.prediction_sets)
 
 
 def to_frame(rows: Any, parser: RowParser) -> pd.DataFrame:

@@ -10,8 +10,7 @@ import numpy as np
 
 from wineexp.data.schema import NumericFeature, Schema, TextFeature
 from wineexp.models import counterfactual, shapley
-from wineexp.models.counterfactual import Change, Numbers, Seen, Words
-from wineexp.models.shapley import Why
+from wineexp.models.counterfactual import Categories, Change, NumericRange, TrainingValues
 from wineexp.serving.model.pipeline import to_frame
 from wineexp.serving.refresh.messages import Attribution, Counterfactual, Explanation, ExplanationReply
 from wineexp.serving.refresh.verifier import VerifiedVersion
@@ -30,11 +29,12 @@ def explain(verified: VerifiedVersion, row: Any) -> ExplanationReply:
     values = dict(zip(parser.features, row, strict=True))
     try:
         with np.errstate(all="ignore"):
-            why = shapley.why(pipeline, to_frame([row], parser), verified.golden_rows, seed=SEED)
+            shapley_values = shapley.explain(pipeline, to_frame([row], parser), verified.golden_rows, seed=SEED)
             change = counterfactual.smallest_change(
-                pipeline.predict_proba, predictor.classifier.decide, schema.classes, values, training_ranges(schema)
+                pipeline.predict_proba, predictor.classifier.decide, schema.classes, values, training_values(schema)
             )
-        if not np.isfinite([why.base, why.output, *why.parts.values(), change.distance if change else 0]).all():
+        numbers = [shapley_values.base_value, shapley_values.output_value, *shapley_values.contributions.values()]
+        if not np.isfinite([*numbers, change.distance if change else 0]).all():
             raise FloatingPointError("the explanation holds a value that is not finite")
     except (ValueError, ArithmeticError):
         outside = parser.features_outside_range(tuple(row))
@@ -42,27 +42,23 @@ def explain(verified: VerifiedVersion, row: Any) -> ExplanationReply:
             raise
         fault = f"the model cannot compute beside it; far beyond the training range: {', '.join(outside)}"
         return ExplanationReply(422, detail="this answer cannot be explained", faults=[fault])
-    content = Explanation(_attribution(why, len(verified.golden_rows)), _counterfactual(change))
+    content = Explanation(_attribution(shapley_values, len(verified.golden_rows)), _counterfactual(change))
     return ExplanationReply(200, msgspec.Raw(msgspec.json.encode(content)))
 
 
-def training_ranges(schema: Schema) -> Seen:
-    """What training saw of each feature."""
+def training_values(schema: Schema) -> TrainingValues:
+    """The training values of each feature."""
     return {
-        feature.name: _words(feature) if isinstance(feature, TextFeature) else _numbers(feature)
+        feature.name: Categories(tuple(feature.values)) if isinstance(feature, TextFeature) else _numeric_range(feature)
         for feature in schema.features
     }
 
 
-def _words(feature: TextFeature) -> Words:
-    return Words(tuple(feature.values))
-
-
-def _numbers(feature: NumericFeature) -> Numbers:
+def _numeric_range(feature: NumericFeature) -> NumericRange:
     """The range of a numeric feature; its quartiles are interpolated between the edges of the histogram."""
     edges, counts = feature.histogram.edges, feature.histogram.counts
     first, third = np.interp([0.25, 0.75], np.cumsum([0, *counts]) / sum(counts), edges).tolist()
-    return Numbers(
+    return NumericRange(
         low=feature.minimum,
         high=feature.maximum,
         median=feature.median,
@@ -71,9 +67,16 @@ def _numbers(feature: NumericFeature) -> Numbers:
     )
 
 
-def _attribution(why: Why, background_rows: int) -> Attribution:
-    exact = why.unit != "probability"
-    return Attribution(str(why.label), why.unit, why.base, why.output, why.parts, exact, background_rows)
+def _attribution(explained: shapley.Explanation, background_rows: int) -> Attribution:
+    return Attribution(
+        str(explained.label),
+        explained.unit,
+        explained.base_value,
+        explained.output_value,
+        explained.contributions,
+        exact=explained.unit != "probability",
+        background_rows=background_rows,
+    )
 
 
 def _counterfactual(change: Change | None) -> Counterfactual | None:
