@@ -1,8 +1,8 @@
-"""Time `python -m wineexp.train model=xgb` against a straight script that does the same work, interleaved.
+"""Time `python -m wineexp.train model=xgb` and a plain script that does the same work, in turns.
 
     python benchmarks/first_run/run.py [rounds]
 
-Also times a command's answers that need no work (`--help`, `--cfg job`, a typo) against a bare Hydra program's.
+Also times what needs no training (`--help`, `--cfg job`, a typo) in wineexp and in a bare Hydra program.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-ANSWERS = {
+COMMANDS_WITHOUT_TRAINING = {
     "--help": ["--help"],
     "--cfg job": ["--cfg", "job"],
     "--info defaults": ["--info", "defaults"],
@@ -39,37 +39,37 @@ def timed(command: list[str], folder: Path, **environment: str) -> float:
     return time.perf_counter() - started
 
 
-def compare(name: str, ours: list[float], theirs: list[float]) -> None:
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+def compare(name: str, wineexp: list[float], reference: list[float]) -> None:
+    ratios = [seconds / other for seconds, other in zip(wineexp, reference, strict=True)]
     print(
-        f"{name:16} ours {statistics.median(ours):6.2f} s   other {statistics.median(theirs):6.2f} s   "
+        f"{name:16} wineexp {statistics.median(wineexp):6.2f} s   reference {statistics.median(reference):6.2f} s   "
         f"ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})"
     )
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        ours, straight = f"sqlite:///{folder}/ours.db", f"sqlite:///{folder}/straight.db"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        wineexp, straight = f"sqlite:///{folder}/wineexp.db", f"sqlite:///{folder}/straight.db"
         train = ["-m", "wineexp.train", "model=xgb", f"hydra.run.dir={folder}/run"]
         (folder / "script").mkdir()
         script = [str(HERE / "straight.py"), str(folder / "script"), str(ROOT / "data/raw/wine.data"), straight]
-        # Once each to make the databases, which are made once in a project's life.
-        timed(train, folder, MLFLOW_TRACKING_URI=ours)
+        # The first run of each makes the database, which is made only once in a project.
+        timed(train, folder, MLFLOW_TRACKING_URI=wineexp)
         timed(script, folder)
         times: list[list[float]] = [[], []]
         for _ in range(rounds):
-            times[0].append(timed(train, folder, MLFLOW_TRACKING_URI=ours))
+            times[0].append(timed(train, folder, MLFLOW_TRACKING_URI=wineexp))
             times[1].append(timed(script, folder))
         compare("train", *times)
-        for answer, arguments in ANSWERS.items():
-            environment = {"COMP_LINE": "x model=", "COMP_POINT": "8"} if answer == "completion" else {}
+        for name, arguments in COMMANDS_WITHOUT_TRAINING.items():
+            environment = {"COMP_LINE": "x model=", "COMP_POINT": "8"} if name == "completion" else {}
             times = [[], []]
             for _ in range(2 * rounds):
                 times[0].append(timed(["-m", "wineexp.train", *arguments], folder, **environment))
                 times[1].append(timed([str(HERE / "bare.py"), *arguments], folder, **environment))
-            compare(answer, *times)
+            compare(name, *times)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The work of `python -m wineexp.train model=xgb`, written straight down with the same libraries and no framework."""
+"""The work of `python -m wineexp.train model=xgb`, as a plain script with the same libraries."""
 
 import hashlib
 import json

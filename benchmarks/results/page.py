@@ -1,4 +1,4 @@
-"""The results page: every named experiment that was recorded, with intervals, beside what others have published."""
+"""The results page: all recorded runs of named experiments, with intervals, beside published results."""
 
 import base64
 import io
@@ -10,186 +10,184 @@ import pandas as pd
 from benchmarks.results import references
 from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.reports import run_charts
-from wineexp.reports.text import DASH, figure, markdown, seconds, signed, words
+from wineexp.reports.text import DASH, decimals, duration, interval, markdown_table, signed, spaced
 from wineexp.tracking import ranking
 from wineexp.tracking.names import COVERAGE_FILE, NAMED_EXPERIMENT
 from wineexp.tracking.ranking import Ranking, Row
 from wineexp.tracking.runs import SHORT_ID, Record
 
-# The experiment that the others of its folder are a change of.
-WHOLE = "whole"
+# The experiment in a folder of them that the others there change.
+ABLATION_REFERENCE = "whole"
 
-# Metrics that are shown where they were recorded, after the deciding one.
-SHOWN = (
+# These metrics are shown after the deciding one, where they were recorded.
+SHOWN_METRICS = (
     *("accuracy", "mean_absolute_error", "accuracy_within_1", "cohen_kappa", "quadratic_weighted_kappa", "roc_auc"),
     *("log_loss", "set_coverage", "set_size", "majority_accuracy"),
 )
 
-AUTOGLUON = (
-    "Red wine; each fifth of the rows was held out in turn, and the rest given to both by `benchmarks/accuracy`, with "
-    "the same time and cores. Means over the held-out fifths that both have answered, ± their standard error. Of "
-    "`kappa` AutoGluon alone was told; beside it stands what ours answered in `grade`."
+ABOUT_AUTOGLUON = (
+    "Red wine, measured by `benchmarks/accuracy`: each fifth of the rows is held out in turn, and both systems train "
+    "on the rest with the same time and cores. Means over the held-out fifths that both have predicted, ± their "
+    "standard error. Only AutoGluon was run with the goal `kappa`; the wineexp columns there are from the goal `grade`."
 )
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page and its pictures.
+    """A page and its charts.
 
     Attributes
     ----------
     text : str
         Markdown.
-    pictures : dict of str to bytes
-        SVG, by the name that the text has for it.
+    charts : dict of str to bytes
+        SVG files by the name that the text has for them.
     """
 
     text: str
-    pictures: dict[str, bytes]
+    charts: dict[str, bytes]
 
 
 def render(records: list[Record], benchmark: list[Record], *, alpha: float, folder: str) -> Page:
-    """The page of these runs, each named experiment or folder of them a section, of which each split is a table.
+    """The page of recorded runs, with a section for each named experiment or folder of them.
 
     Parameters
     ----------
     records : list of Record
-        Of one config the latest is shown.
+        Runs of named experiments; of runs with the same config only the latest is shown.
     benchmark : list of Record
-        Those that stand beside AutoGluon's, and AutoGluon's.
+        Runs of `benchmarks/accuracy`.
     alpha : float
         Each interval holds the true mean with probability 1 - alpha.
     folder : str
-        Where the pictures will lie, seen from the page.
+        The folder of the charts, relative to the page.
     """
-    latest: dict[str, Record] = {}
-    for record in sorted(records, key=lambda each: each.began or 0):
-        latest[record.tags["config.sha256"]] = record
-    names = sorted({_section(record) for record in latest.values()})
-    parts, pictures = [], {}
-    for name in names:
-        some = [record for record in latest.values() if _section(record) == name]
-        rankings, _ = ranking.rank(some, alpha=alpha, limit=None)
-        parts.append(f"## {name}")
-        for number, each in enumerate(rankings):
-            parts += [f"### {each.title}", _table(each)]
-            if name in references.PAPER:
-                parts.append(references.beside_the_paper(each.first, references.PAPER[name]))
-            if (whole := _whole(each)) is not None:
-                parts.append(_beside_the_whole(each, whole))
-            parts += [_covered(row.record) for row in each.rows if "cv/set_coverage" in row.record.metrics]
-            if len(each.compared) > 1:
-                file = f"{name}-{number}.svg"
-                pictures[file] = _picture(each)
-                parts.append(f"![Folds of {each.title}]({folder}/{file})")
-    if table := references.beside_autogluon(benchmark):
-        parts += ["## Beside AutoGluon", AUTOGLUON, table]
-    opening = (
-        f"# Results\n\nMade by `python -m wineexp.compare results=true` from the record of {len(latest)} "
-        f"run{'s' * (len(latest) != 1)}, and nothing else; `python -m wineexp.train experiment=NAME` records one. In "
-        f"brackets the {100 * (1 - alpha):.4g} % interval of the mean over the folds (corrected resampled t-test, "
-        "Nadeau and Bengio 2003); the first metric decides. `split grouped` and `split repeated` keep identical rows "
-        "on one side; `stratified` and `runs` do not, and flatter."
+    by_config = {record.tags["config.sha256"]: record for record in sorted(records, key=lambda run: run.began or 0)}
+    latest = list(by_config.values())
+    parts, charts = [], {}
+    for section in sorted({_section(record) for record in latest}):
+        parts.append(f"## {section}")
+        members = [record for record in latest if _section(record) == section]
+        rankings, _ = ranking.rank(members, alpha=alpha, limit=None)
+        for number, ranked in enumerate(rankings):
+            parts += _ranking_parts(ranked, section)
+            if len(ranked.compared) > 1:
+                file = f"{section}-{number}.svg"
+                charts[file] = _chart(ranked)
+                parts.append(f"![Folds of {ranked.title}]({folder}/{file})")
+    if table := references.autogluon_table(benchmark):
+        parts += ["## Comparison with AutoGluon", ABOUT_AUTOGLUON, table]
+    introduction = (
+        f"# Results\n\nWritten by `python -m benchmarks.results` from {len(latest)} recorded "
+        f"run{'s' * (len(latest) != 1)}; `python -m wineexp.train experiment=NAME` records one. In brackets is the "
+        f"{100 * (1 - alpha):.4g} % interval of the mean over the folds (corrected resampled t-test, Nadeau and Bengio "
+        "2003); the first metric decides. `split grouped` and `split repeated` keep identical rows on one side; "
+        "`stratified` and `runs` do not, so that their scores are too good."
     )
-    return Page("\n\n".join([opening, *parts]) + "\n", pictures)
+    return Page("\n\n".join([introduction, *parts]) + "\n", charts)
 
 
 def _section(record: Record) -> str:
-    """The named experiment, of a folder of them the folder."""
+    """The named experiment of a run, or the folder that the experiment is in."""
     return record.tags[NAMED_EXPERIMENT].partition("/")[0]
 
 
-def _table(each: Ranking) -> str:
-    recorded = {name for row in each.rows for name in row.record.metrics}
-    metrics = [each.metric, *(name for name in SHOWN if name != each.metric and f"cv/{name}" in recorded)]
-    head = [
-        "experiment",
-        "model",
-        "features",
-        *map(words, metrics),
-        "against the best",
-        "holdout",
-        "fit",
-        "folds",
-        "run",
+def _name_in_section(record: Record) -> str:
+    return record.tags[NAMED_EXPERIMENT].rpartition("/")[2]
+
+
+def _ranking_parts(ranked: Ranking, section: str) -> list[str]:
+    """A heading, the table of the ranking, and the tables that only some experiments have."""
+    parts = [f"### {ranked.title}", _table(ranked)]
+    if section in references.PAPER:
+        parts.append(references.paper_comparison(ranked.first, references.PAPER[section]))
+    reference = next((row for row in ranked.rows if _name_in_section(row.record) == ABLATION_REFERENCE), None)
+    if reference is not None:
+        parts.append(_ablation(ranked, reference))
+    return parts + [_coverage(row.record) for row in ranked.rows if "cv/set_coverage" in row.record.metrics]
+
+
+def _table(ranked: Ranking) -> str:
+    recorded = {name for row in ranked.rows for name in row.record.metrics}
+    metrics = [ranked.metric, *(name for name in SHOWN_METRICS if name != ranked.metric and f"cv/{name}" in recorded)]
+    header = [
+        *("experiment", "model", "features"),
+        *map(spaced, metrics),
+        *("against the best", "holdout", "fit", "folds", "run"),
     ]
     rows = [
         [
             row.record.tags[NAMED_EXPERIMENT],
             row.record.params["model"],
             row.record.params["feature"],
-            *(_mean(row.record, name, each.alpha) for name in metrics),
+            *(_mean(row.record, name, ranked.alpha) for name in metrics),
             row.verdict,
-            figure(row.holdout),
-            seconds(row.figure("cv/fit_seconds")),
+            decimals(row.holdout),
+            duration(row.figure("cv/fit_seconds")),
             str(row.n_folds),
             f"`{row.record.id[:SHORT_ID]}`",
         ]
-        for row in each.rows
+        for row in ranked.rows
     ]
-    return markdown(head, rows)
+    return markdown_table(header, rows)
 
 
-def _mean(record: Record, name: str, alpha: float) -> str:
-    """The mean over the folds with its interval, of a fold alone without one."""
-    scores = record.fold_scores(name)
+def _mean(record: Record, metric: str, alpha: float) -> str:
+    """The mean over the folds with its interval; without an interval where only one fold has a score."""
+    scores = record.fold_scores(metric)
     scores = scores[~np.isnan(scores)]
     if len(scores) < 2:
-        return figure(float(scores[0])) if len(scores) else DASH
+        return decimals(float(scores[0])) if len(scores) else DASH
     ratio = float(record.tags["split.test_to_train"])
-    told = corrected_t_test(scores, np.zeros(len(scores)), direction="maximize", test_to_train=ratio, alpha=alpha)
-    return f"{figure(told.difference)} ({figure(told.low)} to {figure(told.high)})"
+    # The difference to zeros is the mean itself.
+    mean = corrected_t_test(scores, np.zeros(len(scores)), direction="maximize", test_to_train=ratio, alpha=alpha)
+    return f"{decimals(mean.difference)} ({decimals(mean.low)} to {decimals(mean.high)})"
 
 
-def _whole(each: Ranking) -> Row | None:
-    return next((row for row in each.rows if row.record.tags[NAMED_EXPERIMENT].rpartition("/")[2] == WHOLE), None)
-
-
-def _beside_the_whole(each: Ranking, whole: Row) -> str:
-    """What each change gains on the folds of what it changes."""
+def _ablation(ranked: Ranking, reference: Row) -> str:
+    """The gain of each change over the reference, on the same folds."""
     rows = []
-    for row in each.rows:
-        if row is whole:
+    for row in ranked.rows:
+        if row is reference:
             continue
-        told = corrected_t_test(
+        comparison = corrected_t_test(
             row.folds,
-            whole.folds,
-            direction=each.direction,
+            reference.folds,
+            direction=ranked.direction,
             test_to_train=float(row.record.tags["split.test_to_train"]),
-            alpha=each.alpha,
+            alpha=ranked.alpha,
         )
-        gain = f"{signed(told.difference, 4)} ({signed(told.low, 4)} to {signed(told.high, 4)})"
-        rows.append([words(row.record.tags[NAMED_EXPERIMENT].rpartition("/")[2]), gain, told.verdict])
-    return f"What each change gains in {words(each.metric)}, on the same folds.\n\n" + markdown(
-        ["change", "gain", "it is"], rows
-    )
+        gain = interval(comparison.difference, comparison.low, comparison.high)
+        rows.append([spaced(_name_in_section(row.record)), gain, comparison.verdict])
+    introduction = f"The gain of each change in {spaced(ranked.metric)} over `{ABLATION_REFERENCE}`, on the same folds."
+    return f"{introduction}\n\n" + markdown_table(["change", "gain", "verdict"], rows)
 
 
-def _covered(record: Record) -> str:
-    """How often a run's sets held the true class, of each class and of all."""
+def _coverage(record: Record) -> str:
+    """How often a run's prediction sets hold the true class, for each class and for all."""
     content = record.read(COVERAGE_FILE)
     if content is None:
-        return f"Run `{record.id[:SHORT_ID]}` has no {COVERAGE_FILE} any more."
+        return f"The file {COVERAGE_FILE} of run `{record.id[:SHORT_ID]}` is missing."
     table = pd.read_csv(io.BytesIO(content), dtype={"class": str})
     nominal = float(record.params["model.coverage"])
     rows = []
-    for rows_of, some in table.groupby("rows_of", sort=False):
-        held = (some["rows"] * some["coverage"].fillna(0)).sum() / some["rows"].sum()
+    for rows_of, by_class in table.groupby("rows_of", sort=False):
+        overall = (by_class["rows"] * by_class["coverage"].fillna(0)).sum() / by_class["rows"].sum()
         for label, number, share in [
-            ("all", some["rows"].sum(), held),
-            *zip(some["class"], some["rows"], some["coverage"], strict=True),
+            ("all", by_class["rows"].sum(), overall),
+            *zip(by_class["class"], by_class["rows"], by_class["coverage"], strict=True),
         ]:
-            rows.append([str(rows_of), label, f"{number:,}", figure(share), signed(100 * (share - nominal), 1)])
-    return f"How often the sets hold the true class, which they are to do {nominal:.0%} of the time.\n\n" + markdown(
-        ["rows of", "class", "answers", "coverage", "points from it"], rows
+            rows.append([str(rows_of), label, f"{number:,}", decimals(share), signed(100 * (share - nominal), 1)])
+    header = ["rows of", "class", "predictions", "coverage", "difference in points"]
+    return f"How often the prediction sets hold the true class; the goal is {nominal:.0%}.\n\n" + markdown_table(
+        header, rows
     )
 
 
-def _picture(each: Ranking) -> bytes:
-    rows = each.compared
-    alike = len({row.record.tags[NAMED_EXPERIMENT] for row in rows}) == 1
-    names = [
-        row.record.params["model"] if alike else row.record.tags[NAMED_EXPERIMENT].rpartition("/")[2] for row in rows
-    ]
-    drawn = run_charts.by_fold(names, [row.folds for row in rows], each.metric)
-    return base64.b64decode(drawn.partition(",")[2])
+def _chart(ranked: Ranking) -> bytes:
+    """The scores of the compared runs by fold, as SVG; a run is named by what differs, its model or its experiment."""
+    rows = ranked.compared
+    one_experiment = len({row.record.tags[NAMED_EXPERIMENT] for row in rows}) == 1
+    names = [row.record.params["model"] if one_experiment else _name_in_section(row.record) for row in rows]
+    chart = run_charts.by_fold(names, [row.folds for row in rows], ranked.metric)
+    return base64.b64decode(chart.partition(",")[2])

@@ -1,4 +1,4 @@
-"""Those that results stand beside: the paper that the data come from, and AutoGluon on the same held-out folds."""
+"""Results of others to compare with: of the paper that the data come from, and of AutoGluon on the same folds."""
 
 from collections import defaultdict
 
@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wineexp.evaluation.metrics import METRICS
-from wineexp.reports.text import figure, markdown, words
+from wineexp.reports.text import decimals, markdown_table, spaced
 from wineexp.tracking.runs import SHORT_ID, Record
 
-# The tag of a benchmark's runs; the others of theirs are `contestant`, `goal`, `budget`, `outer_fold` and `seconds`.
-BENCHMARK = "benchmark"
+# Tags of the runs of `benchmarks/accuracy`; these runs also have the tags `goal`, `budget`, `outer_fold` and `seconds`.
+BENCHMARK_TAG = "benchmark"
+SYSTEM_TAG = "contestant"
 
 # The support vector machine of Cortez et al. 2009, "Modeling wine preferences by data mining from physicochemical
 # properties".
@@ -19,79 +20,84 @@ PAPER = {
     "paper_white": {"mean_absolute_error": 0.45, "accuracy": 0.646, "accuracy_within_1": 0.868, "cohen_kappa": 0.439},
 }
 
-# As the tag `contestant` has them, and as they are written.
-CONTESTANTS = {"wineexp": "wineexp", "autogluon": "AutoGluon"}
+# The values of SYSTEM_TAG, and the names on the page.
+SYSTEMS = {"wineexp": "wineexp", "autogluon": "AutoGluon"}
 
-# What is looked at for each goal of the benchmark.
-GOALS = {
+# The metrics that are shown of each goal of the benchmark.
+GOAL_METRICS = {
     "good": ("roc_auc",),
     "grade": ("log_loss", "quadratic_weighted_kappa"),
     "kappa": ("quadratic_weighted_kappa",),
 }
 
-# A goal that AutoGluon alone is told; beside it stands what our sweep of this other one answers.
-ANSWERED_BY = {"kappa": "grade"}
+# Only AutoGluon is run with the goal `kappa`; it is compared with the sweep of wineexp for `grade`.
+SHARED_SWEEP = {"kappa": "grade"}
 
 
-def beside_the_paper(record: Record, paper: dict[str, float]) -> str:
-    """The columns of the paper, and whether ours is ahead of it by more than the spread over the runs."""
+def paper_comparison(record: Record, paper: dict[str, float]) -> str:
+    """A table of the paper's metrics, with whether wineexp is better by more than the deviation over its runs."""
     n_splits = int(record.params["split.n_splits"])
     rows = []
-    for name, theirs in paper.items():
-        runs = _runs(record.fold_scores(name), n_splits)
-        ours, spread = float(runs.mean()), float(runs.std(ddof=1)) if len(runs) > 1 else float("nan")
-        ahead = (ours - theirs) * (1 if METRICS[name].direction == "maximize" else -1)
-        rows.append([words(name), figure(theirs), figure(ours, spread), "yes" if ahead > spread else "no"])
-    number = len(runs)
-    head = ["column", "the paper", f"here, and the spread over {number} runs", "ahead by more than the spread"]
+    for name, published in paper.items():
+        means = _means_by_run(record.fold_scores(name), n_splits)
+        mean, deviation = float(means.mean()), float(means.std(ddof=1)) if len(means) > 1 else float("nan")
+        gain = (mean - published) * (1 if METRICS[name].direction == "maximize" else -1)
+        rows.append([spaced(name), decimals(published), decimals(mean, deviation), "yes" if gain > deviation else "no"])
+    header = ["metric", "the paper", f"wineexp, ± deviation over {len(means)} runs", "better by more than that"]
     return (
-        "Beside the support vector machine of Cortez et al. 2009. An answer is a grade, so that accuracy is what the "
-        "paper has at a tolerance of 0.5, and of 0.25.\n\n" + markdown(head, rows)
+        "Compared with the support vector machine of Cortez et al. 2009. A prediction is a whole grade, so that "
+        "accuracy is the paper's accuracy at a tolerance of 0.5, and of 0.25.\n\n" + markdown_table(header, rows)
     )
 
 
-def beside_autogluon(records: list[Record]) -> str:
-    """Figures on the held-out folds that both have answered: a row for each goal, budget and metric, if there are any.
+def autogluon_table(records: list[Record]) -> str:
+    """Scores on the held-out folds that both systems have predicted; empty where there are none.
 
     Parameters
     ----------
     records : list of Record
-        Runs of `benchmarks/accuracy`, of either contestant.
+        Runs of `benchmarks/accuracy`, of both systems.
+
+    Returns
+    -------
+    str
+        A Markdown table with a row for each goal, budget and metric.
     """
-    found: dict[tuple[str, int], dict[str, dict[str, Record]]] = defaultdict(lambda: defaultdict(dict))
+    by_task: dict[tuple[str, int], dict[str, dict[str, Record]]] = defaultdict(lambda: defaultdict(dict))
     for record in records:
         tags = record.tags
-        found[tags["goal"], int(tags["budget"])][tags["outer_fold"]][tags["contestant"]] = record
+        by_task[tags["goal"], int(tags["budget"])][tags["outer_fold"]][tags[SYSTEM_TAG]] = record
     rows: list[list[str]] = []
-    ours, theirs = CONTESTANTS
-    for (goal, budget), folds in sorted(found.items()):
-        answered = found.get((ANSWERED_BY.get(goal, goal), budget), {})
-        both = [
-            {ours: answered[number][ours], theirs: folds[number][theirs]}
-            for number in sorted(folds)
-            if theirs in folds[number] and ours in answered.get(number, {})
+    wineexp, autogluon = SYSTEMS
+    for (goal, budget), folds in sorted(by_task.items()):
+        wineexp_folds = by_task.get((SHARED_SWEEP.get(goal, goal), budget), {})
+        pairs = [
+            {wineexp: wineexp_folds[fold][wineexp], autogluon: folds[fold][autogluon]}
+            for fold in sorted(folds)
+            if autogluon in folds[fold] and wineexp in wineexp_folds.get(fold, {})
         ]
-        metrics = GOALS[goal] if both else ()
-        rows += [[goal, f"{budget} s", words(metric), *_beside(both, metric)] for metric in metrics]
-    head = ["goal", "budget", "metric", *CONTESTANTS.values(), "better by"]
-    head += [*(f"{name} took" for name in CONTESTANTS.values()), "folds", "runs"]
-    return markdown(head, rows) if rows else ""
+        metrics = GOAL_METRICS[goal] if pairs else ()
+        rows += [[goal, f"{budget} s", spaced(metric), *_comparison_cells(pairs, metric)] for metric in metrics]
+    header = ["goal", "budget", "metric", *SYSTEMS.values(), "gain of wineexp"]
+    header += [*(f"time of {name}" for name in SYSTEMS.values()), "folds", "runs"]
+    return markdown_table(header, rows) if rows else ""
 
 
-def _beside(folds: list[dict[str, Record]], metric: str) -> list[str]:
-    one, other = (np.array([each[who].metrics[f"holdout/{metric}"] for each in folds]) for who in CONTESTANTS)
-    gains = (one - other) * (1 if METRICS[metric].direction == "maximize" else -1)
-    took = [np.mean([float(each[who].tags["seconds"]) for each in folds]) for who in CONTESTANTS]
-    runs = ", ".join(f"`{each[who].id[:SHORT_ID]}`" for each in folds for who in CONTESTANTS)
-    means = [figure(float(values.mean()), _error(values)) for values in (one, other, gains)]
-    return [*means, *(f"{seconds:.0f} s" for seconds in took), str(len(folds)), runs]
+def _comparison_cells(pairs: list[dict[str, Record]], metric: str) -> list[str]:
+    """Means of both systems and of the gain, their times, the number of folds and the run ids."""
+    wineexp, autogluon = (np.array([pair[system].metrics[f"holdout/{metric}"] for pair in pairs]) for system in SYSTEMS)
+    gains = (wineexp - autogluon) * (1 if METRICS[metric].direction == "maximize" else -1)
+    seconds = [np.mean([float(pair[system].tags["seconds"]) for pair in pairs]) for system in SYSTEMS]
+    runs = ", ".join(f"`{pair[system].id[:SHORT_ID]}`" for pair in pairs for system in SYSTEMS)
+    means = [decimals(float(values.mean()), _standard_error(values)) for values in (wineexp, autogluon, gains)]
+    return [*means, *(f"{mean:.0f} s" for mean in seconds), str(len(pairs)), runs]
 
 
-def _error(values: npt.NDArray[np.float64]) -> float:
-    """The standard error of a mean of independent values (n,); NaN of one."""
+def _standard_error(values: npt.NDArray[np.float64]) -> float:
+    """The standard error of the mean of independent values (n,); NaN of a single value."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
-def _runs(scores: npt.NDArray[np.float64], n_splits: int) -> npt.NDArray[np.float64]:
-    """The mean of each run of a repeated cross-validation: (n_repeats,)."""
+def _means_by_run(scores: npt.NDArray[np.float64], n_splits: int) -> npt.NDArray[np.float64]:
+    """The mean score of each run of a repeated cross-validation: (n_repeats,)."""
     return np.asarray(scores.reshape(-1, n_splits).mean(axis=1))

@@ -1,4 +1,4 @@
-"""What a server takes: answers and their times as wrk sees them, CPU and memory as /proc does."""
+"""Measurements of a server: rates and response times by wrk, CPU and memory from /proc."""
 
 import json
 import os
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TICK = 1_000_000 / os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE") / 1_000_000
+TICK_MICROSECONDS = 1_000_000 / os.sysconf("SC_CLK_TCK")
+PAGE_MEGABYTES = os.sysconf("SC_PAGE_SIZE") / 1_000_000
 
 SCRIPT = """
 wrk.method = "POST"
@@ -28,7 +28,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw: answers a second, milliseconds, and microseconds of the server's CPU for an answer."""
+    """Responses per second, percentiles in milliseconds, and CPU of the server in microseconds per response."""
 
     rate: float
     p50: float
@@ -37,12 +37,12 @@ class Load:
 
 
 def wrk(url: str, body: bytes, connections: int, seconds: float, root: int) -> Load:
-    """Ask as fast as answers come, over so many connections at once.
+    """Send requests over some connections at once, each as soon as the last one has its response.
 
     Raises
     ------
     RuntimeError
-        One answer was an error.
+        A response was an error.
     """
     with tempfile.TemporaryDirectory() as folder:
         script, file = Path(folder) / "post.lua", Path(folder) / "body"
@@ -57,32 +57,32 @@ def wrk(url: str, body: bytes, connections: int, seconds: float, root: int) -> L
             check=True,
         )
         used = sum(cpu(root).values()) - sum(before.values())
-    seen: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    if seen["bad"] or not seen["requests"]:
-        raise RuntimeError(f"{url}: {seen['bad']} of {seen['requests']} answers were errors")
-    rate = 1e6 * seen["requests"] / seen["microseconds"]
-    return Load(rate, seen["p50"] / 1000, seen["p99"] / 1000, used / seen["requests"])
+    summary: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    if summary["bad"] or not summary["requests"]:
+        raise RuntimeError(f"{url}: {summary['bad']} of {summary['requests']} responses were errors")
+    rate = 1e6 * summary["requests"] / summary["microseconds"]
+    return Load(rate, summary["p50"] / 1000, summary["p99"] / 1000, used / summary["requests"])
 
 
 def cpu(root: int) -> dict[int, float]:
-    """Microseconds that each process of a server has used, those of children it has waited for included."""
-    return {pid: TICK * sum(map(int, stat[11:15])) for pid, stat in _processes(root).items()}
+    """Microseconds of CPU that each process of a server has used, including children that it has waited for."""
+    return {pid: TICK_MICROSECONDS * sum(map(int, stat[11:15])) for pid, stat in _processes(root).items()}
 
 
 def resident(root: int) -> dict[int, float]:
-    """Megabytes that each process of a server has in memory."""
-    return {pid: PAGE * int(stat[21]) for pid, stat in _processes(root).items()}
+    """Resident memory of each process of a server, in megabytes."""
+    return {pid: PAGE_MEGABYTES * int(stat[21]) for pid, stat in _processes(root).items()}
 
 
 def _processes(root: int) -> dict[int, list[str]]:
-    """The fields of /proc/PID/stat from the third on: of the process, its session, and all that descend from these."""
-    every = {}
+    """The fields of /proc/PID/stat from the third on, of a process, its session, and all their descendants."""
+    stats = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            every[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+            stats[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-    found = {pid for pid, stat in every.items() if root in (pid, int(stat[3]))}
-    while more := {pid for pid, stat in every.items() if int(stat[1]) in found} - found:
-        found |= more
-    return {pid: every[pid] for pid in found}
+    members = {pid for pid, stat in stats.items() if root in (pid, int(stat[3]))}
+    while children := {pid for pid, stat in stats.items() if int(stat[1]) in members} - members:
+        members |= children
+    return {pid: stats[pid] for pid in members}

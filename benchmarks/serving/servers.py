@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is installed, started and asked."""
+"""The servers that are compared: how each is installed and started, and what a request is."""
 
 import json
 import os
@@ -20,44 +20,55 @@ from versions import ROOT, Store
 
 PEERS = Path(__file__).resolve().parent / "peers"
 
-# What a fitted pipeline is read with, as it was written with.
-SAME = [f"{name}=={version(name)}" for name in ("scikit-learn", "xgboost", "pandas", "numpy", "joblib", "skops")]
+# A fitted pipeline is read with the same versions of these packages that it was written with.
+PIPELINE_PACKAGES = [
+    f"{name}=={version(name)}" for name in ("scikit-learn", "xgboost", "pandas", "numpy", "joblib", "skops")
+]
 MLFLOW = f"mlflow=={version('mlflow')}"
 
-# Peers with dependencies of their own, each in a virtual environment of its own.
+# Packages by the name of a virtual environment, for servers with dependencies of their own.
 PACKAGES = {
-    "mlserver": ["mlserver", "mlserver-mlflow", MLFLOW, *SAME],
-    "bentoml": ["bentoml", *SAME],
-    "onnx": ["onnxruntime", "skl2onnx", "onnxmltools", "litestar", "uvicorn", "uvloop", "httptools", *SAME],
+    "mlserver": ["mlserver", "mlserver-mlflow", MLFLOW, *PIPELINE_PACKAGES],
+    "bentoml": ["bentoml", *PIPELINE_PACKAGES],
+    "onnx": [
+        "onnxruntime",
+        "skl2onnx",
+        "onnxmltools",
+        "litestar",
+        "uvicorn",
+        "uvloop",
+        "httptools",
+        *PIPELINE_PACKAGES,
+    ],
 }
 
 
 @dataclass(frozen=True)
-class Kind:
-    """How a server is started, and what it is asked.
+class ServerSpec:
+    """How a server is started, and what a request to it is.
 
     Attributes
     ----------
     command : tuple of str
-        With places for the interpreter, a free port and files of the store.
+        With placeholders for the interpreter, a free port and files of the store.
     path : str
     body : callable
-        From rows to what is sent.
+        Turns rows into the body of a request, before JSON.
     environment : str or None
-        Whose packages it runs with; None for this project's.
-    more : dict of str to str
-        Variables of its process.
+        The virtual environment in PACKAGES; None for the one of this project.
+    variables : dict of str to str
+        Environment variables of its process.
     """
 
     command: tuple[str, ...]
     path: str
     body: Callable[[list[dict[str, float]]], Any]
     environment: str | None = None
-    more: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
 
 
-def table(rows: list[dict[str, float]]) -> dict[str, Any]:
-    """MLflow's form of rows."""
+def dataframe_split(rows: list[dict[str, float]]) -> dict[str, Any]:
+    """Rows in MLflow's format."""
     return {"dataframe_split": {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}}
 
 
@@ -69,30 +80,32 @@ def _tensors(rows: list[dict[str, float]]) -> dict[str, Any]:
     return {"parameters": {"content_type": "pd"}, "inputs": inputs}
 
 
-def _one(rows: list[dict[str, float]]) -> Any:
+def _first_row(rows: list[dict[str, float]]) -> Any:
     return rows[0]
 
 
-def _uvicorn(module: str, kind: str = "", environment: str | None = None) -> Kind:
-    quiet = ("--no-access-log", "--log-level=warning", "--app-dir={peers}")
-    command = ("{python}", "-m", "uvicorn", f"{module}:app", "--port={port}", *quiet)
-    return Kind(command, "/predict", _one, environment, {"PEER_KIND": kind})
+def _uvicorn(module: str, kind: str = "", environment: str | None = None) -> ServerSpec:
+    options = ("--no-access-log", "--log-level=warning", "--app-dir={peers}")
+    command = ("{python}", "-m", "uvicorn", f"{module}:app", "--port={port}", *options)
+    return ServerSpec(command, "/predict", _first_row, environment, {"PEER_KIND": kind})
 
 
-def _mlflow(name: str) -> Kind:
-    at = ("--env-manager=local", "--host=127.0.0.1", "--port={port}")
-    return Kind(("{python}", "-m", "mlflow", "models", "serve", f"--model-uri={{{name}}}", *at), "/invocations", table)
+def _mlflow(name: str) -> ServerSpec:
+    options = ("--env-manager=local", "--host=127.0.0.1", "--port={port}")
+    command = ("{python}", "-m", "mlflow", "models", "serve", f"--model-uri={{{name}}}", *options)
+    return ServerSpec(command, "/invocations", dataframe_split)
 
 
-def _ours(name: str, path: str = "/predict", body: Callable[[Any], Any] = _one, *more: str) -> Kind:
-    return Kind(("{python}", "-m", "wineexp.serve", f"registry.name={name}", "serve.port={port}", *more), path, body)
+def _wineexp(name: str, path: str = "/predict", body: Callable[[Any], Any] = _first_row, *overrides: str) -> ServerSpec:
+    command = ("{python}", "-m", "wineexp.serve", f"registry.name={name}", "serve.port={port}", *overrides)
+    return ServerSpec(command, path, body)
 
 
 MLSERVER = {
     "MLSERVER_HTTP_PORT": "{port}",
     "MLSERVER_GRPC_PORT": "{second_port}",
     "MLSERVER_METRICS_PORT": "{third_port}",
-    # Predicts in its own process, which is what this model is served fastest by.
+    # MLServer then predicts in the process that serves requests, which is fastest for this model.
     "MLSERVER_PARALLEL_WORKERS": "0",
     "MLSERVER_MODEL_NAME": "wine",
     "MLSERVER_MODEL_IMPLEMENTATION": "mlserver_mlflow.MLflowRuntime",
@@ -101,53 +114,57 @@ MLSERVER = {
 BENTOML = ("{python}", "-m", "bentoml", "serve", "bento:Wine", "--port={port}", "--host=127.0.0.1", "-q",
            "--working-dir={peers}")  # fmt: skip
 
-OURS, MLFLOW_SERVES, TUTORIAL, OWN_ECHO = "wineexp.serve", "mlflow models serve", "FastAPI, pandas row", "wineexp, echo"
-KINDS = {
-    MLFLOW_SERVES: _mlflow("wine"),
-    "MLServer": Kind(("{bin}/mlserver", "start", "{peer}"), "/v2/models/wine/infer", _tensors, "mlserver", MLSERVER),
-    "BentoML": Kind(BENTOML, "/predict", lambda rows: {"row": rows[0]}, "bentoml"),
-    TUTORIAL: _uvicorn("fastapi_pandas"),
+WINEEXP, WINEEXP_ECHO = "wineexp.serve", "wineexp, echo"
+MLFLOW_SERVE, FASTAPI = "mlflow models serve", "FastAPI, pandas row"
+SPECS = {
+    MLFLOW_SERVE: _mlflow("wine"),
+    "MLServer": ServerSpec(
+        ("{bin}/mlserver", "start", "{peer}"), "/v2/models/wine/infer", _tensors, "mlserver", MLSERVER
+    ),
+    "BentoML": ServerSpec(BENTOML, "/predict", lambda rows: {"row": rows[0]}, "bentoml"),
+    FASTAPI: _uvicorn("fastapi_pandas"),
     "Litestar, pandas row": _uvicorn("litestar_rows", "pandas"),
     "Litestar, numpy row": _uvicorn("litestar_rows", "numpy"),
     "Litestar, ONNX": _uvicorn("litestar_rows", "onnx", "onnx"),
-    OURS: _ours("wine"),
-    OWN_ECHO: Kind(("{python}", "{peers}/own_echo.py", "serve.port={port}"), "/predict", _one),
+    WINEEXP: _wineexp("wine"),
+    WINEEXP_ECHO: ServerSpec(("{python}", "{peers}/wineexp_echo.py", "serve.port={port}"), "/predict", _first_row),
     "Litestar, echo": _uvicorn("litestar_rows", "echo"),
     "bare ASGI, echo": _uvicorn("bare"),
 }
-# Beside the table.
-FOREST = {MLFLOW_SERVES: _mlflow("forest"), OURS: _ours("forest")}
-BATCH = {MLFLOW_SERVES: _mlflow("wine"), OURS: _ours("wine", "/invocations", table)}
-# What examines a version has to start for each.
-SWAP = _ours("wine", "/predict", _one, "serve.poll_interval_seconds=0.1", "serve.verifier_idle_timeout_seconds=0.1")
+FOREST = {MLFLOW_SERVE: _mlflow("forest"), WINEEXP: _wineexp("forest")}
+BATCH = {MLFLOW_SERVE: _mlflow("wine"), WINEEXP: _wineexp("wine", "/invocations", dataframe_split)}
+# With so short a timeout, a verifier process has to start for each new version.
+SWAP = _wineexp(
+    "wine", "/predict", _first_row, "serve.poll_interval_seconds=0.1", "serve.verifier_idle_timeout_seconds=0.1"
+)
 
 
 class Server:
-    """A server that runs, in a session of its own."""
+    """A running server, in a process session of its own."""
 
-    def __init__(self, kind: Kind, store: Store, rivals: Path, rows: list[dict[str, float]]) -> None:
-        python = python_of(kind.environment, rivals)
+    def __init__(self, spec: ServerSpec, store: Store, environments: Path, rows: list[dict[str, float]]) -> None:
+        python = interpreter(spec.environment, environments)
         environment = {**store.environment, "PEER": str(store.peer), "PYTHONPATH": f"{ROOT}:{PEERS}"}
-        if kind.more.get("PEER_KIND") == "onnx":
+        if spec.variables.get("PEER_KIND") == "onnx":
             _run([python, str(PEERS / "to_onnx.py")], env=environment)
-        port, binaries = free(), str(Path(python).parent)
-        places = {
+        port, binaries = free_port(), str(Path(python).parent)
+        values = {
             **{"python": python, "bin": binaries, "peers": str(PEERS), "peer": str(store.peer)},
-            **{"port": str(port), "second_port": str(free()), "third_port": str(free())},
+            **{"port": str(port), "second_port": str(free_port()), "third_port": str(free_port())},
             **{name: str(store.files(name)) for name in ("wine", "forest")},
         }
         self.log = store.folder / f"{port}.log"
-        self.url = f"http://127.0.0.1:{port}{kind.path}"
-        self.body = json.dumps(kind.body(rows)).encode()
+        self.url = f"http://127.0.0.1:{port}{spec.path}"
+        self.body = json.dumps(spec.body(rows)).encode()
         self.began = time.perf_counter()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [part.format(**places) for part in kind.command],
+                [part.format(**values) for part in spec.command],
                 cwd=store.folder,
                 env={
                     **environment,
-                    **{name: value.format(**places) for name, value in kind.more.items()},
-                    # BentoML and MLflow look for commands of their environment on it.
+                    **{name: value.format(**values) for name, value in spec.variables.items()},
+                    # BentoML and MLflow look for commands of their environment on this path.
                     "PATH": f"{binaries}:{os.environ['PATH']}",
                 },
                 stdout=log,
@@ -155,32 +172,38 @@ class Server:
                 start_new_session=True,
             )
         try:
-            self._answered(120)
+            self._wait_for_response(120)
         except BaseException:
             self.stop()
             raise
         self.seconds = time.perf_counter() - self.began
 
-    def ask(self) -> Any:
+    def request(self) -> Any:
         headers = {"content-type": "application/json"}
         request = urllib.request.Request(self.url, self.body, headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
 
-    def _answered(self, seconds: float) -> None:
-        """Wait for the first answer."""
+    def _wait_for_response(self, seconds: float) -> None:
+        """Wait for the first response.
+
+        Raises
+        ------
+        RuntimeError
+            The process has ended, or the time is over.
+        """
         while True:
             try:
-                self.ask()
+                self.request()
             except OSError as error:
                 if self.process.poll() is not None or time.perf_counter() > self.began + seconds:
-                    raise RuntimeError(f"no answer: {error}; {self.log.read_text()[-1500:]}") from error
+                    raise RuntimeError(f"no response: {error}; {self.log.read_text()[-1500:]}") from error
                 time.sleep(0.01)
             else:
                 return
 
     def stop(self) -> None:
-        """End every process of it."""
+        """End all processes of the server."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in measure.resident(self.process.pid):
                 try:
@@ -193,28 +216,28 @@ class Server:
                 continue
 
 
-def free() -> int:
-    """A port that is free now."""
+def free_port() -> int:
+    """A port that no process listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def python_of(environment: str | None, rivals: Path) -> str:
-    """The interpreter of an environment, which is made if it is missing."""
+def interpreter(environment: str | None, environments: Path) -> str:
+    """The interpreter of a virtual environment, which is made if it is missing; by default the current one."""
     if environment is None:
         return sys.executable
-    python = rivals / environment / "bin" / "python"
-    done = rivals / environment / "installed"
-    if not done.exists():
+    python = environments / environment / "bin" / "python"
+    marker = environments / environment / "installed"
+    if not marker.exists():
         print(f"installing {environment}", file=sys.stderr)
-        venv.create(rivals / environment, with_pip=True, clear=True)
+        venv.create(environments / environment, with_pip=True, clear=True)
         _run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *PACKAGES[environment]])
-        done.touch()
+        marker.touch()
     return str(python)
 
 
-def _run(command: list[str], **more: Any) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **more)
+def _run(command: list[str], **options: Any) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:6])} ... failed: {done.stderr.strip()[-600:]}")

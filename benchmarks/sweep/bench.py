@@ -1,8 +1,8 @@
-"""What a sweep costs beside its trials, against bare Optuna and the two plugins that exist.
+"""The overhead of a sweep per trial, compared with bare Optuna and with two releases of Hydra's Optuna plugin.
 
-Each rival gets a virtual environment of its own (made on the first call), and the contestants take turns. CPU is user
-plus system time of the whole process; a trial's share is the difference between a long and a short sweep, so that
-imports cancel out.
+Each release of the plugin gets a virtual environment of its own, which the first call makes, and the sweepers take
+turns. CPU is user plus system time of the whole process; the cost of a trial is computed from the difference between a
+long and a short sweep, so that imports cancel out.
 
     python benchmarks/sweep/bench.py                  # CPU of a trial
     python benchmarks/sweep/bench.py workers mlflow   # wall time with 4 workers, and what MLflow adds
@@ -25,7 +25,7 @@ TASK = str(HERE / "null.py")
 SPACE = ["x=interval(-5,5)", "y=interval(-5,5)"]
 SHORT, LONG = 10, 110
 
-RIVALS = {
+PLUGINS = {
     "1.3.0": ["hydra-core==1.3.8", "hydra-optuna-sweeper==1.3.0", "sqlalchemy<2", "setuptools<81"],
     "1.4.0rc3": ["hydra-core==1.4.0rc3", "hydra-optuna-sweeper==1.4.0rc3", "hydra-joblib-launcher==1.4.0rc3"],
 }
@@ -38,13 +38,13 @@ study.optimize(lambda t: t.suggest_float("x", -5, 5) ** 2 + t.suggest_float("y",
 """
 
 
-def python_of(rival: str, folder: Path) -> str:
-    """The rival's interpreter, its environment made if it is missing."""
-    home = folder / rival
+def plugin_python(release: str, folder: Path) -> str:
+    """The interpreter of a plugin's environment, which is made if it is missing."""
+    home = folder / release
     python = home / "bin" / "python"
     if not python.exists():
         venv.create(home, with_pip=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "--pre", *RIVALS[rival]], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", "--pre", *PLUGINS[release]], check=True)
     return str(python)
 
 
@@ -63,24 +63,24 @@ def measure(command: list[str], **environment: str) -> tuple[float, float]:
     return used.ru_utime + used.ru_stime, wall
 
 
-def ours(python: str, n_trials: int, *more: str) -> tuple[float, float]:
-    """A sweep of this project's."""
-    found = f"hydra.searchpath=[file://{ROOT}/conf]"
+def sweep_with_wineexp(python: str, n_trials: int, *more: str) -> tuple[float, float]:
+    """CPU and wall seconds of a sweep with the sweeper of this project."""
+    search_path = f"hydra.searchpath=[file://{ROOT}/conf]"
     command = [
         python,
         TASK,
         "-m",
         "hydra/sweeper=optuna_schema",
         *SPACE,
-        found,
+        search_path,
         f"hydra.sweeper.n_trials={n_trials}",
         *more,
     ]
     return measure(command, PYTHONPATH=str(ROOT))
 
 
-def theirs(python: str, n_trials: int, *more: str) -> tuple[float, float]:
-    """A sweep of a rival's."""
+def sweep_with_plugin(python: str, n_trials: int, *more: str) -> tuple[float, float]:
+    """CPU and wall seconds of a sweep with Hydra's Optuna plugin."""
     jobs = [] if any(part.startswith("hydra.sweeper.n_jobs") for part in more) else ["hydra.sweeper.n_jobs=1"]
     return measure(
         [python, TASK, "-m", "hydra/sweeper=optuna", *SPACE, f"hydra.sweeper.n_trials={n_trials}", *jobs, *more],
@@ -88,63 +88,69 @@ def theirs(python: str, n_trials: int, *more: str) -> tuple[float, float]:
     )
 
 
-def share(run: Callable[[int], tuple[float, float]], which: int) -> float:
-    """Milliseconds of one trial: CPU (0) or wall (1)."""
+def trial_milliseconds(run: Callable[[int], tuple[float, float]], which: int) -> float:
+    """Milliseconds of one trial: CPU (0) or wall time (1)."""
     return 1000 * (run(LONG)[which] - run(SHORT)[which]) / (LONG - SHORT)
 
 
-def in_turns(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Each contestant's median, all of them once a round."""
-    seen: dict[str, list[float]] = {name: [] for name in contestants}
+def in_turns(systems: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """The median of each system; each is run once a round."""
+    results: dict[str, list[float]] = {name: [] for name in systems}
     for _ in range(rounds):
-        for name, run in contestants.items():
-            seen[name].append(run())
-    for name, values in seen.items():
+        for name, run in systems.items():
+            results[name].append(run())
+    for name, values in results.items():
         print(f"  {name:34} {statistics.median(values):8.2f}   ({', '.join(f'{value:.2f}' for value in values)})")
-    return {name: statistics.median(values) for name, values in seen.items()}
+    return {name: statistics.median(values) for name, values in results.items()}
 
 
-def ratio(told: dict[str, float], one: str, other: str, goal: float) -> None:
-    value = told[one] / told[other]
-    print(f"  {one} / {other}: {value:.3f}, at most {goal}: {'reached' if value <= goal else 'NOT REACHED'}")
+def ratio(medians: dict[str, float], system: str, reference: str, goal: float) -> None:
+    value = medians[system] / medians[reference]
+    print(f"  {system} / {reference}: {value:.3f}, at most {goal}: {'reached' if value <= goal else 'NOT REACHED'}")
 
 
-def cpu(python: str, rivals: Path, rounds: int) -> None:
+def cpu(python: str, environments: Path, rounds: int) -> None:
     """CPU of a null trial."""
-    old, new = python_of("1.3.0", rivals), python_of("1.4.0rc3", rivals)
+    old, new = plugin_python("1.3.0", environments), plugin_python("1.4.0rc3", environments)
     sqlite = ("hydra.sweeper.storage=sqlite:///study.db", "hydra.sweeper.study_name=s")
     print(f"CPU ms of a trial, median of {rounds}")
-    told = in_turns(
+    medians = in_turns(
         {
-            "bare Optuna": lambda: share(lambda n: measure([python, "-c", BARE, str(n)]), 0),
-            "ours in memory": lambda: share(lambda n: ours(python, n, "hydra/sweeper/storage=memory"), 0),
-            "ours on the journal": lambda: share(lambda n: ours(python, n), 0),
-            "1.3.0 in memory": lambda: share(lambda n: theirs(old, n), 0),
-            "1.4.0rc3 in memory": lambda: share(lambda n: theirs(new, n), 0),
-            "1.4.0rc3 on sqlite": lambda: share(lambda n: theirs(new, n, *sqlite), 0),
+            "bare Optuna": lambda: trial_milliseconds(lambda n: measure([python, "-c", BARE, str(n)]), 0),
+            "wineexp in memory": lambda: trial_milliseconds(
+                lambda n: sweep_with_wineexp(python, n, "hydra/sweeper/storage=memory"), 0
+            ),
+            "wineexp on the journal": lambda: trial_milliseconds(lambda n: sweep_with_wineexp(python, n), 0),
+            "1.3.0 in memory": lambda: trial_milliseconds(lambda n: sweep_with_plugin(old, n), 0),
+            "1.4.0rc3 in memory": lambda: trial_milliseconds(lambda n: sweep_with_plugin(new, n), 0),
+            "1.4.0rc3 on sqlite": lambda: trial_milliseconds(lambda n: sweep_with_plugin(new, n, *sqlite), 0),
         },
         rounds,
     )
-    ratio(told, "ours in memory", "1.3.0 in memory", 0.35)
-    ratio(told, "ours in memory", "1.4.0rc3 in memory", 0.4)
-    ratio(told, "ours on the journal", "1.4.0rc3 on sqlite", 0.35)
-    ratio(told, "ours in memory", "bare Optuna", 25)
+    ratio(medians, "wineexp in memory", "1.3.0 in memory", 0.35)
+    ratio(medians, "wineexp in memory", "1.4.0rc3 in memory", 0.4)
+    ratio(medians, "wineexp on the journal", "1.4.0rc3 on sqlite", 0.35)
+    ratio(medians, "wineexp in memory", "bare Optuna", 25)
 
 
-def workers(python: str, rivals: Path, rounds: int) -> None:
+def workers(python: str, environments: Path, rounds: int) -> None:
     """Wall time of 48 heavy-tailed sleeps on 4 workers."""
-    new = python_of("1.4.0rc3", rivals)
+    new = plugin_python("1.4.0rc3", environments)
     four = ("hydra/launcher=joblib", "sleep=0.25")
     print(f"wall seconds of 48 heavy-tailed sleeps on 4 workers, median of {rounds}")
-    told = in_turns(
+    medians = in_turns(
         {
-            "ours": lambda: ours(python, 48, *four, "hydra.sweeper.n_workers=4", "hydra.launcher.n_jobs=4")[1],
-            "1.4.0rc3": lambda: theirs(new, 48, *four, "hydra.sweeper.n_jobs=4", "hydra.launcher.n_jobs=4")[1],
+            "wineexp": lambda: sweep_with_wineexp(
+                python, 48, *four, "hydra.sweeper.n_workers=4", "hydra.launcher.n_jobs=4"
+            )[1],
+            "1.4.0rc3": lambda: sweep_with_plugin(new, 48, *four, "hydra.sweeper.n_jobs=4", "hydra.launcher.n_jobs=4")[
+                1
+            ],
         },
         rounds,
     )
-    value = told["1.4.0rc3"] / told["ours"]
-    print(f"  ours is {value:.2f} times faster, at least 1.7: {'reached' if value >= 1.7 else 'NOT REACHED'}")
+    value = medians["1.4.0rc3"] / medians["wineexp"]
+    print(f"  wineexp is {value:.2f} times faster, at least 1.7: {'reached' if value >= 1.7 else 'NOT REACHED'}")
 
 
 def mlflow(python: str, _: Path, rounds: int) -> None:
@@ -152,27 +158,32 @@ def mlflow(python: str, _: Path, rounds: int) -> None:
     node = "{_target_: wineexp.sweep.recorder.Recorder, uri: 'sqlite:///${hydra:runtime.cwd}/mlflow.db', experiment: e}"
     recorded = f"+hydra.sweeper.callbacks.mlflow={node.replace('${hydra:runtime.cwd}', tempfile.mkdtemp())}"
     print(f"wall ms of a trial on the journal, median of {rounds}")
-    told = in_turns(
+    medians = in_turns(
         {
-            "without MLflow": lambda: share(lambda n: ours(python, n), 1),
-            "with MLflow": lambda: share(lambda n: ours(python, n, recorded), 1),
+            "without MLflow": lambda: trial_milliseconds(lambda n: sweep_with_wineexp(python, n), 1),
+            "with MLflow": lambda: trial_milliseconds(lambda n: sweep_with_wineexp(python, n, recorded), 1),
         },
         rounds,
     )
-    added = told["with MLflow"] - told["without MLflow"]
+    added = medians["with MLflow"] - medians["without MLflow"]
     print(f"  MLflow adds {added:.1f} ms a trial, at most 40: {'reached' if added <= 40 else 'NOT REACHED'}")
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the chosen measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default="cpu", choices=["cpu", "workers", "mlflow"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--python", default=sys.executable, help="the interpreter with this project's packages")
-    parser.add_argument("--rivals", type=Path, default=Path(tempfile.gettempdir()) / "sweep-rivals")
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "sweep-environments",
+        help="folder of the virtual environments of the plugins",
+    )
     options = parser.parse_args()
     for name in [options.what] if isinstance(options.what, str) else options.what:
-        {"cpu": cpu, "workers": workers, "mlflow": mlflow}[name](options.python, options.rivals, options.rounds)
+        {"cpu": cpu, "workers": workers, "mlflow": mlflow}[name](options.python, options.environments, options.rounds)
 
 
 if __name__ == "__main__":

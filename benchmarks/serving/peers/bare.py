@@ -1,11 +1,11 @@
-"""A bare ASGI application without a model: what a row, read and answered, costs at least."""
+"""A bare ASGI application without a model: the least that a request of one row can cost."""
 
 import msgspec
-from rows import NAMES, answer
+from rows import NAMES, respond
 
 Row = msgspec.defstruct("Row", [(name, float) for name in NAMES])
 decoder, encoder = msgspec.json.Decoder(Row), msgspec.json.Encoder()
-told = [1 / 6] * 6
+probabilities = [1 / 6] * 6
 
 
 async def app(scope, receive, send):
@@ -22,7 +22,7 @@ async def app(scope, receive, send):
         if not message["more_body"]:
             break
     decoder.decode(body)
-    content = encoder.encode(answer(told))
+    content = encoder.encode(respond(probabilities))
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": content})

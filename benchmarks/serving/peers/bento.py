@@ -1,8 +1,8 @@
-"""BentoML with a service of one worker, which takes a row as a table."""
+"""BentoML with a service of one worker, which turns a row into a table."""
 
 import bentoml
 import pandas as pd
-from rows import NAMES, answer, model
+from rows import NAMES, model, respond
 
 
 @bentoml.service(workers=1)
@@ -12,4 +12,4 @@ class Wine:
 
     @bentoml.api
     def predict(self, row: dict[str, float]) -> dict[str, object]:
-        return answer(self.pipeline.predict_proba(pd.DataFrame([row], columns=NAMES))[0].tolist())
+        return respond(self.pipeline.predict_proba(pd.DataFrame([row], columns=NAMES))[0].tolist())

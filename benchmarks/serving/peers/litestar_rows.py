@@ -1,11 +1,11 @@
-"""Litestar with a msgspec row, and one way after another to the answer; PEER_KIND says which."""
+"""Litestar with a msgspec row; PEER_KIND chooses how it predicts: with pandas, numpy or ONNX, or not at all (echo)."""
 
 import os
 
 import msgspec
 import numpy as np
 from litestar import Litestar, post
-from rows import FOLDER, NAMES, answer, model
+from rows import FOLDER, NAMES, model, respond
 
 Row = msgspec.defstruct("Row", [(name, float) for name in NAMES])
 
@@ -18,7 +18,7 @@ def pandas():
 
 
 def numpy():
-    """The fitted steps by hand, without the table that names their columns."""
+    """The fitted steps one by one, without a table that names the columns."""
     pipeline = model()
     steps, classifier = pipeline[0].named_transformers_["number"], pipeline[-1]
     return lambda row: classifier.predict_proba(steps.transform(np.array([msgspec.structs.astuple(row)])))[0].tolist()
@@ -36,16 +36,16 @@ def onnx():
 
 
 def echo():
-    told = np.full(6, 1 / 6).tolist()
-    return lambda _: told
+    probabilities = np.full(6, 1 / 6).tolist()
+    return lambda _: probabilities
 
 
-ask = {"pandas": pandas, "numpy": numpy, "onnx": onnx, "echo": echo}[os.environ["PEER_KIND"]]()
+predict_row = {"pandas": pandas, "numpy": numpy, "onnx": onnx, "echo": echo}[os.environ["PEER_KIND"]]()
 
 
 @post("/predict", status_code=200)
 async def predict(data: Row) -> dict[str, object]:
-    return answer(ask(data))
+    return respond(predict_row(data))
 
 
 app = Litestar([predict], openapi_config=None, logging_config=None)

@@ -1,4 +1,4 @@
-"""One row as the peers take it, and as they answer it."""
+"""The model as plain files, and the response to a request of one row, for all servers but wineexp and MLflow."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def model() -> Any:
     return joblib.load(FOLDER / "model.joblib")
 
 
-def answer(probabilities: list[float]) -> dict[str, Any]:
-    """The likeliest class, with all probabilities."""
+def respond(probabilities: list[float]) -> dict[str, Any]:
+    """The likeliest class, and the probability of each class."""
     best = max(range(len(CLASSES)), key=probabilities.__getitem__)
     return {"class": CLASSES[best], "probabilities": dict(zip(CLASSES, probabilities, strict=True))}

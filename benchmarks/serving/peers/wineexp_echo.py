@@ -1,4 +1,4 @@
-"""The server of this project with a model that gives every row the same probabilities: what is left is all else."""
+"""The server of wineexp with constant probabilities instead of a model: the cost of everything but the model."""
 
 import runpy
 

@@ -1,0 +1,190 @@
+"""The two systems that are compared: how each is run on a fold with a budget, and how its scores are recorded."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+import wineexp.train  # noqa: F401  registers the frame of conf/train.yaml
+from benchmarks.results.references import BENCHMARK_TAG, SYSTEM_TAG, SYSTEMS
+from wineexp.data import task as data_task
+from wineexp.evaluation.metrics import Predictions
+from wineexp.workflows.experiment import assemble
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PACKAGES = ["autogluon.tabular[catboost,lightgbm,xgboost]==1.6.3"]
+WINEEXP, AUTOGLUON = SYSTEMS
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A target, and the metric to optimize: as overrides of wineexp, and by its name in AutoGluon."""
+
+    target: str
+    overrides: tuple[str, ...]
+    autogluon_metric: str
+
+
+OPTIMIZE_LOG_LOSS = ("target.metric=log_loss", "target.direction=minimize", "model.decision=quadratic_weighted_kappa")
+GOALS = {
+    "good": Goal("good", (), "roc_auc"),
+    "grade": Goal("grade", OPTIMIZE_LOG_LOSS, "log_loss"),
+    # Only AutoGluon is run with this goal; it is compared with the sweep of wineexp for grade.
+    "kappa": Goal("grade", (), "quadratic_kappa"),
+}
+SWEEP = ["data=red", "model=selection", "feature=scaled,domain", "n_jobs=2"]
+# By the budget in seconds: three folds in the trials and three for the best trial alone take a minute.
+N_SPLITS = {60: 2, 300: 3}
+# This part of the budget of wineexp passes before the sweep's timeout starts and after it has ended.
+OVERHEAD_SECONDS = 12
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder with the record of all results."""
+
+    folder: Path
+    environments: Path
+    client: MlflowClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        object.__setattr__(self, "client", MlflowClient(self.uri, self.uri))
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder}/mlflow.db"
+
+    @property
+    def experiments(self) -> list[str]:
+        return [experiment.experiment_id for experiment in self.client.search_experiments()]
+
+    def find(self, **tags: str) -> list[Run]:
+        """Finished runs with these tags."""
+        condition = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+        return list(self.client.search_runs(self.experiments, f"{condition} and attributes.status = 'FINISHED'"))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A goal, a budget in seconds, and the number of the fold that is held out."""
+
+    goal: str
+    budget: int
+    fold: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.goal}-{self.budget}-{self.fold}"
+
+    def tags(self, system: str) -> dict[str, str]:
+        """The tags that identify a system's run on this task."""
+        task_tags = {"goal": self.goal, "budget": str(self.budget), "outer_fold": str(self.fold)}
+        return {BENCHMARK_TAG: "accuracy", SYSTEM_TAG: system, **task_tags}
+
+
+@cache
+def load_task(target: str, fold: int) -> data_task.Task:
+    """The rows to train on, and those that are held out."""
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return assemble(hydra.compose("train", ["data=red", f"target={target}", f"holdout.fold={fold}"])).task
+
+
+def run_wineexp(store: Store, task: Task) -> None:
+    """Run a sweep from the command line, and tag the run of its best trial."""
+    # A study that an interrupted call left would be resumed, and so get more time than the budget.
+    shutil.rmtree(store.folder / "multirun" / task.name, ignore_errors=True)
+    goal = GOALS[task.goal]
+    setting = [f"target={goal.target}", *goal.overrides, f"holdout.fold={task.fold}"]
+    command = [sys.executable, "-m", "wineexp.train", "-m", *SWEEP, *setting]
+    study = [f"hydra.sweeper.study_name={task.name}", f"hydra.sweeper.timeout={task.budget - OVERHEAD_SECONDS}"]
+    seconds = _timed([*command, f"split.n_splits={N_SPLITS[task.budget]}", *study], store, task, WINEEXP)
+    parent = max(store.find(study=task.name), key=lambda run: run.info.start_time)
+    children = store.find(**{"mlflow.parentRunId": parent.info.run_id})
+    (best,) = [run for run in children if any(name.startswith("holdout/") for name in run.data.metrics)]
+    tags = {**task.tags(WINEEXP), "seconds": f"{seconds:.1f}", "trials": str(len(children) - 1)}
+    for name, value in tags.items():
+        store.client.set_tag(best.info.run_id, name, value)
+
+
+def run_autogluon(store: Store, task: Task) -> None:
+    """Run AutoGluon on the same rows, as files; score its predictions and record the scores."""
+    goal = GOALS[task.goal]
+    data, folder = load_task(goal.target, task.fold), store.folder / "autogluon" / task.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    data.X.assign(label=data.codes(data.y)).to_csv(folder / "train.csv", index=False)
+    data.X_holdout.to_csv(folder / "test.csv", index=False)
+    arguments = json.dumps({"metric": goal.autogluon_metric, "seconds": task.budget})
+    command = [autogluon_python(store.environments), str(HERE / "fit_autogluon.py"), str(folder), arguments]
+    seconds = _timed(command, store, task, AUTOGLUON)
+    scores = data.score_holdout(read_predictions(data, folder / "predictions.csv"))
+    record(store, task, AUTOGLUON, scores, seconds, json.loads((folder / "params.json").read_text()))
+    shutil.rmtree(folder / "models", ignore_errors=True)
+
+
+def read_predictions(data: data_task.Task, file: Path) -> Predictions:
+    """The predictions in a file of AutoGluon; a class that was not in its training rows has probability 0."""
+    table = pd.read_csv(file)
+    codes = [str(code) for code in range(len(data.classes))]
+    probabilities = table.drop(columns="predicted").reindex(columns=codes, fill_value=0.0).to_numpy(dtype=float)
+    return Predictions(
+        data.codes(data.y_holdout), table["predicted"].to_numpy(), probabilities / probabilities.sum(1, keepdims=True)
+    )
+
+
+def record(
+    store: Store, task: Task, system: str, scores: dict[str, float], seconds: float, params: dict[str, Any]
+) -> None:
+    """Record scores in a run of their own, under the names of metrics that the runs of wineexp have."""
+    name = f"accuracy-{system}"
+    existing = store.client.get_experiment_by_name(name)
+    experiment = existing.experiment_id if existing else store.client.create_experiment(name)
+    tags = {**task.tags(system), "seconds": f"{seconds:.1f}"}
+    run = store.client.create_run(experiment, run_name=f"{system} {task.name}", tags=tags).info.run_id
+    for key, value in {"budget": task.budget, "holdout.fold": task.fold, **params}.items():
+        store.client.log_param(run, key, value)
+    for key, value in scores.items():
+        if np.isfinite(value):
+            store.client.log_metric(run, f"holdout/{key}", value)
+    store.client.set_terminated(run)
+
+
+def autogluon_python(environments: Path) -> str:
+    """The interpreter of AutoGluon's environment, which is made if it is missing."""
+    home = environments / AUTOGLUON
+    python, marker = home / "bin" / "python", home / "installed"
+    if not marker.exists():
+        print("installing AutoGluon", file=sys.stderr)
+        venv.create(home, with_pip=True, clear=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *PACKAGES], check=True)
+        marker.touch()
+    return str(python)
+
+
+def _timed(command: list[str], store: Store, task: Task, system: str) -> float:
+    """Wall seconds of a process, which must succeed; its output is written to a log in the store's folder."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if system == WINEEXP:
+        variables |= {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": store.uri}
+    log = store.folder / f"{system}-{task.name}.log"
+    began = time.perf_counter()
+    with log.open("w") as out:
+        done = subprocess.run(command, cwd=store.folder, env=variables, stdout=out, stderr=out, check=False)
+    if done.returncode:
+        sys.exit(f"{system} on {task.name} failed:\n{log.read_text()[-3000:]}")
+    return time.perf_counter() - began
