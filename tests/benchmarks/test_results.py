@@ -1,155 +1,167 @@
-"""`python -m wineexp.compare results=true`: a page of the recorded runs of named experiments, and of nothing else."""
+"""`python -m benchmarks.results` writes a page of the recorded runs of named experiments."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
+from mlflow.entities import Run
 
 from benchmarks.results import references
-from tests.conftest import run
+from benchmarks.results.__main__ import main
+from tests.conftest import empty_store
+from tests.stores import copy_run
+from wineexp import compose, train
 
-# With what the fixture trains, a busy machine needs longer than the usual limit.
-pytestmark = pytest.mark.timeout(600)
+
+@dataclass(frozen=True)
+class Results:
+    """The page, and the runs of wineexp that it was made from."""
+
+    folder: Path
+    text: str
+    runs: list[Run]
+
+    def section(self, name: str) -> str:
+        return self.text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+
+    def run_of(self, experiment: str) -> Run:
+        (run,) = [run for run in self.runs if run.data.tags.get("experiment") == experiment]
+        return run
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Two models and a leaky split of one experiment, one run of them twice, a run that is of none; a change; sets."""
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """The page of an experiment with three configs, one of them run twice, of an ablation and of prediction sets."""
     folder = tmp_path_factory.mktemp("results")
-    few = ["experiment=cultivar", "split.n_splits=2"]
-    cultivars = ["data=cultivar", "target=cultivar", "split.n_repeats=1"]
-    changed = ["-m", "hydra/sweeper=basic", "experiment=ablation", *cultivars, "model=logreg"]
-    sets = ["experiment=conformal", *cultivars]
-    for arguments in (
-        ["-m", "hydra/sweeper=basic", *few, "split.n_repeats=2", "model=logreg,majority"],
-        ["-m", "hydra/sweeper=basic", "experiment=cultivar", "model=logreg", "split=stratified", "seed=0,0"],
-        ["model=majority"],
-        [*changed, "+experiment/ablation=whole,with_products"],
-        [*sets, "model.estimator.n_estimators=30"],
-    ):
-        done = run(folder, "train", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-    benchmark(mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db"))
-    done = run(folder, "compare", "results=true")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "Read the page: docs/results.md\n"
-    return folder, (folder / "docs/results.md").read_text()
+    store = folder / "mlflow.db"
+    store.write_bytes(empty_store().read_bytes())
+    client = mlflow.MlflowClient(f"sqlite:///{store}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(folder)
+        logreg = record(client, "experiment=cultivar", "split.n_repeats=2", "model=logreg")
+        record(client, "model=majority")
+        for change in ("whole", "with_products"):
+            cultivars = ["data=cultivar", "target=cultivar", "split.n_repeats=1", "model=logreg"]
+            record(client, "experiment=ablation", f"+experiment/ablation={change}", *cultivars)
+        cultivars = ["data=cultivar", "target=cultivar", "split.n_repeats=1", "model.estimator.n_estimators=10"]
+        record(client, "experiment=conformal", *cultivars)
+        copy_run(client, logreg)
+        copy_run(client, logreg, tags={"config.sha256": "0" * 64}, params={"model": "majority"}, shift=-0.1)
+        leaky = {"config.sha256": "1" * 64, "split.sha256": "1" * 64}
+        copy_run(client, logreg, tags=leaky, params={"split": "stratified"})
+        record_benchmark(client)
+        main(["--store", f"sqlite:///{store}", "--output", str(folder / "docs/results.md")])
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = [run for run in client.search_runs(experiments) if references.BENCHMARK_TAG not in run.data.tags]
+    return Results(folder, (folder / "docs/results.md").read_text(), runs)
 
 
-def benchmark(client: mlflow.MlflowClient) -> None:
-    """As `benchmarks/accuracy` records them: two folds that both have answered, and one that is half done.
+def record(client: mlflow.MlflowClient, *overrides: str) -> Run:
+    """Train on two folds of each repetition, in this process."""
+    result = train(compose(*overrides, "split.n_splits=2", f"tracking.uri={client.tracking_uri}"))
+    return client.get_run(result.run_id)
 
-    The goal `kappa` has been told to AutoGluon alone.
+
+def record_benchmark(client: mlflow.MlflowClient) -> None:
+    """Record runs as `benchmarks/accuracy` does: two folds that both systems have predicted, and one of wineexp alone.
+
+    AutoGluon alone has runs with the goal `kappa`.
     """
-    figures = {
+    scores: Mapping[tuple[str, str], list[tuple[float, float]]] = {
         ("wineexp", "grade"): [(0.90, 0.5), (0.94, 0.5), (0.5, 0.5)],
         ("autogluon", "grade"): [(0.91, 0.5), (0.92, 0.5)],
         ("autogluon", "kappa"): [(0.95, 0.52), (0.96, 0.54)],
     }
     experiment = client.create_experiment("accuracy")
-    for (contestant, goal), scores in figures.items():
-        for fold, (loss, kappa) in enumerate(scores):
-            tags = {"benchmark": "accuracy", "contestant": contestant, "goal": goal, "budget": "60"}
-            made = client.create_run(experiment, tags={**tags, "outer_fold": str(fold), "seconds": f"{60 + 2 * fold}"})
-            for name, value in {"log_loss": loss, "quadratic_weighted_kappa": kappa}.items():
-                client.log_metric(made.info.run_id, f"holdout/{name}", value)
-            client.set_terminated(made.info.run_id)
+    for (system, goal), by_fold in scores.items():
+        for fold, (log_loss, kappa) in enumerate(by_fold):
+            tags = {references.BENCHMARK_TAG: "accuracy", references.SYSTEM_TAG: system, "goal": goal, "budget": "60"}
+            tags |= {"outer_fold": str(fold), "seconds": f"{60 + 2 * fold}"}
+            run = client.create_run(experiment, tags=tags).info.run_id
+            client.log_metric(run, "holdout/log_loss", log_loss)
+            client.log_metric(run, "holdout/quadratic_weighted_kappa", kappa)
+            client.set_terminated(run)
 
 
-def trained(folder: Path) -> list[mlflow.entities.Run]:
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    found = client.search_runs([each.experiment_id for each in client.search_experiments()])
-    return [each for each in found if "benchmark" not in each.data.tags]
-
-
-def test_every_named_run_is_in_it_once_for_each_config(page: tuple[Path, str]) -> None:
-    folder, text = page
-    shown = re.findall(r"`([0-9a-f]{8})` \|$", section(text, "cultivar"), re.MULTILINE)
-    runs = trained(folder)
-    assert len(runs) == 8
+def test_each_config_of_an_experiment_has_one_row(results: Results) -> None:
+    shown = re.findall(r"`([0-9a-f]{8})` \|$", results.section("cultivar"), re.MULTILINE)
+    assert len(results.runs) == 8
     assert len(shown) == len(set(shown)) == 3
-    assert "from the record of 6 runs" in text
-    named = {each.info.run_id[:8] for each in runs if each.data.tags.get("experiment") == "cultivar"}
-    assert set(shown) <= named
-    assert "### cultivar · cultivar · split repeated" in text
-    assert "### cultivar · cultivar · split stratified" in text
+    assert "from 6 recorded runs" in results.text
+    assert set(shown) <= {run.info.run_id[:8] for run in results.runs if run.data.tags.get("experiment") == "cultivar"}
+    assert "### cultivar · cultivar · split repeated" in results.text
+    assert "### cultivar · cultivar · split stratified" in results.text
 
 
-def section(text: str, name: str) -> str:
-    return text.split(f"\n## {name}\n")[1].split("\n## ")[0]
-
-
-def test_figures_are_the_records(page: tuple[Path, str]) -> None:
-    folder, text = page
-    for each in trained(folder):
-        line = next((line for line in text.splitlines() if f"`{each.info.run_id[:8]}`" in line), None)
-        if line is not None:
-            mean = f"{each.data.metrics['cv/accuracy']:.4f}"
-            low, high = map(float, re.search(rf"\| {mean} \(([\d.]+) to ([\d.]+)\)", line).groups())
+def test_the_scores_are_those_of_the_runs(results: Results) -> None:
+    rows = {run.info.run_id: line for run in results.runs for line in results.text.splitlines()
+            if f"`{run.info.run_id[:8]}`" in line}  # fmt: skip
+    assert len(rows) == 6
+    for run in results.runs:
+        if run.info.run_id in rows:
+            mean = f"{run.data.metrics['cv/accuracy']:.4f}"
+            interval = re.search(rf"\| {mean} \(([\d.]+) to ([\d.]+)\)", rows[run.info.run_id])
+            assert interval is not None
+            low, high = map(float, interval.groups())
             assert low < float(mean) < high
-            assert f"| {each.data.params['model']} |" in line
+            assert f"| {run.data.params['model']} |" in rows[run.info.run_id]
 
 
-def test_pictures_are_where_the_page_says(page: tuple[Path, str]) -> None:
-    folder, text = page
-    (picture,) = re.findall(r"!\[.*?\]\((.*?)\)", section(text, "cultivar"))
-    assert (folder / "docs" / picture).read_text().startswith("<svg")
+def test_the_charts_are_where_the_page_says(results: Results) -> None:
+    (chart,) = re.findall(r"!\[.*?\]\((.*?)\)", results.section("cultivar"))
+    assert (results.folder / "docs" / chart).read_text().startswith("<svg")
 
 
-def test_a_change_stands_beside_what_it_changes(page: tuple[Path, str]) -> None:
-    folder, text = page
-    scores = {
-        each.data.tags["experiment"]: each.data.metrics["cv/accuracy"]
-        for each in trained(folder)
-        if each.data.tags.get("experiment", "").startswith("ablation/")
-    }
-    gain = scores["ablation/with_products"] - scores["ablation/whole"]
-    told = f"{gain:+.4f}".replace("-", "\N{MINUS SIGN}")
-    assert f"| with products | {told} (" in section(text, "ablation")
-    assert "| whole | " not in text
+def test_the_gain_of_a_change_is_over_the_reference(results: Results) -> None:
+    changed, whole = (
+        results.run_of(f"ablation/{name}").data.metrics["cv/accuracy"] for name in ("with_products", "whole")
+    )
+    gain = f"{changed - whole:+.4f}".replace("-", "\N{MINUS SIGN}")
+    assert f"| with products | {gain} (" in results.section("ablation")
+    assert "| whole | " not in results.text
 
 
-def test_sets_are_held_to_their_promise(page: tuple[Path, str]) -> None:
-    _, text = page
-    assert "which they are to do 90% of the time" in section(text, "conformal")
-    rows = re.findall(r"^\| folds \| (\w+) \| (\d+) \| ([01]\.\d{4}) \|", section(text, "conformal"), re.MULTILINE)
+def test_the_coverage_of_prediction_sets_is_given_by_class(results: Results) -> None:
+    section = results.section("conformal")
+    assert "the goal is 90%" in section
+    rows = re.findall(r"^\| folds \| (\w+) \| (\d+) \| ([01]\.\d{4}) \|", section, re.MULTILINE)
     assert [label for label, _, _ in rows] == ["all", "1", "2", "3"]
     (_, number, share), *classes = rows
-    assert int(number) == sum(int(number) for _, number, _ in classes) == 142
-    mean = sum(int(number) * float(share) for _, number, share in classes) / 142
+    assert int(number) == sum(int(rows_of_class) for _, rows_of_class, _ in classes) == 142
+    mean = sum(int(rows_of_class) * float(coverage) for _, rows_of_class, coverage in classes) / 142
     assert float(share) == pytest.approx(mean, abs=1e-4)
 
 
-def test_autogluon_stands_beside_on_the_folds_of_both(page: tuple[Path, str]) -> None:
-    _, text = page
-    (line,) = re.findall(r"^\| grade \| 60 s \| log loss \| (.*)", section(text, "Beside AutoGluon"), re.MULTILINE)
-    ours, theirs, better, *took, folds, _ = line.split(" | ")
-    assert (ours, theirs) == ("0.9200 ± 0.0200", "0.9150 ± 0.0050")
-    # The smaller loss is better: by 0.01 on one, by -0.02 on the other.
-    assert better == "\N{MINUS SIGN}0.0050 ± 0.0150"
-    assert (took, folds) == (["61 s", "61 s"], "2")
+def test_autogluon_is_compared_on_the_folds_of_both(results: Results) -> None:
+    section = results.section("Comparison with AutoGluon")
+    (row,) = re.findall(r"^\| grade \| 60 s \| log loss \| (.*)", section, re.MULTILINE)
+    wineexp, autogluon, gain, *times, folds, _ = row.split(" | ")
+    assert (wineexp, autogluon) == ("0.9200 ± 0.0200", "0.9150 ± 0.0050")
+    # A smaller loss is better, and wineexp's is smaller by 0.01 on the first fold and greater by 0.02 on the second.
+    assert gain == "\N{MINUS SIGN}0.0050 ± 0.0150"
+    assert (times, folds) == (["61 s", "61 s"], "2")
 
 
-def test_what_autogluon_alone_was_told_stands_beside_what_ours_answered_anyway(page: tuple[Path, str]) -> None:
-    _, text = page
-    (line,) = re.findall(r"^\| kappa \| 60 s \| (.*)", section(text, "Beside AutoGluon"), re.MULTILINE)
-    metric, ours, theirs, better, *_ = line.split(" | ")
-    assert (metric, ours, theirs) == ("quadratic weighted kappa", "0.5000 ± 0.0000", "0.5300 ± 0.0100")
-    assert better == "\N{MINUS SIGN}0.0300 ± 0.0100"
+def test_a_goal_of_autogluon_alone_is_compared_with_the_sweep_for_another(results: Results) -> None:
+    (row,) = re.findall(r"^\| kappa \| 60 s \| (.*)", results.section("Comparison with AutoGluon"), re.MULTILINE)
+    metric, wineexp, autogluon, gain, *_ = row.split(" | ")
+    assert (metric, wineexp, autogluon) == ("quadratic weighted kappa", "0.5000 ± 0.0000", "0.5300 ± 0.0100")
+    assert gain == "\N{MINUS SIGN}0.0300 ± 0.0100"
 
 
-def test_the_spread_is_that_of_whole_runs() -> None:
+def test_the_deviation_of_the_paper_is_over_whole_runs() -> None:
     scores = np.array([0.2, 0.4, 0.5, 0.7])
-    np.testing.assert_allclose(references._runs(scores, 2), [0.3, 0.6])
+    np.testing.assert_allclose(references._means_by_run(scores, 2), [0.3, 0.6])
 
 
-def test_nothing_to_tell_is_told(tmp_path: Path) -> None:
-    done = run(tmp_path, "compare", "results=true")
-    assert done.returncode == 1
-    assert "holds no finished run of a named experiment" in done.stderr
+def test_a_store_without_named_experiments_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(empty_store().read_bytes())
+    with pytest.raises(SystemExit, match="holds no finished run of a named experiment"):
+        main(["--store", f"sqlite:///{tmp_path}/mlflow.db", "--output", str(tmp_path / "docs/results.md")])
     assert not (tmp_path / "docs").exists()
-    done = run(tmp_path, "compare", "results=true", "runs=champion")
-    assert done.returncode == 1
-    assert "give it without runs= and lineage=" in done.stderr
