@@ -5,7 +5,7 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 
 @dataclass
@@ -22,6 +22,8 @@ class Train:
 
 
 ConfigStore.instance().store("train_schema", Train)
+# The help in conf/ names this resolver, with which wineexp lists the choices of each group.
+OmegaConf.register_new_resolver("help_choices", lambda _: "")
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="train")
