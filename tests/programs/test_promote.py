@@ -3,174 +3,208 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import Command, run, run_concurrently
+from tests.conftest import Command, empty_store, run, run_concurrently
+from wineexp import UserError, compose, promote, train
 from wineexp.core.config import config_sha256
+from wineexp.promote import PromoteResult
+from wineexp.tracking import names
 from wineexp.tracking.history import History
 from wineexp.tracking.registry import Registry
-
-# One test is several commands, each of which a busy machine takes its time for.
-pytestmark = pytest.mark.timeout(600)
+from wineexp.workflows import alias_move, candidate, promotion
 
 # The tree that is being developed may be dirty; fewer folds are quicker.
 QUICK = ("allow=[dirty]", "split.n_repeats=1")
-ANYTHING = ("gate.require=not_worse", "gate.margin=1", "gate.calibration_margin=1")
+ANYTHING = ("gate.require=not_worse", "gate.margin=1", "gate.calibration_margin=1", "gate.floors.matthews_corrcoef=-1")
 
 
-def registry(folder: Path, name: str = "wine") -> Registry:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        return Registry(f"sqlite:///{folder}/mlflow.db", name)
+@dataclass(frozen=True)
+class Store:
+    """A store in a folder, and programs that run there in this process."""
+
+    folder: Path
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder}/mlflow.db"
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", self.uri)
+            patch.chdir(self.folder)
+            yield
+
+    def train(self, *overrides: str) -> str:
+        """The id of a new run."""
+        with self.entered():
+            return train(compose(*overrides)).run_id
+
+    def promote(self, *overrides: str, compiled: bool = False) -> PromoteResult:
+        """What a promotion gives; only one that is to be compiled waits for the process that does so."""
+        with self.entered(), pytest.MonkeyPatch.context() as patch:
+            if not compiled:
+                patch.setattr(candidate, "compile_pipeline", lambda *_: (None, "a test needs no compiled form"))
+            return promote(compose(*overrides, program="promote"))
+
+    def refuses(self, *overrides: str) -> str:
+        """The message with which a promotion is refused."""
+        with pytest.raises(UserError) as refusal:
+            self.promote(*overrides)
+        return str(refusal.value)
+
+    def registry(self, name: str = "wine") -> Registry:
+        with self.entered():
+            return Registry(self.uri, name)
+
+    def aliases(self) -> dict[str, int]:
+        return self.registry().aliases()
 
 
-def trained(folder: Path, *overrides: str, **more: str) -> str:
-    """The id of a run that `python -m wineexp.train <overrides>` makes."""
-    done = run(folder, "train", *overrides, **more)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.rpartition("Recorded as run ")[2].split()[0]
+def new_store(folder: Path) -> Store:
+    folder.mkdir(exist_ok=True)
+    shutil.copy(empty_store(), folder / "mlflow.db")
+    return Store(folder)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of each of two models, the worse of them promoted."""
-    folder = tmp_path_factory.mktemp("promoted")
-    trained(folder, "model=logreg", "feature=raw", "model.C=0.0001")
-    done = run(folder, "promote", "best_of=cultivar-cultivar", *QUICK)
-    assert done.returncode == 0, done.stderr
-    assert "champion names version 1 of wine now" in done.stdout
-    trained(folder, "model=logreg")
-    return folder
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with a run of each of two models, the worse of them promoted."""
+    store = new_store(tmp_path_factory.mktemp("promoted"))
+    store.train("model=logreg", "feature=raw", "model.C=0.0001")
+    assert store.promote("best_of=cultivar-cultivar", *QUICK, compiled=True).version.number == 1
+    store.train("model=logreg")
+    return store
 
 
-def test_a_version_carries_where_it_comes_from(folder: Path, tmp_path: Path) -> None:
-    held = registry(folder)
-    version = held.version("champion")
-    client = held.client
-    source = client.get_run(client.get_run(version.run_id).data.tags["source.run_id"])
-    own = client.get_run(version.run_id).data
-    for tag in ("git.commit", "git.dirty", "lock.sha256", "data.md5", "data.dvc", "python.version", "libraries"):
-        assert own.tags[tag] == source.data.tags[tag]
+def source_of(store: Store, version: str) -> str:
+    """The id of the run that a version was promoted from."""
+    registry = store.registry()
+    return registry.client.get_run(registry.version(version).run_id).data.tags[names.SOURCE_RUN_ID]
+
+
+def test_a_version_carries_where_it_comes_from(store: Store, tmp_path: Path) -> None:
+    registry = store.registry()
+    version = registry.version("champion")
+    own = registry.client.get_run(version.run_id).data
+    source = registry.client.get_run(own.tags[names.SOURCE_RUN_ID]).data
+    for tag in (
+        *("git.commit", "git.dirty", "lock.sha256", "data.md5", "data.dvc", "python.version", "libraries"),
+        "wineexp.version",
+    ):
+        assert own.tags[tag] == source.tags[tag]
     assert len(own.tags["split.sha256"]) == len(own.tags["config.sha256"]) == 64
     # The gate's folds are not those that the run was scored on.
-    assert own.tags["split.sha256"] != source.data.tags["split.sha256"]
+    assert own.tags["split.sha256"] != source.tags["split.sha256"]
     assert {"golden.json", "card.md", "card.html", "config.yaml", "compiled.npz"} <= {
         Path(name).name for name in version.files
     }
-    # The version tells it itself, whatever becomes of its run.
-    facts = {name for name in own.tags if not name.startswith("mlflow.") and name != "decision"}
-    assert {"git.commit", "config.sha256", "split.sha256", "machine.cores", "threads", "data.md5"} <= facts
-    assert {name: version.tags[name] for name in facts} == {name: own.tags[name] for name in facts}
+    # The version has the run's tags, too, in case the run is deleted.
+    tags = {name for name in own.tags if not name.startswith("mlflow.") and name != "decision"}
+    assert {"git.commit", "config.sha256", "split.sha256", "machine.cores", "threads", "data.md5"} <= tags
+    assert {name: version.tags[name] for name in tags} == {name: own.tags[name] for name in tags}
     assert version.tags["seed"] == own.params["seed"]
-    config = OmegaConf.load(held.fetch(version, tmp_path) / "extra_files" / "config.yaml")
+    config = OmegaConf.load(registry.fetch(version, tmp_path) / "extra_files" / "config.yaml")
     assert config_sha256(config) == version.tags["config.sha256"]
 
 
-def test_a_better_model_takes_the_alias_and_the_way_back_is_kept(folder: Path) -> None:
-    promoted = run(folder, "promote", "best_of=cultivar-cultivar", *QUICK)
-    assert promoted.returncode == 0, promoted.stderr
-    assert registry(folder).aliases() == {"champion": 2, "previous": 1}
+def test_a_better_model_takes_the_alias_and_can_be_rolled_back(store: Store) -> None:
+    store.promote("best_of=cultivar-cultivar", *QUICK)
+    assert store.aliases() == {"champion": 2, "previous": 1}
 
-    # By as much of its id as a ranking shows.
-    again = run(folder, "promote", f"run='{registry(folder).version('champion').run_id[:8]}'", *QUICK)
-    assert again.returncode == 1
-    assert "refused by better: accuracy is 0.0000 better than version 2's on the same folds" in again.stderr
-    assert "a true gain of" in again.stderr
-    # In MLflow one sees which is which.
-    held = registry(folder).client
-    (refused,) = held.search_runs(["1"], "tags.decision = 'refused'")
+    # A run is also named by as much of its id as a ranking shows.
+    run_id = store.registry().version("champion").run_id
+    message = store.refuses(f"run='{run_id[:8]}'", *QUICK)
+    assert "refused by better: accuracy is 0.0000 better than version 2's on the same folds" in message
+    assert "a true gain of" in message
+    # MLflow shows the kind of each decision.
+    client = store.registry().client
+    (refused,) = client.search_runs(["1"], "tags.decision = 'refused'")
     assert refused.info.run_name == "promote promote logreg scaled grouped"
     assert refused.data.tags["mlflow.note.content"].startswith("**logreg** on scaled features of cultivar")
-    assert len(held.search_runs(["1"], "tags.decision = 'promoted'")) == 2
-    assert registry(folder).aliases() == {"champion": 2, "previous": 1}
-    assert registry(folder).find("3") is None
+    assert len(client.search_runs(["1"], "tags.decision = 'promoted'")) == 2
+    assert store.aliases() == {"champion": 2, "previous": 1}
+    assert store.registry().find("3") is None
 
-    back = run(folder, "promote", "rollback=true", "reason='too bold, by half'")
-    assert back.returncode == 0, back.stderr
-    assert registry(folder).aliases() == {"champion": 1, "previous": 2}
+    assert store.promote("rollback=true", "reason='too bold, by half'").version.number == 1
+    assert store.aliases() == {"champion": 1, "previous": 2}
 
-    told = run(folder, "promote", "history=true")
+    shown = run(store.folder, "promote", "history=true")
     kinds = [
-        line.split(", ")[1].split(" by ")[0] for line in told.stdout.splitlines() if line[:1].isdigit() and ". " in line
+        line.split(", ")[1].split(" by ")[0]
+        for line in shown.stdout.splitlines()
+        if line[:1].isdigit() and ". " in line
     ]
     assert kinds == ["promoted", "promoted", "refused", "rolled back"]
-    assert "champion 1 → 2, previous nothing → 1" in told.stdout
-    assert "champion not moved" in told.stdout
-    assert told.stdout.rstrip().endswith("champion 2 → 1, previous 1 → 2\n   too bold, by half")
-    assert told.stderr == ""
-    # And forth.
-    assert run(folder, "promote", "rollback=true").returncode == 0
-    assert registry(folder).aliases() == {"champion": 2, "previous": 1}
+    assert "champion 1 → 2, previous nothing → 1" in shown.stdout
+    assert "champion not moved" in shown.stdout
+    assert shown.stdout.rstrip().endswith("champion 2 → 1, previous 1 → 2\n   too bold, by half")
+    assert shown.stderr == ""
+    # Rolling back twice changes nothing.
+    store.promote("rollback=true")
+    assert store.aliases() == {"champion": 2, "previous": 1}
 
 
 @pytest.mark.parametrize(
-    ("tags", "rule"),
+    ("tag", "value", "refusal"),
     [
-        ({"git.dirty": "true"}, "refused by dirty: the run's tree had changes that were not committed"),
-        ({"data.md5": "0" * 32}, "refused by data: the run was made on data with md5 " + "0" * 32),
+        ("git.dirty", "true", "refused by dirty: the run's tree had changes that were not committed"),
+        ("data.md5", "0" * 32, "refused by data: the run was made on data with md5 " + "0" * 32),
     ],
 )
-def test_a_run_of_unknown_code_or_data_is_refused_unless_allowed(folder: Path, tags: dict[str, str], rule: str) -> None:
-    held = registry(folder)
-    before = held.aliases()
-    source = held.client.get_run(held.version("1").run_id).data.tags["source.run_id"]
-    was = held.client.get_run(source).data.tags
-    for key, value in tags.items():
-        held.client.set_tag(source, key, value)
+def test_a_run_of_unknown_code_or_data_is_refused(store: Store, tag: str, value: str, refusal: str) -> None:
+    client, aliases, source = store.registry().client, store.aliases(), source_of(store, "1")
+    before = client.get_run(source).data.tags[tag]
+    client.set_tag(source, tag, value)
     try:
-        done = run(folder, "promote", f"run={source}")
-        assert done.returncode == 1
-        assert rule in done.stderr
-        assert registry(folder).aliases() == before
+        assert refusal in store.refuses(f"run={source}")
     finally:
-        for key in tags:
-            held.client.set_tag(source, key, was[key])
+        client.set_tag(source, tag, before)
+    assert store.aliases() == aliases
 
 
-def test_a_config_that_was_altered_is_not_built(folder: Path) -> None:
-    held = registry(folder)
-    source = held.client.get_run(held.version("1").run_id).data.tags["source.run_id"]
-    path = folder / "mlruns" / "cultivar-cultivar" / source / "artifacts" / "config.yaml"
-    was = path.read_text()
-    path.write_text(was.replace("LogisticRegression", "RidgeClassifier"))
+def test_a_config_that_was_altered_is_not_built(store: Store) -> None:
+    source = source_of(store, "1")
+    path = store.folder / "mlruns" / "cultivar-cultivar" / source / "artifacts" / "config.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("LogisticRegression", "RidgeClassifier"))
     try:
-        done = run(folder, "promote", f"run={source}", *QUICK)
+        message = store.refuses(f"run={source}", *QUICK)
     finally:
-        path.write_text(was)
-    assert done.returncode == 1
-    assert "is not the config that the run was recorded with" in done.stderr
+        path.write_text(before)
+    assert "is not the config that the run was recorded with" in message
 
 
-def test_a_champion_that_cannot_be_measured_any_more_is_told_with_a_way_on(folder: Path) -> None:
-    champion = registry(folder).version("champion")
-    path = folder / "mlruns" / "cultivar-cultivar" / champion.run_id / "artifacts" / "config.yaml"
+def test_a_champion_whose_config_is_gone_is_named_with_a_remedy(store: Store) -> None:
+    champion = store.registry().version("champion")
+    path = store.folder / "mlruns" / "cultivar-cultivar" / champion.run_id / "artifacts" / "config.yaml"
     path.rename(path.with_suffix(".away"))
     try:
-        done = run(folder, "promote", "best_of=cultivar-cultivar", *QUICK)
+        message = store.refuses("best_of=cultivar-cultivar", *QUICK)
     finally:
         path.with_suffix(".away").rename(path)
-    assert done.returncode == 1
-    assert f"so version {champion.number}, which champion names, cannot be compared with" in done.stderr
-    assert "rollback=true" in done.stderr
+    assert f"so version {champion.number}, which champion names, cannot be compared with" in message
+    assert "rollback=true" in message
 
 
-def test_another_question_needs_another_name(folder: Path) -> None:
-    other = trained(folder, "model=majority", "target.ordinal=true")
-    done = run(folder, "promote", f"run={other}", *QUICK)
-    assert done.returncode == 1
-    assert "answers another question (other target)" in done.stderr
-    elsewhere = run(folder, "promote", f"run={other}", "registry.name=other", *QUICK)
-    assert elsewhere.returncode == 1
-    assert "refused by floors.matthews_corrcoef: 0.0000, must be at least 0.1: short by 0.1000" in elsewhere.stderr
-    assert registry(folder, "other").aliases() == {}
-    assert [each.kind for each in History(registry(folder, "other")).decisions()] == ["refused"]
+def test_another_target_needs_another_registered_model(store: Store) -> None:
+    other = store.train("model=majority", "target.ordinal=true")
+    assert "answers another question (other target)" in store.refuses(f"run={other}", *QUICK)
+    message = store.refuses(f"run={other}", "registry.name=other", *QUICK)
+    assert message == "refused by floors.matthews_corrcoef: 0.0000, must be at least 0.1: short by 0.1000"
+    registry = store.registry("other")
+    assert registry.aliases() == {}
+    assert [decision.kind for decision in History(registry).decisions()] == ["refused"]
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "part"),
     [
         ([], "give exactly one of run=..., study=..., best_of=..., rollback=..., history=..., export=...; got none"),
         (["run=champion", "history=true"], "got run, history"),
@@ -188,28 +222,46 @@ def test_another_question_needs_another_name(folder: Path) -> None:
         (["rollback=true", "alias=staging"], "there is nothing to go back to"),
     ],
 )
-def test_a_mistake_is_told_in_one_message(folder: Path, overrides: list[str], told: str) -> None:
-    done = run(folder, "promote", *overrides)
-    assert done.returncode == 1
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_mistake_is_named_with_its_rule(store: Store, overrides: list[str], part: str) -> None:
+    assert part in store.refuses(*overrides)
 
 
-def test_two_promotions_at_once_are_one_story(tmp_path: Path) -> None:
-    ids = [trained(tmp_path, f"model={name}") for name in ("logreg", "majority")]
-    gate = (*QUICK, *ANYTHING, "gate.floors.matthews_corrcoef=-1")
-    for done in run_concurrently(tmp_path, [("promote", f"run={each}", *gate) for each in ids]):
-        assert done.returncode == 0, done.stderr
-    held = registry(tmp_path)
-    assert held.aliases() == {"champion": 2, "previous": 1}
-    first, second = History(held).decisions()
-    assert (first.moves, second.moves) == (
-        {"champion": [None, 1]},
-        {"champion": [1, 2], "previous": [None, 1]},
-    )
-    # Whoever came second was judged against whoever came first.
+def test_a_promotion_is_compared_with_what_the_alias_names_by_then(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another promotion moves the alias after the candidate was compared with the version that it named before."""
+    registry = store.registry("raced")
+    version, moved = store.registry().version("1"), alias_move.promote
+
+    def promote_second(*arguments: object, **more: object) -> object:
+        monkeypatch.setattr(promotion.alias_move, "promote", moved)
+        model_id = version.source.removeprefix("models:/")
+        first = moved(registry, "champion", None, [], run_id=version.run_id, model_id=model_id, tags=version.tags)
+        assert first is not None
+        return moved(*arguments, **more)
+
+    monkeypatch.setattr(promotion.alias_move, "promote", promote_second)
+    result = store.promote(f"run={source_of(store, '1')}", "registry.name=raced", *QUICK, *ANYTHING)
+    assert result.version.number == 2
+    first, second = History(registry).decisions()
+    assert (first.moves, second.moves) == ({"champion": [None, 1]}, {"champion": [1, 2], "previous": [None, 1]})
     assert any(reason.startswith("not_worse: ") and "version 1" in reason for reason in second.why)
-    assert History(held).faults() == []
+    assert History(registry).faults() == []
+
+
+@pytest.mark.journey
+def test_two_promotions_at_once_are_two_decisions(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    ids = [store.train(f"model={name}") for name in ("logreg", "majority")]
+    for done in run_concurrently(tmp_path, [("promote", f"run={run_id}", *QUICK, *ANYTHING) for run_id in ids]):
+        assert done.returncode == 0, done.stderr
+    assert store.aliases() == {"champion": 2, "previous": 1}
+    history = History(store.registry())
+    first, second = history.decisions()
+    assert (first.moves, second.moves) == ({"champion": [None, 1]}, {"champion": [1, 2], "previous": [None, 1]})
+    # The second one was compared with the first one.
+    assert any(reason.startswith("not_worse: ") and "version 1" in reason for reason in second.why)
+    assert history.faults() == []
 
 
 @pytest.fixture
@@ -224,7 +276,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_or_read_only_disk_leaves_nothing_half_registered(small_disk: Path) -> None:
-    source = trained(small_disk, "model=logreg")
+    # Processes, since the files that this one had open would keep the disk from becoming read-only.
+    trained = run(small_disk, "train", "model=logreg")
+    source = trained.stdout.rpartition("Recorded as run ")[2].split()[0]
     filling = small_disk / "filling"
     with filling.open("wb") as file:
         free = shutil.disk_usage(small_disk).free
@@ -240,11 +294,11 @@ def test_a_full_or_read_only_disk_leaves_nothing_half_registered(small_disk: Pat
     assert "read" in read_only.stderr.lower()
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
 
-    assert registry(small_disk).aliases() == {}
-    assert registry(small_disk).find("1") is None
-    done = run(small_disk, "promote", f"run={source}", *QUICK)
-    assert done.returncode == 0, done.stderr
-    assert registry(small_disk).aliases() == {"champion": 1}
+    store = Store(small_disk)
+    assert store.aliases() == {}
+    assert store.registry().find("1") is None
+    assert store.promote(f"run={source}", *QUICK).version.number == 1
+    assert store.aliases() == {"champion": 1}
 
 
 @pytest.mark.journey
@@ -256,9 +310,10 @@ def test_the_winner_of_a_study_is_promoted(command: Command, tmp_path: Path) -> 
     assert swept.returncode == 0, swept.stderr
     done = command("promote", "study=cellar", *QUICK)
     assert done.returncode == 0, done.stderr
-    held = registry(tmp_path)
-    promoted = held.client.get_run(held.version("champion").run_id).data
-    source = held.client.get_run(promoted.tags["source.run_id"]).data
+    assert "champion names version 1 of wine now" in done.stdout
+    client = Store(tmp_path).registry().client
+    promoted = client.get_run(Store(tmp_path).registry().version("champion").run_id).data
+    source = client.get_run(promoted.tags[names.SOURCE_RUN_ID]).data
     assert promoted.params["model.C"] == source.params["model.C"]
-    (study,) = held.client.search_runs(["1"], "tags.study = 'cellar'")
+    (study,) = client.search_runs(["1"], "tags.study = 'cellar'")
     assert source.tags["trial"] == study.data.tags["best_trial"]
