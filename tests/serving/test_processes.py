@@ -67,7 +67,7 @@ def test_a_worker_that_is_killed_is_replaced(store: Store) -> None:
         server.until(lambda: len(workers()) == 2, 60)
         killed = min(workers())
         os.kill(killed, signal.SIGKILL)
-        server.until(lambda: len(workers()) == 2 and killed not in workers(), 5)
+        server.until(lambda: len(workers()) == 2 and killed not in workers(), 30)
         ready = server.get("/readyz").json()
         assert ready["workers_configured"] == 2
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
@@ -108,7 +108,7 @@ def test_a_key_that_is_not_set_is_an_error(monkeypatch: pytest.MonkeyPatch, valu
     ("overrides", "message"),
     [
         (["serve.alias=champoin"], "did you mean champion?"),
-        (["registry.name=beer"], "has no version or alias"),
+        pytest.param(["registry.name=beer"], "has no version or alias", marks=pytest.mark.journey),
         (["serve.keys.predictions=NO_SUCH_KEY"], "NO_SUCH_KEY"),
         (["serve.port=70000"], "choose another port"),
         (["serve.host=nowhere.invalid"], "serve.host=nowhere.invalid"),

@@ -1,5 +1,5 @@
-"""Serving: a Litestar application that answers with whatever a registered model's alias names.
+"""Serving: a Litestar application that predicts with the version of a registered model that an alias names.
 
-An `Edge` (request ids, limits, metrics) wraps Litestar's routes; a `Watch` follows the alias and holds the `Served`
-version that answers; `Reader` turns bytes into rows or into the list of everything that is wrong with them.
+`routes` has the HTTP endpoints, `middleware` what is done for every request, `http` errors, API keys and the HTTP
+protocol. `model` loads a version and predicts with it; `refresh` follows the alias, and verifies and swaps versions.
 """

@@ -1,1 +1,1 @@
-"""HTTP below the endpoints: bodies, keys, errors, the protocol."""
+"""HTTP below the endpoints: errors, API keys, content types, and the protocol on a connection."""
