@@ -50,7 +50,7 @@ def test_identical_rows_have_the_same_group_number() -> None:
 @given(table=tables(), seed=st.integers(0, 1000))
 def test_identical_rows_are_not_separated(name: str, table: tuple[pd.DataFrame, pd.Series], seed: int) -> None:
     X, y = table
-    splitter = instantiate(composed(f"split={name}", f"seed={seed}").split)
+    splitter = instantiate(composed(f"split={name}").split, random_state=seed)
     folds = split.folds(splitter, X.fillna(-1), y, split.group_identical_rows(X))
     assert len(folds) == splitter.get_n_splits()
     for train, test in folds:
