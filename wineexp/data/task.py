@@ -19,7 +19,7 @@ from wineexp.evaluation import cross_validation
 from wineexp.evaluation.metrics import Predictions, Scores, check_metric, majority_accuracy, metrics_for, score
 
 # Number of the fold in a table of predictions for the rows of the holdout.
-HOLDOUT = -1
+HOLDOUT_FOLD = -1
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ class Task:
         Returns
         -------
         DataFrame of shape (n_predictions, 4 + n_classes) or (n_predictions, 4 + 2 n_classes)
-            `fold` (`HOLDOUT` for the holdout), `row` (position in the data set), `true` and `predicted` (labels as
+            `fold` (`HOLDOUT_FOLD` for the holdout), `row` (position in the data set), `true` and `predicted` (labels as
             text), for each class `probability <label>`, not rounded, and `in set <label>` where the model gives
             prediction sets.
         """
         tables = [self._table(fold.number, self.rows[fold.test], fold.predictions) for fold in folds]
         if holdout is not None:
-            tables.append(self._table(HOLDOUT, self.rows_holdout, holdout))
+            tables.append(self._table(HOLDOUT_FOLD, self.rows_holdout, holdout))
         return pd.concat(tables, ignore_index=True)
 
     def _table(self, fold: int, rows: split.Indices, predictions: Predictions) -> pd.DataFrame:
@@ -154,7 +154,7 @@ class Task:
 
 def out_of_fold_predictions(table: pd.DataFrame) -> Predictions:
     """The predictions of all folds, without the holdout's, from a table of `Task.predictions_table`."""
-    return predictions_from_table(table[table["fold"] != HOLDOUT])
+    return predictions_from_table(table[table["fold"] != HOLDOUT_FOLD])
 
 
 def predictions_from_table(table: pd.DataFrame) -> Predictions:

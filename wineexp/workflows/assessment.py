@@ -6,7 +6,7 @@ import pandas as pd
 
 from wineexp.core.errors import UserError
 from wineexp.data.target import Target
-from wineexp.data.task import HOLDOUT, out_of_fold_predictions, predictions_from_table
+from wineexp.data.task import HOLDOUT_FOLD, out_of_fold_predictions, predictions_from_table
 from wineexp.evaluation import metrics
 
 COLUMNS = {"fold", "row", "true", "predicted"}
@@ -42,7 +42,7 @@ def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_folds + 1, n_metrics)
-        By fold, `HOLDOUT` first; without it where nothing was held out.
+        By fold, `HOLDOUT_FOLD` first; without it where nothing was held out.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
     n_classes = table.filter(regex="^probability ").shape[1]
     metrics.check_metric(target.metric, target.direction, n_classes, ordinal=target.ordinal)
     names = metrics.metrics_for(n_classes, ordinal=target.ordinal)
-    training_rows = table[table["fold"] != HOLDOUT].drop_duplicates("row")
+    training_rows = table[table["fold"] != HOLDOUT_FOLD].drop_duplicates("row")
     scores = {}
     for number, fold in table.groupby("fold"):
         predictions = predictions_from_table(fold)
@@ -67,11 +67,11 @@ def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
 
 def summarise(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Means and deviations over the folds, and the holdout's scores, under MLflow's names; NaN is left out."""
-    folds = scores.drop(index=HOLDOUT, errors="ignore")
+    folds = scores.drop(index=HOLDOUT_FOLD, errors="ignore")
     deviations = folds.std().add_suffix("_std")
     parts = {"cv": pd.concat([folds.mean(), deviations]).dropna()}
-    if HOLDOUT in scores.index:
-        parts["holdout"] = scores.loc[HOLDOUT].dropna()
+    if HOLDOUT_FOLD in scores.index:
+        parts["holdout"] = scores.loc[HOLDOUT_FOLD].dropna()
     return {part: {str(name): float(value) for name, value in values.items()} for part, values in parts.items()}
 
 
@@ -84,9 +84,9 @@ def plot_tables(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, pd.DataF
         `confusion` (true and predicted label of each row), `calibration` (`metrics.calibration_curve`), `folds` (every
         metric by fold, counted from 1).
     """
-    folds = scores.drop(index=HOLDOUT, errors="ignore")
+    folds = scores.drop(index=HOLDOUT_FOLD, errors="ignore")
     return {
-        "confusion": table.loc[table["fold"] != HOLDOUT, ["true", "predicted"]],
+        "confusion": table.loc[table["fold"] != HOLDOUT_FOLD, ["true", "predicted"]],
         "calibration": metrics.calibration_curve(out_of_fold_predictions(table)),
         "folds": folds.set_axis(folds.index + 1).rename_axis("fold").reset_index(),
     }

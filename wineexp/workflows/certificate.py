@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from wineexp.data.task import HOLDOUT
+from wineexp.data.task import HOLDOUT_FOLD
 from wineexp.tracking import names
 
 # Tags that can change a score; `libraries` is compared library by library.
@@ -197,9 +197,9 @@ def compare_results(
     predicted = set() if tables is None else set(tables[0].index.get_level_values("fold"))
     scored = range(max(n_folds, *map(len, recorded.scores.values())))
     # The holdout has the number of a fold before the first, and comes last.
-    for fold in (*sorted({*scored, *predicted} - {HOLDOUT}), HOLDOUT):
+    for fold in (*sorted({*scored, *predicted} - {HOLDOUT_FOLD}), HOLDOUT_FOLD):
         title, prefix, step = f"fold {fold + 1}/{n_folds}", "fold/", fold
-        if fold == HOLDOUT:
+        if fold == HOLDOUT_FOLD:
             title, prefix, step = "holdout", "holdout/", 0
         scores = list(_score_pairs(recorded, now, prefix, step, title))
         values += scores

@@ -13,8 +13,8 @@ from wineexp.workflows.certificate import Certificate, Pair, TrainingResult
 from wineexp.workflows.experiment import Experiment, assemble
 
 # Beginnings of the names of metrics that are compared; those that end in SECONDS are times, and are not.
-FOLD, HOLDOUT = "fold/", "holdout/"
-SCORES = (FOLD, "cv/", HOLDOUT)
+FOLD_PREFIX, HOLDOUT_PREFIX = "fold/", "holdout/"
+SCORES = (FOLD_PREFIX, "cv/", HOLDOUT_PREFIX)
 SECONDS = "_seconds"
 
 
@@ -46,7 +46,7 @@ def certify(run: Record, recorded_cfg: DictConfig, store: str) -> Certificate:
         The run has no score, its predictions were deleted, or its config cannot be built here.
     """
     recorded = recorded_result(run)
-    n_scored = max((len(values) for name, values in recorded.scores.items() if name.startswith(FOLD)), default=0)
+    n_scored = max((len(values) for name, values in recorded.scores.items() if name.startswith(FOLD_PREFIX)), default=0)
     if not n_scored:
         raise UserError(f"run {run.id} ({run.name}, {run.status}) recorded no fold: there is nothing to compare")
     experiment = assemble(recorded_cfg)
@@ -59,7 +59,7 @@ def certify(run: Record, recorded_cfg: DictConfig, store: str) -> Certificate:
     now = train_again(
         experiment,
         n_folds if recorded.predictions is not None else n_scored,
-        predict_holdout=any(name.startswith(HOLDOUT) for name in recorded.scores),
+        predict_holdout=any(name.startswith(HOLDOUT_PREFIX) for name in recorded.scores),
     )
     if more := sorted(set(now.scores) - set(recorded.scores)):
         notes.append(f"Not recorded, and so not compared: {', '.join(more)}.")
@@ -94,7 +94,8 @@ def recorded_result(run: Record) -> TrainingResult:
             "longer there: it was deleted, and the predictions cannot be compared"
         )
     metrics = [name for name in run.metrics if name.startswith(SCORES) and not name.endswith(SECONDS)]
-    folds = {name: run.fold_scores(name.removeprefix(FOLD)).tolist() for name in metrics if name.startswith(FOLD)}
+    fold_metrics = [name for name in metrics if name.startswith(FOLD_PREFIX)]
+    folds = {name: run.fold_scores(name.removeprefix(FOLD_PREFIX)).tolist() for name in fold_metrics}
     scores = {name: [run.metrics[name]] for name in metrics} | folds
     return TrainingResult(scores, predictions, run.tags.get(names.SPLIT_SHA256))
 
@@ -106,7 +107,7 @@ def train_again(experiment: Experiment, n_folds: int, *, predict_holdout: bool) 
     folds = list(console.show_progress(first, total=n_folds, metric=task.target.metric))
     holdout = task.predict_holdout(experiment.fit()) if predict_holdout else None
     metrics = record.fold_metrics(folds) | {
-        f"{HOLDOUT}{name}": value for name, value in task.score_holdout(holdout).items()
+        f"{HOLDOUT_PREFIX}{name}": value for name, value in task.score_holdout(holdout).items()
     }
     scores = {
         name: list(value) if isinstance(value, list) else [value]
