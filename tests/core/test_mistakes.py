@@ -42,6 +42,10 @@ MISTAKES = {
         ["model._target_=lightgbn.LGBMClassifier"],
         ["model._target_=lightgbn.LGBMClassifier: there is no package lightgbn here", "pip install '.[boost]'"],
     ),
+    "target that wineexp 0.2 moved": (
+        ["data._target_=wineexp.data.cultivar"],
+        ["data._target_=wineexp.data.cultivar: wineexp has no such class or function", "must be trained anew"],
+    ),
     "target that Hydra considers dangerous": (["model._target_=os.system"], ["model._target_=os.system: "]),
     "several at once": (
         ["model.max_depth=deep", "+feature.strateggy=mean"],
