@@ -1,18 +1,19 @@
-"""`python -m wineexp.fetch`: the data in place, verified, and linked to where that is asked for."""
+"""`python -m wineexp.fetch`: the files are in place and verified, and linked to if asked."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Command
+from wineexp import UserError, compose, fetch
 from wineexp.core.paths import ROOT
 
 
-def test_it_tells_what_is_in_place_and_links_to_it_and_to_its_pin(command: Command, tmp_path: Path) -> None:
+def test_files_are_listed_and_linked_to_with_their_pins(command: Command, tmp_path: Path) -> None:
     links = tmp_path / "links"
     links.mkdir()
     (links / "old.csv").symlink_to("nowhere")
-    (links / "mine.txt").write_text("kept")
+    (links / "mine.txt").write_text("not a link")
     done = command("fetch", f"links={links}")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "data/raw/wine.data: 10782 bytes with md5 3e584720e6718d28509f86f05b7885a1, as pinned.\n"
@@ -22,16 +23,15 @@ def test_it_tells_what_is_in_place_and_links_to_it_and_to_its_pin(command: Comma
 
 
 @pytest.mark.usefixtures("wine_quality")
-def test_both_colours_are_fetched_together(command: Command) -> None:
-    done = command("fetch", "data=quality")
-    assert done.returncode == 0, done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+def test_both_colours_are_fetched_together(tmp_path: Path) -> None:
+    dataset = fetch(compose("data=quality", f"hydra.run.dir={tmp_path}", program="fetch"))
+    assert [pin.name for pin in dataset.pins] == [
         "data/raw/winequality-red.csv",
         "data/raw/winequality-white.csv",
     ]
 
 
-def test_a_mistake_is_told_in_one_message(command: Command) -> None:
-    done = command("fetch", "data.pin_file=data/raw/wine.dvc")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: data/raw/wine.dvc: there is no such pin; pins under data/: data/raw/wine")
+def test_a_missing_pin_is_refused_with_a_list_of_the_others(tmp_path: Path) -> None:
+    cfg = compose("data.pin_file=data/raw/wine.dvc", f"hydra.run.dir={tmp_path}", program="fetch")
+    with pytest.raises(UserError, match=r"^data/raw/wine\.dvc: there is no such pin; pins under data/: data/raw/wine"):
+        fetch(cfg)
