@@ -181,14 +181,26 @@ def test_a_config_that_was_altered_is_not_built(store: Store) -> None:
     assert "is not the config that the run was recorded with" in message
 
 
-def test_a_champion_whose_config_is_gone_is_named_with_a_remedy(store: Store) -> None:
-    champion = store.registry().version("champion")
+@pytest.mark.parametrize("change", ["deleted", "recorded by wineexp 0.1"])
+def test_a_champion_that_cannot_be_measured_is_named_with_a_remedy(store: Store, change: str) -> None:
+    champion, client = store.registry().version("champion"), store.registry().client
     path = store.folder / "mlruns" / "cultivar-cultivar" / champion.run_id / "artifacts" / "config.yaml"
-    path.rename(path.with_suffix(".away"))
+    text, sha256 = path.read_text(), champion.tags["config.sha256"]
+    if change == "deleted":
+        path.unlink()
+        part = "config.yaml that can be verified; it was deleted"
+    else:
+        cfg = OmegaConf.create(text)
+        cfg.data = {"_target_": "wineexp.data.cultivar"}
+        path.write_text(OmegaConf.to_yaml(cfg))
+        client.set_tag(champion.run_id, "config.sha256", config_sha256(cfg))
+        part = "data._target_=wineexp.data.cultivar: wineexp has no such class or function"
     try:
         message = store.refuses("best_of=cultivar-cultivar", *QUICK)
     finally:
-        path.with_suffix(".away").rename(path)
+        path.write_text(text)
+        client.set_tag(champion.run_id, "config.sha256", sha256)
+    assert part in message
     assert f"so version {champion.number}, which champion names, cannot be compared with" in message
     assert "rollback=true" in message
 

@@ -2,7 +2,9 @@
 
 from omegaconf import DictConfig
 
+from wineexp.core.config import GROUPS
 from wineexp.core.errors import UserError
+from wineexp.core.instantiation import check_node
 from wineexp.data import task
 from wineexp.tracking import names
 from wineexp.tracking.registry import Version
@@ -18,10 +20,13 @@ def champion_config(champion: Version, runs: Runs, alias: str) -> DictConfig:
     Raises
     ------
     UserError
-        Its run or its config is gone or was altered.
+        Its run or its config is gone or was altered, or an earlier release recorded it and it cannot be built any more.
     """
     try:
-        return runs.get(str(champion.number)).config()
+        cfg = runs.get(str(champion.number)).config()
+        if faults := [fault for group in GROUPS for fault in check_node(group, cfg[group])]:
+            raise UserError(*faults)
+        return cfg
     except UserError as error:
         raise UserError(
             *error.faults,
