@@ -78,7 +78,7 @@ def run(
     timeout
         Seconds after which the command is killed.
     afresh
-        Whether to start a Python of its own, where its start is what is tested; else a preloaded process runs it.
+        Whether to start a new Python, for tests of what happens at its start; otherwise a preloaded process runs it.
     **more
         Environment variables beside or instead of those of `environment`.
     """

@@ -2,8 +2,8 @@
 
 Importing libraries is most of what a test's command does. The server imports them once, and nothing of the project:
 each command finds that by its own PYTHONPATH. What is settled at the import of a library is the same for all commands:
-warnings of that time are not seen, strings hash alike, and an environment variable that is read then is read once. A
-command whose environment differs in more than `READ_LATE` therefore needs a Python of its own.
+warnings of that time are not seen, hashes of strings are the same, and an environment variable that is read then is
+read once. A command whose environment differs in more than `READ_LATE` therefore needs a new Python.
 """
 
 import gc
@@ -119,7 +119,7 @@ def _become(command: list[str], folder: Path, environment: dict[str, str], strea
     sys.path[:] = [str(folder), *paths, *(path for path in sys.path if path not in ("", str(ROOT)))]
     sys.orig_argv[:] = [sys.executable, *command]
     importlib.invalidate_caches()
-    # NumPy's global generator, unlike others, would continue alike in all children.
+    # NumPy's global generator, unlike others, would give all children the same numbers.
     np.random.seed()
     multiprocessing.current_process().name = "MainProcess"
     multiprocessing.set_start_method(None, force=True)
@@ -138,7 +138,7 @@ def _become(command: list[str], folder: Path, environment: dict[str, str], strea
 
 
 def _close_databases() -> None:
-    """Close SQLite databases, as the end of a Python of its own would: their logs are then written into them."""
+    """Close SQLite databases, as the end of Python does: their write-ahead logs are then merged into them."""
     for item in gc.get_objects():
         if isinstance(item, sqlite3.Connection):
             with suppress(sqlite3.ProgrammingError):

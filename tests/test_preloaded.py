@@ -33,19 +33,19 @@ def test_output_and_exit_code_are_those_of_a_fresh_process(arguments: list[str],
     assert results[False][1] + results[False][2]
 
 
-def test_a_script_finds_the_libraries_imported_and_the_rest_as_it_was_asked_for(tmp_path: Path) -> None:
+def test_a_script_finds_the_libraries_imported_and_its_own_environment_arguments_and_folder(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         "import json, os, sys\n"
         "print(json.dumps([list(sys.modules), dict(os.environ), sys.argv, sys.path[0], os.getcwd()]))\n"
         "sys.exit(7)\n"
     )
-    asked = environment(tmp_path)
-    done = run_preloaded(["script.py", "x=1"], tmp_path, asked, timeout=60)
+    variables = environment(tmp_path)
+    done = run_preloaded(["script.py", "x=1"], tmp_path, variables, timeout=60)
     assert done.returncode == 7
-    modules, variables, arguments, first_path, folder = json.loads(done.stdout)
+    modules, inherited, arguments, first_path, folder = json.loads(done.stdout)
     assert set(LIBRARIES) <= set(modules)
     assert {"tests.conftest", "wineexp"} & set(modules) == set()
-    assert variables == asked
+    assert inherited == variables
     assert (arguments, first_path, folder) == (["script.py", "x=1"], str(tmp_path), str(tmp_path))
 
 

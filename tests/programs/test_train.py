@@ -55,7 +55,7 @@ class Training:
         return client(self.folder)
 
     def artifacts(self, path: str | None = None) -> set[str]:
-        """The paths of the run's artifacts, in a folder of theirs or at the top."""
+        """The paths of the run's artifacts, in a folder or at the top."""
         return {artifact.path for artifact in self.client.list_artifacts(self.run.info.run_id, path)}
 
 
@@ -80,7 +80,7 @@ def train_by_command(folder: Path, *overrides: str, afresh: bool = False) -> Tra
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Training:
-    """What `python -m wineexp.train model=xgb` leaves; in a Python of its own, whose imports would be heard to warn."""
+    """What `python -m wineexp.train model=xgb` leaves, run afresh so that a warning at an import would be seen."""
     return train_by_command(tmp_path_factory.mktemp("trained"), "model=xgb", afresh=True)
 
 
@@ -280,7 +280,7 @@ def test_a_stop_that_a_library_turned_into_a_failure_is_still_a_stop(
     signals: list[int], status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    # XGBoost raises an error of its own where Ctrl-C meets it in a callback.
+    # XGBoost raises an error of its own if Ctrl-C arrives during a callback.
     monkeypatch.setattr(tracking_run, "received_signals", signals)
     with pytest.raises(ValueError, match="total_entries"):
         fail_with_an_error_of_a_library(tmp_path)
