@@ -60,7 +60,7 @@ def test_a_stored_model_predicts_the_same_bits(fitted: Pipeline, folder: Path) -
     ("new_module", "old_module", "old_type"),
     [
         ("wineexp.models.pipeline", "wineexp.model", "FixedClassesClassifier"),
-        ("wineexp.models.features", "wineexp.feature", "LeaveOut"),
+        ("wineexp.models.transformers", "wineexp.feature", "LeaveOut"),
     ],
 )
 def test_a_model_stored_by_wineexp_0_1_is_refused_by_name(
@@ -74,8 +74,8 @@ def test_a_model_stored_by_wineexp_0_1_is_refused_by_name(
 
 
 def test_a_type_that_is_not_trusted_is_refused(folder: Path) -> None:
-    replace_in_schema(folder / MODEL_FILE, '"wineexp.models.features"', '"elsewhere.features"')
-    message = r"the model holds 'elsewhere\.features\.LeaveOut', which wineexp\.models\.persistence\.TRUSTED_TYPES"
+    replace_in_schema(folder / MODEL_FILE, '"wineexp.models.transformers"', '"elsewhere.transformers"')
+    message = r"the model holds 'elsewhere\.transformers\.LeaveOut', which wineexp\.models\.persistence\.TRUSTED_TYPES"
     with pytest.raises(UserError, match=message):
         persistence.load(folder)
 

@@ -3,17 +3,13 @@
 Each pipeline imputes missing values and encodes text columns as indicator columns.
 """
 
-from typing import Self
-
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
-from sklearn.utils.validation import check_is_fitted, validate_data
+
+from wineexp.models.transformers import LeaveOut, QuantileClipper, Ratios, SkewedLog
 
 
 def raw(strategy: str) -> ColumnTransformer:
@@ -106,158 +102,3 @@ def _column_transformer(*steps: tuple[str, TransformerMixin]) -> ColumnTransform
         ],
         verbose_feature_names_out=False,
     )
-
-
-class QuantileClipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Clip each column at two of its quantiles in the training rows.
-
-    Parameters
-    ----------
-    quantile : float
-        The lower one, in [0, 0.5); the upper is 1 - quantile.
-
-    Attributes
-    ----------
-    low_, high_ : ndarray of shape (n_features,)
-    """
-
-    def __init__(self, quantile: float) -> None:
-        self.quantile = quantile
-
-    def fit(self, X: npt.ArrayLike, y: None = None) -> Self:
-        """Learn the quantiles of X, of shape (n_samples, n_features).
-
-        Raises
-        ------
-        ValueError
-            The quantile is out of its range.
-        """
-        if not 0 <= self.quantile < 0.5:
-            raise ValueError(f"0 <= quantile < 0.5 must hold, but got quantile={self.quantile}")
-        values = validate_data(self, X)
-        self.low_, self.high_ = np.quantile(values, [self.quantile, 1 - self.quantile], axis=0)
-        return self
-
-    def transform(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Clip X, of shape (n_samples, n_features)."""
-        check_is_fitted(self)
-        clipped: npt.NDArray[np.float64] = np.clip(validate_data(self, X, reset=False), self.low_, self.high_)
-        return clipped
-
-
-class Ratios(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Append ratios of columns: 0 where the denominator is 0, and missing where either column is.
-
-    Parameters
-    ----------
-    ratios : dict of str to [numerator, denominator]
-        A ratio is left out when X lacks one of its columns.
-
-    Attributes
-    ----------
-    pairs_ : dict of str to (int, int)
-        The ratios whose columns X has, with the columns' positions.
-    """
-
-    def __init__(self, ratios: dict[str, list[str]]) -> None:
-        self.ratios = ratios
-
-    def fit(self, X: pd.DataFrame, y: None = None) -> Self:
-        """Find the columns in X, a frame of shape (n_samples, n_features)."""
-        validate_data(self, X, ensure_all_finite="allow-nan")
-        names = list(X.columns)
-        self.pairs_ = {
-            name: (names.index(numerator), names.index(denominator))
-            for name, (numerator, denominator) in self.ratios.items()
-            if {numerator, denominator} <= set(names)
-        }
-        return self
-
-    def transform(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:
-        """X with a column for each ratio: shape (n_samples, n_features + n_ratios)."""
-        check_is_fitted(self)
-        values = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
-        ratios = []
-        for numerator, denominator in self.pairs_.values():
-            dividend, divisor = values[:, [numerator]], values[:, [denominator]]
-            ratios.append(np.divide(dividend, divisor, out=np.zeros((len(values), 1)), where=divisor != 0))
-        return np.hstack([values, *ratios])
-
-    def get_feature_names_out(self, input_features: None = None) -> npt.NDArray[np.object_]:
-        """Names of X's columns, then of the ratios."""
-        check_is_fitted(self)
-        return np.array([*self.feature_names_in_, *self.pairs_], dtype=object)
-
-
-class LeaveOut(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """The frame without some of its columns.
-
-    Parameters
-    ----------
-    columns : list of str
-    """
-
-    def __init__(self, columns: list[str]) -> None:
-        self.columns = columns
-
-    def fit(self, X: pd.DataFrame, y: None = None) -> Self:
-        """Check that X, a frame of shape (n_samples, n_features), has the columns, and others.
-
-        Raises
-        ------
-        ValueError
-            X lacks a column, or has no other.
-        """
-        missing = [name for name in self.columns if name not in X]
-        if missing or len(set(self.columns)) == X.shape[1]:
-            fault = f"has no {', '.join(missing)}" if missing else "has no others"
-            raise ValueError(
-                f"columns={self.columns} are to be left out, but the data {fault}; it has {list(X.columns)}"
-            )
-        self.feature_names_in_ = np.asarray(X.columns, dtype=object)
-        return self
-
-    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """X without the columns: shape (n_samples, n_features - n_columns)."""
-        check_is_fitted(self)
-        return X.drop(columns=self.columns)
-
-    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
-        """Names of the columns that stay."""
-        check_is_fitted(self)
-        return np.array([name for name in self.feature_names_in_ if name not in self.columns], dtype=object)
-
-
-class SkewedLog(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Replace right-skewed columns without negative values by log(1 + x).
-
-    Parameters
-    ----------
-    skewness : float
-        The least sample skewness (third standardized moment) of a column that is replaced.
-
-    Attributes
-    ----------
-    skewed_ : ndarray of bool of shape (n_features,)
-    """
-
-    def __init__(self, skewness: float) -> None:
-        self.skewness = skewness
-
-    def fit(self, X: npt.ArrayLike, y: None = None) -> Self:
-        """Find the skewed columns of X, of shape (n_samples, n_features)."""
-        values = validate_data(self, X)
-        centred = values - values.mean(axis=0)
-        variance = (centred**2).mean(axis=0)
-        third = (centred**3).mean(axis=0)
-        skewness = np.divide(third, variance**1.5, out=np.zeros_like(third), where=variance > 0)
-        self.skewed_ = (skewness >= self.skewness) & (values.min(axis=0) >= 0)
-        return self
-
-    def transform(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """X with its skewed columns on a logarithmic scale: shape (n_samples, n_features)."""
-        check_is_fitted(self)
-        values = validate_data(self, X, reset=False)
-        # Rows after training may have negative values, which count as 0.
-        logged: npt.NDArray[np.float64] = np.where(self.skewed_, np.log1p(np.maximum(values, 0)), values)
-        return logged

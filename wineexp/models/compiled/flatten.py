@@ -19,8 +19,8 @@ from wineexp.models.compiled._xgboost import BoosterError, booster_trees
 from wineexp.models.compiled.arrays import Array
 from wineexp.models.compiled.file_format import Plan, TextColumn
 from wineexp.models.compiled.flat_trees import flatten_trees
-from wineexp.models.features import QuantileClipper, Ratios, SkewedLog
 from wineexp.models.pipeline import FixedClassesClassifier
+from wineexp.models.transformers import QuantileClipper, Ratios, SkewedLog
 
 Arrays = dict[str, Array]
 

@@ -1,4 +1,4 @@
-"""Feature transformers over plain arrays: the operations of numpy of scikit-learn's and `wineexp.models.features`."""
+"""Transformers over plain arrays, with the operations of scikit-learn's and of `wineexp.models.transformers`."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
