@@ -1,6 +1,11 @@
-"""A registry with promoted versions, made by the commands, and servers of it as real processes."""
+"""A registry with two promoted versions, made by the commands, and servers of it as real processes.
+
+The versions are made once per session, and so is the server that tests share; a test that moves the alias, breaks
+files or needs other settings starts a server of its own, from a cache that is filled already.
+"""
 
 import fcntl
+import functools
 import json
 import os
 import re
@@ -12,18 +17,30 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from mlflow import MlflowClient
+from omegaconf import OmegaConf
 
 from tests.conftest import environment, run
+from wineexp import compose
+from wineexp.core.config import Serve, Tracking
+from wineexp.serving.model import cache
+from wineexp.serving.refresh.alias_checker import AliasChecker
+from wineexp.serving.refresh.messages import AliasState
 
-# Nobody else's version would pass a gate that wants a better one each time.
-ANY = ["allow=[dirty]", "gate.require=not_worse", "gate.margin=1", "gate.calibration_margin=1", "split.n_repeats=1"]
+# A gate that lets both versions pass, whichever of them is better.
+LENIENT_GATE = [
+    "allow=[dirty]",
+    "gate.require=not_worse",
+    "gate.margin=1",
+    "gate.calibration_margin=1",
+    "split.n_repeats=1",
+]
 
 
 @dataclass
@@ -39,6 +56,11 @@ class Store:
     @property
     def client(self) -> MlflowClient:
         return MlflowClient(self.uri, self.uri)
+
+    @property
+    def cache(self) -> Path:
+        """The cache folder of a server that runs in this folder."""
+        return self.folder / "outputs/serving"
 
     def point(self, version: int, *, name: str = "wine", alias: str = "champion") -> None:
         self.client.set_registered_model_alias(name, alias, str(version))
@@ -72,14 +94,14 @@ class Server:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels."""
-        found = 0.0
+        total = 0.0
         for line in self.get("/metrics", headers=self.metrics_headers).text.splitlines():
             sample = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
             if sample and sample[1] == name:
-                given = dict(re.findall(r'(\w+)="([^"]*)"', sample[2] or ""))
-                if labels.items() <= given.items():
-                    found += float(sample[3])
-        return found
+                sample_labels = dict(re.findall(r'(\w+)="([^"]*)"', sample[2] or ""))
+                if labels.items() <= sample_labels.items():
+                    total += float(sample[3])
+        return total
 
     def until(self, true: Callable[[], Any], seconds: float = 120) -> None:
         """Wait for something to become true."""
@@ -95,9 +117,9 @@ class Server:
 
 @pytest.fixture(scope="session")
 def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose store holds the versions: made once, by whichever worker comes first."""
+    """A folder with a tracking store of two versions and a filled cache, made by the first worker that needs it."""
     base = tmp_path_factory.getbasetemp()
-    # Without workers, the parent outlives the session, and so would versions that older code made.
+    # The parent folder is shared by the workers of a session, and without workers by several sessions.
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "promoted"
     with Path(f"{shared}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -106,37 +128,65 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shared.mkdir()
             for model in (["model=logreg", "feature=poly"], ["model=xgb", "model.n_estimators=5", "feature=raw"]):
                 promote(shared, *model)
+            fill_cache(Store(shared))
             (shared / "done").touch()
     return shared
 
 
+def fill_cache(store: Store) -> None:
+    """Verify the version behind the alias, and store it where a server looks for it."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        state = AliasChecker(server_settings(store), store.cache).check(AliasState())
+    assert state.version is not None, state.faults
+
+
+def server_settings(store: Store, *overrides: str) -> Serve:
+    """The settings of `python -m wineexp.serve` with a store."""
+    return replace(composed_settings(*overrides), tracking=Tracking(store.uri))
+
+
+@functools.cache
+def composed_settings(*overrides: str) -> Serve:
+    composed = compose(*overrides, program="serve")
+    return Serve(**{key: OmegaConf.to_object(composed[key]) for key in ("serve", "registry", "tracking")})
+
+
 def promote(folder: Path, *overrides: str, name: str = "wine", **more: str) -> None:
-    """Train, and make the run a version."""
+    """Train a model and promote it."""
     trained = run(folder, "train", "split.n_splits=3", *overrides, **more)
     assert trained.returncode == 0, trained.stderr
     match = re.search(r"Recorded as run (\w+)", trained.stdout)
     assert match
-    done = run(folder, "promote", f"run={match[1]}", f"registry.name={name}", *ANY, **more)
+    done = run(folder, "promote", f"run={match[1]}", f"registry.name={name}", *LENIENT_GATE, **more)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def store(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store of the module's own, whose champion is version 2."""
-    return copied(promoted, tmp_path_factory.mktemp("store"))
+    """The store of the shared server, whose champion is version 2. Tests leave this version as it is."""
+    return copy_store(promoted, tmp_path_factory.mktemp("store"))
 
 
-def copied(promoted: Path, folder: Path) -> Store:
-    """Copy a store, with the paths that are written in it."""
-    shutil.copytree(promoted, folder, dirs_exist_ok=True)
+@pytest.fixture
+def own_store(promoted: Path, tmp_path: Path) -> Store:
+    """A store that a test may break."""
+    return copy_store(promoted, tmp_path)
+
+
+def copy_store(original: Path, folder: Path) -> Store:
+    """Copy a store and its cache, replacing the paths that are written in them."""
+    shutil.copytree(original, folder, dirs_exist_ok=True)
     with sqlite3.connect(folder / "mlflow.db") as database:
-        dumped = "\n".join(database.iterdump()).replace(str(promoted), str(folder))
+        dump = "\n".join(database.iterdump()).replace(str(original), str(folder))
     database.close()
     for path in folder.glob("mlflow.db*"):
         path.unlink()
     with sqlite3.connect(folder / "mlflow.db") as database:
-        database.executescript(dumped)
+        database.executescript(dump)
     database.close()
+    for record in folder.glob(f"outputs/serving/*/{cache.RECORD}"):
+        record.write_text(record.read_text().replace(str(original), str(folder)))
     return Store(folder)
 
 
@@ -179,14 +229,15 @@ def _answers(server: Server) -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(store: Store) -> Iterator[Server]:
-    """A server with all settings as they come."""
+    """A server with default settings, shared by all tests that leave its version as it is."""
     with serving(store) as running:
+        running.until(lambda: not running.get("/readyz").json()["stale"])
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def row(server: Server) -> dict[str, float]:
     """A row that the served model was trained on."""
     return dict(server.get("/model").json()["schema"]["samples"][0]["row"])

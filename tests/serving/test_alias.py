@@ -1,10 +1,13 @@
-"""The alias moves, versions break, the registry goes away: what is served stays right, and says what it is."""
+"""The served version follows the alias; versions that fail a check are refused, and the served one stays."""
 
 import json
+import re
 import shutil
 import threading
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -12,267 +15,452 @@ import mlflow
 import pandas as pd
 import pytest
 
-from tests.conftest import run
-from tests.serving.conftest import Server, Store, copied, promote, serving
+from tests.conftest import free_port, mlflow_server, run
+from tests.serving.conftest import Server, Store, children, promote, server_settings, serving
 from tests.serving.test_predictions import problem
+from wineexp.core.config import Tracking
 from wineexp.models import manifest
 from wineexp.models.compiled import file_format
+from wineexp.serving.refresh.alias_checker import AliasChecker
+from wineexp.serving.refresh.messages import AliasState
+from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256
+from wineexp.tracking.registry import Registry
 
 
-@pytest.fixture
-def own(promoted: Path, tmp_path: Path) -> Store:
-    """A store that a test may break."""
-    return copied(promoted, tmp_path)
-
-
-def version(server: Server) -> int:
+def served_version(server: Server) -> int:
     return int(server.get("/readyz").json()["model"]["version"])
 
 
-def expected(store: Store, number: int, rows: list[dict[str, float]]) -> list[list[float]]:
-    """The probabilities that a version gives."""
+def refused(server: Server) -> Any:
+    return server.get("/readyz").json()["refused"]
+
+
+def stored_predictions(store: Store, number: int, rows: list[dict[str, float]]) -> list[list[float]]:
+    """The probabilities that the stored pipeline of a version gives."""
     mlflow.set_tracking_uri(store.uri)
     model = mlflow.sklearn.load_model(store.client.get_model_version("wine", str(number)).source)
-    return [model.predict_proba(pd.DataFrame([each]))[0].tolist() for each in rows]
+    return [model.predict_proba(pd.DataFrame([row]))[0].tolist() for row in rows]
 
 
-def test_the_server_follows_the_alias(own: Store) -> None:
-    with serving(own) as server:
+def test_the_server_follows_the_alias(own_store: Store) -> None:
+    with serving(own_store) as server:
         samples = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
         for number in (1, 2, 1):
-            own.point(number)
-            server.until(lambda number=number: version(server) == number)
-            found = server.post("/predict", samples).json()
-            assert found["model"]["version"] == number
-            given = [list(each["probabilities"].values()) for each in found["predictions"]]
-            assert given == [pytest.approx(each, abs=1e-12) for each in expected(own, number, samples)]
+            own_store.point(number)
+            server.until(lambda number=number: served_version(server) == number)
+            response = server.post("/predict", samples).json()
+            assert response["model"]["version"] == number
+            probabilities = [list(prediction["probabilities"].values()) for prediction in response["predictions"]]
+            expected = stored_predictions(own_store, number, samples)
+            assert probabilities == [pytest.approx(row, abs=1e-12) for row in expected]
         assert server.metric("wineexp_model_swaps_total") == 3
         assert server.metric("wineexp_model_info", version="1") == 1
         assert server.metric("wineexp_model_info", version="2") == 0
         # Version 1 multiplies its features, which overflows.
-        found = problem(server.post("/predict", [samples[0], samples[0] | {"alcohol": 1e300, "hue": 1e300}]), 422)
-        (fault,) = found["errors"]
+        response = problem(server.post("/predict", [samples[0], samples[0] | {"alcohol": 1e300, "hue": 1e300}]), 422)
+        (fault,) = response["errors"]
         assert (fault["row"], fault["pointer"]) == (1, "/1")
         assert "alcohol, hue" in fault["detail"]
 
 
-def damage(store: Store, what: str) -> str:
-    """Break version 1 and give what its refusal says."""
-    files, client = store.files(1), store.client
-    if what == "bytes":
-        with (files / "model.skops").open("ab") as file:
-            file.write(b"x")
-        return "has SHA-256"
-    if what == "added":
-        (files / "more.py").write_text("import os")
-        return "more.py was added"
-    if what == "seal":
-        client.delete_model_version_tag("wine", "1", "model.files")
-        return "no readable tag model.files"
-    if what == "gone":
-        shutil.move(files, files.with_name("elsewhere"))
-        return "cannot be fetched"
-    # Everything below is sealed anew: only what is in the files gives it away.
-    extra = files / "extra_files"
-    if what == "golden":
-        golden = json.loads((extra / "golden.json").read_text())
-        golden["probabilities"][0][0] += 2e-6
-        (extra / "golden.json").write_text(json.dumps(golden))
-        told = "off by 2e-06"
-    elif what == "decision":
-        golden = json.loads((extra / "golden.json").read_text())
-        golden["decisions"][0] = (golden["decisions"][0] + 1) % 3
-        (extra / "golden.json").write_text(json.dumps(golden))
-        told = "its decisions on its golden rows are not those"
-    elif what == "set":
-        golden = json.loads((extra / "golden.json").read_text())
-        golden["prediction_sets"] = [[True] * 3] * len(golden["rows"]["data"])
-        (extra / "golden.json").write_text(json.dumps(golden))
-        told = "its prediction sets on its golden rows are not those"
-    elif what == "schema":
-        schema = json.loads((extra / "schema.json").read_text())
-        schema["classes"] = ["1", "2", "4"]
-        (extra / "schema.json").write_text(json.dumps(schema))
-        told = "the classes"
-    elif what == "signature":
-        text = (files / "MLmodel").read_text()
-        (files / "MLmodel").write_text(text.replace('"name": "ash"', '"name": "cinders"'))
-        told = "its signature"
-    elif what == "compiled":
-        plan, arrays = file_format.unpack((extra / manifest.COMPILED_MODEL_FILE).read_bytes())
-        arrays["transformer0.fill"] = arrays["transformer0.fill"][1:]
-        (extra / manifest.COMPILED_MODEL_FILE).write_bytes(file_format.pack(plan, arrays))
-        told = "transformer0.fill of the compiled model"
-    elif what == "otherwise":
-        plan, arrays = file_format.unpack((extra / manifest.COMPILED_MODEL_FILE).read_bytes())
-        arrays["classifier.offset"][0] += 1e-3
-        (extra / manifest.COMPILED_MODEL_FILE).write_bytes(file_format.pack(plan, arrays))
-        told = "its probabilities on its golden rows are off"
-    elif what == "no schema":
-        (extra / "schema.json").unlink()
-        told = "has no schema.json"
-    else:
-        (files / "model.skops").write_bytes(b"PK no skops file")
-        told = "no whole skops file"
-    reseal(store)
-    return told
-
-
 def reseal(store: Store) -> None:
-    from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256
+    """Register the files of version 1 as they are now, so that their digests do not give a change away."""
+    digests = manifest.create(store.files(1))
+    store.client.set_model_version_tag("wine", "1", MODEL_FILES, json.dumps(digests))
+    store.client.set_model_version_tag("wine", "1", MODEL_SHA256, manifest.digest(digests))
 
-    files = manifest.create(store.files(1))
-    store.client.set_model_version_tag("wine", "1", MODEL_FILES, json.dumps(files))
-    store.client.set_model_version_tag("wine", "1", MODEL_SHA256, manifest.digest(files))
+
+def append_a_byte(store: Store) -> None:
+    with (store.files(1) / "model.skops").open("ab") as file:
+        file.write(b"x")
 
 
-def test_a_version_that_fails_a_check_is_refused_and_the_old_one_answers(own: Store) -> None:
-    whole = own.folder / "whole"
-    shutil.copytree(own.files(1), whole)
-    with serving(own) as server:
+def add_a_file(store: Store) -> None:
+    (store.files(1) / "more.py").write_text("import os")
+
+
+def delete_the_digests(store: Store) -> None:
+    store.client.delete_model_version_tag("wine", "1", "model.files")
+
+
+def hide_the_files(store: Store) -> None:
+    files = store.files(1)
+    shutil.move(files, files.with_name("hidden"))
+
+
+def bring_the_files_back(store: Store) -> None:
+    files = store.files(1)
+    shutil.move(files.with_name("hidden"), files)
+
+
+def edit_json(store: Store, name: str, edit: Callable[[dict[str, Any]], None]) -> None:
+    path = store.files(1) / "extra_files" / name
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    reseal(store)
+
+
+def change_a_probability(store: Store) -> None:
+    def edit(golden: dict[str, Any]) -> None:
+        golden["probabilities"][0][0] += 2e-6
+
+    edit_json(store, "golden.json", edit)
+
+
+def change_a_decision(store: Store) -> None:
+    def edit(golden: dict[str, Any]) -> None:
+        golden["decisions"][0] = (golden["decisions"][0] + 1) % 3
+
+    edit_json(store, "golden.json", edit)
+
+
+def add_prediction_sets(store: Store) -> None:
+    def edit(golden: dict[str, Any]) -> None:
+        golden["prediction_sets"] = [[True] * 3] * len(golden["rows"]["data"])
+
+    edit_json(store, "golden.json", edit)
+
+
+def rename_a_class(store: Store) -> None:
+    edit_json(store, "schema.json", lambda schema: schema.update(classes=["1", "2", "4"]))
+
+
+def rename_a_feature_in_the_signature(store: Store) -> None:
+    path = store.files(1) / "MLmodel"
+    path.write_text(path.read_text().replace('"name": "ash"', '"name": "cinders"'))
+    reseal(store)
+
+
+def delete_the_schema(store: Store) -> None:
+    (store.files(1) / "extra_files/schema.json").unlink()
+    reseal(store)
+
+
+def replace_the_pipeline(store: Store) -> None:
+    (store.files(1) / "model.skops").write_bytes(b"PK no skops file")
+    reseal(store)
+
+
+def edit_compiled_model(store: Store, edit: Callable[[dict[str, Any]], None]) -> None:
+    path = store.files(1) / "extra_files" / manifest.COMPILED_MODEL_FILE
+    plan, arrays = file_format.unpack(path.read_bytes())
+    edit(arrays)
+    path.write_bytes(file_format.pack(plan, arrays))
+    reseal(store)
+
+
+def cut_an_array_of_the_compiled_model(store: Store) -> None:
+    def edit(arrays: dict[str, Any]) -> None:
+        arrays["transformer0.fill"] = arrays["transformer0.fill"][1:]
+
+    edit_compiled_model(store, edit)
+
+
+def change_the_compiled_model(store: Store) -> None:
+    def edit(arrays: dict[str, Any]) -> None:
+        arrays["classifier.offset"][0] += 1e-3
+
+    edit_compiled_model(store, edit)
+
+
+DAMAGES: list[tuple[Callable[[Store], None], str]] = [
+    (append_a_byte, "has SHA-256"),
+    (add_a_file, "more.py was added"),
+    (delete_the_digests, "no readable tag model.files"),
+    (change_a_probability, "off by 2e-06"),
+    (change_a_decision, "its decisions on its golden rows are not those"),
+    (add_prediction_sets, "its prediction sets on its golden rows are not those"),
+    (rename_a_class, "the classes"),
+    (rename_a_feature_in_the_signature, "its signature"),
+    (delete_the_schema, "has no schema.json"),
+    (replace_the_pipeline, "no whole skops file"),
+    (cut_an_array_of_the_compiled_model, "transformer0.fill of the compiled model"),
+    (change_the_compiled_model, "its probabilities on its golden rows are off"),
+]
+
+
+@dataclass
+class Checked:
+    """A store whose alias is checked in this process, and the state before version 1 is broken."""
+
+    store: Store
+    checker: AliasChecker
+    state: AliasState
+
+
+@pytest.fixture
+def checked(own_store: Store, monkeypatch: pytest.MonkeyPatch) -> Checked:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    checker = AliasChecker(server_settings(own_store), own_store.cache)
+    state = checker.check(AliasState())
+    assert state.version is not None
+    assert state.version.number == 2
+    return Checked(own_store, checker, state)
+
+
+def test_a_damaged_version_is_refused_once_and_the_accepted_one_stays(checked: Checked) -> None:
+    store, state = checked.store, checked.state
+    whole = store.folder / "whole"
+    shutil.copytree(store.files(1), whole)
+    for count, (damage, reason) in enumerate(DAMAGES, 1):
+        damage(store)
+        store.point(1)
+        state = checked.checker.check(state)
+        assert state.refusal is not None, damage.__name__
+        assert (state.refusal.version, state.refusal.final) == (1, True)
+        assert any(reason in why for why in state.refusal.why), (damage.__name__, state.refusal.why)
+        assert state.version == checked.state.version
+        assert (state.refusals, state.load_failures) == (count, count)
+        # Another process that goes on from this state does not try the version again.
+        assert AliasChecker(server_settings(store), store.cache).check(state) == state
+        store.point(2)
+        state = checked.checker.check(state)
+        assert state.refusal is None
+        shutil.rmtree(store.files(1))
+        shutil.copytree(whole, store.files(1))
+        reseal(store)
+    store.point(1)
+    state = checked.checker.check(state)
+    assert state.version is not None
+    assert (state.version.number, state.refusal) == (1, None)
+
+
+def test_files_that_cannot_be_had_are_tried_again(checked: Checked) -> None:
+    hide_the_files(checked.store)
+    checked.store.point(1)
+    first = checked.checker.check(checked.state)
+    assert first.refusal is not None
+    assert (first.refusal.version, first.refusal.final) == (1, False)
+    assert "cannot be fetched" in first.refusal.why[0]
+    second = checked.checker.check(first)
+    assert (second.load_failures, second.refusals) == (2, 0)
+    assert second.refusal == first.refusal
+    bring_the_files_back(checked.store)
+    third = checked.checker.check(second)
+    assert third.version is not None
+    assert (third.version.number, third.refusal) == (1, None)
+
+
+def test_a_deleted_alias_is_a_refusal(checked: Checked) -> None:
+    checked.store.client.delete_registered_model_alias("wine", "champion")
+    state = checked.checker.check(checked.state)
+    assert state.version == checked.state.version
+    assert state.refusal is not None
+    assert "names nothing any more" in state.refusal.why[0]
+    # A server that starts without a cached version has nothing to serve.
+    fresh = AliasChecker(server_settings(checked.store), checked.store.folder / "empty").check(AliasState())
+    assert fresh.version is None
+    assert any("has no version or alias of this name" in fault for fault in fresh.faults)
+
+
+def test_a_verified_version_is_explained_from_wherever_it_still_is(checked: Checked) -> None:
+    version = checked.state.version
+    assert version is not None
+    assert checked.checker.verified_version(version).version == version
+    # By a later process: from the cache, then from the registry.
+    assert AliasChecker(server_settings(checked.store), checked.store.cache).verified_version(version) is not None
+    shutil.rmtree(checked.store.cache)
+    later = AliasChecker(server_settings(checked.store), checked.store.cache)
+    assert later.verified_version(version).version.identity == version.identity
+    shutil.rmtree(checked.store.cache)
+    checked.store.point(1)
+    with pytest.raises(Exception, match="neither in the cache nor behind the alias"):
+        AliasChecker(server_settings(checked.store), checked.store.cache).verified_version(version)
+
+
+def test_a_registry_that_cannot_be_reached_is_reported_at_once(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    start = time.monotonic()
+    settings = replace(server_settings(own_store), tracking=Tracking("http://127.0.0.1:9"))
+    state = AliasChecker(settings, own_store.folder / "empty").check(AliasState())
+    assert time.monotonic() - start < 20
+    assert state.version is None
+    assert state.unreachable is not None
+    assert "cannot be opened" in state.unreachable
+    assert "holds no version of wine behind champion to start from" in state.faults[0]
+
+
+@pytest.mark.journey
+def test_a_registry_that_cannot_be_reached_ends_the_start(own_store: Store) -> None:
+    done = run(own_store.folder, "serve", "serve.cache_folder=null", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "cannot be opened" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_server_goes_on_while_a_version_is_refused(own_store: Store) -> None:
+    with serving(own_store) as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
-        before = server.post("/predict", row).json()["predictions"]
-        kinds = ["bytes", "added", "golden", "schema", "signature", "no schema", "model", "seal"]
-        kinds += ["compiled", "otherwise", "decision", "set"]
-        for count, what in enumerate(kinds, 1):
-            told = damage(own, what)
-            own.point(1)
-            server.until(lambda: server.get("/readyz").json()["refused"])
-            refused = server.get("/readyz").json()["refused"]
-            assert refused["version"] == 1
-            assert any(told in why for why in refused["why"]), (what, refused)
-            found = server.post("/predict", row).json()
-            assert (found["model"]["version"], found["predictions"]) == (2, before)
-            assert server.metric("wineexp_model_refusals_total") == count
-            own.point(2)
-            server.until(lambda: server.get("/readyz").json()["refused"] is None)
-            shutil.rmtree(own.files(1))
-            shutil.copytree(whole, own.files(1))
-            reseal(own)
-        refusals = [line for line in server.lines() if line["event"] == "version refused"]
-        assert len(refusals) == len(kinds)
-        # What can be mended is served once it is.
-        damage(own, "gone")
-        own.point(1)
-        server.until(lambda: server.get("/readyz").json()["refused"])
-        assert server.metric("wineexp_model_refusals_total") == len(kinds)
-        files = own.files(1)
-        shutil.move(files.with_name("elsewhere"), files)
-        server.until(lambda: version(server) == 1)
-        # An alias that is taken away takes nothing with it.
-        own.client.delete_registered_model_alias("wine", "champion")
-        server.until(lambda: server.get("/readyz").json()["refused"])
+        predictions = server.post("/predict", row).json()["predictions"]
+        change_a_decision(own_store)
+        own_store.point(1)
+        server.until(lambda: refused(server))
+        assert refused(server)["version"] == 1
+        assert "its decisions on its golden rows are not those" in refused(server)["why"][0]
+        response = server.post("/predict", row).json()
+        assert (response["model"]["version"], response["predictions"]) == (2, predictions)
+        assert server.metric("wineexp_model_refusals_total") == 1
+        assert [line["version"] for line in server.lines() if line["event"] == "version refused"] == [1]
+        own_store.point(2)
+        server.until(lambda: refused(server) is None)
+        own_store.client.delete_registered_model_alias("wine", "champion")
+        server.until(lambda: refused(server))
         assert server.post("/predict", row).status_code == 200
 
 
-def test_a_server_starts_from_its_cache_while_the_registry_is_down(own: Store) -> None:
-    with serving(own) as server:
-        row = server.get("/model").json()["schema"]["samples"][0]["row"]
-        answers = server.post("/predict", row).json()["predictions"]
-    database, kept = own.folder / "mlflow.db", own.folder / "kept.db"
-    for path in own.folder.glob("mlflow.db-*"):
-        path.unlink()
-    database.rename(kept)
+def test_a_server_starts_from_its_cache_while_the_registry_is_down(
+    own_store: Store, server: Server, row: dict[str, float]
+) -> None:
+    predictions = server.post("/predict", row).json()["predictions"]
+    database, saved = own_store.folder / "mlflow.db", own_store.folder / "saved.db"
+    database.rename(saved)
     database.write_bytes(b"no database" * 1000)
-    with serving(own) as server:
-        ready = server.get("/readyz").json()
+    with serving(own_store) as own_server:
+        ready = own_server.get("/readyz").json()
         assert (ready["ready"], ready["stale"]) == (True, True)
         assert "since" in ready["registry"]
-        assert server.get("/model").json()["stale"] is True
-        assert server.post("/predict", row).json()["predictions"] == answers
-        assert server.metric("wineexp_registry_up") == 0
+        assert own_server.get("/model").json()["stale"] is True
+        assert own_server.post("/predict", row).json()["predictions"] == predictions
+        assert own_server.metric("wineexp_registry_up") == 0
         database.unlink()
-        kept.rename(database)
-        server.until(lambda: server.get("/readyz").json()["stale"] is False)
-        own.point(1)
-        server.until(lambda: version(server) == 1)
-    # A cache that was changed is none.
-    database.rename(kept)
-    database.write_bytes(b"no database" * 1000)
-    (model,) = (own.folder / "outputs/serving").rglob("model.skops")
+        saved.rename(database)
+        own_server.until(lambda: own_server.get("/readyz").json()["stale"] is False)
+        own_store.point(1)
+        own_server.until(lambda: served_version(own_server) == 1)
+
+
+def test_a_changed_cache_is_not_served(own_store: Store) -> None:
+    (own_store.folder / "mlflow.db").write_bytes(b"no database" * 1000)
+    (model,) = own_store.cache.rglob("model.skops")
     model.write_bytes(model.read_bytes() + b"x")
-    done = run(own.folder, "serve", "serve.port=0")
+    done = run(own_store.folder, "serve", "serve.port=0")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "holds no version of wine" in done.stderr
 
 
-def test_an_unreachable_server_of_mlflow_is_told_at_once(own: Store) -> None:
-    began = time.monotonic()
-    done = run(own.folder, "serve", "serve.cache_folder=null", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert done.returncode == 1
-    assert "cannot be opened" in done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
-    assert time.monotonic() - began < 60
-
-
-def test_another_model_is_a_word_of_conf(own: Store) -> None:
-    promote(own.folder, "model=forest", "model.n_estimators=3", "feature=domain", name="other")
-    own.client.set_registered_model_alias("other", "challenger", "1")
-    with serving(own, "registry.name=other", "serve.alias=challenger") as server:
-        found = server.get("/model").json()
-        assert (found["model"]["name"], found["model"]["alias"]) == ("other", "challenger")
-        answers = server.post("/predict", [sample["row"] for sample in found["schema"]["samples"]]).json()[
-            "predictions"
+def test_another_model_and_alias_are_served_by_configuration(own_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    original = Registry(own_store.uri, "wine").version("1")
+    model_id = original.source.removeprefix("models:/")
+    Registry(own_store.uri, "other").register(original.run_id, model_id, original.tags)
+    own_store.client.set_registered_model_alias("other", "challenger", "1")
+    with serving(own_store, "registry.name=other", "serve.alias=challenger") as server:
+        description = server.get("/model").json()
+        assert (description["model"]["name"], description["model"]["alias"]) == ("other", "challenger")
+        rows = [sample["row"] for sample in description["schema"]["samples"]]
+        probabilities = [
+            list(prediction["probabilities"].values())
+            for prediction in server.post("/predict", rows).json()["predictions"]
         ]
-        assert len(answers) == len(found["schema"]["samples"])
+        expected = stored_predictions(own_store, 1, rows)
+        assert probabilities == [pytest.approx(row, abs=1e-12) for row in expected]
 
 
 @pytest.mark.journey
 @pytest.mark.usefixtures("wine_quality")
-def test_another_data_set_is_a_word_of_conf(own: Store) -> None:
-    promote(own.folder, "data=quality", "target=good", "model=xgb", "model.n_estimators=20", name="good")
-    with serving(own, "registry.name=good") as server:
-        found = server.get("/model").json()
-        features = {feature["name"]: feature for feature in found["schema"]["features"]}
+def test_a_model_of_another_data_set_is_served(own_store: Store) -> None:
+    promote(own_store.folder, "data=quality", "target=good", "model=xgb", "model.n_estimators=20", name="good")
+    with serving(own_store, "registry.name=good") as server:
+        description = server.get("/model").json()
+        features = {feature["name"]: feature for feature in description["schema"]["features"]}
         assert set(features["colour"]["values"]) == {"red", "white"}
-        row = found["schema"]["samples"][0]["row"]
-        (answer,) = server.post("/predict", row).json()["predictions"]
-        assert set(answer["probabilities"]) == {"ordinary", "good"}
+        row = description["schema"]["samples"][0]["row"]
+        (prediction,) = server.post("/predict", row).json()["predictions"]
+        assert set(prediction["probabilities"]) == {"ordinary", "good"}
         (fault,) = problem(server.post("/predict", row | {"colour": "rosé"}), 422)["errors"]
         assert "one of red, white is wanted" in fault["detail"]
         text = pd.DataFrame([row]).to_csv(index=False)
         assert server.post("/invocations", text, headers={"content-type": "text/csv"}).json() == {
-            "predictions": [answer["class"]]
+            "predictions": [prediction["class"]]
         }
+
+
+@contextmanager
+def mlflow_registry(store: Store, port: int) -> Iterator[None]:
+    """MLflow's server over a store, killed at the end."""
+    folders = ["--backend-store-uri", store.uri, "--artifacts-destination", str(store.folder / "artifacts")]
+    variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_PORT": str(port)}
+    with mlflow_server(store.folder, "server", "--workers", "1", *folders, **variables):
+        yield
+
+
+@pytest.mark.journey
+def test_a_registry_that_dies_is_reported_and_followed_again_when_it_is_back(own_store: Store) -> None:
+    port = free_port()
+    with ExitStack() as up:
+        up.enter_context(mlflow_registry(own_store, port))
+        address = f"http://127.0.0.1:{port}"
+        with serving(own_store, "serve.verifier_idle_timeout_seconds=1", MLFLOW_TRACKING_URI=address) as server:
+            row = server.get("/model").json()["schema"]["samples"][0]["row"]
+            # While nothing changes, the registry is polled without the refresh process.
+            server.until(lambda: not children(server))
+            assert server.get("/readyz").json()["registry"] == "reachable"
+            own_store.point(1)
+            server.until(lambda: served_version(server) == 1)
+            server.until(lambda: not children(server))
+            predictions = server.post("/predict", row).json()["predictions"]
+            assert server.metric("wineexp_registry_up") == 1
+            up.close()
+            server.until(lambda: server.get("/readyz").json()["stale"])
+            reason = server.get("/readyz").json()["registry"]
+            assert re.match(r"since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", reason)
+            assert "refused" in reason
+            assert server.metric("wineexp_registry_up") == 0
+            assert server.post("/predict", row).json()["predictions"] == predictions
+            # While it is away, it is polled without the refresh process, too.
+            server.until(lambda: not children(server))
+            assert server.get("/readyz").json()["registry"] == reason
+            with mlflow_registry(own_store, port):
+                server.until(lambda: not server.get("/readyz").json()["stale"])
+                assert server.metric("wineexp_registry_up") == 1
+                own_store.point(2)
+                server.until(lambda: served_version(server) == 2)
+                server.until(lambda: not children(server))
+            events = [line["event"] for line in server.lines()]
+            assert events.count("registry unreachable") == 1
+            assert "failed" not in events
 
 
 @pytest.mark.journey
 @pytest.mark.timeout(1200)
-def test_no_request_fails_while_the_alias_flips_a_hundred_times(own: Store) -> None:
-    with serving(own, "serve.poll_interval_seconds=0.05") as server:
+def test_no_request_fails_while_the_alias_flips_a_hundred_times(own_store: Store) -> None:
+    with serving(own_store, "serve.poll_interval_seconds=0.05") as server:
         samples = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
-        truth = {number: expected(own, number, samples) for number in (1, 2)}
-        over = threading.Event()
-        seen: list[Any] = []
+        expected = {number: stored_predictions(own_store, number, samples) for number in (1, 2)}
+        stopping = threading.Event()
+        responses: list[Any] = []
 
-        def ask() -> None:
+        def send_requests() -> None:
             with httpx.Client(base_url=server.url, timeout=30) as client:
-                place = 0
-                while not over.is_set():
-                    place = (place + 1) % len(samples)
-                    response = client.post("/predict", json=samples[place])
-                    seen.append((place, response.status_code, response.json()))
-                    # The cores are for those who swap, too.
-                    over.wait(0.01)
+                position = 0
+                while not stopping.is_set():
+                    position = (position + 1) % len(samples)
+                    response = client.post("/predict", json=samples[position])
+                    responses.append((position, response.status_code, response.json()))
+                    # Leaves time on the cores for the swaps.
+                    stopping.wait(0.01)
 
-        threads = [threading.Thread(target=ask) for _ in range(4)]
+        threads = [threading.Thread(target=send_requests) for _ in range(4)]
         for thread in threads:
             thread.start()
         try:
             for flip in range(100):
                 number = 1 + flip % 2
-                own.point(number)
-                server.until(lambda number=number: version(server) == number)
+                own_store.point(number)
+                server.until(lambda number=number: served_version(server) == number)
         finally:
-            over.set()
+            stopping.set()
             for thread in threads:
                 thread.join()
         assert server.metric("wineexp_model_swaps_total") == 100
-        assert {status for _, status, _ in seen} == {200}
-        for place, _, found in seen:
-            (answer,) = found["predictions"]
-            given = list(answer["probabilities"].values())
-            assert given == pytest.approx(truth[found["model"]["version"]][place], abs=1e-12)
-        assert {found["model"]["version"] for _, _, found in seen} == {1, 2}
-        assert len(seen) > 1000
+        assert {status for _, status, _ in responses} == {200}
+        for position, _, response in responses:
+            (prediction,) = response["predictions"]
+            probabilities = list(prediction["probabilities"].values())
+            assert probabilities == pytest.approx(expected[response["model"]["version"]][position], abs=1e-12)
+        assert {response["model"]["version"] for _, _, response in responses} == {1, 2}
+        assert len(responses) > 1000

@@ -1,14 +1,23 @@
+"""Predictions over HTTP: those of the stored model, and refusals that name every fault of a body."""
+
 import json
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import mlflow
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import run
 from tests.serving.conftest import Server, Store, promote, serving
+from wineexp.data.schema import NumericFeature, Schema
+from wineexp.serving.model.cache import CachedVersion
+from wineexp.serving.model.loading import load
+from wineexp.serving.model.pipeline import load_verified
 
 JSON = {"content-type": "application/json"}
 
@@ -17,22 +26,22 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     """The body of an error, which has the form that all have."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
-    found: dict[str, Any] = response.json()
-    assert found["status"] == status
-    assert found["request_id"] == response.headers["x-request-id"]
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status
+    assert body["request_id"] == response.headers["x-request-id"]
     for secret in ("Traceback", ".py", "site-packages", "/work", "/tmp"):
         assert secret not in response.text
-    return found
+    return body
 
 
-def test_one_row_is_answered_as_the_stored_model_answers(server: Server, store: Store, row: dict[str, float]) -> None:
+def test_one_row_is_predicted_as_the_stored_model_predicts(server: Server, store: Store, row: dict[str, float]) -> None:
     response = server.post("/predict", row, headers=JSON | {"x-request-id": "mine-1"})
     assert response.status_code == 200
-    found = response.json()
-    assert found["request_id"] == response.headers["x-request-id"] == "mine-1"
+    content = response.json()
+    assert content["request_id"] == response.headers["x-request-id"] == "mine-1"
     version = store.client.get_model_version("wine", "2")
     run = store.client.get_run(version.run_id)
-    assert found["model"] == {
+    assert content["model"] == {
         "name": "wine",
         "alias": "champion",
         "version": 2,
@@ -43,53 +52,82 @@ def test_one_row_is_answered_as_the_stored_model_answers(server: Server, store: 
     mlflow.set_tracking_uri(store.uri)
     model = mlflow.sklearn.load_model(version.source)
     expected = model.predict_proba(pd.DataFrame([row]))[0]
-    (answer,) = found["predictions"]
-    assert list(answer["probabilities"].values()) == expected.tolist()
-    assert list(answer["probabilities"]) == [str(label) for label in model.classes_]
-    assert answer["class"] == str(model.classes_[expected.argmax()])
-    assert answer["out_of_range"] == []
+    (prediction,) = content["predictions"]
+    assert list(prediction["probabilities"].values()) == expected.tolist()
+    assert list(prediction["probabilities"]) == [str(label) for label in model.classes_]
+    assert prediction["class"] == str(model.classes_[expected.argmax()])
+    assert prediction["out_of_range"] == []
 
 
-@pytest.mark.parametrize("model", [["model=median", "model.loss=squared"], ["model=conformal", "model.coverage=0.6"]])
-def test_a_model_that_decides_otherwise_or_tells_sets_is_answered_so(model: list[str], store: Store) -> None:
-    name = model[0].removeprefix("model=")
-    few = ["model.estimator.n_estimators=20", "model.estimator.min_samples_leaf=5", "feature=raw"]
-    promote(store.folder, *model, *few, name=name)
-    mlflow.set_tracking_uri(store.uri)
-    fitted = mlflow.sklearn.load_model(store.client.get_model_version(name, "1").source)
-    with serving(store, f"registry.name={name}") as server:
-        told = server.get("/model").json()
-        rng = np.random.default_rng(0)
-        # All over the training range, where a model is often in two minds.
-        rows = pd.DataFrame(
-            {each["name"]: rng.uniform(each["minimum"], each["maximum"], 200) for each in told["schema"]["features"]}
-        )
-        answers = server.post("/predict", rows.to_dict("records")).json()["predictions"]
+# Of few trees, so that the probabilities of two classes are often close.
+LOSS_MODEL = ["model=median", "model.loss=squared"]
+CONFORMAL_MODEL = ["model=conformal", "model.coverage=0.6"]
+FEW_TREES = ["model.estimator.n_estimators=20", "model.estimator.min_samples_leaf=5", "feature=raw"]
+
+
+def rows_in_range(schema: Schema) -> pd.DataFrame:
+    """200 rows from all over the training range."""
+    rng = np.random.default_rng(0)
+    features = [feature for feature in schema.features if isinstance(feature, NumericFeature)]
+    return pd.DataFrame({feature.name: rng.uniform(feature.minimum, feature.maximum, 200) for feature in features})
+
+
+def check_decisions_and_sets(predictions: list[Any], fitted: Any, rows: pd.DataFrame, name: str) -> None:
+    """Compare predictions with those of the fitted pipeline, where they are more than the likeliest class."""
     probabilities, labels = fitted.predict_proba(rows), [str(label) for label in fitted.classes_]
-    assert [answer["class"] for answer in answers] == [str(label) for label in fitted.predict(rows)]
-    likeliest = [labels[place] for place in probabilities.argmax(axis=1)]
-    assert ([answer["class"] for answer in answers] != likeliest) is (name == "median")
+    classes = [prediction["class"] for prediction in predictions]
+    assert classes == [str(label) for label in fitted.predict(rows)]
+    likeliest = [labels[position] for position in probabilities.argmax(axis=1)]
+    assert (classes != likeliest) is (name == "median")
     sets = fitted[-1].prediction_sets(probabilities)
-    expected = [None] * len(rows) if sets is None else [[*compress(labels, each)] for each in sets.tolist()]
-    assert [answer.get("prediction_set") for answer in answers] == expected
-    assert (len({len(each or "") for each in expected}) > 1) is (name == "conformal")
+    expected = [None] * len(rows) if sets is None else [[*compress(labels, members)] for members in sets.tolist()]
+    assert [prediction.get("prediction_set") for prediction in predictions] == expected
+    assert (len({len(members or "") for members in expected}) > 1) is (name == "conformal")
 
 
-def test_many_rows_are_answered_in_their_order(server: Server) -> None:
+@pytest.mark.parametrize("model", [LOSS_MODEL, CONFORMAL_MODEL], ids=["median", "conformal"])
+def test_decisions_and_prediction_sets_are_those_of_the_model(model: list[str], tmp_path: Path) -> None:
+    trained = run(tmp_path, "train", "split.n_splits=2", *model, *FEW_TREES)
+    assert trained.returncode == 0, trained.stderr
+    (folder,) = [path.parent for path in tmp_path.rglob("MLmodel")]
+    version = CachedVersion("", "wine", 1, "", "", {}, [], "of a type that is not compiled", "", {}, {}, {})
+    predictor = load(folder, version, "champion", max_rows=1000)
+    rows = rows_in_range(predictor.schema)
+    body = rows.to_json(orient="records", double_precision=15).encode()
+    rows = pd.DataFrame(json.loads(body))
+    predictions = msgspec.to_builtins(predictor.predict(predictor.parser.parse_json(body)))
+    check_decisions_and_sets(predictions, load_verified(folder), rows, model[0].removeprefix("model="))
+
+
+@pytest.mark.journey
+@pytest.mark.parametrize("model", [LOSS_MODEL, CONFORMAL_MODEL], ids=["median", "conformal"])
+def test_decisions_and_prediction_sets_are_served(model: list[str], own_store: Store) -> None:
+    name = model[0].removeprefix("model=")
+    promote(own_store.folder, *model, *FEW_TREES, name=name)
+    mlflow.set_tracking_uri(own_store.uri)
+    fitted = mlflow.sklearn.load_model(own_store.client.get_model_version(name, "1").source)
+    with serving(own_store, f"registry.name={name}") as server:
+        schema = msgspec.convert(server.get("/model").json()["schema"], type=Schema)
+        rows = rows_in_range(schema)
+        predictions = server.post("/predict", rows.to_dict("records")).json()["predictions"]
+    check_decisions_and_sets(predictions, fitted, rows, name)
+
+
+def test_many_rows_are_predicted_in_their_order(server: Server) -> None:
     samples = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
     many = server.post("/predict", samples * 20).json()["predictions"]
     one_by_one = [server.post("/predict", [sample]).json()["predictions"][0] for sample in samples]
     assert many == one_by_one * 20
 
 
-def test_a_row_beyond_the_training_range_is_answered_with_a_warning(server: Server, row: dict[str, float]) -> None:
-    (answer,) = server.post("/predict", row | {"alcohol": 40, "hue": -1e6}).json()["predictions"]
-    assert answer["out_of_range"] == ["alcohol", "hue"]
-    assert np.isclose(sum(answer["probabilities"].values()), 1)
+def test_a_row_outside_the_training_range_is_predicted_and_marked(server: Server, row: dict[str, float]) -> None:
+    (prediction,) = server.post("/predict", row | {"alcohol": 40, "hue": -1e6}).json()["predictions"]
+    assert prediction["out_of_range"] == ["alcohol", "hue"]
+    assert np.isclose(sum(prediction["probabilities"].values()), 1)
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         ('"13"', 'a number (% vol) is wanted, got the text "13"'),
         ("true", "a number (% vol) is wanted, got true"),
@@ -102,15 +140,15 @@ def test_a_row_beyond_the_training_range_is_answered_with_a_warning(server: Serv
         ("1" * 400, "11111"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_refused(server: Server, row: dict[str, float], value: str, told: str) -> None:
+def test_a_value_of_the_wrong_kind_is_refused(server: Server, row: dict[str, float], value: str, message: str) -> None:
     body = json.dumps([row, row | {"alcohol": 0}]).replace('"alcohol": 0', f'"alcohol": {value}')
     (fault,) = problem(server.post("/predict", body), 422)["errors"]
-    assert told in fault["detail"]
+    assert message in fault["detail"]
     assert fault["detail"].startswith("row 1, alcohol: ")
     assert (fault["pointer"], fault["row"], fault["field"]) == ("/1/alcohol", 1, "alcohol")
 
 
-def test_all_faults_of_a_body_are_told_at_once(server: Server, row: dict[str, float]) -> None:
+def test_all_faults_of_a_body_are_listed(server: Server, row: dict[str, float]) -> None:
     whole = json.dumps(row)
     without = {name: value for name, value in row.items() if name != "ash"}
     twice = whole.replace('"hue"', '"hue": 1, "hue"')
@@ -123,14 +161,14 @@ def test_all_faults_of_a_body_are_told_at_once(server: Server, row: dict[str, fl
     assert "an object of 13 features is wanted, got 7" in faults["/2"]
 
 
-def test_a_body_that_is_wrong_everywhere_is_answered_briefly(server: Server) -> None:
-    found = problem(server.post("/predict", [{}] * 10000), 422)
-    assert found["detail"] == "130000 faults in the body, the first 100 of them listed"
-    assert len(found["errors"]) == 100
+def test_a_body_that_is_wrong_everywhere_gets_a_short_response(server: Server) -> None:
+    content = problem(server.post("/predict", [{}] * 10000), 422)
+    assert content["detail"] == "130000 faults in the body, the first 100 of them listed"
+    assert len(content["errors"]) == 100
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         (b"", "empty"),
         (b"{", "not JSON"),
@@ -142,12 +180,12 @@ def test_a_body_that_is_wrong_everywhere_is_answered_briefly(server: Server) -> 
         (b"\xef\xbb\xbf{}", "not JSON"),
     ],
 )
-def test_what_is_no_json_is_refused_with_the_reason(server: Server, body: bytes, told: str) -> None:
-    assert told in problem(server.post("/predict", body), 400)["detail"]
+def test_a_body_that_is_no_json_is_refused_with_the_reason(server: Server, body: bytes, message: str) -> None:
+    assert message in problem(server.post("/predict", body), 400)["detail"]
 
 
 @pytest.mark.parametrize("body", ["[]", "7", "null", '"text"', "[[1, 2]]", '{"\\ud800": 1}', '["\\ud800"]'])
-def test_what_is_no_row_is_refused(server: Server, body: str) -> None:
+def test_json_that_is_no_row_is_refused(server: Server, body: str) -> None:
     assert problem(server.post("/predict", body), 422)["errors"]
 
 
@@ -162,8 +200,8 @@ def test_an_escaped_name_is_the_same_name(server: Server, row: dict[str, float])
 
 def test_more_rows_than_a_request_may_hold_are_refused(server: Server, row: dict[str, float]) -> None:
     body = json.dumps([dict.fromkeys(row, 1)] * 10_001, separators=(",", ":"))
-    found = problem(server.post("/predict", body), 422)
-    assert found["errors"][0]["detail"] == "10001 rows; at most 10000 in one request"
+    content = problem(server.post("/predict", body), 422)
+    assert content["errors"][0]["detail"] == "10001 rows; at most 10000 in one request"
 
 
 @pytest.mark.parametrize(
@@ -185,26 +223,26 @@ def test_paths_methods_and_types_that_are_not_there(server: Server, row: dict[st
 
 
 def test_the_model_is_described(server: Server, store: Store) -> None:
-    found = server.get("/model").json()
-    run = store.client.get_run(found["model"]["run_id"])
-    assert found["tags"]["data.md5"] == run.data.tags["data.md5"]
-    assert found["metrics"]["cv/accuracy"] == run.data.metrics["cv/accuracy"]
-    assert found["aliases"] == ["champion"]
-    assert found["card"].startswith("# ")
-    alcohol = found["schema"]["features"][0]
+    content = server.get("/model").json()
+    run = store.client.get_run(content["model"]["run_id"])
+    assert content["tags"]["data.md5"] == run.data.tags["data.md5"]
+    assert content["metrics"]["cv/accuracy"] == run.data.metrics["cv/accuracy"]
+    assert content["aliases"] == ["champion"]
+    assert content["card"].startswith("# ")
+    alcohol = content["schema"]["features"][0]
     assert (alcohol["name"], alcohol["unit"], alcohol["kind"]) == ("alcohol", "% vol", "number")
     assert alcohol["minimum"] < alcohol["median"] < alcohol["maximum"]
-    assert found["stale"] is False
-    assert found["golden_max_difference"] <= 1e-6
+    assert content["stale"] is False
+    assert content["golden_max_difference"] <= 1e-6
 
 
-def test_health_tells_what_answers(server: Server) -> None:
+def test_readyz_names_the_served_version(server: Server) -> None:
     assert server.get("/livez").json() == {"alive": True}
-    found = server.get("/readyz").json()
-    assert found["ready"] is True
-    assert found["model"]["version"] == 2
-    assert found["workers"] == [server.process.pid]
-    assert (found["stale"], found["registry"], found["refused"]) == (False, "reachable", None)
+    content = server.get("/readyz").json()
+    assert content["ready"] is True
+    assert content["model"]["version"] == 2
+    assert content["workers"] == [server.process.pid]
+    assert (content["stale"], content["registry"], content["refused"]) == (False, "reachable", None)
 
 
 def test_metrics_have_few_labels(server: Server, row: dict[str, float]) -> None:
@@ -224,8 +262,8 @@ def test_metrics_have_few_labels(server: Server, row: dict[str, float]) -> None:
 
 
 def test_logs_are_json_with_request_ids(server: Server, row: dict[str, float]) -> None:
-    server.post("/predict", row, headers=JSON | {"x-request-id": "to-be-found"})
+    server.post("/predict", row, headers=JSON | {"x-request-id": "to-be-content"})
     server.post("/predict", row, headers=JSON | {"x-request-id": "forged\tid"})
-    (found,) = [line for line in server.lines() if line.get("request_id") == "to-be-found"]
-    assert (found["method"], found["route"], found["status"]) == ("POST", "/predict", 200)
+    (content,) = [line for line in server.lines() if line.get("request_id") == "to-be-content"]
+    assert (content["method"], content["route"], content["status"]) == ("POST", "/predict", 200)
     assert "forged" not in server.log.read_text()

@@ -22,6 +22,9 @@ RESTART_PAUSE_SECONDS = 1.0
 # Niceness of the process once there is a version that predicts: on few cores, requests come first.
 NICENESS = 5
 
+# What it runs.
+WORKER_MODULE = "wineexp.serving.refresh.worker"
+
 
 class ProcessEndedError(Exception):
     """The refresh process ended before it replied."""
@@ -130,7 +133,7 @@ class RefreshProcess:
         # Only the new process keeps the socket open. When it ends, so does every connection to it.
         with listen(self._socket) as listener:
             process = subprocess.Popen(
-                [sys.executable, "-m", "wineexp.serving.refresh.worker"],
+                [sys.executable, "-m", WORKER_MODULE],
                 stdin=subprocess.PIPE,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(python_path)},
                 pass_fds=[listener.fileno()],
