@@ -11,13 +11,15 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 
-from tests.conftest import run
 from tests.serving.conftest import Server, Store, promote, serving
+from wineexp import compose, train
+from wineexp.data import schema
 from wineexp.data.schema import NumericFeature, Schema
+from wineexp.models import manifest, persistence
 from wineexp.serving.model.cache import CachedVersion
 from wineexp.serving.model.loading import load
-from wineexp.serving.model.pipeline import load_verified
 
 JSON = {"content-type": "application/json"}
 
@@ -65,10 +67,10 @@ CONFORMAL_MODEL = ["model=conformal", "model.coverage=0.6"]
 FEW_TREES = ["model.estimator.n_estimators=20", "model.estimator.min_samples_leaf=5", "feature=raw"]
 
 
-def rows_in_range(schema: Schema) -> pd.DataFrame:
+def rows_in_range(of_model: Schema) -> pd.DataFrame:
     """200 rows from all over the training range."""
     rng = np.random.default_rng(0)
-    features = [feature for feature in schema.features if isinstance(feature, NumericFeature)]
+    features = [feature for feature in of_model.features if isinstance(feature, NumericFeature)]
     return pd.DataFrame({feature.name: rng.uniform(feature.minimum, feature.maximum, 200) for feature in features})
 
 
@@ -86,17 +88,23 @@ def check_decisions_and_sets(predictions: list[Any], fitted: Any, rows: pd.DataF
 
 
 @pytest.mark.parametrize("model", [LOSS_MODEL, CONFORMAL_MODEL], ids=["median", "conformal"])
-def test_decisions_and_prediction_sets_are_those_of_the_model(model: list[str], tmp_path: Path) -> None:
-    trained = run(tmp_path, "train", "split.n_splits=2", *model, *FEW_TREES)
-    assert trained.returncode == 0, trained.stderr
-    (folder,) = [path.parent for path in tmp_path.rglob("MLmodel")]
+def test_decisions_and_prediction_sets_are_those_of_the_model(
+    model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trained = train(compose("tracking=off", "split.n_splits=2", *model, *FEW_TREES))
+    extra = tmp_path / "version" / manifest.EXTRA_FOLDER
+    extra.mkdir(parents=True)
+    (extra.parent / "MLmodel").write_text("mlflow_version: 3.17.0")
+    skops.io.dump(trained.pipeline, extra.parent / persistence.MODEL_FILE)
+    (extra / manifest.GOLDEN_ROWS_FILE).write_text(persistence.write_golden_rows(trained.pipeline, trained.task.X[:20]))
+    (extra / schema.FILE_NAME).write_text(schema.to_json(trained.task.schema("cultivar", "cultivar")))
     version = CachedVersion("", "wine", 1, "", "", {}, [], "of a type that is not compiled", "", {}, {}, {})
-    predictor = load(folder, version, "champion", max_rows=1000)
-    rows = rows_in_range(predictor.schema)
-    body = rows.to_json(orient="records", double_precision=15).encode()
-    rows = pd.DataFrame(json.loads(body))
+    predictor = load(extra.parent, version, "champion", max_rows=1000)
+    body = rows_in_range(predictor.schema).to_json(orient="records", double_precision=15).encode()
     predictions = msgspec.to_builtins(predictor.predict(predictor.parser.parse_json(body)))
-    check_decisions_and_sets(predictions, load_verified(folder), rows, model[0].removeprefix("model="))
+    rows = pd.DataFrame(json.loads(body))
+    check_decisions_and_sets(predictions, trained.pipeline, rows, model[0].removeprefix("model="))
 
 
 @pytest.mark.journey
@@ -107,8 +115,7 @@ def test_decisions_and_prediction_sets_are_served(model: list[str], own_store: S
     mlflow.set_tracking_uri(own_store.uri)
     fitted = mlflow.sklearn.load_model(own_store.client.get_model_version(name, "1").source)
     with serving(own_store, f"registry.name={name}") as server:
-        schema = msgspec.convert(server.get("/model").json()["schema"], type=Schema)
-        rows = rows_in_range(schema)
+        rows = rows_in_range(msgspec.convert(server.get("/model").json()["schema"], type=Schema))
         predictions = server.post("/predict", rows.to_dict("records")).json()["predictions"]
     check_decisions_and_sets(predictions, fitted, rows, name)
 

@@ -88,7 +88,7 @@ def split_body(columns: list[str], *data: list[Any], **more: Any) -> bytes:
 def test_rows_with_a_text_are_parsed_in_the_schemas_order(parser: RowParser) -> None:
     body = split_body(["hue", "colour", "ash"], [1, "red", 2], [3.5, "white", -4], index=[0, 1])
     assert parse_split(parser, body) == [(2.0, "red", 1.0), (-4.0, "white", 3.5)]
-    assert parser.count_outside_range(parse_split(parser, body) or []) == 1
+    assert parser.count_out_of_range(parse_split(parser, body) or []) == 1
 
 
 @pytest.mark.parametrize(

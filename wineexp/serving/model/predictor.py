@@ -129,7 +129,7 @@ class Predictor:
             faults = self._rows_without_prediction(rows)
             if not faults:
                 raise
-        raise ProblemError(422, "the model has no answer for some of these values", faults)
+        raise ProblemError(422, "the model has no prediction for some of these rows", faults)
 
     def predict(self, rows: Rows) -> list[Prediction]:
         """The prediction for each row.
@@ -143,7 +143,7 @@ class Predictor:
 
     def predictions(self, rows: Rows, probabilities: Probabilities) -> list[Prediction]:
         """The predictions for rows whose probabilities are computed already."""
-        classes, outside = self.schema.classes, self.parser.features_outside_range
+        classes, outside = self.schema.classes, self.parser.features_out_of_range
         decided = self.classifier.decide(probabilities).tolist()
         sets = self.classifier.prediction_sets(probabilities)
         labelled_sets: Iterable[list[str] | msgspec.UnsetType] = (
@@ -183,7 +183,7 @@ class Predictor:
                     failing.append(start)
                 else:
                     spans += [(middle, end), (start, middle)]
-        outside = {number: self.parser.features_outside_range(rows[number]) for number in failing}
+        outside = {number: self.parser.features_out_of_range(rows[number]) for number in failing}
         if not all(outside.values()):
             return []
         reason = "the model cannot compute with it; far beyond the training range:"

@@ -126,14 +126,14 @@ class RowParser:
         if count > self.max_rows:
             raise unprocessable([Fault(f"{count} rows; at most {self.max_rows} in one request")])
 
-    def features_outside_range(self, row: Row) -> list[str]:
+    def features_out_of_range(self, row: Row) -> list[str]:
         """Names of the features whose value in a row is outside the range of the training rows."""
         return [name for position, name, low, high in self._ranges if not low <= row[position] <= high]  # type: ignore[operator]
 
-    def count_outside_range(self, rows: Rows) -> int:
+    def count_out_of_range(self, rows: Rows) -> int:
         """The number of rows with a feature outside the range of the training rows."""
         if not isinstance(rows, np.ndarray):
-            return sum([bool(self.features_outside_range(row)) for row in rows])
+            return sum([bool(self.features_out_of_range(row)) for row in rows])
         positions, _, low, high = zip(*self._ranges, strict=True)
         values = rows[:, positions]
         return int(np.count_nonzero(~((low <= values) & (values <= high)).all(axis=1)))

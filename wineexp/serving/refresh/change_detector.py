@@ -1,4 +1,4 @@
-"""Detects that a registry may have changed, cheaply and without MLflow; what has changed is found out by others."""
+"""Detects, cheaply and without MLflow, that a registry may have changed."""
 
 import base64
 import hashlib

@@ -37,11 +37,11 @@ def explain(verified: VerifiedVersion, row: Any) -> ExplanationReply:
         if not np.isfinite([*numbers, change.distance if change else 0]).all():
             raise FloatingPointError("the explanation holds a value that is not finite")
     except (ValueError, ArithmeticError):
-        outside = parser.features_outside_range(tuple(row))
+        outside = parser.features_out_of_range(tuple(row))
         if not outside:
             raise
-        fault = f"the model cannot compute beside it; far beyond the training range: {', '.join(outside)}"
-        return ExplanationReply(422, detail="this answer cannot be explained", faults=[fault])
+        fault = f"the model cannot compute rows near it; far beyond the training range: {', '.join(outside)}"
+        return ExplanationReply(422, detail="this prediction cannot be explained", faults=[fault])
     content = Explanation(_attribution(shapley_values, len(verified.golden_rows)), _counterfactual(change))
     return ExplanationReply(200, msgspec.Raw(msgspec.json.encode(content)))
 

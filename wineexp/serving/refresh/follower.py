@@ -44,7 +44,7 @@ CONNECTION_ERRORS = (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError)
 
 
 class AliasFollower:
-    """Follows one alias, told by the refresh monitor.
+    """Follows one alias through the refresh monitor.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class AliasFollower:
             except Exception as error:
                 log.warning("cache refused", why=list(describe_error(error)))
             else:
-                self._set_unreachable("it has not been asked yet")
+                self._set_unreachable("the registry has not been asked yet")
                 self._swap(predictor)
                 return
         state = self._first_state()

@@ -66,7 +66,7 @@ class RefreshWorker:
         except Exception as error:
             # Files that were verified once may be broken by now, in any way.
             reasons = "; ".join(describe_error(error))
-            return ExplanationReply(503, detail=f"what explains answers cannot be loaded: {reasons}")
+            return ExplanationReply(503, detail=f"the version that is to be explained cannot be loaded: {reasons}")
         try:
             return self._explain_row(verified, request.row)
         except Exception as error:

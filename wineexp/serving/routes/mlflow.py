@@ -46,7 +46,7 @@ def _predict_labels(predictor: Predictor, metrics: Metrics, rows: Rows) -> Predi
     """Predict the labels of rows, and count them."""
     positions = predictor.classifier.decide(predictor.probabilities(rows)).tolist()
     classes, labels = predictor.schema.classes, predictor.classifier.labels
-    metrics.count_labels([classes[position] for position in positions], predictor.parser.count_outside_range(rows))
+    metrics.count_labels([classes[position] for position in positions], predictor.parser.count_out_of_range(rows))
     return Predictions([labels[position] for position in positions])
 
 
