@@ -12,7 +12,7 @@ from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.reports import run_charts
 from wineexp.reports.text import DASH, decimals, duration, interval, markdown_table, signed, spaced
 from wineexp.tracking import ranking
-from wineexp.tracking.names import COVERAGE_FILE, NAMED_EXPERIMENT
+from wineexp.tracking.names import CONFIG_SHA256, COVERAGE_FILE, NAMED_EXPERIMENT, SPLIT_TEST_TO_TRAIN
 from wineexp.tracking.ranking import Ranking, Row
 from wineexp.tracking.runs import SHORT_ID, Record
 
@@ -62,7 +62,7 @@ def render(records: list[Record], benchmark: list[Record], *, alpha: float, fold
     folder : str
         The folder of the charts, relative to the page.
     """
-    by_config = {record.tags["config.sha256"]: record for record in sorted(records, key=lambda run: run.began or 0)}
+    by_config = {record.tags[CONFIG_SHA256]: record for record in sorted(records, key=lambda run: run.began or 0)}
     latest = list(by_config.values())
     parts, charts = [], {}
     for section in sorted({_section(record) for record in latest}):
@@ -138,7 +138,7 @@ def _mean(record: Record, metric: str, alpha: float) -> str:
     scores = scores[~np.isnan(scores)]
     if len(scores) < 2:
         return decimals(float(scores[0])) if len(scores) else DASH
-    ratio = float(record.tags["split.test_to_train"])
+    ratio = float(record.tags[SPLIT_TEST_TO_TRAIN])
     # The difference to zeros is the mean itself.
     mean = corrected_t_test(scores, np.zeros(len(scores)), direction="maximize", test_to_train=ratio, alpha=alpha)
     return f"{decimals(mean.difference)} ({decimals(mean.low)} to {decimals(mean.high)})"
@@ -154,7 +154,7 @@ def _ablation(ranked: Ranking, reference: Row) -> str:
             row.folds,
             reference.folds,
             direction=ranked.direction,
-            test_to_train=float(row.record.tags["split.test_to_train"]),
+            test_to_train=float(row.record.tags[SPLIT_TEST_TO_TRAIN]),
             alpha=ranked.alpha,
         )
         gain = interval(comparison.difference, comparison.low, comparison.high)

@@ -207,7 +207,7 @@ def test_a_champion_that_cannot_be_measured_is_named_with_a_remedy(store: Store,
 
 def test_another_target_needs_another_registered_model(store: Store) -> None:
     other = store.train("model=majority", "target.ordinal=true")
-    assert "answers another question (other target)" in store.refuses(f"run={other}", *QUICK)
+    assert "has another task (other target)" in store.refuses(f"run={other}", *QUICK)
     message = store.refuses(f"run={other}", "registry.name=other", *QUICK)
     assert message == "refused by floors.matthews_corrcoef: 0.0000, must be at least 0.1: short by 0.1000"
     registry = store.registry("other")

@@ -1,11 +1,14 @@
-"""Where a run comes from: facts on the code that another machine can act on."""
+"""Where a run comes from: the tags and the diff with which another machine can restore its code."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from wineexp.tracking import provenance
+import wineexp
+from tests.conftest import composed
+from wineexp.tracking import names, provenance
+from wineexp.workflows.experiment import assemble
 
 
 def git(folder: Path, *arguments: str, stdin: str | None = None) -> str:
@@ -49,7 +52,7 @@ def test_the_diff_makes_the_changed_tree_from_its_commit(checkout: Path, tmp_pat
     assert provenance.git_tags()["git.diff.sha256"] != tags["git.diff.sha256"]
 
 
-def test_the_diff_is_the_same_whatever_its_user_likes_to_see(checkout: Path) -> None:
+def test_the_diff_does_not_depend_on_the_settings_of_git(checkout: Path) -> None:
     (checkout / "wineexp/train.py").write_text("second\n")
     (checkout / "wineexp/new.py").write_text("new\n")
     plain = provenance.diff()
@@ -58,7 +61,17 @@ def test_the_diff_is_the_same_whatever_its_user_likes_to_see(checkout: Path) -> 
     assert provenance.diff() == plain
 
 
-def test_without_git_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_there_are_no_tags_about_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance.git_tags() == {}
+
+
+def test_the_tags_of_a_task_are_those_that_other_modules_read() -> None:
+    task = assemble(composed("model=logreg")).task
+    read = {names.DATA_MD5, names.DATA_DVC, names.SPLIT_SHA256, names.SPLIT_TEST_TO_TRAIN, names.DECIDING_METRIC}
+    assert read <= task.tags().keys()
+
+
+def test_a_run_is_tagged_with_the_release_that_made_it() -> None:
+    assert provenance.provenance_tags()[names.WINEEXP_VERSION] == wineexp.__version__

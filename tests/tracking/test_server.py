@@ -30,12 +30,12 @@ def test_trainings_and_promotions_at_once_are_one_story(
     trained = run_concurrently(tmp_path, [("train", f"model={name}") for name in ("logreg", "xgb")], **there)
     assert [done.returncode for done in trained] == [0, 0], trained
     ids = [done.stdout.rpartition("Recorded as run ")[2].split()[0] for done in trained]
-    promoted = run_concurrently(tmp_path, [("promote", f"run={each}", *QUICK) for each in ids], **there)
+    promoted = run_concurrently(tmp_path, [("promote", f"run={run_id}", *QUICK) for run_id in ids], **there)
     assert [done.returncode for done in promoted] == [0, 0], promoted
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     registry = Registry(server, "wine")
     assert registry.aliases() == {"champion": 2, "previous": 1}
-    assert [each.moves for each in History(registry).decisions()] == [
+    assert [decision.moves for decision in History(registry).decisions()] == [
         {"champion": [None, 1]},
         {"champion": [1, 2], "previous": [None, 1]},
     ]

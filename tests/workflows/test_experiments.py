@@ -33,7 +33,7 @@ ABLATION = choices("experiment/ablation")
 
 @pytest.mark.parametrize("name", ABLATION)
 def test_an_ablation_changes_one_thing(name: str) -> None:
-    whole, changed = (composed("experiment=ablation", f"+experiment/ablation={each}") for each in ("whole", name))
+    whole, changed = (composed("experiment=ablation", f"+experiment/ablation={choice}") for choice in ("whole", name))
     different = [key for key in whole if whole[key] != changed[key]]
     assert different == [] if name == "whole" else different in (["feature"], ["model"])
     for group in config.GROUPS:
@@ -43,8 +43,8 @@ def test_an_ablation_changes_one_thing(name: str) -> None:
 def test_each_measurement_is_left_out_once() -> None:
     left_out = [
         name
-        for each in ABLATION
-        for name in composed("experiment=ablation", f"+experiment/ablation={each}").feature.get("columns", [])
+        for choice in ABLATION
+        for name in composed("experiment=ablation", f"+experiment/ablation={choice}").feature.get("columns", [])
     ]
     assert sorted(left_out) == sorted(snake_case(name) for name in WINE_QUALITY_MEASUREMENTS)
 

@@ -37,8 +37,8 @@ def evidence(scores: npt.ArrayLike, name: str = "the candidate", error: float = 
 
 def judged(rule: str, rules: Gate, candidate: ModelScores, champion: ModelScores) -> bool:
     checks = rules.check_scores(candidate, champion, metric="accuracy", test_to_train=RATIO)
-    (found,) = [check for check in checks if check.rule == rule]
-    return found.passed
+    (passed,) = [check.passed for check in checks if check.rule == rule]
+    return passed
 
 
 def nearest_mean(X: npt.NDArray[np.float64], y: npt.NDArray[np.intp], folds: list) -> npt.NDArray[np.float64]:
@@ -52,7 +52,7 @@ def nearest_mean(X: npt.NDArray[np.float64], y: npt.NDArray[np.intp], folds: lis
 
 
 @pytest.mark.parametrize("require", ["better", "not_worse"])
-def test_a_fold_without_a_figure_is_no_way_through(require: str) -> None:
+def test_a_candidate_that_failed_a_fold_does_not_pass(require: str) -> None:
     rules, champion = gate(require=require), evidence([0.8, 0.81, 0.8, 0.81, 0.8], "version 1")
     assert judged(require, rules, evidence([0.9, 0.92, 0.9, 0.92, 0.9]), champion)
     assert not judged(require, rules, evidence([0.9, 0.92, 0.9, 0.92, np.nan]), champion)
@@ -74,13 +74,13 @@ def equals() -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
     The two see different features that say equally much, so that the expected difference is 0.
     """
     rng = np.random.default_rng(0)
-    found = []
+    pairs = []
     y = np.arange(ROWS) % 2
     folds = list(RepeatedStratifiedKFold(**FOLDS, random_state=0).split(y, y))
     for _ in range(1000):
         one, other = (rng.normal(0.7 * y[:, None], 1, (ROWS, FEATURES)) for _ in range(2))
-        found.append((nearest_mean(one, y, folds), nearest_mean(other, y, folds)))
-    return found
+        pairs.append((nearest_mean(one, y, folds), nearest_mean(other, y, folds)))
+    return pairs
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
@@ -90,7 +90,7 @@ def test_at_most_alpha_of_candidates_that_are_no_better_pass(equals: list, alpha
     assert 0 < np.mean(passed) <= alpha
 
 
-def test_a_gain_of_the_size_that_the_gate_says_it_sees_passes_four_times_in_five(equals: list) -> None:
+def test_a_gain_as_large_as_the_message_names_passes_four_times_in_five(equals: list) -> None:
     rules = gate()
     passed = []
     for one, other in equals:
@@ -116,7 +116,7 @@ def test_not_worse_lets_an_equal_pass_and_not_one_that_is_worse_by_the_margin() 
     assert not judged("not_worse", rules, evidence(scores + noise - 0.01), champion)
 
 
-def test_worse_calibration_is_refused_and_told_by_how_much() -> None:
+def test_worse_calibration_is_refused_with_the_excess() -> None:
     scores = [0.9, 0.92, 0.91, 0.89, 0.93]
     checks = gate().check_scores(
         evidence(scores, error=0.08), evidence(scores, "version 1"), metric="accuracy", test_to_train=RATIO
@@ -148,9 +148,9 @@ def test_a_score_that_is_not_a_number_does_not_pass() -> None:
     assert not floor.passed
 
 
-def test_all_faults_of_a_gate_are_told_at_once() -> None:
-    with pytest.raises(UserError) as told:
+def test_all_faults_of_a_gate_are_in_one_error() -> None:
+    with pytest.raises(UserError) as error:
         Gate({"acuracy": 1}, "bettr", -1, 2, 0, 0, 0)
-    assert len(told.value.faults) == 4
-    assert "did you mean better?" in str(told.value)
-    assert "did you mean accuracy?" in str(told.value)
+    assert len(error.value.faults) == 4
+    assert "did you mean better?" in str(error.value)
+    assert "did you mean accuracy?" in str(error.value)

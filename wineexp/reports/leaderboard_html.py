@@ -12,6 +12,7 @@ from wineexp.data import task
 from wineexp.evaluation import metrics
 from wineexp.evaluation.metrics import Predictions
 from wineexp.reports import leaderboard_summary, run_charts, templates
+from wineexp.tracking.names import TRIAL
 from wineexp.tracking.ranking import Ranking, Row, pruned, score
 from wineexp.tracking.runs import Record
 
@@ -120,8 +121,8 @@ def _optimization_histories(ranking: Ranking) -> dict[str, str]:
     """The chart of each study with at least two complete trials, by the id of the study's run."""
     scores: dict[str, dict[int, float]] = defaultdict(dict)
     for record in ranking.records:
-        if record.parent and "trial" in record.tags and not pruned(record):
-            scores[record.parent][int(record.tags["trial"])] = score(record)
+        if record.parent and TRIAL in record.tags and not pruned(record):
+            scores[record.parent][int(record.tags[TRIAL])] = score(record)
     return {
         study: run_charts.optimization_history(pd.Series(trials).sort_index(), ranking.direction, ranking.metric)
         for study, trials in scores.items()

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from wineexp.reports.text import decimals, enumeration, interval, spaced
+from wineexp.tracking import names
 from wineexp.tracking.ranking import Ranking, Row, pruned
 
 # So many characters of a digest are shown.
@@ -23,8 +24,8 @@ def subtitle(ranking: Ranking) -> str:
     better = "higher" if ranking.direction == "maximize" else "lower"
     return (
         f"{n_ranked} run{'s' * (n_ranked != 1)}{shown}, by {spaced(ranking.metric)} ({better} is better); "
-        f"data {ranking.first.tags['data.md5'][:SHORT_DIGEST_CHARS]}, "
-        f"folds {ranking.first.tags['split.sha256'][:SHORT_DIGEST_CHARS]}"
+        f"data {ranking.first.tags[names.DATA_MD5][:SHORT_DIGEST_CHARS]}, "
+        f"folds {ranking.first.tags[names.SPLIT_SHA256][:SHORT_DIGEST_CHARS]}"
     )
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from wineexp.reports import leaderboard_summary
 from wineexp.reports.text import decimals, duration, file_size, spaced
+from wineexp.tracking import names
 from wineexp.tracking.ranking import Ranking, Row
 from wineexp.tracking.runs import SHORT_ID
 
@@ -123,7 +124,7 @@ def _columns(ranking: Ranking) -> list[Column]:
         Column("holdout", [decimals(row.holdout) for row in rows]),
         Column("fit", [duration(row.figure("cv/fit_seconds")) for row in rows]),
         Column("predict", [duration(row.figure("cv/predict_seconds")) for row in rows]),
-        Column("size", [file_size(row.figure("model/bytes")) for row in rows]),
+        Column("size", [file_size(row.figure(names.MODEL_BYTES)) for row in rows]),
         *(
             Column(spaced(name), [decimals(row.figure(f"cv/{name}"), row.figure(f"cv/{name}_std")) for row in rows])
             for name in ranking.others
@@ -153,8 +154,8 @@ def _task(ranking: Ranking) -> dict[str, Any]:
     first = ranking.first
     return {
         **{name: first.params.get(name) for name in ("data", "target", "split")},
-        "data.md5": first.tags["data.md5"],
-        "split.sha256": first.tags["split.sha256"],
+        "data.md5": first.tags[names.DATA_MD5],
+        "split.sha256": first.tags[names.SPLIT_SHA256],
         "metric": ranking.metric,
         "direction": ranking.direction,
     }
@@ -174,7 +175,7 @@ def _fields(ranking: Ranking, row: Row) -> dict[str, Any]:
         "holdout": row.holdout,
         "fit_seconds": row.figure("cv/fit_seconds"),
         "predict_seconds": row.figure("cv/predict_seconds"),
-        "model_bytes": row.figure("model/bytes"),
+        "model_bytes": row.figure(names.MODEL_BYTES),
         "metrics": {key: row.figure(f"cv/{key}") for name in ranking.others for key in (name, f"{name}_std")},
     }
 

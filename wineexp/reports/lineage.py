@@ -7,7 +7,7 @@ from typing import Any
 from wineexp.core.errors import UserError
 from wineexp.data import pin
 from wineexp.reports.text import timestamp
-from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256, SOURCE_RUN_ID
+from wineexp.tracking import names
 from wineexp.tracking.registry import Registry
 from wineexp.tracking.runs import Record, Runs
 
@@ -48,23 +48,24 @@ def lineage(name: str, runs: Runs) -> dict[str, Any]:
         else {
             "number": version.number,
             "aliases": list(version.aliases),
-            "model_sha256": version.tags.get(MODEL_SHA256),
-            "files": version.files if MODEL_FILES in version.tags else None,
+            "model_sha256": version.tags.get(names.MODEL_SHA256),
+            "files": version.files if names.MODEL_FILES in version.tags else None,
         },
         "run": _run(run),
-        "promoted_from": _run(source) | {"config_sha256": source.tags.get("config.sha256"), "code": _code(source.tags)}
+        "promoted_from": _run(source)
+        | {"config_sha256": source.tags.get(names.CONFIG_SHA256), "code": _code(source.tags)}
         if source
         else None,
-        "config": {"sha256": tags.get("config.sha256"), "fault": _config_fault(run)},
+        "config": {"sha256": tags.get(names.CONFIG_SHA256), "fault": _config_fault(run)},
         "seed": run.params.get("seed"),
-        "split": {"sha256": tags.get("split.sha256"), "splitter": run.params.get("split")},
+        "split": {"sha256": tags.get(names.SPLIT_SHA256), "splitter": run.params.get("split")},
         "code": _code(tags),
-        "lock": tags.get("lock.sha256"),
+        "lock": tags.get(names.LOCK_SHA256),
         "machine": {
-            "python": tags.get("python.version"),
-            "libraries": json.loads(tags.get("libraries", "{}")),
+            "python": tags.get(names.PYTHON_VERSION),
+            "libraries": json.loads(tags.get(names.LIBRARIES, "{}")),
             **{name: tags.get(f"machine.{name}") for name in ("platform", "processor", "cores")},
-            "threads": tags.get("threads"),
+            "threads": tags.get(names.THREADS),
         },
         "data": _data(tags),
     }
@@ -139,9 +140,9 @@ def _run_line(label: str, run: dict[str, Any]) -> str:
 
 def _code(tags: dict[str, str]) -> dict[str, Any]:
     return {
-        "commit": tags.get("git.commit"),
-        "dirty": {"true": True, "false": False}.get(tags.get("git.dirty", "")),
-        "diff_sha256": tags.get("git.diff.sha256"),
+        "commit": tags.get(names.GIT_COMMIT),
+        "dirty": {"true": True, "false": False}.get(tags.get(names.GIT_DIRTY, "")),
+        "diff_sha256": tags.get(names.GIT_DIFF_SHA256),
     }
 
 
@@ -158,7 +159,7 @@ def _run(run: Record) -> dict[str, Any]:
 
 def _source_run(run: Record, runs: Runs) -> Record | None:
     """The run whose promotion trained this one; None for a run of no promotion, or if the other was deleted."""
-    name = run.tags.get(SOURCE_RUN_ID)
+    name = run.tags.get(names.SOURCE_RUN_ID)
     if name is None or name == run.id:
         return None
     try:
@@ -177,7 +178,7 @@ def _config_fault(run: Record) -> str | None:
 
 def _data(tags: dict[str, str]) -> list[dict[str, Any]]:
     """The md5 and the pin of each data file, and what that pin says in the current working tree."""
-    md5s, pin_names = tags.get("data.md5", "").split("+"), tags.get("data.dvc", "").split("+")
+    md5s, pin_names = tags.get(names.DATA_MD5, "").split("+"), tags.get(names.DATA_DVC, "").split("+")
     if md5s == [""]:
         return []
     files = []

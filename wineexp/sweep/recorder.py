@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 from wineexp.sweep.callbacks import Callback, Outcome, Sweep
 from wineexp.sweep.plots import draw_study
 from wineexp.sweep.trial import StudyTrial, Trial
+from wineexp.tracking import names
 from wineexp.tracking.studies import StudyRuns
 
 # The user attribute of a study that holds the id of its run; a task finds the id under this key in its trial's context.
@@ -78,9 +79,9 @@ class Recorder(Callback):
         if self.uri is None:
             return
         parent = str(sweep.study.user_attrs[PARENT_RUN_ID])
-        tags: dict[str, Any] = {"trial": outcome.number, "state": outcome.state}
+        tags: dict[str, Any] = {names.TRIAL: outcome.number, names.TRIAL_STATE: outcome.state}
         if outcome.error:
-            tags["error"] = outcome.error
+            tags[names.ERROR] = outcome.error
         if "duplicate_of" in outcome.attrs:
             tags["duplicate_of"] = outcome.attrs["duplicate_of"]
         own_run = outcome.attrs.get(RUN_ID)
@@ -116,7 +117,7 @@ class Recorder(Callback):
         earlier_keys = sweep.study.user_attrs.get("best_keys", [])
         best: Mapping[str, str] = {f"best.{key}": value for key, value in outcome.overrides.items()}
         emptied = {key: "" for key in earlier_keys if key not in best}
-        self.runs.log(parent, metrics=metrics, tags={"best_trial": outcome.number, **best, **emptied})
+        self.runs.log(parent, metrics=metrics, tags={names.BEST_TRIAL: outcome.number, **best, **emptied})
         if set(earlier_keys) != set(best):
             sweep.study.set_user_attr("best_keys", sorted({*earlier_keys, *best}))
         self.runs.attach(parent, best_file)
@@ -125,7 +126,7 @@ class Recorder(Callback):
         """Close the run of a trial whose worker died, as KILLED."""
         run = trial.user_attrs.get(RUN_ID)
         if self.uri is not None and run is not None and self.runs.is_open(run):
-            self.runs.log(run, tags={"trial": trial.number, "state": "dead"})
+            self.runs.log(run, tags={names.TRIAL: trial.number, names.TRIAL_STATE: "dead"})
             self.runs.close(run, "KILLED")
 
     def refit_end(self, sweep: Sweep, winner: FrozenTrial, seed: int, value: float) -> None:

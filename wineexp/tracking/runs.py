@@ -285,7 +285,7 @@ class Runs:
         return Record(
             id=run.info.run_id,
             name=run.info.run_name or "",
-            # An experiment that was deleted is not listed, although its runs can still be had by their ids.
+            # A deleted experiment is not listed, although its runs can still be read by their ids.
             experiment=self._experiments.get(run.info.experiment_id, ""),
             status=run.info.status,
             params=dict(run.data.params),

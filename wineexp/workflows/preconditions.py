@@ -62,11 +62,11 @@ def check_preconditions(source: Record, task: Task, allow: Collection[str]) -> P
     return checked
 
 
-def check_question(cfg: DictConfig, champion: Version, champion_cfg: DictConfig, alias: str) -> Check:
+def check_task(cfg: DictConfig, champion: Version, champion_cfg: DictConfig, alias: str) -> Check:
     """Whether a candidate predicts the same target on the same data as the champion."""
     differing = [key for key in ("data", "target") if champion_cfg[key] != cfg[key]]
     message = (
-        f"version {champion.number}, which {alias} names, answers another question (other {' and '.join(differing)}); "
+        f"version {champion.number}, which {alias} names, has another task (other {' and '.join(differing)}); "
         "register this model under a name of its own with registry.name=..."
     )
-    return Check("question", not differing, message)
+    return Check("task", not differing, message)

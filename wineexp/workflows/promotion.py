@@ -18,7 +18,7 @@ from wineexp.workflows.candidate import Candidate
 from wineexp.workflows.champion import champion_config, champion_scores
 from wineexp.workflows.experiment import Experiment, assemble
 from wineexp.workflows.gate import Check, Gate, ModelScores
-from wineexp.workflows.preconditions import check_preconditions, check_question
+from wineexp.workflows.preconditions import check_preconditions, check_task
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Promotion:
         experiment = assemble(cfg)
         champion = self.registry.find(self.cfg.alias)
         preconditions = check_preconditions(source, experiment.task, self.cfg.allow)
-        checks = preconditions.checks + self._check_question(experiment, champion)
+        checks = preconditions.checks + self._check_task(experiment, champion)
         self._require(checks, source.id)
         run = Run(
             self.cfg.tracking.uri,
@@ -91,11 +91,11 @@ class Promotion:
             champion = self.registry.find(self.cfg.alias)
             checks = self._check_candidate(candidate, champion)
 
-    def _check_question(self, experiment: Experiment, champion: Version | None) -> list[Check]:
+    def _check_task(self, experiment: Experiment, champion: Version | None) -> list[Check]:
         if champion is None:
             return []
         champion_cfg = champion_config(champion, self.runs, self.cfg.alias)
-        return [check_question(experiment.cfg, champion, champion_cfg, self.cfg.alias)]
+        return [check_task(experiment.cfg, champion, champion_cfg, self.cfg.alias)]
 
     def _train(self, run: Run, source: Record, experiment: Experiment) -> Candidate:
         """Record the config and the data, and train the candidate."""

@@ -12,6 +12,7 @@ from wineexp.reports.card.inputs import CardInputs
 from wineexp.reports.card.limits import limits
 from wineexp.reports.document import Code, Document, Paragraph, Part, Section, Table, Tiles
 from wineexp.reports.text import decimals, enumeration, percent, spaced
+from wineexp.tracking.names import LIBRARIES
 
 # Recorded parameters that begin so describe how the model was made.
 TRAINING_PARAMS = ("model", "feature", "split", "holdout", "seed")
@@ -133,8 +134,8 @@ def _training(inputs: CardInputs) -> list[Part]:
 
 def _lineage(inputs: CardInputs) -> list[Part]:
     tags = inputs.tags
-    recorded = [name for name in sorted(tags) if name != "libraries" and not name.startswith("mlflow.")]
-    libraries = json.loads(tags.get("libraries", "{}"))
+    recorded = [name for name in sorted(tags) if name != LIBRARIES and not name.startswith("mlflow.")]
+    libraries = json.loads(tags.get(LIBRARIES, "{}"))
     return [
         Table(
             "As recorded",

@@ -5,6 +5,7 @@ import pandas as pd
 from wineexp.reports.card.inputs import MIN_ROWS, SLICE_METRIC, CardInputs
 from wineexp.reports.document import Bullets, Paragraph, Part, Table
 from wineexp.reports.text import decimals, enumeration, exact, percent, spaced
+from wineexp.tracking import names
 
 # A class with a recall below this is missed more often than it is found.
 MIN_RECALL = 0.5
@@ -89,9 +90,9 @@ def _evidence(inputs: CardInputs) -> list[str]:
         items.append("Nothing was held out: the model may have been chosen by the rows that it is scored on.")
     elif len(inputs.holdout.y) < MIN_ROWS:
         items.append(f"Only {len(inputs.holdout.y)} rows were held out.")
-    if "git.commit" not in inputs.tags:
+    if names.GIT_COMMIT not in inputs.tags:
         items.append("The commit of the code is not known.")
-    elif inputs.tags.get("git.dirty") == "true":
+    elif inputs.tags.get(names.GIT_DIRTY) == "true":
         items.append("The code had changes that no commit holds; git.diff beside the run has them.")
     return items
 
