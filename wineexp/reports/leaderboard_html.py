@@ -18,7 +18,7 @@ from wineexp.tracking.runs import Record
 
 # The scores by fold are drawn of this many leading runs: more lines could not be followed.
 MAX_FOLD_RUNS = 8
-# More axes of the parallel coordinates could not be told apart.
+# More axes of the parallel coordinates would be too close together.
 MAX_PARAMETER_AXES = 9
 # Parameters that begin so are left out of the parallel coordinates, because they do not describe the model.
 NOT_OF_THE_MODEL = (

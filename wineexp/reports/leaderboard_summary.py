@@ -12,7 +12,7 @@ SHORT_DIGEST_CHARS = 8
 # The end of a sentence that begins with the number of runs with a verdict.
 VERDICT_PHRASES = {
     "worse": "did worse",
-    "no difference shown": "cannot be told from it",
+    "no difference shown": "showed no difference",
     "better": "did better",
 }
 

@@ -26,7 +26,7 @@ def lineage(name: str, runs: Runs) -> dict[str, Any]:
     Returns
     -------
     dict
-        `asked` (the name), `registry`, `store`, `alias`, `version`, `run`, `promoted_from`, `config`, `seed`, `split`,
+        `name`, `registry`, `store`, `alias`, `version`, `run`, `promoted_from`, `config`, `seed`, `split`,
         `code`, `lock`, `machine` and `data`.
 
     Raises
@@ -39,7 +39,7 @@ def lineage(name: str, runs: Runs) -> dict[str, Any]:
     source = _source_run(run, runs)
     tags = run.tags
     return {
-        "asked": name,
+        "name": name,
         "registry": runs.registry,
         "store": runs.uri,
         "alias": name if version is not None and not name.isdecimal() else None,

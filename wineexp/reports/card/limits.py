@@ -7,7 +7,7 @@ from wineexp.reports.document import Bullets, Paragraph, Part, Table
 from wineexp.reports.text import decimals, enumeration, exact, percent, spaced
 from wineexp.tracking import names
 
-# A class with a recall below this is missed more often than it is found.
+# A class with a recall below this is missed in more than half of its rows.
 MIN_RECALL = 0.5
 
 
@@ -66,7 +66,9 @@ def _classes(inputs: CardInputs) -> list[str]:
         if row["predicted"] == 0:
             items.append(f"Class {label} is never predicted, on any fold ({rows:,} rows).")
         elif row["recall"] < MIN_RECALL:
-            items.append(f"Class {label} is missed more often than found: its recall is {decimals(row['recall'])}.")
+            items.append(
+                f"Class {label} is missed in more than half of its rows: its recall is {decimals(row['recall'])}."
+            )
     return items
 
 
