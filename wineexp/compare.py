@@ -15,7 +15,8 @@ from wineexp.core.program import program
 
 if TYPE_CHECKING:
     from wineexp.tracking.ranking import Ranking
-    from wineexp.tracking.runs import Record, Runs
+    from wineexp.tracking.recorded_run import RecordedRun
+    from wineexp.tracking.runs import Runs
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def check(cfg: DictConfig) -> None:
         raise UserError(*faults)
 
 
-def select_runs(cfg: DictConfig, runs: "Runs") -> "list[Record]":
+def select_runs(cfg: DictConfig, runs: "Runs") -> "list[RecordedRun]":
     """The runs that the config names; by default those of the only experiment there is.
 
     Raises
@@ -131,7 +132,7 @@ def select_runs(cfg: DictConfig, runs: "Runs") -> "list[Record]":
     """
     if cfg.runs is not None:
         names = cfg.runs if isinstance(cfg.runs, ListConfig) else [cfg.runs]
-        records: list[Record] = []
+        records: list[RecordedRun] = []
         faults: list[str] = []
         for name in names:
             try:

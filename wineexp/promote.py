@@ -16,8 +16,9 @@ from wineexp.core.program import program
 
 if TYPE_CHECKING:
     from wineexp.tracking.history import Decision
+    from wineexp.tracking.recorded_run import RecordedRun
     from wineexp.tracking.registry import Registry, Version
-    from wineexp.tracking.runs import Record, Runs
+    from wineexp.tracking.runs import Runs
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def check(cfg: DictConfig) -> None:
         raise UserError(*faults)
 
 
-def source_run(cfg: DictConfig, runs: "Runs") -> "Record":
+def source_run(cfg: DictConfig, runs: "Runs") -> "RecordedRun":
     """The run that is to be promoted."""
     from wineexp.tracking import ranking
 

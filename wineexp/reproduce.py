@@ -13,7 +13,7 @@ from wineexp.core.errors import UserError
 from wineexp.core.program import program
 
 if TYPE_CHECKING:
-    from wineexp.tracking.runs import Record
+    from wineexp.tracking.recorded_run import RecordedRun
     from wineexp.workflows.certificate import Certificate, Pair
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> "Certificate | int":
         return reproduce_here(record, runs.uri, cfg, folder)
 
 
-def reproduce_here(record: "Record", uri: str, cfg: DictConfig, folder: Path) -> "Certificate":
+def reproduce_here(record: "RecordedRun", uri: str, cfg: DictConfig, folder: Path) -> "Certificate":
     """Reproduce with the code, data and libraries that are here."""
     from wineexp.workflows import reproduction
 
@@ -82,7 +82,7 @@ def reproduce_here(record: "Record", uri: str, cfg: DictConfig, folder: Path) ->
     return certificate
 
 
-def refusal(record: "Record", differing: "list[Pair]") -> str:
+def refusal(record: "RecordedRun", differing: "list[Pair]") -> str:
     """Every difference, and three ways on."""
     from wineexp.tracking import names
 
@@ -99,7 +99,7 @@ def refusal(record: "Record", differing: "list[Pair]") -> str:
     )
 
 
-def reproduce_in_worktree(record: "Record", uri: str, cfg: DictConfig, folder: Path) -> int:
+def reproduce_in_worktree(record: "RecordedRun", uri: str, cfg: DictConfig, folder: Path) -> int:
     """Reproduce in a worktree of the recorded code, which writes its certificate here; gives the exit code."""
     import os
     from urllib.parse import urlsplit
@@ -126,7 +126,7 @@ def reproduce_in_worktree(record: "Record", uri: str, cfg: DictConfig, folder: P
         return worktree.run_command(command, tree, environment)
 
 
-def recorded_code(record: "Record") -> tuple[str, bytes]:
+def recorded_code(record: "RecordedRun") -> tuple[str, bytes]:
     """The commit and the diff that a run was recorded with, the diff verified by its digest.
 
     Raises

@@ -14,7 +14,8 @@ from wineexp.reports.text import DASH, decimals, duration, interval, markdown_ta
 from wineexp.tracking import ranking
 from wineexp.tracking.names import CONFIG_SHA256, COVERAGE_FILE, NAMED_EXPERIMENT, SPLIT_TEST_TO_TRAIN
 from wineexp.tracking.ranking import Ranking, Row
-from wineexp.tracking.runs import SHORT_ID, Record
+from wineexp.tracking.recorded_run import RecordedRun
+from wineexp.tracking.runs import SHORT_ID
 
 # The experiment in a folder of them that the others there change.
 ABLATION_REFERENCE = "whole"
@@ -48,14 +49,14 @@ class Page:
     charts: dict[str, bytes]
 
 
-def render(records: list[Record], benchmark: list[Record], *, alpha: float, folder: str) -> Page:
+def render(records: list[RecordedRun], benchmark: list[RecordedRun], *, alpha: float, folder: str) -> Page:
     """The page of recorded runs, with a section for each named experiment or folder of them.
 
     Parameters
     ----------
-    records : list of Record
+    records : list of RecordedRun
         Runs of named experiments; of runs with the same config only the latest is shown.
-    benchmark : list of Record
+    benchmark : list of RecordedRun
         Runs of `benchmarks/accuracy`.
     alpha : float
         Each interval holds the true mean with probability 1 - alpha.
@@ -87,12 +88,12 @@ def render(records: list[Record], benchmark: list[Record], *, alpha: float, fold
     return Page("\n\n".join([introduction, *parts]) + "\n", charts)
 
 
-def _section(record: Record) -> str:
+def _section(record: RecordedRun) -> str:
     """The named experiment of a run, or the folder that the experiment is in."""
     return record.tags[NAMED_EXPERIMENT].partition("/")[0]
 
 
-def _name_in_section(record: Record) -> str:
+def _name_in_section(record: RecordedRun) -> str:
     return record.tags[NAMED_EXPERIMENT].rpartition("/")[2]
 
 
@@ -132,7 +133,7 @@ def _table(ranked: Ranking) -> str:
     return markdown_table(header, rows)
 
 
-def _mean(record: Record, metric: str, alpha: float) -> str:
+def _mean(record: RecordedRun, metric: str, alpha: float) -> str:
     """The mean over the folds with its interval; without an interval where only one fold has a score."""
     scores = record.fold_scores(metric)
     scores = scores[~np.isnan(scores)]
@@ -163,7 +164,7 @@ def _ablation(ranked: Ranking, reference: Row) -> str:
     return f"{introduction}\n\n" + markdown_table(["change", "gain", "verdict"], rows)
 
 
-def _coverage(record: Record) -> str:
+def _coverage(record: RecordedRun) -> str:
     """How often a run's prediction sets hold the true class, for each class and for all."""
     content = record.read(COVERAGE_FILE)
     if content is None:

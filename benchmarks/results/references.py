@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from wineexp.evaluation.metrics import METRICS
 from wineexp.reports.text import decimals, markdown_table, spaced
-from wineexp.tracking.runs import SHORT_ID, Record
+from wineexp.tracking.recorded_run import RecordedRun
+from wineexp.tracking.runs import SHORT_ID
 
 # Tags of the runs of `benchmarks/accuracy`; these runs also have the tags `goal`, `budget`, `outer_fold` and `seconds`.
 BENCHMARK_TAG = "benchmark"
@@ -34,7 +35,7 @@ GOAL_METRICS = {
 SHARED_SWEEP = {"kappa": "grade"}
 
 
-def paper_comparison(record: Record, paper: dict[str, float]) -> str:
+def paper_comparison(record: RecordedRun, paper: dict[str, float]) -> str:
     """A table of the paper's metrics, with whether wineexp is better by more than the deviation over its runs."""
     n_splits = int(record.params["split.n_splits"])
     rows = []
@@ -50,12 +51,12 @@ def paper_comparison(record: Record, paper: dict[str, float]) -> str:
     )
 
 
-def autogluon_table(records: list[Record]) -> str:
+def autogluon_table(records: list[RecordedRun]) -> str:
     """Scores on the held-out folds that both systems have predicted; empty where there are none.
 
     Parameters
     ----------
-    records : list of Record
+    records : list of RecordedRun
         Runs of `benchmarks/accuracy`, of both systems.
 
     Returns
@@ -63,7 +64,7 @@ def autogluon_table(records: list[Record]) -> str:
     str
         A Markdown table with a row for each goal, budget and metric.
     """
-    by_task: dict[tuple[str, int], dict[str, dict[str, Record]]] = defaultdict(lambda: defaultdict(dict))
+    by_task: dict[tuple[str, int], dict[str, dict[str, RecordedRun]]] = defaultdict(lambda: defaultdict(dict))
     for record in records:
         tags = record.tags
         by_task[tags["goal"], int(tags["budget"])][tags["outer_fold"]][tags[SYSTEM_TAG]] = record
@@ -83,7 +84,7 @@ def autogluon_table(records: list[Record]) -> str:
     return markdown_table(header, rows) if rows else ""
 
 
-def _comparison_cells(pairs: list[dict[str, Record]], metric: str) -> list[str]:
+def _comparison_cells(pairs: list[dict[str, RecordedRun]], metric: str) -> list[str]:
     """Means of both systems and of the gain, their times, the number of folds and the run ids."""
     wineexp, autogluon = (np.array([pair[system].metrics[f"holdout/{metric}"] for pair in pairs]) for system in SYSTEMS)
     gains = (wineexp - autogluon) * (1 if METRICS[metric].direction == "maximize" else -1)

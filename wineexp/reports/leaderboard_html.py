@@ -14,7 +14,7 @@ from wineexp.evaluation.metrics import Predictions
 from wineexp.reports import leaderboard_summary, run_charts, templates
 from wineexp.tracking.names import TRIAL
 from wineexp.tracking.ranking import Ranking, Row, pruned, score
-from wineexp.tracking.runs import Record
+from wineexp.tracking.recorded_run import RecordedRun
 
 # The scores by fold are drawn of this many leading runs: more lines could not be followed.
 MAX_FOLD_RUNS = 8
@@ -41,7 +41,7 @@ class RecordedPredictions:
     """The out-of-fold predictions that a run recorded."""
 
     name: str
-    record: Record
+    record: RecordedRun
     labels: list[str]
     predictions: Predictions
 
@@ -156,7 +156,7 @@ def _calibration(recorded: list[RecordedPredictions]) -> str | None:
     )
 
 
-def _parallel_coordinates(records: list[Record], direction: str) -> str | None:
+def _parallel_coordinates(records: list[RecordedRun], direction: str) -> str | None:
     table = pd.DataFrame([record.params for record in records])
     names = [name for name in map(str, table) if not name.startswith(NOT_OF_THE_MODEL) and table[name].nunique() > 1]
     # The parameters that most runs have come first, and among them the choices of config groups.

@@ -8,8 +8,9 @@ from wineexp.core.errors import UserError
 from wineexp.data import pin
 from wineexp.reports.text import timestamp
 from wineexp.tracking import names
+from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.registry import Registry
-from wineexp.tracking.runs import Record, Runs
+from wineexp.tracking.runs import Runs
 
 UNKNOWN = "not recorded"
 
@@ -146,7 +147,7 @@ def _code(tags: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _run(run: Record) -> dict[str, Any]:
+def _run(run: RecordedRun) -> dict[str, Any]:
     return {
         "id": run.id,
         "name": run.name,
@@ -157,7 +158,7 @@ def _run(run: Record) -> dict[str, Any]:
     }
 
 
-def _source_run(run: Record, runs: Runs) -> Record | None:
+def _source_run(run: RecordedRun, runs: Runs) -> RecordedRun | None:
     """The run whose promotion trained this one; None for a run of no promotion, or if the other was deleted."""
     name = run.tags.get(names.SOURCE_RUN_ID)
     if name is None or name == run.id:
@@ -168,7 +169,7 @@ def _source_run(run: Record, runs: Runs) -> Record | None:
         return None
 
 
-def _config_fault(run: Record) -> str | None:
+def _config_fault(run: RecordedRun) -> str | None:
     try:
         run.config()
     except UserError as error:

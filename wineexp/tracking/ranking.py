@@ -12,7 +12,8 @@ import numpy.typing as npt
 from wineexp.core.errors import UserError
 from wineexp.evaluation.comparison import Comparison, corrected_t_test
 from wineexp.tracking import names
-from wineexp.tracking.runs import Record, Runs
+from wineexp.tracking.recorded_run import RecordedRun
+from wineexp.tracking.runs import Runs
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Row:
 
     Attributes
     ----------
-    record : Record
+    record : RecordedRun
     rank : int or None
         Equal scores share one; None of a pruned trial, whose score is of fewer folds than the others'.
     score, spread : float
@@ -42,7 +43,7 @@ class Row:
     comparison : Comparison or None
     """
 
-    record: Record
+    record: RecordedRun
     rank: int | None
     score: float
     spread: float
@@ -73,7 +74,7 @@ class Ranking:
     alpha : float
     rows : list of Row
         Best first, at most as many as were asked for.
-    records : list of Record
+    records : list of RecordedRun
         All that were ranked, best first.
     """
 
@@ -81,10 +82,10 @@ class Ranking:
     direction: str
     alpha: float
     rows: list[Row]
-    records: list[Record]
+    records: list[RecordedRun]
 
     @property
-    def first(self) -> Record:
+    def first(self) -> RecordedRun:
         """The best run; a pruned one only where all were pruned."""
         return self.records[0]
 
@@ -111,12 +112,12 @@ class Ranking:
         return [row for row in self.rows if row.comparison is not None or row.verdict == BEST]
 
 
-def rank(records: Iterable[Record], *, alpha: float, limit: int | None) -> tuple[list[Ranking], dict[str, int]]:
+def rank(records: Iterable[RecordedRun], *, alpha: float, limit: int | None) -> tuple[list[Ranking], dict[str, int]]:
     """Rankings of runs, one for each data, target and split, the largest first; and how many were left out, by reason.
 
     Parameters
     ----------
-    records : iterable of Record
+    records : iterable of RecordedRun
         Runs that trained nothing, such as a study's own, are ignored.
     alpha : float
         In (0, 1): each interval holds the true difference with probability 1 - alpha.
@@ -124,7 +125,7 @@ def rank(records: Iterable[Record], *, alpha: float, limit: int | None) -> tuple
         How many rows to make; the folds of the other runs are not read.
     """
     left_out: Counter[str] = Counter()
-    groups: dict[tuple[object, ...], list[Record]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[RecordedRun]] = defaultdict(list)
     for record in {record.id: record for record in records if trained(record)}.values():
         if (reason := _exclusion(record)) is not None:
             left_out[reason] += 1
@@ -135,7 +136,7 @@ def rank(records: Iterable[Record], *, alpha: float, limit: int | None) -> tuple
     return sorted(rankings, key=lambda ranking: (-len(ranking.records), ranking.title)), dict(left_out)
 
 
-def best_run(runs: Runs, experiment: str) -> Record:
+def best_run(runs: Runs, experiment: str) -> RecordedRun:
     """The best run of an experiment, of the largest group with the same data, target and folds.
 
     Runs of promotions are no candidates: they were scored on the gate's folds.
@@ -163,27 +164,27 @@ def best_run(runs: Runs, experiment: str) -> Record:
     return complete[0].first
 
 
-def trained(record: Record) -> bool:
+def trained(record: RecordedRun) -> bool:
     """Whether a run trained a model, unlike an exploration of the data or a study's own run."""
     return "model" in record.params or names.TRIAL in record.tags
 
 
-def target(record: Record) -> dict[str, str]:
+def target(record: RecordedRun) -> dict[str, str]:
     """Every leaf of the target, as it was configured."""
     return {key: value for key, value in sorted(record.params.items()) if key.startswith("target.")}
 
 
-def pruned(record: Record) -> bool:
+def pruned(record: RecordedRun) -> bool:
     """Whether the run is a trial that was stopped before its last fold."""
     return record.tags.get(names.TRIAL_STATE) == "pruned"
 
 
-def score(record: Record) -> float:
+def score(record: RecordedRun) -> float:
     """The mean of the deciding metric over the folds; NaN where there is none."""
     return record.metrics.get(f"cv/{record.metric}", math.nan)
 
 
-def _exclusion(record: Record) -> str | None:
+def _exclusion(record: RecordedRun) -> str | None:
     """Why a run cannot be ranked; None where it can."""
     if record.status != "FINISHED":
         return STATUS.get(record.status, record.status.lower())
@@ -192,7 +193,7 @@ def _exclusion(record: Record) -> str | None:
     return NO_SCORE if math.isnan(score(record)) else None
 
 
-def _ranking(group: Sequence[Record], *, alpha: float, limit: int | None) -> Ranking:
+def _ranking(group: Sequence[RecordedRun], *, alpha: float, limit: int | None) -> Ranking:
     metric, direction = str(group[0].metric), group[0].params.get("target.direction", "maximize")
     sign = -1 if direction == "maximize" else 1
     records = sorted(group, key=lambda record: (pruned(record), sign * score(record), record.began or 0, record.id))
@@ -219,7 +220,7 @@ def _ranking(group: Sequence[Record], *, alpha: float, limit: int | None) -> Ran
 
 
 def _against(
-    best: npt.NDArray[np.float64], folds: npt.NDArray[np.float64], record: Record, direction: str, alpha: float
+    best: npt.NDArray[np.float64], folds: npt.NDArray[np.float64], record: RecordedRun, direction: str, alpha: float
 ) -> Comparison | None:
     try:
         test_to_train = float(record.tags[names.SPLIT_TEST_TO_TRAIN])
@@ -228,7 +229,7 @@ def _against(
         return None
 
 
-def _no_comparison(record: Record, place: int, n_folds: int, n_best: int) -> str:
+def _no_comparison(record: RecordedRun, place: int, n_folds: int, n_best: int) -> str:
     """The verdict on a run that was not compared with the best."""
     if pruned(record):
         return f"pruned, {n_folds} folds" if place == 0 or n_folds >= n_best else f"pruned, {n_folds} of {n_best} folds"

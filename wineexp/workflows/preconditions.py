@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 
 from wineexp.data.task import Task
 from wineexp.tracking import names, provenance
+from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.registry import Version
-from wineexp.tracking.runs import Record
 from wineexp.workflows.gate import Check
 
 
@@ -27,12 +27,12 @@ class Preconditions:
     waived: list[str]
 
 
-def check_preconditions(source: Record, task: Task, allow: Collection[str]) -> Preconditions:
+def check_preconditions(source: RecordedRun, task: Task, allow: Collection[str]) -> Preconditions:
     """Check that a run's code and data, and the code here, are those that a version can be traced back to.
 
     Parameters
     ----------
-    source : Record
+    source : RecordedRun
         The run that is to be promoted.
     task : Task
         Its task, with the data that are pinned here.

@@ -10,9 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from wineexp.core.config import GROUPS, flatten_config
 from wineexp.core.errors import UserError
 from wineexp.tracking import names
+from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.registry import Registry, Version
 from wineexp.tracking.run import Run
-from wineexp.tracking.runs import Record, Runs
+from wineexp.tracking.runs import Runs
 from wineexp.workflows import alias_move, record
 from wineexp.workflows.candidate import Candidate
 from wineexp.workflows.champion import champion_config, champion_scores
@@ -47,7 +48,7 @@ class Promotion:
     choices: Mapping[str, str]
     folder: Path
 
-    def attempt(self, source: Record) -> Version:
+    def attempt(self, source: RecordedRun) -> Version:
         """Train the run's config on the gate's folds, check every rule, and register the model and move the alias.
 
         Raises
@@ -97,7 +98,7 @@ class Promotion:
         champion_cfg = champion_config(champion, self.runs, self.cfg.alias)
         return [check_task(experiment.cfg, champion, champion_cfg, self.cfg.alias)]
 
-    def _train(self, run: Run, source: Record, experiment: Experiment) -> Candidate:
+    def _train(self, run: Run, source: RecordedRun, experiment: Experiment) -> Candidate:
         """Record the config and the data, and train the candidate."""
         choices = {key: source.params[key] for key in GROUPS} | {"split": self.choices["split"]}
         params = {key: str(value) for key, value in (choices | flatten_config(experiment.cfg)).items()}

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from wineexp.core.errors import UserError
 from wineexp.data import pin
 from wineexp.tracking import names, provenance
-from wineexp.tracking.runs import Record
+from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.workflows import certificate, console, record
 from wineexp.workflows.certificate import Certificate, Pair, TrainingResult
 from wineexp.workflows.experiment import Experiment, assemble
@@ -18,7 +18,7 @@ SCORES = (FOLD_PREFIX, "cv/", HOLDOUT_PREFIX)
 SECONDS = "_seconds"
 
 
-def compare_origin(run: Record) -> tuple[list[Pair], list[Pair]]:
+def compare_origin(run: RecordedRun) -> tuple[list[Pair], list[Pair]]:
     """Compare where a run came from with what is here: what can change a score, and the machine."""
     md5s = []
     for name in run.tags.get(names.DATA_DVC, "").split("+"):
@@ -29,12 +29,12 @@ def compare_origin(run: Record) -> tuple[list[Pair], list[Pair]]:
     return certificate.compare_origins(run.tags, provenance.provenance_tags() | {names.DATA_MD5: "+".join(md5s)})
 
 
-def certify(run: Record, recorded_cfg: DictConfig, store: str) -> Certificate:
+def certify(run: RecordedRun, recorded_cfg: DictConfig, store: str) -> Certificate:
     """Train as recorded, and compare.
 
     Parameters
     ----------
-    run : Record
+    run : RecordedRun
     recorded_cfg : DictConfig
         Its config; only `n_jobs` may be changed.
     store : str
@@ -79,7 +79,7 @@ def certify(run: Record, recorded_cfg: DictConfig, store: str) -> Certificate:
     )
 
 
-def recorded_result(run: Record) -> TrainingResult:
+def recorded_result(run: RecordedRun) -> TrainingResult:
     """What the first training gave, as it was recorded.
 
     Raises
