@@ -135,6 +135,9 @@ def _become(command: list[str], folder: Path, environment: dict[str, str], strea
         sys.exit(1)
     finally:
         _close_databases()
+        # Joblib ends its idle workers at the end of Python, before which multiprocessing would wait for them here.
+        for child in multiprocessing.active_children():
+            child.terminate()
 
 
 def _close_databases() -> None:

@@ -1,23 +1,29 @@
-"""A toy program of Hydra's, swept through its command line in processes of its own."""
+"""A small Hydra program, swept through its command line in processes of its own."""
 
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from tests.conftest import INHERITED, run_preloaded
+from tests import preloaded
+from tests.conftest import INHERITED, start_preloaded
 from wineexp.sweep.lock import KernelLock
 
 REPOSITORY = Path(__file__).parents[2]
+TIMEOUT_SECONDS = 120
 
 PROGRAM = """
 import time
@@ -27,25 +33,25 @@ from wineexp.sweep import trial
 
 @hydra.main(version_base=None, config_path="conf", config_name="app")
 def main(cfg):
-    me = trial.current()
+    current = trial.current()
     with open("ran.txt", "a") as ran:
-        print(me.number, cfg.x, cfg.y, file=ran)
+        print(current.number, cfg.x, cfg.y, file=ran)
     time.sleep(cfg.sleep)
-    if me.number in cfg.fails:
-        raise ValueError("this one was told to fail")
-    if me.number in cfg.nans:
+    if current.number in cfg.fails:
+        raise ValueError("this trial fails on request")
+    if current.number in cfg.nans:
         return float("nan")
-    if me.number in cfg.exits:
+    if current.number in cfg.exits:
         raise SystemExit(3)
     model = cfg.get("model") or {}
     value = cfg.x**2 + cfg.y**2 + model.get("depth", 0)
     scores = []
     for fold in range(cfg.folds):
         scores.append(value + fold / 10)
-        me.report(scores[-1], fold)
-        if me.should_prune():
+        current.report(scores[-1], fold)
+        if current.should_prune():
             return sum(scores) / len(scores)
-    me.set_user_attr("cost", abs(cfg.x))
+    current.set_user_attr("cost", abs(cfg.x))
     if cfg.objectives == 2:
         return [value, (cfg.x - 2) ** 2]
     return value
@@ -102,57 +108,76 @@ class Toy:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(textwrap.dedent(text))
         self.environment = {**INHERITED, "PYTHONPATH": str(REPOSITORY)}
-        self._started: list[subprocess.Popen[str]] = []
+        self._running: list[preloaded.Process] = []
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "app.py", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._started.append(process)
+    def start(self, *arguments: str) -> preloaded.Process:
+        """Start the program, without waiting for its end; `wait` or `kill` must follow."""
+        process = start_preloaded(["app.py", *arguments], self.folder, self.environment, merge_streams=True)
+        self._running.append(process)
         return process
 
+    def wait(self, process: preloaded.Process) -> tuple[int, str]:
+        """The exit code and the output of a program that has been started."""
+        self._running.remove(process)
+        done = process.wait(TIMEOUT_SECONDS)
+        return done.returncode, done.stdout
+
     def run(self, *arguments: str, code: int = 0) -> str:
-        done = run_preloaded(["app.py", *arguments], self.folder, self.environment, 120, merge_streams=True)
-        assert done.returncode == code, done.stdout
-        return done.stdout
+        """The output of the program, which must end with this exit code."""
+        returncode, output = self.wait(self.start(*arguments))
+        assert returncode == code, output
+        return output
 
     def sweep(self, *arguments: str, code: int = 0) -> str:
+        """The output of a sweep."""
         return self.run("-m", *arguments, code=code)
 
+    def sweep_in_process(self, *arguments: str) -> Any:
+        """What the sweeper returns; raises its errors. Runs in this process, with the folder as current folder."""
+        with initialize_config_dir(str(self.folder / "conf"), version_base=None, job_name="app"):
+            program = GlobalHydra.instance().hydra
+            try:
+                return program.multirun("app", no_task, list(arguments), with_log_configuration=False)
+            finally:
+                HydraConfig.instance().cfg = None
+
     def study(self, name: str = "app") -> optuna.Study:
+        """The study that a sweep has left."""
         return study_in(self.folder / "multirun" / name, name)
 
     def ran(self) -> list[str]:
+        """A line for each run of the task: number, x and y."""
         file = self.folder / "ran.txt"
         return file.read_text().splitlines() if file.exists() else []
 
-    def wait_for(self, number: int, name: str = "app", process: subprocess.Popen[str] | None = None) -> None:
-        """Until the folder of this trial is there."""
-        until = time.monotonic() + 60
+    def wait_for_trial(self, number: int, process: preloaded.Process, name: str = "app") -> None:
+        """Wait until the folder of this trial exists."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (self.folder / "multirun" / name / str(number)).exists():
-            assert process is None or process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < until, "the trial did not begin"
+            assert process.is_running(), self.wait(process)
+            assert time.monotonic() < deadline, "the trial did not begin"
             time.sleep(0.01)
 
-    def kill(self, process: subprocess.Popen[str]) -> None:
-        """Kill the program and all that it started, without a chance to clean up."""
+    def kill(self, process: preloaded.Process) -> None:
+        """Kill the program and all that it has started, without a chance to clean up."""
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        self.wait(process)
 
-    def stop(self) -> None:
-        for process in self._started:
-            if process.poll() is None:
-                self.kill(process)
+    def kill_all(self) -> None:
+        """Kill every program that still runs."""
+        for process in list(self._running):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            self.wait(process)
+
+
+def no_task(_: DictConfig) -> float:
+    """Stand for the task of a sweep that does not get as far as to run it."""
+    raise AssertionError("no trial should have begun")
 
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Iterator[Toy]:
     program = Toy(tmp_path)
     yield program
-    program.stop()
+    program.kill_all()

@@ -1,4 +1,4 @@
-"""Callbacks hear of everything, and the winner runs once more."""
+"""Callbacks are called at every event, and the best trial is run again."""
 
 import json
 
@@ -47,7 +47,7 @@ class Recorder(Callback):
 
 class Broken(Callback):
     def trial_end(self, sweep, outcome):
-        raise RuntimeError("the recorder is broken")
+        raise RuntimeError("this callback is broken")
 """
 
 
@@ -55,35 +55,36 @@ def events(toy: Toy) -> list[dict]:
     return [json.loads(line) for line in (toy.folder / "events.jsonl").read_text().splitlines()]
 
 
-def recorded(toy: Toy, *arguments: str) -> tuple[str, ...]:
+def with_recorder(toy: Toy, *arguments: str) -> tuple[str, ...]:
+    """Add a callback that records events, and let the program print its trial's context; gives the arguments."""
     (toy.folder / "recorder.py").write_text(RECORDER)
     program = toy.folder / "app.py"
-    shown = '    print("context", me.context)\n    time.sleep'
-    program.write_text(program.read_text().replace("    time.sleep", shown, 1))
+    printing = '    print("context", current.context)\n    time.sleep'
+    program.write_text(program.read_text().replace("    time.sleep", printing, 1))
     return (*XY, "+hydra.sweeper.callbacks.mine._target_=recorder.Recorder", *arguments)
 
 
-def test_callbacks_hear_of_everything_in_order(toy: Toy) -> None:
-    output = toy.sweep(*recorded(toy, "folds=2", "fails=[1]", "hydra.sweeper.n_trials=3"))
-    told = events(toy)
-    names = [event["event"] for event in told if event["event"] != "new_best"]
+def test_callbacks_are_called_at_every_event_in_order(toy: Toy) -> None:
+    output = toy.sweep(*with_recorder(toy, "folds=2", "fails=[1]", "hydra.sweeper.n_trials=3"))
+    recorded = events(toy)
+    names = [event["event"] for event in recorded if event["event"] != "new_best"]
     assert names == ["study_start", *["trial_start", "trial_end"] * 3, "study_end"]
-    ends = [event for event in told if event["event"] == "trial_end"]
+    ends = [event for event in recorded if event["event"] == "trial_end"]
     assert [event["state"] for event in ends] == ["complete", "failed", "complete"]
     assert ends[0]["scores"] == {"0": 2.0, "1": 2.1}
-    assert ends[1]["error"] == "ValueError: this one was told to fail"
+    assert ends[1]["error"] == "ValueError: this trial fails on request"
     assert ends[1]["lines"] > 3
-    assert next(event["number"] for event in told if event["event"] == "new_best") == 0
-    assert told[-1]["status"] == "finished"
-    assert told[-1]["files"] == ["best.yaml"]
-    assert output.count("context {'parent_run_id': 'p1'}") == 3, "the task is handed what the callback gave"
+    assert next(event["number"] for event in recorded if event["event"] == "new_best") == 0
+    assert recorded[-1]["status"] == "finished"
+    assert recorded[-1]["files"] == ["best.yaml"]
+    assert output.count("context {'parent_run_id': 'p1'}") == 3, "the callback's context reaches the task"
 
 
 @pytest.mark.journey
-def test_a_dead_workers_trial_is_told(toy: Toy) -> None:
-    arguments = recorded(toy, "sleep=1", "hydra.sweeper.n_trials=2")
+def test_the_trial_of_a_dead_worker_is_an_event(toy: Toy) -> None:
+    arguments = with_recorder(toy, "sleep=1", "hydra.sweeper.n_trials=2")
     process = toy.start("-m", *arguments)
-    toy.wait_for(0, process=process)
+    toy.wait_for_trial(0, process)
     toy.kill(process)
     toy.sweep(*arguments)
     assert [event["number"] for event in events(toy) if event["event"] == "trial_dead"] == [0]
@@ -91,25 +92,25 @@ def test_a_dead_workers_trial_is_told(toy: Toy) -> None:
 
 def test_a_broken_callback_costs_no_trial(toy: Toy) -> None:
     broken = "+hydra.sweeper.callbacks.b._target_=recorder.Broken"
-    output = toy.sweep(*recorded(toy, "hydra.sweeper.n_trials=2", broken))
+    output = toy.sweep(*with_recorder(toy, "hydra.sweeper.n_trials=2", broken))
     assert "Broken.trial_end failed; the sweep goes on" in output
     assert [trial.state.name for trial in toy.study().trials] == ["COMPLETE"] * 2
 
 
-def test_the_winner_runs_once_more_under_a_fresh_seed(toy: Toy) -> None:
+def test_the_best_trial_is_run_again_once_under_a_seed_of_its_own(toy: Toy) -> None:
     config = toy.folder / "conf/app.yaml"
     config.write_text(config.read_text() + "seed: 0\n")
-    arguments = recorded(toy, "hydra.sweeper.n_trials=3", "hydra.sweeper.refit_seed=seed")
+    arguments = with_recorder(toy, "hydra.sweeper.n_trials=3", "hydra.sweeper.refit_seed=seed")
     output = toy.sweep(*arguments)
     study = toy.study()
-    told = study.user_attrs["refit"]
-    assert told["trial"] == study.best_trial.number
-    assert told["value"] == study.best_value, "this task does not heed its seed"
-    assert f"run again under seed {told['seed']}: {study.best_value:.6g}" in output
-    record = toy.folder / f"multirun/app/refit-{told['trial']}/.hydra/config.yaml"
-    assert f"seed: {told['seed']}\n" in record.read_text()
-    assert f"# Refitted under seed {told['seed']}: " in (toy.folder / "multirun/app/best.yaml").read_text()
+    refit = study.user_attrs["refit"]
+    assert refit["trial"] == study.best_trial.number
+    assert refit["value"] == study.best_value, "this task does not use its seed"
+    assert f"run again under seed {refit['seed']}: {study.best_value:.6g}" in output
+    record = toy.folder / f"multirun/app/refit-{refit['trial']}/.hydra/config.yaml"
+    assert f"seed: {refit['seed']}\n" in record.read_text()
+    assert f"# Refitted under seed {refit['seed']}: " in (toy.folder / "multirun/app/best.yaml").read_text()
     assert output.count("context {'parent_run_id': 'p1'}") == 4
-    assert toy.ran()[-1].split()[0] == "None", "it is no trial of the study"
+    assert toy.ran()[-1].split()[0] == "None", "the refit is no trial of the study"
     toy.sweep(*arguments)
-    assert len(toy.ran()) == 4, "once is enough"
+    assert len(toy.ran()) == 4, "the refit was run again"

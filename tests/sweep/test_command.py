@@ -1,12 +1,17 @@
 """A sweep from the command line."""
 
 import json
+import math
+import os
+import pty
+import subprocess
 import sys
 
 import pytest
 import yaml
 
 from tests.sweep.conftest import XY, Toy
+from wineexp.sweep.worker import has_time_for_trial
 
 COMPLETE = "COMPLETE"
 
@@ -25,7 +30,7 @@ def test_trials_folders_and_best_file_agree(toy: Toy) -> None:
         record = yaml.safe_load((toy.folder / f"multirun/app/{trial.number}/.hydra/hydra.yaml").read_text())
         assert record["hydra"]["job"]["num"] == trial.number
         assert record["hydra"]["overrides"]["task"] == [f"{key}={trial.params[key]}" for key in trial.params]
-    assert study.trials[0].params == {"x": 1.0, "y": 1.0}, "the config's own values come first"
+    assert study.trials[0].params == {"x": 1.0, "y": 1.0}, "the first trial has the config's values"
 
     toy.run("--config-dir", "multirun", "+app=best")
     last = toy.ran()[-1].split()
@@ -40,7 +45,7 @@ def test_a_seed_repeats_a_sweep_and_another_does_not(toy: Toy) -> None:
     assert params[0] != params[2]
 
 
-def test_parameters_in_yaml_yield_to_the_command_line(toy: Toy) -> None:
+def test_the_command_line_wins_over_parameters_in_yaml(toy: Toy) -> None:
     config = toy.folder / "conf/app.yaml"
     config.write_text(config.read_text().replace("hydra:", "hydra:\n  sweeper: {params: {x: '1,2', y: '1,2'}}"))
     toy.sweep("y=7,8", "kind=fixed", "hydra/sweeper/sampler=grid")
@@ -57,18 +62,20 @@ def test_a_models_own_space_comes_with_the_model(toy: Toy) -> None:
 def test_one_study_over_several_models(toy: Toy) -> None:
     toy.sweep("model=tree,bush,stone", "hydra.sweeper.n_trials=12")
     study = toy.study("tree+bush+stone")
-    own = {
+    parameters = {
         "tree": {"model.depth@tree", "model.leaf@tree"},
         "bush": {"model.depth@bush", "model.shape@bush"},
         "stone": set(),
     }
-    assert [trial.params["model"] for trial in study.trials[:3]] == ["tree", "bush", "stone"], "defaults first"
+    assert [trial.params["model"] for trial in study.trials[:3]] == ["tree", "bush", "stone"], (
+        "the configs' own values come first"
+    )
     for trial in study.trials:
-        assert set(trial.params) == {"model"} | own[trial.params["model"]]
+        assert set(trial.params) == {"model"} | parameters[trial.params["model"]]
         number = trial.user_attrs.get("duplicate_of", trial.number)
         file = toy.folder / f"multirun/tree+bush+stone/{number}/.hydra/overrides.yaml"
-        told = dict(line.split("=") for line in yaml.safe_load(file.read_text()))
-        assert told == {key.partition("@")[0]: str(value) for key, value in trial.params.items()}
+        overrides = dict(line.split("=") for line in yaml.safe_load(file.read_text()))
+        assert overrides == {key.partition("@")[0]: str(value) for key, value in trial.params.items()}
 
 
 def test_a_space_as_a_callable(toy: Toy) -> None:
@@ -83,10 +90,10 @@ def test_a_space_as_a_callable(toy: Toy) -> None:
     assert {line.partition(" ")[2] for line in toy.ran()} == {"1 1.5", "2 2.5", "3 3.5"}
     kinds = [yaml.safe_load(file.read_text())["kind"] for file in toy.folder.glob("multirun/app/*/.hydra/config.yaml")]
     assert sorted(map(str, kinds)) == ["3", "None", "None", "a b"]
-    assert 3 not in kinds, "a string stays a string"
+    assert 3 not in kinds, "a string became a number"
 
 
-def test_hydras_own_sweeper_is_still_there(toy: Toy) -> None:
+def test_hydras_own_sweeper_can_be_chosen(toy: Toy) -> None:
     toy.sweep("hydra/sweeper=basic", "x=1,2", "y=3,4")
     assert [line.split()[1:] for line in toy.ran()] == [["1", "3"], ["1", "4"], ["2", "3"], ["2", "4"]]
 
@@ -121,12 +128,30 @@ def test_timeout_ends_a_sweep_and_the_next_call_goes_on(toy: Toy) -> None:
     assert first < len(toy.study().trials) <= 2 * first + 2
 
 
-def test_a_trial_that_the_time_left_is_too_short_for_is_not_begun(toy: Toy) -> None:
-    arguments = (*XY, "sleep=3", "hydra.sweeper.n_trials=9", "hydra.sweeper.timeout=9")
+def test_no_trial_starts_that_would_leave_no_time_for_the_refit(toy: Toy) -> None:
+    arguments = (*XY, "sleep=0.5", "hydra.sweeper.n_trials=9", "hydra.sweeper.timeout=1.9")
     toy.sweep(*arguments, "hydra.sweeper.refit_seed=kind")
-    assert len(toy.study().trials) == 1, "a second one and the winner's run would take too long"
-    toy.sweep(*arguments)
-    assert len(toy.study().trials) >= 3, "without the winner's run there is time for it"
+    study = toy.study()
+    assert len(study.trials) == 1, "with a second trial, the refit would end after more than 1.9 seconds"
+    assert study.user_attrs["refit"]["trial"] == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds_left", "longest_trial_seconds", "has_refit", "expected"),
+    [
+        (10.0, 0.0, True, True),
+        (10.0, 3.0, True, True),
+        (10.0, 4.0, True, False),
+        (10.0, 4.0, False, True),
+        (10.0, 10.0, False, False),
+        (-1.0, 0.0, False, False),
+        (math.inf, 99.0, True, True),
+    ],
+)
+def test_a_trial_and_the_refit_must_end_in_the_time_left(
+    seconds_left: float, longest_trial_seconds: float, has_refit: bool, expected: bool
+) -> None:
+    assert has_time_for_trial(seconds_left, longest_trial_seconds, has_refit=has_refit) is expected
 
 
 def test_a_repeated_parameter_set_is_not_run_again(toy: Toy) -> None:
@@ -172,19 +197,14 @@ def test_plain_lines_where_there_is_no_terminal(toy: Toy) -> None:
     assert "\x1b[" not in output
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs script(1) of util-linux")
-def test_a_live_line_in_a_terminal(toy: Toy) -> None:
-    import pty
-    import subprocess
-
+@pytest.mark.journey
+def test_a_terminal_shows_a_line_that_is_updated(toy: Toy) -> None:
     main, side = pty.openpty()
     arguments = [sys.executable, "app.py", "-m", *XY, "sleep=0.4", "hydra.sweeper.n_trials=4"]
     process = subprocess.Popen(arguments, cwd=toy.folder, env={**toy.environment, "COLUMNS": "120"}, stdout=side,
                                stderr=side)  # fmt: skip
-    import os
-
     os.close(side)
-    seen = b""
+    shown = b""
     while True:
         try:
             chunk = os.read(main, 4096)
@@ -192,7 +212,7 @@ def test_a_live_line_in_a_terminal(toy: Toy) -> None:
             break
         if not chunk:
             break
-        seen += chunk
+        shown += chunk
     assert process.wait(60) == 0
-    assert b"00:00:01" in seen
-    assert b"best" in seen
+    assert b"00:00:01" in shown
+    assert b"best" in shown

@@ -1,6 +1,7 @@
-"""Trials that fail, and mistakes that must be told before any trial."""
+"""Trials that fail, and mistakes that are reported before any trial."""
 
 import pytest
+from hydra.errors import CompactHydraException
 
 from tests.sweep.conftest import XY, Toy
 
@@ -10,20 +11,20 @@ def test_a_failing_trial_keeps_its_traceback_and_the_sweep_goes_on(toy: Toy) -> 
     trials = toy.study().trials
     assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "FAIL", "FAIL", "COMPLETE", "COMPLETE"]
     errors = [trial.user_attrs["error"] for trial in trials[1:4]]
-    assert errors[0] == "ValueError: this one was told to fail"
+    assert errors[0] == "ValueError: this trial fails on request"
     assert "nan" in errors[1]
     assert "exited with 3" in errors[2]
-    assert 'raise ValueError("this one was told to fail")' in trials[1].user_attrs["traceback"]
+    assert 'raise ValueError("this trial fails on request")' in trials[1].user_attrs["traceback"]
 
 
 def test_too_many_failures_end_the_sweep(toy: Toy) -> None:
     output = toy.sweep(*XY, "fails=[0,2,3,4]", "hydra.sweeper.n_trials=9", "hydra.sweeper.max_failures=2", code=1)
-    assert "3 trials failed, more than hydra.sweeper.max_failures=2: ValueError: this one" in output
+    assert "3 trials failed, more than hydra.sweeper.max_failures=2: ValueError: this trial" in output
     assert len(toy.study().trials) == 4
     assert "Trial 1 " in (toy.folder / "multirun/app/best.yaml").read_text()
 
 
-def test_every_trial_failed(toy: Toy) -> None:
+def test_a_sweep_without_a_complete_trial_fails(toy: Toy) -> None:
     output = toy.sweep(*XY, "fails=[0,1]", "hydra.sweeper.n_trials=2", code=1)
     assert "no trial is complete, 2 failed" in output
 
@@ -45,30 +46,37 @@ FAULTS = {
     "sampler's option": ([*XY, "+hydra.sweeper.sampler.bogus=1"], "unexpected keyword argument 'bogus'"),
     "nothing varies": (["x=3"], "nothing varies"),
     "no url": ([*XY, "hydra/sweeper/storage=rdb"], "the storage's url is missing"),
+    "negative budget": ([*XY, "hydra.sweeper.n_trials=-1"], "n_trials must be 0 or more"),
+    "memory for processes": (
+        [*XY, "hydra/sweeper/storage=memory", "hydra.launcher._target_=processes.Launcher"],
+        "a study in memory cannot be shared by processes",
+    ),
     "no callable": (["hydra.sweeper.space=nowhere.space"], "space=nowhere.space: no such callable"),
     "no recorder": ([*XY, "+hydra.sweeper.callbacks={a: {_target_: nowhere.Recorder}}"], "hydra.sweeper.callbacks.a: "),
 }  # fmt: skip
 
 
-def test_mistakes_are_reported_before_any_trial(toy: Toy) -> None:
-    for name, (arguments, message) in FAULTS.items():
-        output = toy.sweep(*arguments, code=1)
-        assert message in output, f"{name}: {output}"
-        assert "Traceback" not in output, f"{name}: {output}"
-    assert toy.ran() == []
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_mistake_is_reported_before_any_trial(toy: Toy, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(toy.folder)
+    arguments, message = FAULTS[name]
+    with pytest.raises(CompactHydraException) as error:
+        toy.sweep_in_process(*arguments)
+    assert message in str(error.value)
 
 
-def test_all_mistakes_at_once(toy: Toy) -> None:
+def test_all_mistakes_are_reported_at_once_and_without_a_traceback(toy: Toy) -> None:
     output = toy.sweep("x=interval(3, 1)", "y=tag(lg, interval(1, 2))", "hydra.sweeper.direction=up",
                        "+hydra.sweeper.sampler.bogus=1", "hydra.sweeper.n_workers=0", code=1)  # fmt: skip
     assert "5 faults:" in output
+    assert "Traceback" not in output
+    assert toy.ran() == []
 
 
-def test_a_missing_package_is_named_with_its_cure(toy: Toy) -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        output = toy.sweep(*XY, "hydra/sweeper/sampler=gp", code=1)
-        assert "needs torch, which is missing: pip install torch" in output
-    else:
-        pytest.skip("torch is installed")
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(toy.folder)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(CompactHydraException, match="needs torch and scipy, which is missing: pip install torch scipy"):
+        toy.sweep_in_process(*XY, "hydra/sweeper/sampler=gp")

@@ -2,36 +2,24 @@
 
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+import signal
 
 import pytest
 
-from tests.sweep.conftest import REPOSITORY, XY, Toy
+from tests.conftest import empty_store
+from tests.sweep.conftest import XY, Toy
 
 mlflow = pytest.importorskip("mlflow")
 
-# MLflow's warnings are its own affair.
+# MLflow warns of its own deprecated calls.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database; migrating takes seconds."""
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    code = "import sys; from wineexp.tracking import store; store.connect(sys.argv[1])"
-    # What MLflow wrote into the environment while other tests used it would win.
-    variables = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    subprocess.run([sys.executable, "-c", code, f"sqlite:///{database}"], check=True, cwd=REPOSITORY, env=variables)
-    return database
-
-
 class Store:
-    """The runs that a toy's sweeps have left."""
+    """An MLflow store, and the arguments that let a sweep record there."""
 
-    def __init__(self, toy: Toy, empty_store: Path) -> None:
-        shutil.copy(empty_store, toy.folder / "mlflow.db")
+    def __init__(self, toy: Toy) -> None:
+        shutil.copy(empty_store(), toy.folder / "mlflow.db")
         self.uri = f"sqlite:///{toy.folder}/mlflow.db"
         toy.environment["MLFLOW_TRACKING_URI"] = self.uri
         node = "{_target_: wineexp.sweep.recorder.Recorder, uri: x, experiment: e}"
@@ -39,16 +27,16 @@ class Store:
 
     def runs(self):
         client = mlflow.MlflowClient(self.uri)
-        found = client.search_runs([client.get_experiment_by_name("e").experiment_id], max_results=500)
-        parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
-        children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+        runs = client.search_runs([client.get_experiment_by_name("e").experiment_id], max_results=500)
+        parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
         assert {run.data.tags["mlflow.parentRunId"] for run in children} <= {run.info.run_id for run in parents}
         return client, parents, sorted(children, key=lambda run: int(run.data.tags["trial"]))
 
 
 @pytest.fixture
-def store(toy: Toy, empty_store: Path) -> Store:
-    return Store(toy, empty_store)
+def store(toy: Toy) -> Store:
+    return Store(toy)
 
 
 @pytest.mark.journey
@@ -92,8 +80,8 @@ OWN_RUN = """
     import os, mlflow
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     mlflow.set_experiment("e")
-    run = mlflow.start_run(parent_run_id=me.context["parent_run_id"])
-    me.set_user_attr("run_id", run.info.run_id)
+    run = mlflow.start_run(parent_run_id=current.context["parent_run_id"])
+    current.set_user_attr("run_id", run.info.run_id)
     time.sleep"""
 
 
@@ -103,9 +91,9 @@ def test_a_dead_workers_run_is_closed_as_killed(toy: Toy, store: Store) -> None:
     program.write_text(program.read_text().replace("\n    time.sleep", OWN_RUN, 1))
     arguments = (*XY, *store.arguments, "hydra.sweeper.n_trials=1")
     process = toy.start("-m", *arguments, "sleep=60")
-    toy.wait_for(0, process=process)
+    toy.wait_for_trial(0, process)
     while not toy.study().trials[0].user_attrs.get("run_id"):
-        assert process.poll() is None, process.communicate()[0]
+        assert process.is_running(), toy.wait(process)
     toy.kill(process)
     toy.sweep(*arguments, "hydra.sweeper.dedupe=false")
     _, _, children = store.runs()
@@ -115,12 +103,10 @@ def test_a_dead_workers_run_is_closed_as_killed(toy: Toy, store: Store) -> None:
 
 @pytest.mark.journey
 def test_ctrl_c_closes_the_parent_as_killed(toy: Toy, store: Store) -> None:
-    import signal
-
     process = toy.start("-m", *XY, *store.arguments, "hydra.sweeper.n_trials=3", "sleep=2")
-    toy.wait_for(1, process=process)
+    toy.wait_for_trial(1, process)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    _, output = toy.wait(process)
     _, (parent,), children = store.runs()
     assert parent.info.status == "KILLED", output
     assert [run.data.tags["state"] for run in children] == ["complete", "interrupted"]

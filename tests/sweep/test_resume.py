@@ -1,4 +1,4 @@
-"""A sweep that is killed, stopped or changed, and begun again."""
+"""A sweep that is killed, interrupted or changed, and started again."""
 
 import os
 import random
@@ -12,16 +12,16 @@ from tests.sweep.conftest import XY, Toy
 from wineexp.sweep.samplers import slot_of
 
 
-def counted(study) -> list[str]:
-    """The states of the trials that fill a slot, the last of each."""
+def last_states(study) -> list[str]:
+    """The state of the last trial of each slot."""
     return [trial.state.name for trial in {slot_of(trial): trial for trial in study.trials}.values()]
 
 
-def assert_whole(toy: Toy, n_trials: int, name: str = "app") -> None:
-    """Exactly n_trials finished, none running, every folder written by one trial only."""
+def assert_complete(toy: Toy, n_trials: int, name: str = "app") -> None:
+    """Exactly n_trials slots are complete, no trial is running, and every folder was written by one trial only."""
     study = toy.study(name)
     assert [trial.state.name for trial in study.trials if not trial.state.is_finished()] == []
-    assert counted(study) == ["COMPLETE"] * n_trials
+    assert last_states(study) == ["COMPLETE"] * n_trials
     superseded = [trial for trial in study.trials if trial.user_attrs.get("ended") in ("dead", "interrupted")]
     assert len(study.trials) == n_trials + len(superseded), "a slot was filled twice"
     numbers = [line.split()[0] for line in toy.ran()]
@@ -31,48 +31,48 @@ def assert_whole(toy: Toy, n_trials: int, name: str = "app") -> None:
     assert folders <= {str(trial.number) for trial in study.trials}
 
 
-def uninterrupted(toy: Toy, n_trials: int) -> list[dict]:
-    arguments = (*XY, f"hydra.sweeper.n_trials={n_trials}", "hydra/sweeper/storage=memory", "hydra.sweep.dir=straight")
+def parameters_without_interruption(toy: Toy, n_trials: int) -> list[dict]:
+    arguments = (*XY, f"hydra.sweeper.n_trials={n_trials}", "hydra/sweeper/storage=memory", "hydra.sweep.dir=reference")
     toy.sweep(*arguments)
     params = []
     for number in range(n_trials):
-        lines = (toy.folder / f"straight/{number}/.hydra/overrides.yaml").read_text().splitlines()
+        lines = (toy.folder / f"reference/{number}/.hydra/overrides.yaml").read_text().splitlines()
         params.append({key: float(value) for key, value in (line.removeprefix("- ").split("=") for line in lines)})
     (toy.folder / "ran.txt").unlink()
     return params
 
 
-def test_killed_at_random_it_ends_as_if_never_killed(toy: Toy) -> None:
-    n_trials = 16
-    straight = uninterrupted(toy, n_trials)
+def test_a_sweep_killed_at_random_ends_as_one_that_was_not_killed(toy: Toy) -> None:
+    n_trials = 14
+    reference = parameters_without_interruption(toy, n_trials)
     arguments = ("-m", *XY, "sleep=0.05", f"hydra.sweeper.n_trials={n_trials}", "hydra.sweeper.retries=9")
-    clock = random.Random(os.urandom(8))
-    for number in (2, 7, 12):
+    generator = random.Random(os.urandom(8))
+    for number in (2, 7, 11):
         process = toy.start(*arguments)
-        toy.wait_for(number, process=process)
-        time.sleep(clock.uniform(0, 0.15))
+        toy.wait_for_trial(number, process)
+        time.sleep(generator.uniform(0, 0.15))
         toy.kill(process)
     toy.run(*arguments)
-    assert_whole(toy, n_trials)
+    assert_complete(toy, n_trials)
     last = {slot_of(trial): trial for trial in toy.study().trials}
-    assert [last[slot].params for slot in range(n_trials)] == straight
+    assert [last[slot].params for slot in range(n_trials)] == reference
     dead = [trial for trial in toy.study().trials if trial.user_attrs.get("ended") == "dead"]
     assert len(toy.study().trials) == n_trials + len(dead)
 
 
-def test_a_finished_study_begins_nothing(toy: Toy) -> None:
+def test_a_finished_study_runs_no_trial(toy: Toy) -> None:
     toy.sweep(*XY, "hydra.sweeper.n_trials=3")
     toy.sweep(*XY, "hydra.sweeper.n_trials=3")
     assert len(toy.ran()) == 3
     toy.sweep(*XY, "hydra.sweeper.n_trials=5")
-    assert_whole(toy, 5)
+    assert_complete(toy, 5)
 
 
 def test_parameters_whose_worker_dies_twice_are_given_up(toy: Toy) -> None:
     arguments = ("-m", *XY, "sleep=30", "hydra.sweeper.n_trials=2")
     for number in (0, 1):
         process = toy.start(*arguments)
-        toy.wait_for(number, process=process)
+        toy.wait_for_trial(number, process)
         toy.kill(process)
     toy.sweep(*XY, "hydra.sweeper.n_trials=2")
     study = toy.study()
@@ -82,46 +82,46 @@ def test_parameters_whose_worker_dies_twice_are_given_up(toy: Toy) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_closes_its_trials_and_writes_the_best(toy: Toy, signum: int) -> None:
+def test_an_interrupted_sweep_closes_its_trials_and_writes_the_best(toy: Toy, signum: int) -> None:
     arguments = ("-m", *XY, "sleep=0.5", "hydra.sweeper.n_trials=4")
     process = toy.start(*arguments)
-    toy.wait_for(1, process=process)
-    process.send_signal(signum)
-    output, _ = process.communicate(timeout=30)
-    assert process.returncode != 0
+    toy.wait_for_trial(1, process)
+    os.kill(process.pid, signum)
+    returncode, output = toy.wait(process)
+    assert returncode != 0
     assert "interrupted: 1/4" in output
     study = toy.study()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"]
     assert study.trials[1].user_attrs["ended"] == "interrupted"
     assert "Trial 0 " in (toy.folder / "multirun/app/best.yaml").read_text()
     toy.run(*arguments)
-    assert_whole(toy, 4)
+    assert_complete(toy, 4)
     assert toy.study().trials[2].params == study.trials[1].params
 
 
-def test_a_half_written_line_of_the_journal_is_mended(toy: Toy) -> None:
+def test_an_incomplete_last_line_of_the_journal_is_dropped(toy: Toy) -> None:
     toy.sweep(*XY, "hydra.sweeper.n_trials=2")
     with (toy.folder / "multirun/app/journal.log").open("a") as journal:
         journal.write('{"op_code": 4, "wor')
     toy.sweep(*XY, "hydra.sweeper.n_trials=4")
-    assert_whole(toy, 4)
+    assert_complete(toy, 4)
 
 
-def test_a_trial_of_a_lost_host_is_taken_over_when_told(toy: Toy) -> None:
+def test_a_trial_of_a_lost_host_is_taken_over_on_request(toy: Toy) -> None:
     toy.sweep(*XY, "hydra.sweeper.n_trials=1")
     toy.study().add_trial(
         optuna.trial.create_trial(
-            state=optuna.trial.TrialState.RUNNING, user_attrs={"slot": 1, "worker": "elsewhere:1:1"}
+            state=optuna.trial.TrialState.RUNNING, user_attrs={"slot": 1, "worker": "otherhost:1:1"}
         )
     )
     output = toy.sweep(*XY, "hydra.sweeper.n_trials=3")
-    assert "trial 1 runs on elsewhere" in output
+    assert "trial 1 runs on otherhost; if that host is gone, say hydra.sweeper.take_over=true" in output
     assert [trial.state.name for trial in toy.study().trials] == ["COMPLETE", "RUNNING", "COMPLETE"]
     toy.sweep(*XY, "hydra.sweeper.n_trials=3", "hydra.sweeper.take_over=true")
-    assert_whole(toy, 3)
+    assert_complete(toy, 3)
 
 
-def test_a_changed_space_is_refused_by_name_unless_told_to_extend(toy: Toy) -> None:
+def test_a_changed_space_is_refused_unless_it_may_be_extended(toy: Toy) -> None:
     toy.sweep(*XY, "hydra.sweeper.n_trials=2")
     changed = ("x=interval(-9, 5)", "kind=a,b", "hydra.sweeper.n_trials=4")
     output = toy.sweep(*changed, code=1)
@@ -130,7 +130,7 @@ def test_a_changed_space_is_refused_by_name_unless_told_to_extend(toy: Toy) -> N
     assert "kind is new to its space" in output
     assert len(toy.study().trials) == 2
     toy.sweep(*changed, "hydra.sweeper.extend=true")
-    assert_whole(toy, 4)
+    assert_complete(toy, 4)
     assert set(toy.study().trials[3].params) == {"x", "kind"}
 
 

@@ -1,6 +1,6 @@
 """Private names of Hydra that the sweeper relies on; `tests/sweep/test_hydra_adapter.py` says what of each.
 
-Written for Hydra 1.3.8, and tried with 1.4.0rc3 as well.
+They are the same in Hydra 1.3.8 and 1.4.0rc3, unless a docstring says otherwise.
 """
 
 from collections.abc import Sequence

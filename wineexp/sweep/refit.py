@@ -70,7 +70,7 @@ def refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep) ->
         log.warning("the winner could not be run again under seed %d: %s", seed, error)
         return
     except Exception:
-        log.exception("the winner could not be run again under seed %d; its trial's figure stands alone", seed)
+        log.exception("the winner could not be run again under seed %d; its trial's value is the only one", seed)
         return
     ledger.study.set_user_attr("refit", {"trial": winner.number, "seed": seed, "value": value})
     log.info("trial %d gave %.6g; run again under seed %d: %.6g", winner.number, winner.value, seed, value)

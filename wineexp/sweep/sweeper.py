@@ -107,7 +107,11 @@ def _run_workers(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sw
             dead = _close_dead(ledger, callbacks, sweep, wait_seconds=WORKER_EXIT_SECONDS)
             if not dead:
                 raise
-            log.warning("%d workers died; their trials are tried again where they may", len(dead), exc_info=True)
+            log.warning(
+                "%d workers died; their trials are tried again if hydra.sweeper.retries allows",
+                len(dead),
+                exc_info=True,
+            )
             continue
         finally:
             configure_log(spec.config.hydra.hydra_logging, spec.config.hydra.verbose)

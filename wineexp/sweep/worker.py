@@ -104,11 +104,9 @@ class WorkerLoop:
         return count
 
     def _has_time(self) -> bool:
-        """Whether a trial as long as the longest so far, and then the refit, would end before the deadline."""
-        if self.worker.deadline is None:
-            return True
-        trials = 1 + (REFIT_TRIALS if self.spec.settings["refit_seed"] is not None else 0)
-        return time.time() + trials * self.longest_trial_seconds < self.worker.deadline
+        seconds_left = math.inf if self.worker.deadline is None else self.worker.deadline - time.time()
+        has_refit = self.spec.settings["refit_seed"] is not None
+        return has_time_for_trial(seconds_left, self.longest_trial_seconds, has_refit=has_refit)
 
     def _run_trial(self, trial: Trial) -> None:
         groups, values = self.plan.suggest(trial)
@@ -204,6 +202,11 @@ class WorkerLoop:
             if key not in study_trial.user_attrs:
                 raise ValueError(f"hydra.sweeper.constraints.{key}: the task set no attribute of this name")
             study_trial.set_constraint(key, float(study_trial.user_attrs[key]) - bound)
+
+
+def has_time_for_trial(seconds_left: float, longest_trial_seconds: float, *, has_refit: bool) -> bool:
+    """Whether a trial as long as the longest so far, and then the refit if there is one, end in the time left."""
+    return (1 + REFIT_TRIALS * has_refit) * longest_trial_seconds < seconds_left
 
 
 def _value_text(override: Override) -> str:
