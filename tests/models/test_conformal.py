@@ -1,6 +1,5 @@
 """Prediction sets: thresholds worked out by hand, and coverage on rows that neither fit nor calibration saw."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from tests.conftest import Command
+from wineexp import compose, train
 from wineexp.data.split import CopiesTogetherKFold
 from wineexp.evaluation.metrics import Predictions, coverage_by_class, score
 from wineexp.models.conformal import ConformalClassifier, _set_threshold
@@ -94,15 +93,17 @@ def test_coverage_by_hand() -> None:
         coverage_by_class(Predictions(predictions.y, predictions.predicted, predictions.probabilities))
 
 
-def test_a_run_records_its_prediction_sets_and_their_coverage(command: Command, tmp_path: Path) -> None:
-    done = command("train", "model=conformal", "model.estimator.n_estimators=10", "hydra.run.dir=out")
-    assert done.returncode == 0, done.stderr
-    table = pd.read_parquet(tmp_path / "out/predictions.parquet")
+def test_a_run_records_its_prediction_sets_and_their_coverage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    few = ["model.estimator.n_estimators=10", "model.cv.folds=4"]
+    result = train(compose("model=conformal", *few, f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"))
+    table = pd.read_parquet(result.folder / "predictions.parquet")
     contains_true = pd.concat([table[f"in set {label}"][table["true"] == label] for label in "123"])
-    coverage = pd.read_csv(tmp_path / "out/coverage.csv")
+    coverage = pd.read_csv(result.folder / "coverage.csv")
     assert coverage.columns.tolist() == ["rows_of", "class", "rows", "coverage"]
     assert coverage["rows_of"].tolist() == ["folds"] * 3 + ["holdout"] * 3
     assert coverage["rows"].sum() == len(contains_true) == 178
     assert (coverage["rows"] * coverage["coverage"]).sum() == pytest.approx(contains_true.sum())
-    holdout_coverage = contains_true[table.loc[contains_true.index, "fold"] == -1].mean()
-    assert re.search(rf"set_coverage .* {holdout_coverage:.4f}", done.stdout)
+    of_holdout = contains_true[table.loc[contains_true.index, "fold"] == -1]
+    assert result.holdout["set_coverage"] == pytest.approx(of_holdout.mean())
