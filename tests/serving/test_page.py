@@ -114,7 +114,7 @@ def page(driver: webdriver.Chrome, server: Server) -> Iterator[Page]:
 
 def test_the_prediction_follows_a_slider(page: Page) -> None:
     page.start_from("wine 2 of cultivar 1")
-    page.until(lambda: page.is_current())
+    page.until(page.is_current)
     assert "cultivar 1" in page.text("true-label")
     before, shares = page.values, page.shares
     slider = page.find("slider-proline")
@@ -124,7 +124,7 @@ def test_the_prediction_follows_a_slider(page: Page) -> None:
     assert {name: value for name, value in page.values.items() if name != "proline"} == {
         name: value for name, value in before.items() if name != "proline"
     }
-    page.until(lambda: page.is_current())
+    page.until(page.is_current)
     page.until(lambda: "cultivar" in page.text("announcement"))
     assert not page.find("true-label").is_displayed()
 
@@ -139,7 +139,7 @@ def test_a_value_outside_the_training_range_is_predicted_with_a_warning(page: Pa
     page.until(lambda: page.find("out-of-range").is_displayed())
     assert "alcohol" in page.text("out-of-range")
     assert "11.41 to 14.83 % vol" in page.text("warning-alcohol")
-    page.until(lambda: page.is_current())
+    page.until(page.is_current)
     page.start_from("the median wine")
     page.until(lambda: not page.find("out-of-range").is_displayed())
     assert not page.find("warning-alcohol").is_displayed()
@@ -250,19 +250,20 @@ def card_fits(page: Page) -> bool:
     )
 
 
-def test_the_page_loads_another_version(page: Page, store: Store) -> None:
-    assert "version 2" in page.text("title")
-    values = page.values
-    store.point(1)
-    page.server.until(lambda: page.server.get("/readyz").json()["model"]["version"] == 1)
-    page.find("slider-ash").send_keys(Keys.ARROW_RIGHT)
-    page.until(lambda: page.find("notice").is_displayed())
-    assert "Version 1 of wine has replaced version 2" in page.text("notice")
-    assert "version 1" in page.text("title")
-    assert page.values == values | {"ash": page.values["ash"]}
-    page.until(lambda: page.is_current())
-    store.point(2)
-    page.server.until(lambda: page.server.get("/readyz").json()["model"]["version"] == 2)
+def test_the_page_loads_another_version(driver: webdriver.Chrome, own_store: Store) -> None:
+    with serving(own_store) as server:
+        server.until(lambda: not server.get("/readyz").json()["stale"])
+        page = Page(driver, server)
+        assert "version 2" in page.text("title")
+        values = page.values
+        own_store.point(1)
+        server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1)
+        page.find("slider-ash").send_keys(Keys.ARROW_RIGHT)
+        page.until(lambda: page.find("notice").is_displayed())
+        assert "Version 1 of wine has replaced version 2" in page.text("notice")
+        assert "version 1" in page.text("title")
+        assert page.values == values | {"ash": page.values["ash"]}
+        page.until(page.is_current)
 
 
 def test_the_page_tries_again_while_the_server_cannot_be_reached(driver: webdriver.Chrome, server: Server) -> None:
@@ -275,7 +276,7 @@ def test_the_page_tries_again_while_the_server_cannot_be_reached(driver: webdriv
     page.find("slider-hue").send_keys(Keys.ARROW_LEFT)
     driver.execute_cdp_cmd("Network.emulateNetworkConditions", network | {"offline": False})
     page.until(lambda: not page.find("error").is_displayed())
-    page.until(lambda: page.is_current())
+    page.until(page.is_current)
 
 
 def test_the_page_asks_for_an_api_key(driver: webdriver.Chrome, store: Store) -> None:

@@ -38,8 +38,8 @@ def load(folder: Path, version: CachedVersion, alias: str, *, max_rows: int) -> 
     schema = read_schema(folder)
     parser = RowParser(schema, max_rows)
     classifier, form_name = _load_classifier(folder, version, parser)
-    golden_gap = _golden_rows_gap(folder, classifier)
-    check_gap(golden_gap)
+    golden_max_difference = _golden_rows_gap(folder, classifier)
+    check_gap(golden_max_difference)
     return _warmed_up(
         Predictor(
             classifier=classifier,
@@ -58,7 +58,7 @@ def load(folder: Path, version: CachedVersion, alias: str, *, max_rows: int) -> 
             parser=parser,
             card=_read_text(folder / manifest.EXTRA_FOLDER / manifest.CARD_FILE),
             card_page=_read_text(folder / manifest.EXTRA_FOLDER / manifest.CARD_PAGE_FILE),
-            golden_gap=golden_gap,
+            golden_max_difference=golden_max_difference,
             row_seconds=0.0,
             loaded_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )

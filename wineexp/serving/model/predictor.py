@@ -94,7 +94,7 @@ class Predictor:
         The model card in Markdown.
     card_page : str or None
         The same in HTML.
-    golden_gap : float
+    golden_max_difference : float
         The largest difference between its probabilities on the golden rows and those stored with it.
     row_seconds : float
         The time that one row takes, once warm.
@@ -111,7 +111,7 @@ class Predictor:
     parser: RowParser
     card: str | None
     card_page: str | None
-    golden_gap: float
+    golden_max_difference: float
     row_seconds: float
     loaded_at: str
 

@@ -202,7 +202,7 @@ class AliasFollower:
             previous=previous and previous.lineage.version,
             run_id=predictor.lineage.run_id,
             form=predictor.form,
-            golden_gap=predictor.golden_gap,
+            golden_max_difference=predictor.golden_max_difference,
             row_milliseconds=round(1000 * predictor.row_seconds, 3),
             stale=self.unreachable is not None,
         )

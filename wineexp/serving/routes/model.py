@@ -78,7 +78,7 @@ async def model(predictor: Predictor, follower: AliasFollower) -> Model:
         aliases=version.aliases,
         loaded_at=predictor.loaded_at,
         stale=follower.unreachable is not None,
-        golden_max_difference=predictor.golden_gap,
+        golden_max_difference=predictor.golden_max_difference,
         source=_source(follower),
         form=predictor.form,
         run_name=version.run_name,
