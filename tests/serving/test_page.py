@@ -15,11 +15,12 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 import wineexp
-from tests.serving.conftest import Server, Store, serving
+from tests.serving.conftest import Server, Store, copy_store, serving
 from wineexp.core.paths import ROOT
 from wineexp.evaluation.palette import PALETTE
 
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+KEY = "sesame"
 STATIC = ROOT / "wineexp" / "serving" / "static"
 
 
@@ -66,7 +67,8 @@ class Page:
 
     def prediction(self) -> dict[str, Any]:
         """The server's prediction for the values in the form."""
-        return dict(self.server.post("/predict", self.values).json()["predictions"][0])
+        headers = {"content-type": "application/json", "x-api-key": KEY}
+        return dict(self.server.post("/predict", self.values, headers=headers).json()["predictions"][0])
 
     def start_from(self, name: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, f"button[aria-label='{name}']").click()
@@ -250,22 +252,6 @@ def card_fits(page: Page) -> bool:
     )
 
 
-def test_the_page_loads_another_version(driver: webdriver.Chrome, own_store: Store) -> None:
-    with serving(own_store) as server:
-        server.until(lambda: not server.get("/readyz").json()["stale"])
-        page = Page(driver, server)
-        assert "version 2" in page.text("title")
-        values = page.values
-        own_store.point(1)
-        server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1)
-        page.find("slider-ash").send_keys(Keys.ARROW_RIGHT)
-        page.until(lambda: page.find("notice").is_displayed())
-        assert "Version 1 of wine has replaced version 2" in page.text("notice")
-        assert "version 1" in page.text("title")
-        assert page.values == values | {"ash": page.values["ash"]}
-        page.until(page.is_current)
-
-
 def test_the_page_tries_again_while_the_server_cannot_be_reached(driver: webdriver.Chrome, server: Server) -> None:
     page = Page(driver, server)
     network = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
@@ -279,16 +265,44 @@ def test_the_page_tries_again_while_the_server_cannot_be_reached(driver: webdriv
     page.until(page.is_current)
 
 
-def test_the_page_asks_for_an_api_key(driver: webdriver.Chrome, store: Store) -> None:
-    with serving(store, "serve.keys.predictions=WINE_KEY", WINE_KEY="sesame") as server:
-        driver.get(f"{server.url}/")
-        page = Page.__new__(Page)
-        page.driver, page.server = driver, server
-        page.until(lambda: page.find("key-form").is_displayed())
-        page.find("key-field").send_keys("sesame", Keys.ENTER)
-        page.until(lambda: page.label == "2")
-        assert not page.find("key-form").is_displayed()
-        page.script("sessionStorage.clear()")
+@pytest.fixture(scope="module")
+def own_server(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Store]]:
+    """A server that requires an API key, with a store whose alias may be moved."""
+    store = copy_store(promoted, tmp_path_factory.mktemp("page"))
+    with serving(store, "serve.keys.predictions=WINE_KEY", WINE_KEY=KEY) as server:
+        yield server, store
+
+
+@pytest.fixture
+def page_with_key(driver: webdriver.Chrome, own_server: tuple[Server, Store]) -> Iterator[Page]:
+    """The page of this server, with the key entered."""
+    page = Page.__new__(Page)
+    page.driver, page.server = driver, own_server[0]
+    driver.get(f"{page.server.url}/")
+    page.until(lambda: page.find("key-form").is_displayed())
+    page.find("key-field").send_keys(KEY, Keys.ENTER)
+    page.until(lambda: page.label not in ("", "…"))
+    yield page
+    page.script("sessionStorage.clear()")
+
+
+def test_the_page_asks_for_an_api_key(page_with_key: Page) -> None:
+    assert page_with_key.label == "2"
+    assert not page_with_key.find("key-form").is_displayed()
+
+
+def test_the_page_loads_another_version(page_with_key: Page, own_server: tuple[Server, Store]) -> None:
+    page, (server, store) = page_with_key, own_server
+    assert "version 2" in page.text("title")
+    values = page.values
+    store.point(1)
+    server.until(lambda: server.get("/readyz").json()["model"]["version"] == 1)
+    page.find("slider-ash").send_keys(Keys.ARROW_RIGHT)
+    page.until(lambda: page.find("notice").is_displayed())
+    assert "Version 1 of wine has replaced version 2" in page.text("notice")
+    assert "version 1" in page.text("title")
+    assert page.values == values | {"ash": page.values["ash"]}
+    page.until(page.is_current)
 
 
 def test_swagger_ui_works_without_other_servers(driver: webdriver.Chrome, server: Server) -> None:
