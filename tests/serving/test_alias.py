@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import free_port, mlflow_server, run
-from tests.serving.conftest import Server, Store, children, promote, server_settings, serving
+from tests.serving.conftest import Server, Store, children, copy_store, promote, server_settings, serving
 from tests.serving.test_predictions import problem
 from wineexp.core.config import Tracking
 from wineexp.models import manifest
@@ -24,7 +25,6 @@ from wineexp.models.compiled import file_format
 from wineexp.serving.refresh.alias_checker import AliasChecker
 from wineexp.serving.refresh.messages import AliasState
 from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256
-from wineexp.tracking.registry import Registry
 
 
 def served_version(server: Server) -> int:
@@ -42,25 +42,40 @@ def stored_predictions(store: Store, number: int, rows: list[dict[str, float]]) 
     return [model.predict_proba(pd.DataFrame([row]))[0].tolist() for row in rows]
 
 
-def test_the_server_follows_the_alias(own_store: Store) -> None:
-    with serving(own_store) as server:
-        samples = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
-        for number in (1, 2, 1):
-            own_store.point(number)
-            server.until(lambda number=number: served_version(server) == number)
-            response = server.post("/predict", samples).json()
-            assert response["model"]["version"] == number
-            probabilities = [list(prediction["probabilities"].values()) for prediction in response["predictions"]]
-            expected = stored_predictions(own_store, number, samples)
-            assert probabilities == [pytest.approx(row, abs=1e-12) for row in expected]
-        assert server.metric("wineexp_model_swaps_total") == 3
-        assert server.metric("wineexp_model_info", version="1") == 1
-        assert server.metric("wineexp_model_info", version="2") == 0
-        # Version 1 multiplies its features, which overflows.
-        response = problem(server.post("/predict", [samples[0], samples[0] | {"alcohol": 1e300, "hue": 1e300}]), 422)
-        (fault,) = response["errors"]
-        assert (fault["row"], fault["pointer"]) == (1, "/1")
-        assert "alcohol, hue" in fault["detail"]
+@pytest.fixture(scope="module")
+def moved_store(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store whose alias tests move, and move back to version 2."""
+    return copy_store(promoted, tmp_path_factory.mktemp("moved"))
+
+
+@pytest.fixture(scope="module")
+def following_server(moved_store: Store) -> Iterator[Server]:
+    """A server of the store whose alias moves."""
+    with serving(moved_store) as running:
+        yield running
+
+
+def test_the_server_follows_the_alias(moved_store: Store, following_server: Server) -> None:
+    server = following_server
+    samples = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
+    swaps = server.metric("wineexp_model_swaps_total")
+    for number in (1, 2):
+        moved_store.point(number)
+        server.until(lambda number=number: served_version(server) == number)
+        response = server.post("/predict", samples).json()
+        assert response["model"]["version"] == number
+        probabilities = [list(prediction["probabilities"].values()) for prediction in response["predictions"]]
+        expected = stored_predictions(moved_store, number, samples)
+        assert probabilities == [pytest.approx(row, abs=1e-12) for row in expected]
+        assert server.metric("wineexp_model_info", version=str(number)) == 1
+        assert server.metric("wineexp_model_info", version=str(3 - number)) == 0
+        if number == 1:
+            # This version multiplies its features, which overflows.
+            refusal = server.post("/predict", [samples[0], samples[0] | {"alcohol": 1e300, "hue": 1e300}])
+            (fault,) = problem(refusal, 422)["errors"]
+            assert (fault["row"], fault["pointer"]) == (1, "/1")
+            assert "alcohol, hue" in fault["detail"]
+    assert server.metric("wineexp_model_swaps_total") == swaps + 2
 
 
 def reseal(store: Store) -> None:
@@ -291,24 +306,24 @@ def test_a_registry_that_cannot_be_reached_ends_the_start(own_store: Store) -> N
     assert "Traceback" not in done.stderr + done.stdout
 
 
-def test_a_server_goes_on_while_a_version_is_refused(own_store: Store) -> None:
-    with serving(own_store) as server:
-        row = server.get("/model").json()["schema"]["samples"][0]["row"]
-        predictions = server.post("/predict", row).json()["predictions"]
-        change_a_decision(own_store)
-        own_store.point(1)
-        server.until(lambda: refused(server))
-        assert refused(server)["version"] == 1
-        assert "its decisions on its golden rows are not those" in refused(server)["why"][0]
-        response = server.post("/predict", row).json()
-        assert (response["model"]["version"], response["predictions"]) == (2, predictions)
-        assert server.metric("wineexp_model_refusals_total") == 1
-        assert [line["version"] for line in server.lines() if line["event"] == "version refused"] == [1]
-        own_store.point(2)
-        server.until(lambda: refused(server) is None)
-        own_store.client.delete_registered_model_alias("wine", "champion")
-        server.until(lambda: refused(server))
-        assert server.post("/predict", row).status_code == 200
+def test_a_server_goes_on_while_a_version_is_refused(moved_store: Store, following_server: Server) -> None:
+    server = following_server
+    row = server.get("/model").json()["schema"]["samples"][0]["row"]
+    predictions = server.post("/predict", row).json()["predictions"]
+    change_a_decision(moved_store)
+    moved_store.point(1)
+    server.until(lambda: refused(server))
+    assert refused(server)["version"] == 1
+    assert "its decisions on its golden rows are not those" in refused(server)["why"][0]
+    response = server.post("/predict", row).json()
+    assert (response["model"]["version"], response["predictions"]) == (2, predictions)
+    assert server.metric("wineexp_model_refusals_total") == 1
+    assert [line["version"] for line in server.lines() if line["event"] == "version refused"] == [1]
+    moved_store.point(2)
+    server.until(lambda: refused(server) is None)
+    moved_store.client.delete_registered_model_alias("wine", "champion")
+    server.until(lambda: refused(server))
+    assert server.post("/predict", row).status_code == 200
 
 
 def test_a_server_starts_from_its_cache_while_the_registry_is_down(
@@ -340,24 +355,6 @@ def test_a_changed_cache_is_not_served(own_store: Store) -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "holds no version of wine" in done.stderr
-
-
-def test_another_model_and_alias_are_served_by_configuration(own_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    original = Registry(own_store.uri, "wine").version("1")
-    model_id = original.source.removeprefix("models:/")
-    Registry(own_store.uri, "other").register(original.run_id, model_id, original.tags)
-    own_store.client.set_registered_model_alias("other", "challenger", "1")
-    with serving(own_store, "registry.name=other", "serve.alias=challenger") as server:
-        description = server.get("/model").json()
-        assert (description["model"]["name"], description["model"]["alias"]) == ("other", "challenger")
-        rows = [sample["row"] for sample in description["schema"]["samples"]]
-        probabilities = [
-            list(prediction["probabilities"].values())
-            for prediction in server.post("/predict", rows).json()["predictions"]
-        ]
-        expected = stored_predictions(own_store, 1, rows)
-        assert probabilities == [pytest.approx(row, abs=1e-12) for row in expected]
 
 
 @pytest.mark.journey

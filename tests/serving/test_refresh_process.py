@@ -11,9 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.serving.conftest import Server, Store, children, promote, serving
-from tests.serving.test_alias import bring_the_files_back, hide_the_files, refused, reseal, served_version
+from tests.serving.test_alias import (
+    bring_the_files_back,
+    hide_the_files,
+    refused,
+    reseal,
+    served_version,
+    stored_predictions,
+)
 from wineexp.models import manifest
 from wineexp.tracking.names import MODEL_FORM
+from wineexp.tracking.registry import Registry
 
 HEAVY_LIBRARIES = re.compile(
     r"/(pandas|sklearn|scikit_learn\.libs|xgboost|mlflow|skops|scipy|matplotlib|sqlalchemy|pyarrow)/"
@@ -107,18 +115,28 @@ def test_the_refresh_process_does_not_outlive_a_server_that_is_killed(own_store:
         server.until(lambda: not is_running(pid))
 
 
-def test_a_version_that_is_not_compiled_is_served_by_its_pipeline_and_says_why(own_store: Store) -> None:
+def test_a_version_of_another_model_that_is_not_compiled_is_served_by_its_pipeline(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (own_store.files(1) / "extra_files" / manifest.COMPILED_MODEL_FILE).unlink()
-    own_store.client.set_model_version_tag("wine", "1", MODEL_FORM, "of a type that is not compiled")
     reseal(own_store)
-    own_store.point(1)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    original = Registry(own_store.uri, "wine").version("1")
+    tags = original.tags | {MODEL_FORM: "of a type that is not compiled"}
+    Registry(own_store.uri, "other").register(original.run_id, original.source.removeprefix("models:/"), tags)
+    own_store.client.set_registered_model_alias("other", "challenger", "1")
     shutil.rmtree(own_store.cache)
-    with serving(own_store, "serve.cache_folder=null") as server:
+    overrides = ("registry.name=other", "serve.alias=challenger", "serve.cache_folder=null")
+    with serving(own_store, *overrides) as server:
         description = server.get("/model").json()
-        assert description["form"] == "of a type that is not compiled"
-        assert server.get("/readyz").json()["form"] == description["form"]
-        row = description["schema"]["samples"][0]["row"]
-        assert server.post("/predict", row).json()["model"]["version"] == 1
+        assert (description["model"]["name"], description["model"]["alias"]) == ("other", "challenger")
+        assert description["form"] == server.get("/readyz").json()["form"] == "of a type that is not compiled"
+        rows = [sample["row"] for sample in description["schema"]["samples"]]
+        probabilities = [
+            list(prediction["probabilities"].values())
+            for prediction in server.post("/predict", rows).json()["predictions"]
+        ]
+        assert probabilities == [pytest.approx(row, abs=1e-12) for row in stored_predictions(own_store, 1, rows)]
         assert "sklearn" in loaded_libraries(server.process.pid)
     assert not own_store.cache.exists()
 
