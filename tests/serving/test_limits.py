@@ -44,6 +44,8 @@ def limited(store: Store) -> Iterator[Server]:
         WINE_ADMIN_KEY="barrel",
     ) as running:
         running.metrics_headers = ADMINISTRATION_KEY
+        # While the refresh process starts, /refresh and /explain may take longer than these limits allow.
+        running.until(lambda: not running.get("/readyz").json()["stale"])
         yield running
 
 
