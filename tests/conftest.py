@@ -34,6 +34,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # The environment that commands inherit: without what libraries write into it while the tests use them.
 INHERITED = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
 
+STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -42,6 +44,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run files with journeys first: they take longest, and a worker that begins one last would finish long after."""
     long_files = {item.path for item in items if item.get_closest_marker("journey")}
     items.sort(key=lambda item: item.path not in long_files)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def store_variable_of_a_file() -> Iterator[None]:
+    """Take back `MLFLOW_TRACKING_URI` before and after a file's tests: MLflow writes it whenever a store is chosen."""
+    _set_store_variable(INHERITED.get(STORE_VARIABLE))
+    yield
+    _set_store_variable(INHERITED.get(STORE_VARIABLE))
+
+
+@pytest.fixture(autouse=True)
+def store_variable_of_a_test() -> Iterator[None]:
+    """Take back after a test what it has made of `MLFLOW_TRACKING_URI`; fixtures of its file may have set it."""
+    before = os.environ.get(STORE_VARIABLE)
+    yield
+    _set_store_variable(before)
+
+
+def _set_store_variable(value: str | None) -> None:
+    if value is None:
+        os.environ.pop(STORE_VARIABLE, None)
+    else:
+        os.environ[STORE_VARIABLE] = value
 
 
 @pytest.fixture(scope="session")
