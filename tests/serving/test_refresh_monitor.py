@@ -12,12 +12,13 @@ import msgspec
 import pytest
 
 from tests.serving import refresh_worker_stub
-from tests.serving.conftest import Store, server_settings
+from tests.serving.conftest import Store, composed_settings, server_settings
 from wineexp.serving.model.cache import CachedVersion
 from wineexp.serving.refresh import monitor, process
 from wineexp.serving.refresh.change_detector import ChangeDetector, Fingerprint
 from wineexp.serving.refresh.messages import AliasState, RefreshRequest, Refusal, encode_line
 from wineexp.serving.refresh.monitor import RefreshMonitor
+from wineexp.serving.refresh.process import RefreshProcess
 
 VERSION = CachedVersion("", "wine", 2, "run", "digest", {}, ["champion"], "compiled", "", {}, {}, {})
 
@@ -171,6 +172,23 @@ def test_a_process_that_dies_at_work_is_reported_and_started_again(bench: Bench)
         (bench.folder / "die").touch()
         assert bench.request("explain") is None
         bench.until(lambda: bench.request("explain") is not None)
+
+
+def test_a_process_that_died_before_it_read_its_settings_is_reported_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(process, "WORKER_MODULE", "tests.serving.no_such_module")
+    refresh_process = RefreshProcess(composed_settings(), bench.folder / "socket", bench.folder)
+    refresh_process.ensure_running()
+    dead = refresh_process._process
+    assert dead is not None
+    assert dead.stdin is not None
+    dead.wait()
+    # Is flushed, in vain, when the pipe is closed.
+    dead.stdin.write(b"unread")
+    refresh_process.ensure_running()
+    refresh_process.close()
+    assert capsys.readouterr().out.count("refresh process died") == 1
 
 
 def test_the_process_ends_with_its_monitor(bench: Bench) -> None:

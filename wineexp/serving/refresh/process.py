@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -120,12 +121,14 @@ class RefreshProcess:
 
     def _end(self) -> None:
         if self._process is not None:
-            assert self._process.stdin is not None  # noqa: S101  for mypy
+            process, self._process = self._process, None
+            assert process.stdin is not None  # noqa: S101  for mypy
             # There is nothing to finish: the cache is written atomically.
-            self._process.kill()
-            self._process.wait()
-            self._process.stdin.close()
-            self._process = None
+            process.kill()
+            process.wait()
+            # A process that died early leaves what it did not read.
+            with suppress(BrokenPipeError):
+                process.stdin.close()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         python_path = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
