@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 from wineexp import UserError, compare, compose, explore, load, promote, train
@@ -38,6 +39,15 @@ def test_a_run_in_process_leaves_no_trace_in_the_next(store: str) -> None:
     result = train(compose("model=majority", "tracking=off"))
     assert page.parent != result.folder
     assert result.run_id is None
+
+
+@pytest.mark.usefixtures("store")
+def test_each_call_records_in_the_store_of_its_own_config(tmp_path: Path) -> None:
+    uris = [f"sqlite:///{tmp_path}/{name}.db" for name in ("first", "second")]
+    results = [train(compose("model=majority", f"tracking.uri={uri}")) for uri in uris]
+    assert [result.tracking_uri for result in results] == uris
+    for result, uri in zip(results, uris, strict=True):
+        assert [run.info.run_id for run in MlflowClient(uri).search_runs(["1"])] == [result.run_id]
 
 
 @pytest.mark.parametrize(

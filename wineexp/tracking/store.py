@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from wineexp.core.errors import UserError
 from wineexp.tracking import _mlflow
-from wineexp.tracking.uri import resolve_uri
+from wineexp.tracking.uri import URI_VARIABLE, resolve_uri
 
 CONNECT_TIMEOUT_SECONDS = 5
 
@@ -46,17 +47,31 @@ def connect(uri: str) -> str:
     uri = resolve_uri(uri)
     try:
         if uri.startswith("sqlite:///"):
-            mlflow.set_tracking_uri(uri)
+            _use(uri)
             _create(Path(uri.removeprefix("sqlite:///")))
         else:
             check_reachable(uri)
-            mlflow.set_tracking_uri(uri)
+            _use(uri)
     except (OSError, sqlite3.Error, MlflowException) as error:
         raise UserError(
             f"tracking.uri={uri}: the store cannot be opened: {str(error).splitlines()[0]}; start it, name another "
             "one, or record nothing with tracking=off"
         ) from error
     return uri
+
+
+def _use(uri: str) -> None:
+    """Make MLflow use a store.
+
+    MLflow also writes the URI into the environment, where it would win over the config of whatever this process opens
+    next. So the variable keeps what the user gave it.
+    """
+    stated = os.environ.get(URI_VARIABLE)
+    mlflow.set_tracking_uri(uri)
+    if stated is None:
+        os.environ.pop(URI_VARIABLE, None)
+    else:
+        os.environ[URI_VARIABLE] = stated
 
 
 @contextmanager

@@ -5,10 +5,13 @@ from pathlib import Path
 
 from wineexp.core.paths import ROOT
 
+# MLflow's own, which a user sets to record elsewhere than the config says.
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+
 
 def resolve_uri(uri: str) -> str:
     """The URI of a store; `MLFLOW_TRACKING_URI` wins, and a local store lies in the project's root."""
-    stated = os.environ.get("MLFLOW_TRACKING_URI")
+    stated = os.environ.get(URI_VARIABLE)
     uri = stated or uri
     if uri.startswith("sqlite:///"):
         # MLflow reads a relative path in its variable from the current folder. DVC runs a queued experiment in a copy
