@@ -9,12 +9,12 @@ def programs() -> dict[str, str]:
     """What each program is for, by its name: the first line of its module's docstring."""
     import ast
 
-    found = {}
+    purposes = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if not path.stem.startswith("_"):
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            found[path.stem] = docstring.partition("\n")[0].partition(": `")[0].rstrip(".")
-    return found
+            purposes[path.stem] = docstring.partition("\n")[0].partition(": `")[0].rstrip(".")
+    return purposes
 
 
 def main() -> None:

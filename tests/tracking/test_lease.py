@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -46,6 +47,15 @@ def test_a_holder_that_was_taken_over_does_not_release_the_lock_of_the_next_one(
         assert locks(registry) == [f"{registry.name}.lock"]
 
 
+@pytest.fixture
+def default_handler_of_ctrl_c() -> Iterator[None]:
+    """Python's own handler, which is not installed where the tests were started as a background job of a shell."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("default_handler_of_ctrl_c")
 def test_ctrl_c_waits_for_the_end_of_a_decision(registry: Registry) -> None:
     ended = []
 
