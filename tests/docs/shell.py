@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,3 +120,21 @@ def differences(expected: list[str], printed: str) -> str | None:
         return None
     shown = "\n".join(expected)
     return f"the page shows\n{shown}\n\nbut this was printed\n{printed}"
+
+
+def check_page(page: Path, clone: Path) -> None:
+    """Run the commands of a page in a clone; each must work and print what the page says that it prints."""
+    shell = Shell(clone, environment(clone, Path(sys.executable).parent))
+    try:
+        for command in commands(page):
+            # The requirements are installed already: the test runs with them.
+            text = command.text.replace("pip install -r requirements.txt && ", "")
+            code, printed = shell.run(text)
+            expects_failure = any(line.lower().startswith("error: ") for line in command.output or [])
+            where = f"{page.name}:{command.line}: {text}"
+            assert (code != 0) == expects_failure, f"{where} ended with {code}\n{printed}"
+            if command.output:
+                difference = differences(command.output, printed)
+                assert difference is None, f"{where}: {difference}"
+    finally:
+        shell.close()
