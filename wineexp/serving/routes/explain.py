@@ -55,6 +55,9 @@ async def _request_explanation(follower: AliasFollower, explain_request: Refresh
                 if reply is not None and reply.status != 409:
                     headers = {"retry-after": "1"} if reply.status == 503 else None
                     raise ProblemError(reply.status, reply.detail, [Fault(fault) for fault in reply.faults], headers)
+                if reply is not None and follower.predictor.version.identity != explain_request.identity:
+                    detail = "another version has taken over, so that this one is not explained any more; try again"
+                    raise ProblemError(503, detail, headers={"retry-after": "1"})
                 await asyncio.sleep(RETRY_SECONDS)
     except TimeoutError as error:
         detail = "the process that explains is starting or loading another version; try again in a second"
