@@ -41,7 +41,7 @@ class BodyMiddleware:
         try:
             message = await self._read(receive)
         except ClientDisconnectedError:
-            # Nobody is left to be answered.
+            # The client has left, so that there is no response to send.
             return
         except IncompleteBodiesFullError:
             detail = "incomplete bodies take up all the memory that they may; try again in a second"
