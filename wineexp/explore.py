@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from wineexp.core.config import Explore, flatten_config
 from wineexp.core.instantiation import build
+from wineexp.core.output_files import written_by_hydra
 from wineexp.core.program import program
 
 if TYPE_CHECKING:
@@ -45,19 +46,18 @@ def run(cfg: DictConfig) -> ExploreResult:
     parts = build(cfg)
     task = make_task(parts["data"](), parts["target"], None, cfg.holdout)
     choices = HydraConfig.get().runtime.choices
-    folder = Path(HydraConfig.get().runtime.output_dir)
     tracked = Run(
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
         name="explore",
         tags=provenance.provenance_tags() | task.tags(),
-        # All files in this folder, the page among them, become artifacts of the run.
-        folder=folder,
+        folder=Path(HydraConfig.get().runtime.output_dir),
+        files=written_by_hydra(),
     )
     with store.store_errors(), tracked:
         tracked.log(params={name: choices[name] for name in parts} | flatten_config(cfg))
         tracked.log_dataset(task, name=choices["data"])
-        path = folder / "explore.html"
+        path = tracked.file("explore.html")
         path.write_text(eda_page.render(task, data=choices["data"], target=choices["target"]), encoding="utf-8")
     summary = eda_page.summary(task)
     log.info(summary)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from wineexp.core.config import Promote
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.core.instantiation import build
+from wineexp.core.output_files import written_by_hydra
 from wineexp.core.program import program
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def run(cfg: DictConfig) -> PromoteResult:
             return PromoteResult(export=Path(cfg.export))
         runs = Runs(cfg.tracking.uri, cfg.registry.name)
         folder, choices = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().runtime.choices
-        promotion = Promotion(runs, registry, gate, cfg, choices, folder)
+        promotion = Promotion(runs, registry, gate, cfg, choices, folder, tuple(written_by_hydra()))
         return PromoteResult(promotion.attempt(source_run(cfg, runs)))
 
 

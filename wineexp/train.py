@@ -10,6 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from wineexp.core.config import GROUPS, Train, flatten_config
+from wineexp.core.output_files import written_by_hydra
 from wineexp.core.program import program
 
 if TYPE_CHECKING:
@@ -96,9 +97,10 @@ def run(cfg: DictConfig) -> TrainResult:
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
         name=f"trial {current.number}: {title}" if is_trial else title,
-        tags=record.record_origin(cfg, task, folder) | protocol_tag,
+        tags=record.origin_tags(cfg, task) | protocol_tag,
         folder=folder,
         parent=current.context.get("parent_run_id"),
+        files=written_by_hydra(),
     )
     groups = {name: choices[name] for name in GROUPS}
     fitted = None
@@ -106,6 +108,7 @@ def run(cfg: DictConfig) -> TrainResult:
     with store.store_errors(), tracked:
         if tracked.id is not None:
             current.set_user_attr("run_id", tracked.id)
+        record.record_origin(tracked, cfg)
         tracked.log(params=groups | flatten_config(cfg))
         tracked.log_dataset(task, name=choices["data"])
         progress = console.show_progress(

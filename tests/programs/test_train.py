@@ -128,6 +128,36 @@ def test_config_log_and_figures_are_artifacts(trained: Training) -> None:
     assert {Path(path).stem for path in trained.artifacts("figures")} == FIGURES
 
 
+def test_a_run_logs_the_files_that_it_wrote_and_no_others(tmp_path: Path) -> None:
+    # The output folder is the current one, with a secret, a file of an earlier run and one that has a usual name.
+    others = {".env": "PASSWORD=1", "coverage.csv": "1", "config.yaml": "mine: true", "train.log": "an earlier log"}
+    for name, content in others.items():
+        (tmp_path / name).write_text(content)
+    trained = train_by_command(tmp_path, "model=logreg", "hydra.run.dir=.")
+    own = {"config.yaml", "importance.csv", "predictions.parquet", "train.log", ".hydra", "figures"}
+    assert trained.artifacts() - {"git.diff"} == own
+    assert trained.artifacts(".hydra") == {f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")}
+    stored = Path(trained.run.info.artifact_uri.removeprefix("file://"))
+    assert "fold 5/5" in (stored / "train.log").read_text()
+    assert "an earlier log" not in (stored / "train.log").read_text()
+    assert (tmp_path / "config.yaml").read_text() == "mine: true"
+
+
+def test_a_run_in_process_logs_neither_the_records_nor_the_log_of_an_earlier_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store(), tmp_path / "mlflow.db")
+    (tmp_path / ".hydra").mkdir()
+    for name in (".hydra/config.yaml", "train.log"):
+        (tmp_path / name).write_text("of another run")
+    uri = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
+    run_id = train(compose("model=majority", uri, "hydra.run.dir=.")).run_id
+    artifacts = {file.path for file in client(tmp_path).list_artifacts(run_id)}
+    assert artifacts - {"git.diff"} == {"config.yaml", "importance.csv", "predictions.parquet", "figures"}
+
+
 def test_the_model_is_stored_without_pickle_and_predicts_as_it_was_scored(trained: Training) -> None:
     (output,) = trained.run.outputs.model_outputs
     stored = trained.client.get_logged_model(output.model_id)
@@ -307,12 +337,12 @@ def test_a_run_whose_files_cannot_be_stored_is_not_closed_as_finished(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
-    def fail(_: str) -> None:
+    def fail(*_: str | None) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(mlflow, "log_artifacts", fail)
-    with pytest.raises(OSError, match="no space"), tracked_run(tmp_path):
-        pass
+    monkeypatch.setattr(mlflow, "log_artifact", fail)
+    with pytest.raises(OSError, match="no space"), tracked_run(tmp_path) as failing:
+        failing.file("notes.txt").write_text("a note")
     (failed,) = runs(tmp_path)
     assert failed.info.status == "FAILED"
 

@@ -64,6 +64,8 @@ def _hydra_settings(cfg: DictConfig) -> Iterator[DictConfig]:
     with read_write(cfg.hydra), open_dict(cfg.hydra):
         cfg.hydra.runtime.output_dir = str(folder)
         cfg.hydra.mode = RunMode.RUN
+        # Only a command line makes Hydra write its records.
+        cfg.hydra.output_subdir = None
     instance.set_config(cfg)
     folder.mkdir(parents=True, exist_ok=True)
     try:

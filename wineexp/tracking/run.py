@@ -4,7 +4,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -45,9 +45,11 @@ class Run:
     experiment, name : str
     tags : mapping of str to str
     folder : Path
-        Its files become artifacts at the end, however the run ends.
+        For the files that the run writes; other files in it are none of the run's.
     parent : str or None
         Id of the study's run that this one is a trial of.
+    files : iterable of Path
+        Files that Hydra and the log write for it. They become artifacts at the end, however the run ends.
 
     Attributes
     ----------
@@ -65,6 +67,7 @@ class Run:
         tags: Mapping[str, str],
         folder: Path,
         parent: str | None = None,
+        files: Iterable[Path] = (),
     ) -> None:
         self.uri = uri
         self.experiment = experiment
@@ -73,6 +76,7 @@ class Run:
         self.folder = folder
         self.parent = parent
         self.id: str | None = None
+        self._files = list(files)
 
     def __enter__(self) -> Self:
         if self.uri is not None:
@@ -102,7 +106,7 @@ class Run:
         )
         with uninterrupted():
             try:
-                mlflow.log_artifacts(str(self.folder))
+                self._log_files()
                 if error is not None and kind is not None:
                     mlflow.set_tag(names.ERROR, f"{kind.__name__}: {error}"[:MAX_ERROR_CHARS])
                     mlflow.log_text("".join(traceback.format_exception(error)), "traceback.txt")
@@ -113,6 +117,27 @@ class Run:
                 raise
             finally:
                 mlflow.end_run(status)
+
+    def file(self, name: str) -> Path:
+        """Where the run writes a file of this name, which becomes an artifact at the end, however the run ends."""
+        path = self.folder / name
+        self._files.append(path)
+        return path
+
+    def _log_files(self) -> None:
+        for path in filter(Path.is_file, self._files):
+            folder = path.parent.relative_to(self.folder) if path.is_relative_to(self.folder) else Path()
+            mlflow.log_artifact(str(path), folder.as_posix() if folder.parts else None)
+
+    def log_file(self, name: str, content: str | bytes) -> None:
+        """Record an artifact at once, by its path among the artifacts; nothing is written to the folder."""
+        if self.id is None:
+            return
+        folder, _, file = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / file
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+            mlflow.log_artifact(str(path), folder or None)
 
     def log(
         self,

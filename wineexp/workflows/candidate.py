@@ -88,7 +88,7 @@ class Candidate:
             params=self.params,
             tags=run.tags,
         )
-        files[CONFIG_FILE] = (run.folder / CONFIG_FILE).read_text(encoding="utf-8")
+        files[CONFIG_FILE] = record.config_text(self.experiment.cfg)
         content, message = compile_pipeline(self.fitted, task.X)
         log.info("for serving: %s", message if content else f"the plain pipeline, not compiled, since {message}")
         if content is not None:

@@ -38,7 +38,9 @@ class Promotion:
     choices : mapping of str to str
         The choice of each of its groups.
     folder : Path
-        Its files become artifacts.
+        Of the run's own files.
+    files : tuple of Path
+        What Hydra and the log write for the run.
     """
 
     runs: Runs
@@ -47,6 +49,7 @@ class Promotion:
     cfg: DictConfig
     choices: Mapping[str, str]
     folder: Path
+    files: tuple[Path, ...] = ()
 
     def attempt(self, source: RecordedRun) -> Version:
         """Train the run's config on the gate's folds, check every rule, and register the model and move the alias.
@@ -67,8 +70,9 @@ class Promotion:
             self.cfg.tracking.uri,
             experiment=source.experiment,
             name=f"promote {source.name}",
-            tags=record.record_origin(cfg, experiment.task, self.folder) | {names.SOURCE_RUN_ID: source.id},
+            tags=record.origin_tags(cfg, experiment.task) | {names.SOURCE_RUN_ID: source.id},
             folder=self.folder,
+            files=self.files,
         )
         model_id, tags = "", {}
         with run:
@@ -102,6 +106,7 @@ class Promotion:
         """Record the config and the data, and train the candidate."""
         choices = {key: source.params[key] for key in GROUPS} | {"split": self.choices["split"]}
         params = {key: str(value) for key, value in (choices | flatten_config(experiment.cfg)).items()}
+        record.record_origin(run, experiment.cfg)
         run.log(params=params)
         run.log_dataset(experiment.task, name=choices["data"])
         return Candidate.train(experiment, params, self.gate)

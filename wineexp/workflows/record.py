@@ -1,7 +1,6 @@
 """What an experiment records: its origin, its metrics, its figures, its predictions, its model."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,21 @@ from wineexp.tracking.run import Run
 from wineexp.workflows.experiment import Experiment
 
 
-def record_origin(cfg: DictConfig, task: Task, folder: Path) -> dict[str, str]:
-    """Write the config and, of a changed tree, the diff into a run's folder; gives the tags about a run's origin."""
-    (folder / names.CONFIG_FILE).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
-    tags = provenance.provenance_tags()
-    # A stage of dvc.yaml has one folder for all its runs, where the diff of an earlier one may lie.
-    (folder / names.DIFF_FILE).unlink(missing_ok=True)
-    if names.GIT_DIFF_SHA256 in tags:
-        (folder / names.DIFF_FILE).write_text(provenance.diff(), encoding="utf-8", errors="surrogateescape")
-    return tags | task.tags() | {names.CONFIG_SHA256: config_sha256(cfg)}
+def origin_tags(cfg: DictConfig, task: Task) -> dict[str, str]:
+    """The tags about a run's origin."""
+    return provenance.provenance_tags() | task.tags() | {names.CONFIG_SHA256: config_sha256(cfg)}
+
+
+def config_text(cfg: DictConfig) -> str:
+    """A config as a run records it: as YAML, its interpolations resolved."""
+    return OmegaConf.to_yaml(cfg, resolve=True)
+
+
+def record_origin(run: Run, cfg: DictConfig) -> None:
+    """Record the config and, of a changed tree, the diff: at once, so that they outlive a killed process."""
+    run.log_file(names.CONFIG_FILE, config_text(cfg))
+    if names.GIT_DIFF_SHA256 in run.tags:
+        run.log_file(names.DIFF_FILE, provenance.diff().encode(errors="surrogateescape"))
 
 
 def fold_metrics(folds: list[cross_validation.Fold]) -> dict[str, float | list[float]]:
@@ -124,7 +129,7 @@ def record_results(
     scores = task.score_holdout(holdout)
     run.log(metrics=fold_metrics(folds) | {f"holdout/{name}": value for name, value in scores.items()})
     # A stage of dvc.yaml that scores the predictions reads them there, whether or not the run is recorded.
-    task.predictions_table(folds, holdout).to_parquet(run.folder / names.PREDICTIONS_FILE, index=False)
+    task.predictions_table(folds, holdout).to_parquet(run.file(names.PREDICTIONS_FILE), index=False)
     if run.id is None:
         return None
     predictions = cross_validation.pool_predictions(folds)
@@ -137,11 +142,11 @@ def record_results(
             {name: metrics.coverage_by_class(table) for name, table in tables.items()}, names=["rows_of", "class"]
         )
         labelled = coverage.rename(index=dict(enumerate(labels)), level="class")
-        labelled.to_csv(run.folder / names.COVERAGE_FILE)
+        labelled.to_csv(run.file(names.COVERAGE_FILE))
     if task.target.ordinal:
         run.log_figure("grades", plots.grades(predictions, labels))
     if importance is not None:
-        importance.to_csv(run.folder / names.IMPORTANCE_FILE)
+        importance.to_csv(run.file(names.IMPORTANCE_FILE))
         figure = plots.importance(list(importance.index), importance.to_numpy(), task.target.metric)
         run.log_figure("importance", figure)
     return run.log_model(fitted, task.X, files)
