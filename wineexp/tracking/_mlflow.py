@@ -1,6 +1,7 @@
 """All that is used of MLflow beyond its public API; tests/tracking/test_mlflow.py says what is relied on."""
 
 import logging
+import sqlite3
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +13,26 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID as PARENT_RUN_ID
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE as NOTE
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 
+# The columns of a store's database that hold where files are, each an absolute path or URI.
+LOCATION_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
 __all__ = [
     "MAX_PARAMS_TAGS_PER_BATCH",
     "NOTE",
     "PARENT_RUN_ID",
     "allow_integer_columns",
     "already_exists",
+    "experiment_locations",
     "is_insertion_race",
     "is_invalid",
     "is_missing",
+    "replace_location",
     "resolve_tags",
     "silence_database_log",
     "stored_model_id",
@@ -51,6 +63,23 @@ def stored_model_id(run: Run) -> str | None:
     """The id of the model that a run stored; None where it stored none. `Run.outputs` has no type."""
     outputs = run.outputs
     return str(outputs.model_outputs[0].model_id) if outputs and outputs.model_outputs else None
+
+
+def experiment_locations(connection: sqlite3.Connection) -> list[str]:
+    """Where the experiments of a store's database say that their files are; empty before the tables are made."""
+    try:
+        return [location for (location,) in connection.execute("SELECT artifact_location FROM experiments") if location]
+    except sqlite3.OperationalError:
+        return []
+
+
+def replace_location(connection: sqlite3.Connection, old: str, new: str) -> None:
+    """Write a new location, and of everything below it, into a store's database; MLflow has no request for that."""
+    for table, column in LOCATION_COLUMNS:
+        connection.execute(
+            f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR {column} LIKE ? ESCAPE '!'",  # noqa: S608
+            (new, len(old) + 1, old, old.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "/%"),
+        )
 
 
 def silence_database_log() -> None:

@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from wineexp.core.config import config_sha256
 from wineexp.core.errors import UserError
-from wineexp.tracking import _mlflow, names
+from wineexp.tracking import _mlflow, names, store
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,23 @@ class RecordedRun:
         return None if content is None else pd.read_csv(io.BytesIO(content), index_col="feature")
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of one artifact; None where there is no such artifact."""
+        """The bytes of one artifact; None where there is no such artifact.
+
+        Raises
+        ------
+        UserError
+            The folder with all artifacts of the run's experiment is gone.
+        """
         client = mlflow.MlflowClient()
         folder, _, _ = name.rpartition("/")
         if name not in {file.path for file in client.list_artifacts(self.id, folder or None)}:
+            # MLflow lists no artifacts where there is no folder, and a run that wrote none has no folder of its own.
+            files = store.local_path(str(client.get_run(self.id).info.artifact_uri))
+            if files is not None and not (experiment_files := files.parent.parent).exists():
+                raise UserError(
+                    f"run {self.id} keeps its files in {files}, but there is no {experiment_files}: it was deleted or "
+                    "moved, or a disk is not mounted; bring it back, or move it beside the database, where it is found"
+                )
             return None
         with tempfile.TemporaryDirectory() as scratch:
             return Path(client.download_artifacts(self.id, name, scratch)).read_bytes()

@@ -228,11 +228,18 @@ class Registry:
             files = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
         except (MlflowException, OSError) as error:
             message = " ".join(str(error).split())[:MAX_MESSAGE_CHARS]
-            raise UnavailableError(f"the files at {source} cannot be fetched: {message}") from error
+            raise UnavailableError(f"the files at {self._location(source)} cannot be fetched: {message}") from error
         # Where the source is missing, as on a disk that is not mounted, MLflow makes an empty folder.
         if not any(path.is_file() and path.name not in manifest.ADDED_BY_DOWNLOAD for path in files.rglob("*")):
-            raise UnavailableError(f"the files at {source} cannot be fetched: there are none")
+            raise UnavailableError(f"the files at {self._location(source)} cannot be fetched: there are none")
         return files
+
+    def _location(self, source: str) -> str:
+        """A source, and where that is if it is a stored model."""
+        try:
+            return f"{source} ({self.client.get_logged_model(source.removeprefix('models:/')).artifact_location})"
+        except MlflowException:
+            return source
 
 
 def load(alias: str = "champion", *, name: str = "wine", uri: str = "sqlite:///mlflow.db") -> Any:

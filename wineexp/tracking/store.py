@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -24,6 +24,9 @@ CONNECT_TIMEOUT_SECONDS = 5
 
 # How long a writer waits for another one to finish.
 SQLITE_BUSY_TIMEOUT_MS = 30_000
+
+# Beside a local database, the folder of its artifacts.
+FILES_FOLDER = "mlruns"
 
 # Errors of the file system that the user can remedy.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT)
@@ -123,8 +126,36 @@ def _create(database: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with sqlite3.connect(database) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
         mlflow.search_experiments(max_results=1)
+        with connection:
+            _follow_moved_files(database, connection)
+        connection.close()
+
+
+def _follow_moved_files(database: Path, connection: sqlite3.Connection) -> None:
+    """Make the database of a folder that was moved or copied name the files that lie beside it.
+
+    MLflow stores absolute paths, so that a moved project would go on writing to its old place.
+    """
+    for location in _mlflow.experiment_locations(connection):
+        path = local_path(location)
+        if path is None or FILES_FOLDER not in path.parts:
+            continue
+        position = len(path.parts) - path.parts[::-1].index(FILES_FOLDER)
+        recorded_folder, rest = Path(*path.parts[: position - 1]), Path(FILES_FOLDER, *path.parts[position:])
+        here = database.parent / rest
+        # Where the folder was copied, the original database still lies beside the original files.
+        is_elsewhere = not path.exists() or (recorded_folder / database.name).exists()
+        if recorded_folder != database.parent and here.exists() and is_elsewhere:
+            _mlflow.replace_location(connection, location, here.as_uri() if "://" in location else str(here))
+
+
+def local_path(location: str) -> Path | None:
+    """The path of an absolute local location, a path or a `file:` URI; None of any other."""
+    parts = urlsplit(location)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return Path(location) if location.startswith("/") else None
 
 
 def check_reachable(uri: str) -> None:
@@ -142,13 +173,13 @@ def experiment_id(uri: str, name: str) -> str:
     Raises
     ------
     UserError
-        The experiment was deleted.
+        The experiment was deleted, or its files are gone.
     """
     experiment = mlflow.get_experiment_by_name(name)
     if experiment is None:
         # Artifacts lie beside the database, wherever the command was started; a server has a place of its own.
         database = Path(uri.removeprefix("sqlite:///"))
-        location = (database.parent / "mlruns" / name).as_uri() if uri.startswith("sqlite:///") else None
+        location = (database.parent / FILES_FOLDER / name).as_uri() if uri.startswith("sqlite:///") else None
         try:
             return str(mlflow.create_experiment(name, artifact_location=location))
         except MlflowException:
@@ -158,4 +189,13 @@ def experiment_id(uri: str, name: str) -> str:
                 raise
     if experiment.lifecycle_stage == "deleted":
         raise UserError(f"experiment {name} was deleted in MLflow; bring it back with `mlflow experiments restore`")
+    folder = local_path(experiment.artifact_location)
+    if uri.startswith("sqlite:///") and folder is not None and not folder.exists():
+        here = Path(uri.removeprefix("sqlite:///")).parent / FILES_FOLDER / name
+        if folder != here:
+            raise UserError(
+                f"experiment {name} keeps its files in {folder}, which does not exist: the database was moved without "
+                f"them, or a disk is not mounted; move them to {here}, beside the database, or make this folder empty "
+                "where they are lost"
+            )
     return str(experiment.experiment_id)
