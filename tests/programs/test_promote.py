@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.conftest import Command, empty_store, run, run_concurrently
-from wineexp import UserError, compose, promote, train
+from wineexp import UserError, compose, promote, reproduce, train
 from wineexp.core.config import config_sha256
 from wineexp.promote import PromoteResult
 from wineexp.tracking import names
@@ -203,6 +203,23 @@ def test_a_champion_that_cannot_be_measured_is_named_with_a_remedy(store: Store,
     assert part in message
     assert f"so version {champion.number}, which champion names, cannot be compared with" in message
     assert "rollback=true" in message
+
+
+def test_a_run_that_was_deleted_is_neither_promoted_nor_compared_with_nor_reproduced(store: Store) -> None:
+    client, champion, source = store.registry().client, store.registry().version("champion"), source_of(store, "1")
+    for run_id, word, overrides in (
+        (source, f"run={source}", QUICK),
+        (champion.run_id, "best_of=cultivar-cultivar", QUICK),
+    ):
+        client.delete_run(run_id)
+        try:
+            message = store.refuses(word, *overrides)
+            with store.entered(), pytest.raises(UserError, match=f"run {run_id} .* was deleted in MLflow"):
+                reproduce(compose(f"run={run_id}", program="reproduce"))
+        finally:
+            client.restore_run(run_id)
+        assert f"run {run_id} (" in message
+        assert f"mlflow runs restore --run-id {run_id}" in message
 
 
 def test_another_target_needs_another_registered_model(store: Store) -> None:

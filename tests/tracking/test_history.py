@@ -14,7 +14,7 @@ from tests.conftest import environment
 from wineexp.core.errors import UserError
 from wineexp.core.paths import ROOT
 from wineexp.tracking.history import DECISION_PREFIX, History
-from wineexp.tracking.names import DECISIONS_FILE
+from wineexp.tracking.names import DECISIONS_FILE, SOURCE_RUN_ID
 from wineexp.tracking.registry import Registry
 
 
@@ -52,6 +52,17 @@ def test_a_run_that_was_decided_on_has_a_copy_of_the_history(registry: Registry,
     copy = mlflow.artifacts.load_text(f"runs:/{run_id}/{DECISIONS_FILE}")
     assert [json.loads(line)["why"] for line in copy.splitlines()] == [["first"], ["second"]]
     assert registry.client.get_run(run_id).data.tags["decision"] == "refused"
+
+
+def test_the_run_that_was_promoted_from_has_the_last_decision_about_it(registry: Registry, run_id: str) -> None:
+    client = registry.client
+    source = client.create_run(client.get_run(run_id).info.experiment_id).info.run_id
+    promoted = client.create_run(client.get_run(run_id).info.experiment_id, tags={SOURCE_RUN_ID: source}).info.run_id
+    history = History(registry)
+    history.append("refused", "champion", {}, ["dirty"], source)
+    history.append("promoted", "champion", {"champion": [None, 1]}, ["allowed"], promoted)
+    history.settle()
+    assert [client.get_run(run).data.tags["decision"] for run in (source, promoted)] == ["promoted", "promoted"]
 
 
 def test_no_number_is_given_twice_where_a_decision_was_removed(registry: Registry, run_id: str) -> None:

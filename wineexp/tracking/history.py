@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from mlflow.exceptions import MlflowException
 
 from wineexp.core.errors import UserError
-from wineexp.tracking.names import DECISION, DECISIONS_FILE
+from wineexp.tracking.names import DECISION, DECISIONS_FILE, SOURCE_RUN_ID
 from wineexp.tracking.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -131,12 +131,17 @@ class History:
             self._copy_to_run(decision)
 
     def _copy_to_run(self, decision: Decision) -> None:
-        """Give the run that was decided on the kind of the decision and a copy of the history up to it."""
+        """Give the run that was decided on the kind of the decision and a copy of the history up to it.
+
+        The run that it was promoted from gets the kind, too: an earlier decision may have been about that one.
+        """
         texts = self._texts()
         copy = "".join(f"{text}\n" for number, text in texts.items() if number <= decision.number)
         try:
             self.registry.client.log_text(decision.run_id, copy, DECISIONS_FILE)
-            self.registry.client.set_tag(decision.run_id, DECISION, decision.kind)
+            tags = self.registry.client.get_run(decision.run_id).data.tags
+            for run_id in filter(None, (decision.run_id, tags.get(SOURCE_RUN_ID))):
+                self.registry.client.set_tag(run_id, DECISION, decision.kind)
         except (MlflowException, OSError) as error:
             reason = " ".join(str(error).split())
             log.warning(

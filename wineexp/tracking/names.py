@@ -34,7 +34,7 @@ THREADS = "threads"
 NAMED_EXPERIMENT = "experiment"
 # Of a promotion's run: the id of the run that it promotes.
 SOURCE_RUN_ID = "source.run_id"
-# Of a run that was decided on: the kind of the last decision about it.
+# Of a run that was decided on, and of the one that it was promoted from: the kind of the last decision about it.
 DECISION = "decision"
 # The exception that ended a run.
 ERROR = "error"

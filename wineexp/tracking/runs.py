@@ -48,7 +48,7 @@ class Runs:
         Raises
         ------
         UserError
-            There is none, or the word names a whole experiment.
+            There is none, it was deleted, or the word names a whole experiment.
         """
         if (record := self._single(word)) is not None:
             return record
@@ -133,11 +133,22 @@ class Runs:
 
     def _by_id(self, run_id: str, fault: str) -> RecordedRun:
         try:
-            return self._read(self._client.get_run(run_id))
+            run = self._client.get_run(run_id)
         except MlflowException as error:
             if not _mlflow.is_missing(error):
                 raise
             raise UserError(fault) from error
+        if run.info.lifecycle_stage == "deleted":
+            # Deleting an experiment deletes its runs.
+            is_listed = run.info.experiment_id in self._experiments
+            restore = (
+                f"runs restore --run-id {run_id}" if is_listed else f"experiments restore -x {run.info.experiment_id}"
+            )
+            raise UserError(
+                f"run {run_id} ({run.info.run_name}) was deleted in MLflow, and the next clean-up removes its record; "
+                f"bring it back: MLFLOW_TRACKING_URI={self.uri} mlflow {restore}"
+            )
+        return self._read(run)
 
     def _by_id_prefix(self, word: str) -> RecordedRun | None:
         """The run whose id starts with at least as many digits as a ranking shows."""
