@@ -9,10 +9,14 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, TransformerMixin, clone
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, TransformerMixin
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from wineexp.models.column_arguments import translate_columns
+from wineexp.models.label_arguments import translate_labels
 
 
 def make_pipeline(feature: TransformerMixin, model: ClassifierMixin, classes: npt.ArrayLike) -> Pipeline:
@@ -112,7 +116,7 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
 
     A rare class is missing from some training folds. Libraries then return fewer columns of probabilities, and XGBoost
     refuses labels that are not 0 to n - 1. This classifier encodes the labels of each fold, and gives a class that is
-    missing probability 0.
+    missing probability 0. What the estimator's arguments say of labels and features is translated for each fold.
 
     Parameters
     ----------
@@ -147,7 +151,10 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
             raise ValueError(f"labels must be among classes={self.classes}, but got {unknown}")
         self.classes_ = np.asarray(self.classes)
         self.present_, codes = np.unique([positions[label] for label in np.asarray(y).tolist()], return_inverse=True)
-        self.estimator_ = clone(self.estimator).fit(X, codes)
+        estimator = translate_labels(self.estimator, self.classes, self.present_.tolist())
+        if isinstance(X, pd.DataFrame):
+            estimator = translate_columns(estimator, [str(name) for name in X])
+        self.estimator_ = estimator.fit(X, codes)
         return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:

@@ -9,9 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 from sklearn.base import ClassifierMixin
 from sklearn.pipeline import Pipeline
 
+from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
 from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
+from wineexp.models.column_arguments import bind_columns
+from wineexp.models.label_arguments import label_faults
 from wineexp.models.pipeline import make_pipeline
 
 # The keys of a config that define its task.
@@ -54,11 +57,15 @@ def assemble(cfg: DictConfig) -> Experiment:
     ------
     UserError
         With every argument that is unknown, missing or of the wrong type; or because the data cannot be loaded or do
-        not fit the target or the split.
+        not fit the target or the split; or with every label and column that the model's arguments name in vain.
     """
     parts = build(cfg)
     task = _task(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, TASK_KEYS), resolve=True))
-    return Experiment(cfg, task, make_pipeline(parts["feature"], parts["model"], task.classes))
+    classes = task.classes.tolist()
+    feature, model, column_faults = bind_columns(parts["feature"], parts["model"], task.X, task.y)
+    if faults := label_faults(model, classes) + column_faults:
+        raise UserError(*faults)
+    return Experiment(cfg, task, make_pipeline(feature, model, classes))
 
 
 @lru_cache(maxsize=1)

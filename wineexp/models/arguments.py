@@ -1,0 +1,47 @@
+"""Arguments of an estimator, and of the estimators within it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sklearn.base import clone
+
+# From the estimators that an argument lies in, the outermost first, its dotted name, and its value, to another value.
+Change = Callable[[Sequence[Any], str, Any], Any]
+
+
+def change_arguments(estimator: Any, change: Change) -> Any:
+    """A clone of an estimator with every argument changed, also those of the estimators within it.
+
+    Parameters
+    ----------
+    estimator : estimator
+    change : callable
+        From the estimators that an argument lies in, the outermost first, its dotted name
+        (`estimator.class_weight`) and its value to the new value.
+    """
+    return _changed((), "", clone(estimator), change)
+
+
+def _changed(owners: Sequence[Any], name: str, value: Any, change: Change) -> Any:
+    prefix = f"{name}." if name else ""
+    if _is_estimator(value):
+        before = value.get_params(deep=False)
+        after = {key: _changed((*owners, value), prefix + key, argument, change) for key, argument in before.items()}
+        return value.set_params(**{key: argument for key, argument in after.items() if argument is not before[key]})
+    if isinstance(value, dict) and any(map(_is_estimator, value.values())):
+        return {key: _changed(owners, f"{prefix}{key}", child, change) for key, child in value.items()}
+    if isinstance(value, list) and any(_is_named_estimator(child) for child in value):
+        return [
+            type(child)([child[0], _changed(owners, f"{prefix}{child[0]}", child[1], change), *child[2:]])
+            for child in value
+        ]
+    return change(owners, name, value)
+
+
+def _is_estimator(value: Any) -> bool:
+    return hasattr(value, "get_params") and not isinstance(value, type)
+
+
+def _is_named_estimator(value: Any) -> bool:
+    """Whether a value is a pair of a name and an estimator, of which scikit-learn's VotingClassifier takes a list."""
+    return isinstance(value, list | tuple) and len(value) > 1 and _is_estimator(value[1])
