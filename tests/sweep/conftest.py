@@ -4,8 +4,8 @@ import os
 import signal
 import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,15 @@ FILES = {
     "conf/model/tree.yaml": "depth: 3\nleaf: 0.5\n",
     "conf/model/bush.yaml": "depth: 2\nshape: round\n",
     "conf/model/stone.yaml": "weight: 1\n",
+    "conf/model/deep/ok.yaml": "depth: 9\n",
+    "conf/other/one.yaml": "size: 1\n",
+    "conf/other/two.yaml": "size: 2\n",
+    "conf/other/below/three.yaml": "size: 3\n",
     "conf/search/tree.yaml": "model.depth: int(interval(1, 8))\nmodel.leaf: tag(log, interval(0.01, 1))\n",
     "conf/search/bush.yaml": "model.depth: range(1, 4)\nmodel.shape: round, flat\n",
 }
+
+Task = Callable[[DictConfig], float]
 
 XY = ("x=interval(-5, 5)", "y=interval(-5, 5)")
 
@@ -132,14 +138,26 @@ class Toy:
         """The output of a sweep."""
         return self.run("-m", *arguments, code=code)
 
-    def sweep_in_process(self, *arguments: str) -> Any:
+    def sweep_in_process(self, *arguments: str, task: Task | None = None) -> Any:
         """What the sweeper returns; raises its errors. Runs in this process, with the folder as current folder."""
-        with initialize_config_dir(str(self.folder / "conf"), version_base=None, job_name="app"):
+        quiet = () if task is None else ("hydra/job_logging=none", "hydra/hydra_logging=none")
+        with chdir(self.folder), initialize_config_dir(str(self.folder / "conf"), version_base=None, job_name="app"):
             program = GlobalHydra.instance().hydra
             try:
-                return program.multirun("app", no_task, list(arguments), with_log_configuration=False)
+                return program.multirun("app", task or no_task, [*arguments, *quiet], with_log_configuration=False)
             finally:
                 HydraConfig.instance().cfg = None
+
+    def sweep_quickly(self, *arguments: str) -> list[DictConfig]:
+        """The configs of a sweep's trials, in their order; the task is in this process and returns x squared."""
+        configs: list[DictConfig] = []
+
+        def task(config: DictConfig) -> float:
+            configs.append(config)
+            return float(config.x) ** 2
+
+        self.sweep_in_process(*arguments, task=task)
+        return configs
 
     def study(self, name: str = "app") -> optuna.Study:
         """The study that a sweep has left."""

@@ -6,11 +6,12 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.sweep.conftest import XY, Toy
+from tests.sweep.conftest import REPOSITORY, XY, Toy
 from wineexp.sweep.worker import has_time_for_trial
 
 COMPLETE = "COMPLETE"
@@ -155,12 +156,99 @@ def test_a_trial_and_the_refit_must_end_in_the_time_left(
 
 
 def test_a_repeated_parameter_set_is_not_run_again(toy: Toy) -> None:
-    toy.sweep("x=1,2", "hydra.sweeper.n_trials=9", "hydra/sweeper/sampler=random")
+    configs = toy.sweep_quickly("x=range(1, 12)", "hydra.sweeper.n_trials=10", "hydra/sweeper/sampler=random")
     study = toy.study()
-    assert states(study) == [COMPLETE] * 9
-    assert len(toy.ran()) == 2
+    assert states(study) == [COMPLETE] * 10
+    assert len(configs) == len({config.x for config in configs}) < 10
     for trial in study.trials:
-        assert trial.value == trial.params["x"] ** 2 + 1
+        assert trial.value == trial.params["x"] ** 2
+
+
+def test_a_space_of_few_points_has_one_trial_at_each(toy: Toy) -> None:
+    configs = toy.sweep_quickly("x=1,2", "y=3,4")
+    assert [(config.x, config.y) for config in configs] == [(1, 3), (1, 4), (2, 3), (2, 4)]
+    assert len(toy.study().trials) == 4
+    assert toy.sweep_quickly("x=1,2", "y=3,4", "hydra.sweeper.n_trials=9") == []
+    assert len(toy.sweep_quickly("x=1,2", "hydra.sweeper.dedupe=false", "hydra.sweeper.n_trials=3", "kind=b",
+                                 "hydra.sweeper.study_name=noisy")) == 3  # fmt: skip
+
+
+def test_a_study_that_did_not_visit_each_point_goes_on_with_those_that_are_left(toy: Toy) -> None:
+    first = toy.sweep_quickly("x=range(1, 8)", "hydra.sweeper.n_trials=3")
+    rest = toy.sweep_quickly("x=range(1, 8)")
+    assert sorted(config.x for config in (*first, *rest)) == list(range(1, 8))
+
+
+def test_a_key_that_the_config_lacks_can_vary(toy: Toy) -> None:
+    configs = toy.sweep_quickly("model=tree", "+model.max_bin=64,256", "+model.new.deep=int(interval(64, 256))",
+                                "+fixed=1", "hydra.sweeper.n_trials=6")  # fmt: skip
+    assert {config.model.max_bin for config in configs} == {64, 256}
+    assert all(64 <= config.model.new.deep <= 256 for config in configs)
+    assert {config.fixed for config in configs} == {1}
+
+
+def test_choices_of_any_kind_can_be_tried(toy: Toy) -> None:
+    configs = toy.sweep_quickly("kind=[1,2],{a:1},null", "model=tree,null,deep/ok", "hydra.sweeper.search=null")
+    kinds = [[1, 2], {"a": 1}, None]
+    assert [config.kind for config in configs] == kinds * 3
+    assert [config.get("model", {}).get("depth") for config in configs[::3]] == [3, None, 9]
+
+
+def test_a_star_reaches_the_choices_of_one_group(toy: Toy) -> None:
+    assert [config.other.size for config in toy.sweep_quickly("+other=glob(*)")] == [1, 2]
+    assert [config.model.depth for config in toy.sweep_quickly("model=glob(deep/*)")] == [9]
+
+
+def test_a_group_that_is_not_among_the_defaults_can_be_added(toy: Toy) -> None:
+    configs = toy.sweep_quickly("+other=one,two")
+    assert [config.other.size for config in configs] == [1, 2]
+
+
+def test_a_models_space_is_found_on_the_search_path_of_the_command_line(toy: Toy) -> None:
+    for name, text in (("model/lda.yaml", "shrinkage: 0.1\n"), ("search/lda.yaml", "model.shrinkage: 0.1, 0.2\n")):
+        file = toy.folder / "own" / name
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    path = f"hydra.searchpath=[file://{REPOSITORY}/conf,file://{toy.folder}/own]"
+    assert [config.model.shrinkage for config in toy.sweep_quickly(path, "model=lda")] == [0.1, 0.2]
+
+
+def test_a_folder_that_yaml_states_is_the_studys(toy: Toy) -> None:
+    config = toy.folder / "conf/app.yaml"
+    config.write_text(config.read_text().replace("hydra:", "hydra:\n  sweep: {dir: 'own/${x}'}"))
+    toy.sweep_quickly("y=1,2", "x=3")
+    assert (toy.folder / "own/3/best.yaml").exists()
+    assert not (toy.folder / "multirun").exists()
+
+
+def test_a_trial_can_have_its_folder_as_the_current_one(toy: Toy) -> None:
+    folders = []
+
+    def task(config) -> float:
+        folders.append(Path.cwd())
+        return float(config.x)
+
+    name = "${hydra.job.num}_${hydra.job.override_dirname}"
+    arguments = ("x=1,2", "hydra.job.chdir=true", f"hydra.sweep.subdir={name}", "hydra.sweeper.storage=sqlite:///a.db",
+                 "hydra.sweeper.refit_seed=y")  # fmt: skip
+    toy.sweep_in_process(*arguments, task=task)
+    home = toy.folder / "multirun/app"
+    assert folders == [home / "0_x=1", home / "1_x=2", home / "refit-0"]
+    assert (toy.folder / "a.db").exists()
+    assert yaml.safe_load((home / "1_x=2/.hydra/config.yaml").read_text())["x"] == 2
+
+
+def test_hydras_callbacks_hear_of_the_users_jobs_only(toy: Toy) -> None:
+    (toy.folder / "listener.py").write_text(
+        "from hydra.experimental.callback import Callback\n"
+        "class Listener(Callback):\n"
+        "    def on_job_start(self, config, task_function, **_):\n"
+        "        print(config.hydra.job.num, config.x, config.y, file=open('jobs.txt', 'a'))\n"
+    )
+    toy.sweep("x=1,2", "+hydra.callbacks.l._target_=listener.Listener", "hydra.sweeper.refit_seed=y",
+              "hydra.sweeper.seed=5")  # fmt: skip
+    seed = toy.study().user_attrs["refit"]["seed"]
+    assert (toy.folder / "jobs.txt").read_text().splitlines() == ["0 1 1.0", "1 2 1.0", f"2 1 {seed}"]
 
 
 def test_two_objectives_leave_a_pareto_front(toy: Toy) -> None:

@@ -51,14 +51,17 @@ FAULTS = {
         [*XY, "hydra/sweeper/storage=memory", "hydra.launcher._target_=processes.Launcher"],
         "a study in memory cannot be shared by processes",
     ),
+    "a key to add that is there": (["+x=1,2"], "+x=1: Could not append to config. An item is already at 'x'"),
+    "a sampler without its group": ([*XY, "hydra.sweeper.sampler=random"], "choose it by hydra/sweeper/sampler=name"),
+    "no storage": ([*XY, "hydra.sweeper.storage=null"], "choose it by hydra/sweeper/storage=name"),
+    "unknown choice in a group below": (["model=deep/ok,deep/no"], "no model 'deep/no': did you mean deep/ok?"),
     "no callable": (["hydra.sweeper.space=nowhere.space"], "space=nowhere.space: no such callable"),
     "no recorder": ([*XY, "+hydra.sweeper.callbacks={a: {_target_: nowhere.Recorder}}"], "hydra.sweeper.callbacks.a: "),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_mistake_is_reported_before_any_trial(toy: Toy, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(toy.folder)
+def test_a_mistake_is_reported_before_any_trial(toy: Toy, name: str) -> None:
     arguments, message = FAULTS[name]
     with pytest.raises(CompactHydraException) as error:
         toy.sweep_in_process(*arguments)
@@ -76,7 +79,6 @@ def test_all_mistakes_are_reported_at_once_and_without_a_traceback(toy: Toy) -> 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(toy.folder)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(CompactHydraException, match="needs torch and scipy, which is missing: pip install torch scipy"):
         toy.sweep_in_process(*XY, "hydra/sweeper/sampler=gp")

@@ -7,8 +7,11 @@ import time
 
 import optuna
 import pytest
+from hydra.errors import CompactHydraException
 
 from tests.sweep.conftest import XY, Toy
+from wineexp.sweep._optuna import storage_of
+from wineexp.sweep.definition import DEFINITION
 from wineexp.sweep.samplers import slot_of
 
 
@@ -132,6 +135,60 @@ def test_a_changed_space_is_refused_unless_it_may_be_extended(toy: Toy) -> None:
     toy.sweep(*changed, "hydra.sweeper.extend=true")
     assert_complete(toy, 4)
     assert set(toy.study().trials[3].params) == {"x", "kind"}
+
+
+CHANGES = {
+    "sampler": (["hydra/sweeper/sampler=random"], r"sampler was optuna.samplers.TPESampler\(\), now it is .*Random"),
+    "pruner": (["hydra/sweeper/pruner=median"], r"pruner was optuna.pruners.NopPruner\(\), now it is .*MedianPruner"),
+    "seed": (["hydra.sweeper.seed=7"], "seed was 0, now it is 7"),
+    "value": (["folds=2"], "folds was 0, now it is 2"),
+    "key": (["+extra=2"], "extra is new to its config"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_study_that_would_go_on_otherwise_is_refused_unless_it_may_be_extended(toy: Toy, name: str) -> None:
+    change, message = CHANGES[name]
+    assert len(toy.sweep_quickly(*XY, "hydra.sweeper.n_trials=2")) == 2
+    with pytest.raises(CompactHydraException, match=message) as error:
+        toy.sweep_in_process(*XY, "hydra.sweeper.n_trials=3", *change)
+    assert "name another hydra.sweeper.study_name" in str(error.value)
+    more = toy.sweep_quickly(*XY, "hydra.sweeper.n_trials=3", *change, "hydra.sweeper.extend=true")
+    assert len(more) == 1
+    assert len(toy.sweep_quickly(*XY, "hydra.sweeper.n_trials=4", *change)) == 1, "what was extended is its own now"
+
+
+def test_an_edited_choice_of_one_model_is_refused(toy: Toy) -> None:
+    arguments = ("model=tree,bush", "hydra.sweeper.n_trials=2")
+    toy.sweep_quickly(*arguments)
+    (toy.folder / "conf/model/bush.yaml").write_text("depth: 2\nshape: round\nedited: 1\n")
+    with pytest.raises(CompactHydraException, match=r"model\.edited@bush is new to its config"):
+        toy.sweep_in_process(*arguments)
+
+
+def test_a_key_that_changes_no_result_may_change(toy: Toy) -> None:
+    arguments = (*XY, "hydra.sweeper.may_change=[sleep]")
+    toy.sweep_quickly(*arguments, "hydra.sweeper.n_trials=1")
+    assert len(toy.sweep_quickly(*arguments, "hydra.sweeper.n_trials=2", "sleep=0.01")) == 1
+
+
+def test_a_study_of_an_earlier_version_is_resumed_and_its_space_compared(toy: Toy) -> None:
+    toy.sweep_quickly(*XY, "hydra.sweeper.n_trials=1")
+    study = toy.study()
+    storage = storage_of(study)
+    study_id = storage.get_study_id_from_name("app")
+    space = storage.get_study_system_attrs(study_id)[DEFINITION]["space"]
+    storage.set_study_system_attr(study_id, DEFINITION, None)
+    study.set_user_attr("space", space)
+    with pytest.raises(CompactHydraException, match=r"x was float -5.0 to 5.0, now it is float -6.0 to 5.0"):
+        toy.sweep_in_process("x=interval(-6, 5)", XY[1])
+    assert len(toy.sweep_quickly(*XY, "hydra.sweeper.n_trials=2")) == 1
+    assert toy.study().user_attrs["space"] == {"x": "float -5.0 to 5.0", "y": "float -5.0 to 5.0"}
+
+
+def test_a_study_without_a_trial_left_says_so(toy: Toy) -> None:
+    toy.sweep(*XY, "hydra.sweeper.n_trials=2")
+    assert "no trial left to run: a higher hydra.sweeper.n_trials" in toy.sweep(*XY, "hydra.sweeper.n_trials=1")
 
 
 def test_a_parameter_cannot_change_its_type(toy: Toy) -> None:

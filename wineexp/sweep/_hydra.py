@@ -7,14 +7,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra._internal import config_loader_impl
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.core.utils import _flush_loggers
+from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 # The `_target_` of Hydra's own launcher, which runs jobs one after another in this process.
 BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
+
+# What `hydra.sweep.dir` is where the user has stated nothing.
+DEFAULT_SWEEP_DIR = "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}"
+
+
+def without_callbacks(context: HydraContext) -> HydraContext:
+    """The context for a job that is not the user's, of which the callbacks in `hydra.callbacks` should not hear."""
+    return HydraContext(context.config_loader, Callbacks())
 
 
 def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:
@@ -23,9 +33,10 @@ def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:
 
 
 def make_override(key: str, text: str, value: Any, kind: OverrideType = OverrideType.CHANGE) -> Override:
-    """The override that Hydra's parser gives for `key=text`, without the time that parsing takes."""
+    """The override that Hydra's parser gives for `key=text`, or for `~key`, without the time that parsing takes."""
     override = Override(type=kind, key_or_group=key, value_type=ValueType.ELEMENT, _value=value)
-    override.input_line = f"{override.get_key_element()}={text}"
+    is_deletion = kind is OverrideType.DEL
+    override.input_line = override.get_key_element() + ("" if is_deletion else f"={text}")
     return override
 
 

@@ -15,11 +15,15 @@ __all__ = [
     "IndexedQMCSampler",
     "StoppableStudy",
     "contains",
+    "fixed_params",
     "start_trial",
     "storage_of",
     "trial_id",
     "trial_template",
 ]
+
+# The system attribute that `Study.enqueue_trial` writes and suggestions read.
+FIXED_PARAMS = "fixed_params"
 
 
 def storage_of(study: Study) -> BaseStorage:
@@ -37,8 +41,13 @@ def trial_template(user_attrs: Mapping[str, Any], fixed_params: Mapping[str, Any
     return create_trial(
         state=TrialState.RUNNING,
         user_attrs=dict(user_attrs),
-        system_attrs={"fixed_params": dict(fixed_params)} if fixed_params else {},
+        system_attrs={FIXED_PARAMS: dict(fixed_params)} if fixed_params else {},
     )
+
+
+def fixed_params(trial: FrozenTrial) -> dict[str, Any]:
+    """The parameters that a trial was created with; empty if a sampler was to suggest all of them."""
+    return dict(trial.system_attrs.get(FIXED_PARAMS, {}))
 
 
 def start_trial(study: Study, new_trial_id: int) -> Trial:

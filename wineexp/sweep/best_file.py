@@ -45,8 +45,10 @@ def _best_text(trial: FrozenTrial, ledger: Ledger, spec: StudySpec, plan: Plan) 
     values = OmegaConf.create({})
     # A config cannot delete a key: such overrides remain on the command line.
     deletions = []
+    swept_groups = {group.key for group in plan.space.groups}
     for item in OverridesParser.create().parse_overrides(plan.overrides_of(trial)):
-        if item.key_or_group in plan.group_names:
+        if item.key_or_group in plan.group_names or item.key_or_group in swept_groups:
+            # The value of a deletion is null, as is that of a group without a file.
             defaults.append({_defaults_key(item, spec): item.value()})
         elif item.is_delete():
             deletions.append(str(item.input_line))
@@ -67,7 +69,7 @@ def _best_text(trial: FrozenTrial, ledger: Ledger, spec: StudySpec, plan: Plan) 
 def _defaults_key(item: Override, spec: StudySpec) -> str:
     """The key in a defaults list that chooses a config group's file as an override does."""
     key = f"/{item.key_or_group}" if item.package is None else f"/{item.key_or_group}@{item.package}"
-    is_in_defaults = not item.is_add() and item.get_key_element().lstrip("+") in spec.config.hydra.runtime.choices
+    is_in_defaults = not item.is_add() and item.get_key_element().lstrip("+~") in spec.config.hydra.runtime.choices
     return f"override {key}" if is_in_defaults else key
 
 

@@ -85,6 +85,12 @@ class _ComposedGroups:
             set_override_dirname(self.hydra_node, overrides)
 
 
+def hydra_overrides(config: DictConfig) -> list[str]:
+    """The overrides of Hydra's own config on the command line; an interpolation in one may not be resolved yet."""
+    lines = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+    return [str(line) for line in lines or []]
+
+
 def dotted_keys(config: DictConfig) -> list[str]:
     """The dotted keys of a config, of its values and its nodes, without resolving an interpolation."""
     container = OmegaConf.to_container(config, resolve=False)

@@ -29,31 +29,36 @@ def dry_run(plan: Plan, loader: ConfigLoader, sweep_config: DictConfig, space_na
     faults: list[str] = []
     composer = Composer(loader, sweep_config, plan.fixed_overrides)
     first_choices = {group.name: (group.grid() or [None])[0] for group in plan.space.groups}
-    for point in plan.space.points_of_each_choice(first_choices):
+    for point in plan.space.points_of_each_choice(first_choices, plan.space.groups):
+        groups = plan.space.group_overrides(point)
         try:
-            config = composer.compose(plan.space.group_overrides(point), [])
+            config = composer.compose(groups, [])
         except ConfigCompositionException as error:
             faults.append(" ".join(str(error).split()))
             continue
         for parameter in plan.space.active(point):
-            if not parameter.group:
-                faults += _try_overrides(config, [parameter.override(value) for value in _values_to_try(parameter)])
+            if parameter.group:
+                continue
+            for override in map(parameter.override, _values_to_try(parameter)):
+                # What adds a key, or is merged into what is there, needs a config that no other value has changed.
+                leaves_traces = override.is_add() or isinstance(override.value(), dict | list)
+                new_faults = _try_override(composer.compose(groups, []) if leaves_traces else config, override)
+                faults += [fault for fault in new_faults if fault not in faults]
         if plan.space_function is not None:
             faults += _try_space_function(plan, composer, space_name)
     return faults
 
 
-def _try_overrides(config: DictConfig, overrides: Sequence[Override]) -> list[str]:
-    faults: list[str] = []
-    for override in overrides:
-        try:
-            apply_overrides([override], config)
-        except ConfigCompositionException as error:
-            keys = dotted_keys(config)
-            if override.key_or_group not in keys and not override.is_add():
-                return [*faults, _unknown_key(override.key_or_group, keys)]
-            faults.append(f"{override.input_line}: {error.__cause__ or error}".splitlines()[0])
-    return faults
+def _try_override(config: DictConfig, override: Override) -> list[str]:
+    """What is wrong with an override of this config, which it changes."""
+    try:
+        apply_overrides([override], config)
+    except ConfigCompositionException as error:
+        keys = dotted_keys(config)
+        if override.key_or_group not in keys and not override.is_add():
+            return [_unknown_key(override.key_or_group, keys)]
+        return [f"{override.input_line}: {error.__cause__ or error}".splitlines()[0]]
+    return []
 
 
 def _try_space_function(plan: Plan, composer: Composer, space_name: str) -> list[str]:
@@ -63,7 +68,7 @@ def _try_space_function(plan: Plan, composer: Composer, space_name: str) -> list
         config = composer.compose(groups, [])
     except Exception as error:
         return [f"space={space_name}: {type(error).__name__}: {error}"]
-    return _try_overrides(config, values)
+    return [fault for override in values for fault in _try_override(config, override)]
 
 
 def _values_to_try(parameter: Parameter) -> list[Any]:

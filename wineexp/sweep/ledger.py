@@ -5,7 +5,7 @@ was interrupted leaves its slot open; a later trial fills it with the same param
 stored in the trials themselves, so that there is no second record which a crash could leave behind.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from wineexp.sweep._optuna import StoppableStudy, start_trial, trial_id, trial_template
+from wineexp.sweep._optuna import StoppableStudy, fixed_params, start_trial, trial_id, trial_template
 from wineexp.sweep.lock import locked
 from wineexp.sweep.samplers import slot_of
 from wineexp.sweep.space import Point
@@ -52,6 +52,8 @@ class Ledger:
         Fixed parameters of the first slots.
     is_complete : callable
         Whether a trial has a value for each of its parameters.
+    points : callable or None
+        Gives every point of a space whose points have one trial each; None if the sampler chooses.
 
     """
 
@@ -63,9 +65,10 @@ class Ledger:
         budget: Budget,
         enqueued: Sequence[Point] = (),
         is_complete: Callable[[Point], bool] = bool,
+        points: Callable[[], Iterator[Point] | None] | None = None,
     ) -> None:
         self.study, self.storage, self.folder, self.budget = study, storage, folder, budget
-        self.enqueued, self.is_complete = enqueued, is_complete
+        self.enqueued, self.is_complete, self.points = enqueued, is_complete, points
         self.study_id = storage.get_study_id_from_name(study.study_name)
         self.worker_id = current_worker_id()
 
@@ -93,10 +96,24 @@ class Ledger:
         trials = self.trials()
         if self._is_stopped(trials):
             return 0
-        if self.budget.n_trials is None:
+        n_trials = self.n_trials(trials)
+        if n_trials is None:
             return None
         slots = self._slots(trials)
-        return sum(is_open for _, is_open in slots.values()) + max(0, self.budget.n_trials - len(slots))
+        return sum(is_open for _, is_open in slots.values()) + max(0, n_trials - len(slots))
+
+    def n_trials(self, trials: Sequence[FrozenTrial]) -> int | None:
+        """How many slots the study will have: its budget, or as many as its space has points; None without a limit."""
+        if self.points is None:
+            return self.budget.n_trials
+        n_slots = len(self._slots(trials)) + sum(1 for _ in self._unvisited(trials))
+        return n_slots if self.budget.n_trials is None else min(n_slots, self.budget.n_trials)
+
+    def _unvisited(self, trials: Sequence[FrozenTrial]) -> Iterator[Point]:
+        """The points that no trial has, in the order of a grid."""
+        visited = {frozenset((trial.params or fixed_params(trial)).items()) for trial in trials}
+        points = self.points() if self.points is not None else None
+        return (point for point in points or () if frozenset(point.items()) not in visited)
 
     def find_duplicate(self, point: Point) -> FrozenTrial | None:
         """A complete or pruned trial with exactly these parameters."""
@@ -173,13 +190,13 @@ class Ledger:
         for slot in sorted(slots):
             trial, is_open = slots[slot]
             if is_open:
-                return slot, trial.params if self.is_complete(trial.params) else self._enqueued_at(slot)
+                return slot, trial.params if self.is_complete(trial.params) else fixed_params(trial)
         if self.budget.n_trials is not None and len(slots) >= self.budget.n_trials:
             return None, {}
-        return len(slots), self._enqueued_at(len(slots))
-
-    def _enqueued_at(self, slot: int) -> Point:
-        return self.enqueued[slot] if slot < len(self.enqueued) else {}
+        if self.points is None:
+            return len(slots), self.enqueued[len(slots)] if len(slots) < len(self.enqueued) else {}
+        point = next(self._unvisited(trials), None)
+        return (None, {}) if point is None else (len(slots), point)
 
     def close(self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, **attrs: Any) -> bool:
         """Close a trial after setting its user attributes; False if another process has closed it already."""

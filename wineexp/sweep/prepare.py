@@ -1,7 +1,8 @@
 """Before the first trial: finding every fault of the settings and the space, and deciding what workers need to know."""
 
+import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,28 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from wineexp.core.errors import UserError
-from wineexp.sweep._hydra import BASIC_LAUNCHER
+from wineexp.sweep._hydra import BASIC_LAUNCHER, DEFAULT_SWEEP_DIR
 from wineexp.sweep.callbacks import Callbacks
 from wineexp.sweep.compose import Composer
+from wineexp.sweep.definition import define
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.reader import PlanReader
-from wineexp.sweep.samplers import SamplerFactory, make_pruner
+from wineexp.sweep.samplers import Grid, SamplerFactory, make_pruner
 from wineexp.sweep.space import Point, Space
-from wineexp.sweep.storage import check_storage, is_in_memory
+from wineexp.sweep.storage import absolute, check_storage, is_in_memory, rdb
 from wineexp.sweep.study import StudySpec, check_directions, directions_of, study_name
 from wineexp.sweep.sweep_syntax import quote
 
-# The budget of a study that states neither n_trials nor timeout.
-DEFAULT_TRIALS = 50
+
+def with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with a storage that means the same in a job's folder, which `hydra.job.chdir` makes the current one.
+
+    A storage that is given as a URL becomes the node of `hydra/sweeper/storage=rdb`.
+    """
+    storage = settings["storage"]
+    if isinstance(storage, str) and "://" in storage:
+        storage = {"_target_": f"{rdb.__module__}.{rdb.__name__}", "url": storage}
+    return {**settings, "storage": absolute(storage) if isinstance(storage, Mapping) else storage}
 
 
 def read_plan(settings: Mapping[str, Any], context: HydraContext, config: DictConfig, arguments: Sequence[str]) -> Plan:
@@ -40,22 +50,28 @@ def read_plan(settings: Mapping[str, Any], context: HydraContext, config: DictCo
 def check_settings(settings: Mapping[str, Any], config: DictConfig) -> list[str]:
     """Every fault that the settings have by themselves."""
     faults = check_directions(directions_of(settings))
-    for make in (
-        lambda: SamplerFactory(settings["sampler"], settings["seed"], Space(())),
-        lambda: make_pruner(settings["pruner"]),
-        lambda: Callbacks(settings["callbacks"]),
-        lambda: check_storage(settings["storage"]),
-    ):
+    for group in ("sampler", "pruner", "storage"):
+        if not isinstance(settings[group], Mapping):
+            faults.append(f"hydra.sweeper.{group}={settings[group]}: choose it by hydra/sweeper/{group}=name")
+            settings = {**settings, group: None}
+    checks: dict[str, Callable[[Any], Any]] = {
+        "sampler": lambda conf: SamplerFactory(conf, settings["seed"], Space(())),
+        "pruner": make_pruner,
+        "storage": check_storage,
+        "callbacks": Callbacks,
+    }
+    for name, check in checks.items():
         try:
-            make()
+            if settings[name] is not None:
+                check(settings[name])
         except UserError as error:
             faults += error.faults
-    if is_in_memory(settings["storage"]) and config.hydra.launcher._target_ != BASIC_LAUNCHER:
+    if is_in_memory(settings["storage"] or {}) and config.hydra.launcher._target_ != BASIC_LAUNCHER:
         faults.append("a study in memory cannot be shared by processes: use hydra/sweeper/storage=journal")
     if settings["n_workers"] < 1:
         faults.append(f"n_workers must be 1 or more, but got {settings['n_workers']}")
     if settings["n_trials"] is not None and settings["n_trials"] < 0:
-        faults.append(f"n_trials must be 0 or more, or null for the default, but got {settings['n_trials']}")
+        faults.append(f"n_trials must be 0 or more, or null for default_n_trials, but got {settings['n_trials']}")
     return faults
 
 
@@ -69,7 +85,8 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
     if faults:
         raise UserError(*faults)
     name = study_name(settings, config, plan)
-    folder = _study_folder(settings, config, name)
+    folder = _study_folder(settings, config, name).absolute()
+    n_trials = _n_trials(settings, samplers)
     folder.mkdir(parents=True, exist_ok=True)
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(folder)
@@ -78,7 +95,8 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
         config,
         name,
         folder,
-        n_trials=_n_trials(settings, samplers, plan),
+        n_trials=n_trials,
+        visits_each_point=_visits_each_point(settings, samplers, plan, n_trials),
         command=_program_command(),
         folder_overrides=[f"hydra.sweep.dir={quote(str(folder))}"],
         enqueued=(
@@ -86,27 +104,37 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
             if settings["enqueue_defaults"] and not samplers.is_exhaustive
             else []
         ),
+        definition=define(settings, context, config, plan),
     )
 
 
-def _n_trials(settings: Mapping[str, Any], samplers: SamplerFactory, plan: Plan) -> int | None:
-    """The budget: what the settings say, at most every point of a countable space, else the default."""
+def _n_trials(settings: Mapping[str, Any], samplers: SamplerFactory) -> int | None:
+    """The budget; None for no limit."""
     n_trials: int | None = settings["n_trials"]
-    if samplers.is_exhaustive:
-        points = plan.space.grid()
-        # How many points a space function has is not known before its trials have run.
-        if points is not None and plan.space_function is None:
-            size = sum(1 for _ in points)
-            return size if n_trials is None else min(n_trials, size)
-        return n_trials
-    return DEFAULT_TRIALS if n_trials is None and settings["timeout"] is None else n_trials
+    is_limited = n_trials is not None or settings["timeout"] is not None or samplers.is_exhaustive
+    return n_trials if is_limited else int(settings["default_n_trials"])
+
+
+def _visits_each_point(settings: Mapping[str, Any], samplers: SamplerFactory, plan: Plan, n_trials: int | None) -> bool:
+    """Whether the budget is enough for a trial at each point of the space, so that no sampler has to choose.
+
+    How many points a space function has is not known before its trials have run.
+    """
+    points = plan.space.grid()
+    if points is None or plan.space_function is not None or not settings["dedupe"]:
+        return False
+    if issubclass(samplers.sampler_class, Grid):
+        return True
+    limit = settings["default_n_trials"] if n_trials is None else n_trials
+    return not samplers.is_exhaustive and sum(1 for _ in itertools.islice(points, limit + 1)) <= limit
 
 
 def _study_folder(settings: Mapping[str, Any], config: DictConfig, name: str) -> Path:
     """The folder that the user states, else `multirun/<name>`; Hydra's own for a study in memory."""
     if settings["folder"]:
         return Path(settings["folder"])
-    is_stated = any(line.startswith("hydra.sweep.dir=") for line in config.hydra.overrides.hydra)
+    sweep_node: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    is_stated = sweep_node["dir"] != DEFAULT_SWEEP_DIR
     is_hydras = is_stated or is_in_memory(settings["storage"])
     return Path(config.hydra.sweep.dir) if is_hydras else Path("multirun") / name
 
@@ -121,7 +149,7 @@ def _default_points(
         choices = group.grid() or []
         chosen = config.hydra.runtime.choices.get(group.key)
         start[group.name] = chosen if chosen in choices else choices[0]
-    points = space.points_of_each_choice(start)
+    points = space.points_of_each_choice(start, space.groups_with_own_parameters)
     for point in points:
         composed = composer.compose(space.group_overrides(point), [])
         for parameter in space.active(dict(point)):

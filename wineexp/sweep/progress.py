@@ -27,7 +27,7 @@ def summary(ledger: Ledger, started: float) -> str:
     `started` is the beginning of this call, from which the rate is counted, in seconds since the epoch.
     """
     trials = ledger.trials()
-    n_finished, n_trials = len(ledger.finished(trials)), ledger.budget.n_trials
+    n_finished, n_trials = len(ledger.finished(trials)), ledger.n_trials(trials)
     parts = [f"{n_finished}/{n_trials}" if n_trials is not None else f"{n_finished} done"]
     best = ledger.best()
     if best and len(ledger.study.directions) == 1:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import Trial
 
 from wineexp.core.errors import UserError
+from wineexp.sweep.compose import hydra_overrides
 from wineexp.sweep.dry_run import dry_run
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.space import Parameter, Space
@@ -69,15 +71,20 @@ class PlanReader:
         return plan
 
     def choices(self, group: str) -> list[str]:
-        """The choices of a config group; empty if there is no such group."""
+        """The choices of a config group, with those of the groups below it; empty if there is no such group."""
         if group not in self._cached_choices:
-            self._cached_choices[group] = self.loader.get_group_options(
-                group, config_name=self.sweep_config.hydra.job.config_name, overrides=self._searchpath_overrides()
-            )
+            nested = [f"{name}/{choice}" for name in self._options(group, ObjectType.GROUP)
+                      for choice in self.choices(f"{group}/{name}")]  # fmt: skip
+            self._cached_choices[group] = [*self._options(group, ObjectType.CONFIG), *nested]
         return self._cached_choices[group]
 
+    def _options(self, group: str, kind: ObjectType) -> list[str]:
+        return self.loader.get_group_options(
+            group, kind, config_name=self.sweep_config.hydra.job.config_name, overrides=self._searchpath_overrides()
+        )
+
     def _searchpath_overrides(self) -> list[str]:
-        return [line for line in self.sweep_config.hydra.overrides.hydra if line.startswith("hydra.searchpath=")]
+        return [line for line in hydra_overrides(self.sweep_config) if line.startswith("hydra.searchpath=")]
 
     def _group_names(self) -> frozenset[str]:
         return frozenset(str(key).split("@")[0] for key in self.sweep_config.hydra.runtime.choices)
@@ -118,11 +125,10 @@ class PlanReader:
         if choice not in self.choices(search_group):
             return
         file = f"{search_group}/{choice}"
-        config = self.loader.load_configuration(
-            file, [*self._searchpath_overrides(), *self._primary_searchpath()], RunMode.RUN
-        )
-        node = OmegaConf.select(config, search_group.replace("/", "."))
-        for override in self._parse([f"{key!s}={format_value(value)}" for key, value in node.items()]):
+        # Without a primary config: it may need choices that this one has nothing to do with.
+        search_path = [*self._searchpath_overrides(), *self._primary_searchpath()]
+        config = self.loader.load_configuration(None, [*search_path, f"+{search_group}@space={choice}"], RunMode.RUN)
+        for override in self._parse([f"{key!s}={format_value(value)}" for key, value in config.space.items()]):
             key = override_key(override)
             if key in overrides:
                 continue

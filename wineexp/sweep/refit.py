@@ -63,7 +63,9 @@ def refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep) ->
         hydra_context=worker.context, task_function=RefitTask(worker), config=spec.config
     )
     try:
-        value = float(launcher.launch([overrides], initial_job_idx=0)[0].return_value)
+        # Hydra's callbacks and the job's config show a number that no trial has.
+        job = launcher.launch([overrides], initial_job_idx=len(ledger.trials()))[0]
+        value = float(job.return_value)
         if math.isnan(value):
             raise ValueError("the task returned nan")
     except UserError as error:

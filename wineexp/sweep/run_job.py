@@ -3,7 +3,8 @@
 That config is much larger than a task's: copying and writing it takes most of a short trial's time.
 """
 
-from contextlib import ExitStack, chdir
+from collections.abc import Iterator
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -17,35 +18,38 @@ from wineexp.sweep._hydra import flush_loggers
 from wineexp.sweep._omegaconf import attach_hydra, detach_hydra, set_parent, to_yaml
 
 
-def run_job(task: TaskFunction, config: DictConfig, context: HydraContext, number: int) -> JobReturn:
-    """Run a task as job `number` of a sweep, in its own folder, with its own log and records.
+def assign_number(config: DictConfig, number: int) -> Path:
+    """Make a composed config that of job `number` of a sweep; gives the job's folder."""
+    hydra_node = config.hydra
+    with read_write(hydra_node), open_dict(hydra_node):
+        hydra_node.job.id, hydra_node.job.num = str(number), number
+    with _shown_to_tasks(config):
+        folder = Path(hydra_node.sweep.dir, str(hydra_node.sweep.subdir)).absolute()
+    with read_write(hydra_node), open_dict(hydra_node):
+        hydra_node.runtime.output_dir = str(folder)
+    return folder
+
+
+def run_job(task: TaskFunction, config: DictConfig, context: HydraContext) -> JobReturn:
+    """Run a task on a config that has a number, in the job's own folder, with its own log and records.
 
     An Exception that the task raises becomes the result; KeyboardInterrupt and SystemExit are passed on.
     """
     hydra_node = config.hydra
-    with read_write(hydra_node), open_dict(hydra_node):
-        hydra_node.job.id, hydra_node.job.num = str(number), number
-    previous_config = HydraConfig.instance().cfg
-    # What HydraConfig.get() shows to the task: the node alone, whose interpolations look in the whole config.
-    hydra_config = OmegaConf.create({})
-    HydraConfig.instance().cfg = cast(HydraConf, hydra_config)
-    try:
+    with _shown_to_tasks(config) as hydra_config:
         with ExitStack() as stack:
-            attach_hydra(hydra_config, hydra_node)
-            set_parent(hydra_node, config)
-            folder = Path(hydra_node.sweep.dir) / str(hydra_node.sweep.subdir)
-            with read_write(hydra_node), open_dict(hydra_node):
-                hydra_node.runtime.output_dir = str(folder.absolute())
+            folder = Path(hydra_node.runtime.output_dir)
             OmegaConf.set_readonly(hydra_node, True)
             task_config, _ = detach_hydra(config)
-            result = JobReturn(cfg=task_config, hydra_cfg=hydra_config, overrides=list(hydra_node.overrides.task))
+            overrides = cast(list[str], OmegaConf.to_container(hydra_node.overrides.task, resolve=False))
+            result = JobReturn(cfg=task_config, hydra_cfg=hydra_config, overrides=overrides)
             folder.mkdir(parents=True, exist_ok=True)
             if hydra_node.job.chdir:
                 stack.enter_context(chdir(folder))
             result.working_dir = str(Path.cwd())
             configure_log(hydra_node.job_logging, hydra_node.verbose)
             if hydra_node.output_subdir is not None:
-                _save_records(folder.absolute() / hydra_node.output_subdir, task_config, hydra_config)
+                _save_records(folder / hydra_node.output_subdir, task_config, hydra_config)
             stack.enter_context(env_override(hydra_node.job.env_set))
             context.callbacks.on_job_start(config=config, task_function=task)
             try:
@@ -58,6 +62,18 @@ def run_job(task: TaskFunction, config: DictConfig, context: HydraContext, numbe
         flush_loggers()
         context.callbacks.on_job_end(config=config, job_return=result)
         return result
+
+
+@contextmanager
+def _shown_to_tasks(config: DictConfig) -> Iterator[DictConfig]:
+    """Let `HydraConfig.get()` show a config's `hydra` node, whose interpolations look in the whole config."""
+    previous_config = HydraConfig.instance().cfg
+    hydra_config = OmegaConf.create({})
+    HydraConfig.instance().cfg = cast(HydraConf, hydra_config)
+    try:
+        attach_hydra(hydra_config, config.hydra)
+        set_parent(config.hydra, config)
+        yield hydra_config
     finally:
         HydraConfig.instance().cfg = previous_config
 

@@ -20,12 +20,13 @@ class Settings:
     # of the config groups in name_from.
     study_name: str | None = None
     name_from: list[str] = field(default_factory=lambda: ["experiment", "data", "target", "model"])
-    # The folder that holds a folder for each trial; by default multirun/<study name>, or hydra.sweep.dir for a study in
-    # memory.
+    # The folder that holds a folder for each trial; by default hydra.sweep.dir, if that is stated anywhere, and else
+    # multirun/<study name>.
     folder: str | None = None
     direction: str = "minimize"
     # For several objectives: a direction for each, in the order in which the task returns their values.
     directions: list[str] | None = None
+    # Choose them by hydra/sweeper/{sampler,pruner,storage}=name. The storage can also be a database's URL.
     sampler: Any = None
     pruner: Any = None
     storage: Any = None
@@ -38,13 +39,17 @@ class Settings:
     # The dotted path of a function that suggests what the syntax cannot express. It takes an Optuna trial, and may
     # return a mapping with more overrides.
     space: str | None = None
-    # Whether a study whose space has changed may be resumed.
+    # Whether a study may be resumed with another space, sampler, pruner or config than it was begun with.
     extend: bool = False
+    # Keys of the config that change no trial's result, so that a study may always be resumed with other values.
+    may_change: list[str] = field(default_factory=list)
 
-    # The budget. n_trials counts the trials of the whole study: 50, or every point of a grid, if neither n_trials nor
-    # timeout is given. timeout is in seconds of this call, and includes the refit: no trial starts that, taking as long
-    # as the longest so far, would not leave time for it.
+    # The budget. n_trials counts the trials of the whole study. null means default_n_trials, or no limit if there is a
+    # timeout or the sampler visits every point. A study ends earlier when every point of its space has had its trial.
+    # timeout is in seconds of this call, and includes the refit: no trial starts that, taking as long as the longest so
+    # far, would not leave time for it.
     n_trials: int | None = None
+    default_n_trials: int = 50
     timeout: float | None = None
     n_workers: int = 1
     # The number of trials that may fail by an error of the task; one more ends the sweep. null is no limit.

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -74,6 +74,9 @@ class Parameter:
         if isinstance(self.distribution, CategoricalDistribution):
             index = int(self.distribution.to_internal_repr(value))
             text, plain = self.texts[index], self.values[index]
+            if self.group and plain is None:
+                # Hydra's word for no file of a group.
+                return make_override(self.key, "", None, OverrideType.DEL)
         elif isinstance(self.distribution, IntDistribution):
             plain = int(value)
             text = str(plain)
@@ -153,17 +156,16 @@ class Space:
         """The overrides that set a point's values."""
         return [item.override(point[item.name]) for item in self.active(point) if not item.group]
 
-    def points_of_each_choice(self, start: Mapping[str, Any]) -> list[Point]:
-        """The start, and a copy of it for each other choice that has parameters of its own.
-
-        `start` has a value for each of `groups`.
-        """
+    @property
+    def groups_with_own_parameters(self) -> list[Parameter]:
+        """The groups whose choices have parameters of their own."""
         owners = {parameter.when[0] for parameter in self.parameters if parameter.when is not None}
-        points = [dict(start)]
-        for group in self.groups:
-            if group.name in owners:
-                points += [{**start, group.name: value} for value in group.grid() or [] if value != start[group.name]]
-        return points
+        return [group for group in self.groups if group.name in owners]
+
+    def points_of_each_choice(self, start: Mapping[str, Any], groups: Sequence[Parameter]) -> list[Point]:
+        """The start, which has a value for each group, and a copy of it for each other choice of these groups."""
+        others = [(group.name, value) for group in groups for value in group.grid() or [] if value != start[group.name]]
+        return [dict(start), *({**start, name: value} for name, value in others)]
 
     def grid(self) -> Iterator[Point] | None:
         """Every point, the last parameter varying fastest; None if some parameter's values cannot be counted."""

@@ -58,6 +58,18 @@ def rdb(folder: Path, url: str) -> BaseStorage:  # noqa: ARG001
     return RDBStorage(url, engine_kwargs=options)
 
 
+def absolute(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """A storage's config whose file is found from every folder."""
+    made = dict(conf)
+    if made.get("path"):
+        made["path"] = str(Path(made["path"]).absolute())
+    scheme, separator, file = str(made.get("url") or "").partition(":///")
+    # SQLite's other forms are its memory, `:memory:`, and a URI, `file:...`, of which the user says what it means.
+    if separator and scheme.startswith("sqlite") and file and not file.startswith((":", "file:")):
+        made["url"] = f"{scheme}:///{Path(file).absolute()}"
+    return made
+
+
 def is_in_memory(conf: Mapping[str, Any]) -> bool:
     """Whether a config of the group `hydra/sweeper/storage` describes the storage in memory."""
     return bool(conf.get("_target_") == f"{__name__}.{memory.__name__}")

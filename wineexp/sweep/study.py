@@ -1,7 +1,7 @@
 """A study: its name, its directions, and finding it again in its storage."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from optuna.study import Study, StudyDirection
 
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.sweep._optuna import storage_of
+from wineexp.sweep.definition import Definition, check_or_record
 from wineexp.sweep.ledger import Budget, Ledger
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.samplers import make_pruner
 from wineexp.sweep.space import Point
-from wineexp.sweep.space_record import check_or_record_space
 from wineexp.sweep.storage import open_storage
 
 
@@ -36,12 +36,16 @@ class StudySpec:
         The folder of the study, which holds a folder for each trial.
     n_trials : int or None
         The budget of the whole study; None is no limit.
+    visits_each_point : bool
+        Whether each point of the space has one trial, in the order of a grid.
     command : str
         How the program was started, for a person to start it again.
     folder_overrides : sequence of str
         The overrides that put a trial's folder into the study's.
     enqueued : sequence of dict
         Fixed parameters of the first trials.
+    definition : dict
+        What the study has to have been begun with; see `definition.define`.
 
     """
 
@@ -50,14 +54,21 @@ class StudySpec:
     name: str
     folder: Path
     n_trials: int | None
+    visits_each_point: bool
     command: str
     folder_overrides: Sequence[str] = ()
     enqueued: Sequence[Point] = ()
+    definition: Definition = field(default_factory=dict)
 
     @property
     def directions(self) -> list[str]:
         """`minimize` or `maximize` for each objective."""
         return directions_of(self.settings)
+
+
+def shown(path: Path) -> str:
+    """A path for a person to read: from the current folder if it lies there."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def directions_of(settings: Mapping[str, Any]) -> list[str]:
@@ -82,21 +93,22 @@ def study_name(settings: Mapping[str, Any], config: DictConfig, plan: Plan) -> s
     return "-".join(parts) or str(config.hydra.job.name)
 
 
-def create_or_load(spec: StudySpec, storage: BaseStorage, plan: Plan) -> Study:
+def create_or_load(spec: StudySpec, storage: BaseStorage) -> Study:
     """Create the study, or load it and check that it is still the same.
 
     Raises
     ------
     UserError
-        If its directions or its space are not those that it was created with, or its folder has another study's trials.
+        If its directions or its definition are not those that it was created with, or its folder has another study's
+        trials.
 
     """
     if spec.name not in [study.study_name for study in storage.get_all_studies()]:
         trial_folders = [path.name for path in spec.folder.glob("*") if path.name.isdigit()]
         if trial_folders:
             raise UserError(
-                f"{spec.folder} holds {len(trial_folders)} trials, but the storage knows no study {spec.name!r}: a new "
-                "one would overwrite them. Move the folder away, or name another hydra.sweeper.study_name"
+                f"{shown(spec.folder)} holds {len(trial_folders)} trials of a study that the storage does not know; "
+                f"{spec.name!r} would overwrite them. Move the folder away, or name another hydra.sweeper.study_name"
             )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -111,7 +123,7 @@ def create_or_load(spec: StudySpec, storage: BaseStorage, plan: Plan) -> Study:
             f"study {spec.name!r} was begun with directions {stored_directions}, now they are {spec.directions}: "
             "name another hydra.sweeper.study_name"
         )
-    check_or_record_space(study, plan, spec.settings)
+    check_or_record(study, storage, spec.definition, extend=spec.settings["extend"])
     return study
 
 
@@ -123,4 +135,5 @@ def open_ledger(spec: StudySpec, plan: Plan, storage: BaseStorage | None = None)
     budget = Budget(spec.n_trials, spec.settings["max_failures"], spec.settings["retries"])
     # A space function's parameters are not known before it is called.
     is_complete = bool if plan.space_function else plan.space.is_complete
-    return Ledger(study, storage_of(study), spec.folder, budget, spec.enqueued, is_complete)
+    points = plan.space.grid if spec.visits_each_point else None
+    return Ledger(study, storage_of(study), spec.folder, budget, spec.enqueued, is_complete, points)

@@ -51,11 +51,10 @@ def to_parameter(override: Override, choices: Sequence[str] | None, name: str | 
     texts = list(dict.fromkeys(Transformer.str(element) for element in _elements(override, choices)))
     if not texts:
         raise ValueError(f"{override.get_value_string()} leaves no choice; {did_you_mean('', choices or [])}")
-    unknown = [text for text in texts if choices is not None and text not in choices]
-    if unknown:
-        raise ValueError("; ".join(f"no {key} {text!r}: {did_you_mean(text, choices or [])}" for text in unknown))
     _check_tags(value, allowed=())
     values = tuple(parse_value(key, text) for text in texts)
+    if choices is not None:
+        _check_choices(key, values, choices)
     are_scalars = all(item is None or isinstance(item, str | int | float) for item in values)
     # Optuna compares choices with ==, for which 1, 1.0 and true are one choice, and nan is none.
     are_distinct = are_scalars and len(set(values)) == len(values) and not any(item != item for item in values)
@@ -88,8 +87,19 @@ def _elements(override: Override, choices: Sequence[str] | None) -> Iterator[Any
     if isinstance(value, Glob):
         if choices is None:
             raise ValueError(f"glob chooses among a config group's files, and {override.key_or_group} is no group")
-        return iter(value.filter(list(choices)))
+        # As in a shell, a star does not reach into a group below: `glob(below/*)` does.
+        depths = {pattern.count("/") for pattern in value.include}
+        return iter(value.filter([choice for choice in choices if choice.count("/") in depths]))
     return override.sweep_iterator()
+
+
+def _check_choices(group: str, values: Sequence[Any], choices: Sequence[str]) -> None:
+    """Raise ValueError if one of the values is neither a choice of the group, nor null, nor a list of choices."""
+    names = [name for value in values for name in (value if isinstance(value, list) else [value])]
+    known = {"None", *choices, *(f"{choice}.yaml" for choice in choices)}
+    unknown = dict.fromkeys(str(name) for name in names if str(name) not in known)
+    if unknown:
+        raise ValueError("; ".join(f"no {group} {name!r}: {did_you_mean(name, choices)}" for name in unknown))
 
 
 def _check_tags(sweep: Any, allowed: Sequence[str]) -> set[str]:

@@ -14,15 +14,15 @@ from optuna.trial import FrozenTrial
 
 from wineexp.core.errors import UserError
 from wineexp.core.signals import Interrupts
-from wineexp.sweep._hydra import BASIC_LAUNCHER
+from wineexp.sweep._hydra import BASIC_LAUNCHER, without_callbacks
 from wineexp.sweep.best_file import write_best
 from wineexp.sweep.callbacks import Callbacks, Sweep
 from wineexp.sweep.ledger import ERROR, Ledger
-from wineexp.sweep.prepare import prepare, read_plan
+from wineexp.sweep.prepare import prepare, read_plan, with_absolute_paths
 from wineexp.sweep.progress import live_line, summary
 from wineexp.sweep.refit import refit
 from wineexp.sweep.storage import is_in_memory, open_storage
-from wineexp.sweep.study import StudySpec, create_or_load, open_ledger
+from wineexp.sweep.study import StudySpec, create_or_load, open_ledger, shown
 from wineexp.sweep.task import picklable
 from wineexp.sweep.worker import Worker
 
@@ -52,10 +52,11 @@ def run_sweep(
         At Ctrl-C or SIGTERM, when the trials are closed and the best is written.
 
     """
+    settings = with_absolute_paths(settings)
     plan = read_plan(settings, context, config, arguments)
     spec = prepare(settings, context, config, plan)
     storage = open_storage(settings["storage"], spec.folder)
-    create_or_load(spec, storage, plan)
+    create_or_load(spec, storage)
     ledger = open_ledger(spec, plan, storage)
     callbacks = Callbacks(settings["callbacks"])
     sweep = Sweep(ledger.study, spec.folder, config, settings["seed"])
@@ -64,7 +65,13 @@ def run_sweep(
     deadline = started + settings["timeout"] if settings["timeout"] is not None else None
     shared_storage = storage if is_in_memory(settings["storage"]) else None
     worker = Worker(spec, context, picklable(task), plan, deadline, shared_storage)
-    log.info("study %s in %s: %s", spec.name, spec.folder, summary(ledger, started))
+    log.info("study %s in %s: %s", spec.name, shown(spec.folder), summary(ledger, started))
+    if ledger.n_remaining() == 0 and ledger.trials():
+        log.info(
+            "study %s has no trial left to run: a higher hydra.sweeper.n_trials goes on with it, another "
+            "hydra.sweeper.study_name begins a new one",
+            spec.name,
+        )
     _close_dead(ledger, callbacks, sweep, include_other_hosts=settings["take_over"])
     for trial in ledger.running_on_other_hosts():
         host = str(trial.user_attrs.get("worker", "another host")).split(":")[0]
@@ -97,7 +104,7 @@ def _run_workers(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sw
         if not jobs:
             return
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=worker.context, task_function=worker, config=spec.config
+            hydra_context=without_callbacks(worker.context), task_function=worker, config=spec.config
         )
         try:
             for job in launcher.launch(jobs, initial_job_idx=0):
@@ -141,7 +148,8 @@ def _worker_jobs(worker: Worker, ledger: Ledger) -> list[list[str]]:
     first_point = next(iter(spec.enqueued), {})
     groups = worker.plan.space.group_overrides(first_point) if first_point else []
     fixed = [*worker.plan.fixed_overrides, *(str(group.input_line) for group in groups), *spec.folder_overrides]
-    return [[*fixed, f"hydra.sweep.subdir=.workers/{index}", "hydra.output_subdir=null"] for index in range(count)]
+    own = ["hydra.output_subdir=null", "hydra.job.chdir=false"]
+    return [[*fixed, f"hydra.sweep.subdir=.workers/{index}", *own] for index in range(count)]
 
 
 def _close_dead(
@@ -171,7 +179,7 @@ def _has_too_many_failures(ledger: Ledger) -> bool:
 
 def _closing_line(ledger: Ledger, started: float, best_file: Path | None) -> str:
     line = summary(ledger, started)
-    return f"{line}; {best_file}" if best_file else line
+    return f"{line}; {shown(best_file)}" if best_file else line
 
 
 def _result(ledger: Ledger, status: str) -> list[float] | None:

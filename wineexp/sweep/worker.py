@@ -27,7 +27,7 @@ from wineexp.sweep.compose import Composer
 from wineexp.sweep.ledger import ERROR, Ledger
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.progress import trial_line
-from wineexp.sweep.run_job import run_job
+from wineexp.sweep.run_job import assign_number, run_job
 from wineexp.sweep.samplers import SamplerFactory
 from wineexp.sweep.study import StudySpec, open_ledger
 from wineexp.sweep.trial import Pruned, StudyTrial, set_current_trial
@@ -111,18 +111,18 @@ class WorkerLoop:
     def _run_trial(self, trial: Trial) -> None:
         groups, values = self.plan.suggest(trial)
         overrides = {item.key_or_group: _value_text(item) for item in (*groups, *values)}
-        folder = self.spec.folder / str(trial.number)
+        config = self.composer.compose(groups, values)
+        folder = assign_number(config, trial.number)
         outcome = Outcome(trial.number, "running", None, overrides, folder, started=time.time())
         duplicate = self.ledger.find_duplicate(trial.params) if self.spec.settings["dedupe"] else None
         if duplicate is not None:
             self._close_as_duplicate(trial, duplicate, outcome)
             return
-        config = self.composer.compose(groups, values)
         study_trial = StudyTrial(trial, overrides, str(folder), self.unit)
         self.callbacks.notify("trial_start", self.sweep, study_trial)
         set_current_trial(study_trial)
         try:
-            job = run_job(self._run_task, config, self.worker.context, trial.number)
+            job = run_job(self._run_task, config, self.worker.context)
         except BaseException:
             self.ledger.close_interrupted()
             interrupted = replace(outcome, state="interrupted", scores=study_trial.scores, attrs=study_trial.user_attrs)
