@@ -70,6 +70,23 @@ def test_one_error_lists_every_violation(pinned: Pinned) -> None:
     ]
 
 
+def test_many_faults_of_one_kind_are_grouped_with_their_number(pinned: Pinned) -> None:
+    commas = [ROW.replace(".", ",")] * 1000
+    ranges = [ROW.replace(";11;", ";1100;")] * 20
+    short = ["7.4;0.7"] * 1000
+    listed = faults(pinned("\n".join([HEADER, *commas, *ranges, *short]).encode()))
+    assert listed == [
+        "line 2, fixed acidity: '7,4' is written with a decimal comma; write a decimal point",
+        "line 2, volatile acidity: '0,7' is written with a decimal comma; write a decimal point",
+        "line 2, residual sugar: '1,9' is written with a decimal comma; write a decimal point",
+        ": 7,997 more values, up to line 1001, are written with a decimal comma; write a decimal point",
+        *(f"line {line}, free sulfur dioxide: '1100' is not from 0 to 350 mg/L" for line in (1002, 1003, 1004)),
+        "free sulfur dioxide: 17 more values, up to line 1021, are not from 0 to 350 mg/L",
+        *(f"line {line}: 2 values ('7.4;0.7'), the schema wants 12 separated by ';'" for line in (1022, 1023, 1024)),
+        ": 997 more lines, up to line 2021, have another number of values; the schema wants 12 separated by ';'",
+    ]
+
+
 @pytest.mark.parametrize("column", range(12))
 def test_every_column_has_a_range(pinned: Pinned, column: int) -> None:
     cells = ROW.split(";")

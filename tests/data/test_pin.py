@@ -32,6 +32,14 @@ def test_a_broken_pin_is_named_with_what_it_holds(tmp_path: Path, text: str, rea
     assert reason in str(caught.value)
 
 
+def test_a_large_file_that_is_no_pin_is_not_repeated(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("7.4;0.7;5\n" * 10_000)
+    with pytest.raises(UserError, match="not a pin of one file") as caught:
+        pin.read(table)
+    assert len(str(caught.value)) < 500 + len(str(table))
+
+
 def test_a_pin_without_a_usable_source_has_none(tmp_path: Path) -> None:
     path = tmp_path / "a.dvc"
     path.write_text(f"outs:\n- md5: {'a' * 32}\n  size: 1\n  path: a\nmeta: none\n")

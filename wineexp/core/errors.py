@@ -24,6 +24,11 @@ class UserError(Exception):
         return "\n".join([f"{len(self.faults)} faults:", *listed])
 
 
+def brief(text: str, max_chars: int) -> str:
+    """At most so many characters of a text that an error repeats, and dots where there were more."""
+    return text if len(text) <= max_chars else f"{text[:max_chars]}..."
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Last clause of an error about an unknown name: the most similar choice, if any is, and a list of all choices."""
     choices = sorted(map(str, choices))

@@ -2,16 +2,26 @@
 
 import csv
 import io
+import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from wineexp.core.errors import UserError
+from wineexp.core.errors import UserError, brief
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
+
+
+# So many faults of one kind are listed one by one; of more, the first few are.
+MAX_LISTED, N_LISTED_OF_MANY = 5, 3
+# Characters of a line or a value that an error repeats.
+MAX_LINE_CHARS = 80
+
+DECIMAL_COMMA = "written with a decimal comma; write a decimal point"
 
 
 class Measurement(NamedTuple):
@@ -56,7 +66,8 @@ def parse(
     Raises
     ------
     UserError
-        It lists every violation of the rules, by line, column and value.
+        It lists the violations of the rules, by line, column and value; of more than `MAX_LISTED` of one kind, the
+        first few and the number of the others.
     """
     try:
         reader = csv.reader(io.StringIO(content.decode()), delimiter=separator)
@@ -65,12 +76,15 @@ def parse(
         raise UserError(f"{name} is not CSV text in UTF-8: {error}") from error
     rule = f"the schema wants {len(columns)} separated by {separator!r}"
     columns_in_file = lines.pop(0)[1] if header and lines else columns
-    faults = [
-        (line, f"{name}, line {line}: {len(row)} values ({separator.join(row)!r}), {rule}")
-        for line, row in lines
-        # Compared with the file's own header, so that a wrong header is reported once and not for each line.
-        if len(row) != len(columns_in_file)
-    ]
+    faults = _listed(
+        f"{name}: {{count}} more lines, up to line {{last}}, have another number of values; {rule}",
+        [
+            (line, f"{name}, line {line}: {len(row)} values ({brief(separator.join(row), MAX_LINE_CHARS)!r}), {rule}")
+            for line, row in lines
+            # Compared with the file's own header, so that a wrong header is reported once and not for each line.
+            if len(row) != len(columns_in_file)
+        ],
+    )
     if columns_in_file != columns:
         fault = f"{name}, line 1: columns are {columns_in_file}, the schema wants {columns} separated by {separator!r}"
         faults.insert(0, (1, fault))
@@ -79,10 +93,14 @@ def parse(
         raw = pd.DataFrame.from_dict(cells, orient="index", columns=columns, dtype=object)
         numbers = raw.apply(pd.to_numeric, errors="coerce").astype(float)
         schema = _schema(measurements, classes, columns)
-        faults += [
-            (line, f"{name}, line {line}, {column}: {raw.at[line, column]!r} is {fault}")
-            for (line, column), fault in _violations(raw, numbers, schema).items()
-        ]
+        kinds: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+        for (line, column), fault in _violations(raw, numbers, schema).items():
+            # A decimal comma is a property of the file, not of a column.
+            where = "" if fault == DECIMAL_COMMA else f", {column}"
+            value = brief(str(raw.at[line, column]), MAX_LINE_CHARS)
+            kinds[where, fault].append((line, f"{name}, line {line}, {column}: {value!r} is {fault}"))
+        for (where, fault), found in kinds.items():
+            faults += _listed(f"{name}{where}: {{count}} more values, up to line {{last}}, are {fault}", found)
     if not lines:
         faults.append((1, f"{name} holds no rows"))
     if faults:
@@ -90,6 +108,15 @@ def parse(
     integers = [column for column in columns if column in classes]
     table: pd.DataFrame = numbers.astype(dict.fromkeys(integers, int)).reset_index(drop=True)
     return table
+
+
+def _listed(others: str, faults: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The faults of one kind by line; of too many the first few, and `others` about the rest."""
+    faults = sorted(faults, key=lambda numbered: numbered[0])
+    if len(faults) <= MAX_LISTED:
+        return faults
+    count, last = len(faults) - N_LISTED_OF_MANY, faults[-1][0]
+    return [*faults[:N_LISTED_OF_MANY], (faults[N_LISTED_OF_MANY][0], others.format(count=f"{count:,}", last=last))]
 
 
 def _schema(
@@ -115,9 +142,7 @@ def _violations(raw: pd.DataFrame, numbers: pd.DataFrame, schema: "pa.DataFrameS
     import pandera.errors
 
     faults = {
-        (raw.index[row], raw.columns[column]): "no number"
-        if str(raw.iat[row, column]).strip()
-        else "missing, and no value may be"
+        (raw.index[row], raw.columns[column]): _text_fault(str(raw.iat[row, column]).strip())
         for row, column in np.argwhere(numbers.isna())
     }
     try:
@@ -129,3 +154,10 @@ def _violations(raw: pd.DataFrame, numbers: pd.DataFrame, schema: "pa.DataFrameS
             faults.setdefault((int(case.index), case.column), f"not {case.check}")
     columns = list(raw.columns)
     return dict(sorted(faults.items(), key=lambda cell: columns.index(cell[0][1])))
+
+
+def _text_fault(text: str) -> str:
+    """Why the text of a cell is no number."""
+    if not text:
+        return "missing, and no value may be"
+    return DECIMAL_COMMA if re.fullmatch(r"[+-]?\d+,\d+", text) else "no number"

@@ -7,7 +7,10 @@ from pathlib import Path
 import yaml
 
 from wineexp.core import paths
-from wineexp.core.errors import UserError
+from wineexp.core.errors import UserError, brief
+
+# Characters of a file that an error repeats.
+MAX_SHOWN_CHARS = 100
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ def read(dvc_file: str | Path) -> Pin:
                     return Pin(path, folder / name, md5, size, source_url)
             return Pin(path, folder / name, md5, size, source_url=None)
     raise UserError(
-        f"{dvc_file}: not a pin of one file: it holds {content!r}, but must hold outs: with one md5 of 32 hexadecimal "
-        "digits, one size in bytes and one path, as `dvc add` writes it"
+        f"{dvc_file}: not a pin of one file: it holds {brief(repr(content), MAX_SHOWN_CHARS)}, but must hold outs: "
+        "with one md5 of 32 hexadecimal digits, one size in bytes and one path, as `dvc add` writes it"
     )
 
 
