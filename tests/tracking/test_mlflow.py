@@ -58,7 +58,7 @@ def test_the_warning_about_integer_columns_is_ignored() -> None:
     frame = pd.DataFrame({"rows": [1, 2]})
     with pytest.warns(UserWarning, match="integer column"):
         infer_signature(frame)
-    with warnings.catch_warnings(record=True) as caught, _mlflow.allow_integer_columns():
+    with warnings.catch_warnings(record=True) as caught, _mlflow.ignore_harmless_hints():
         infer_signature(frame)
     assert caught == []
 

@@ -8,6 +8,7 @@ import pandas as pd
 from wineexp.core.errors import UserError
 from wineexp.data import csv_table, pin, pinned_file
 from wineexp.data.csv_table import Measurement
+from wineexp.data.schema import snake_case
 
 # Columns of UCI's wine quality files; units are those of Cortez et al. 2009, table 1.
 WINE_QUALITY_MEASUREMENTS = {
@@ -147,11 +148,6 @@ def wine_quality(pin_files: dict[str, str]) -> Dataset:
     if len(pin_files) > 1:
         units["colour"] = ""
     return Dataset(frame, tuple(units), units, pins)
-
-
-def snake_case(name: str) -> str:
-    """A column's name without spaces, as features are called."""
-    return name.replace(" ", "_")
 
 
 def uci_wine_bytes() -> bytes:

@@ -4,13 +4,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from wineexp.core.columns import as_texts, is_number
+
 # Tukey's fences: an outlier lies more than this many interquartile ranges below the first or above the third quartile.
 FENCE_IN_QUARTILE_RANGES = 1.5
 
 
 def one_hot_encoded(X: pd.DataFrame) -> pd.DataFrame:
     """X with each text column as 0/1 columns named `column=value`, one fewer than it has values."""
-    return pd.get_dummies(X, drop_first=True, prefix_sep="=", dtype=float)
+    texts = {str(name): as_texts(X[name]) for name in X if not is_number(X[name])}
+    return pd.get_dummies(X.assign(**texts), columns=list(texts), drop_first=True, prefix_sep="=", dtype=float)
+
+
+def numeric_columns(X: pd.DataFrame) -> pd.DataFrame:
+    """The columns of numbers."""
+    return X[[name for name in X if is_number(X[name])]]
 
 
 def missing_values(frame: pd.DataFrame) -> pd.Series:
@@ -27,7 +35,7 @@ def outliers(X: pd.DataFrame) -> pd.DataFrame:
     DataFrame of shape (n_numeric, 6)
         `low` and `high` (the fences), `below` and `above` (numbers of values), `share` of all values, and `skewness`.
     """
-    numeric = X.select_dtypes("number")
+    numeric = numeric_columns(X)
     first, third = numeric.quantile(0.25), numeric.quantile(0.75)
     low, high = first - FENCE_IN_QUARTILE_RANGES * (third - first), third + FENCE_IN_QUARTILE_RANGES * (third - first)
     below, above = (numeric < low).sum(), (numeric > high).sum()
@@ -46,6 +54,16 @@ def row_occurrences(X: pd.DataFrame) -> pd.Series:
     """How often each row occurs in X: (n_samples,), 1 for a unique row."""
     columns = list(X.columns)
     return X.groupby(columns, sort=False, dropna=False)[columns[0]].transform("size")
+
+
+def chance_repeats(frame: pd.DataFrame) -> int:
+    """How many rows would repeat an earlier one if the columns were independent: the values of each are shuffled.
+
+    Where columns have few different values, rows agree by chance, and need not be copies.
+    """
+    rng = np.random.default_rng(0)
+    codes = frame.apply(lambda column: pd.factorize(column)[0])
+    return int(codes.apply(lambda column: rng.permutation(column.to_numpy())).duplicated().sum())
 
 
 def expected_leak(X: pd.DataFrame, share: float) -> float:

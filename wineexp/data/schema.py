@@ -32,7 +32,10 @@ class Histogram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="number"):
-    """A numeric feature: its unit, empty where the source gives none, and its distribution in the training rows."""
+    """A numeric feature: its unit, empty where the source gives none, and its distribution in the training rows.
+
+    `missing` is the number of training rows without a value.
+    """
 
     name: str
     unit: str
@@ -41,21 +44,23 @@ class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     maximum: float
     median: float
     histogram: Histogram
+    missing: int = 0
 
 
 class TextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text"):
-    """A feature whose values are words, with the number of training rows that have each value."""
+    """A feature whose values are words, with the numbers of training rows that have each value, and none."""
 
     name: str
     unit: str
     dtype: str
     values: dict[str, int]
+    missing: int = 0
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A training row with its label."""
+    """A training row with its label; a missing value is None."""
 
-    row: dict[str, float | str]
+    row: dict[str, float | str | None]
     label: str
 
 
@@ -90,6 +95,11 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: list[Sample]
 
 
+def snake_case(name: str) -> str:
+    """A column's name without spaces, as features are called."""
+    return name.strip().replace(" ", "_")
+
+
 def describe_features(X: "pd.DataFrame", units: dict[str, str]) -> list[NumericFeature | TextFeature]:
     """Describe the columns of the training rows X (n_samples, n_features)."""
     return [_describe_feature(X[name], units[str(name)]) for name in X]
@@ -102,7 +112,14 @@ def pick_samples(X: "pd.DataFrame", y: "pd.Series") -> list[Sample]:
         places = np.flatnonzero(y == label)
         spread = places[np.unique(np.linspace(0, len(places) - 1, SAMPLES_PER_CLASS).round().astype(int))]
         picked += [(str(label), place) for place in spread]
-    rows = X.to_dict("records")
+    import pandas as pd
+
+    from wineexp.core.columns import as_texts, is_number
+
+    # As objects, because NaN is no value of JSON.
+    columns = {str(name): X[name] if is_number(X[name]) else as_texts(X[name]) for name in X}
+    objects = {name: column.astype(object).where(column.notna(), None) for name, column in columns.items()}
+    rows = pd.DataFrame(objects, dtype=object).to_dict("records")
     return [Sample({str(name): value for name, value in rows[place].items()}, label) for label, place in sorted(picked)]
 
 
@@ -123,12 +140,14 @@ def from_json(text: str) -> Schema:
 
 
 def _describe_feature(column: "pd.Series", unit: str) -> NumericFeature | TextFeature:
-    name, dtype = str(column.name), str(column.dtype)
-    from pandas.api.types import is_numeric_dtype
+    from wineexp.core.columns import as_texts, is_number
 
-    if not is_numeric_dtype(column):
-        counts = column.value_counts().sort_index()
-        return TextFeature(name, unit, dtype, {str(value): int(count) for value, count in counts.items()})
-    heights, edges = np.histogram(column, bins=HISTOGRAM_BINS)
-    minimum, maximum, median = (float(value) for value in (column.min(), column.max(), column.median()))
-    return NumericFeature(name, unit, dtype, minimum, maximum, median, Histogram(edges.tolist(), heights.tolist()))
+    name, dtype, missing = str(column.name), str(column.dtype), int(column.isna().sum())
+    if not is_number(column):
+        counts = as_texts(column).value_counts().sort_index()
+        return TextFeature(name, unit, dtype, {str(value): int(count) for value, count in counts.items()}, missing)
+    values = column.dropna().to_numpy(dtype=np.float64)
+    heights, edges = np.histogram(values, bins=HISTOGRAM_BINS)
+    histogram = Histogram(edges.tolist(), heights.tolist())
+    low, high, median = float(values.min()), float(values.max()), float(np.median(values))
+    return NumericFeature(name, unit, dtype, low, high, median, histogram, missing)

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from wineexp.core.columns import as_texts, is_number
 from wineexp.core.errors import UserError
+
+# Rows without a label that an error names.
+MAX_SHOWN_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Target:
     metric: str
     direction: str
 
+    def column_values(self, frame: pd.DataFrame) -> pd.Series:
+        """The column, as texts where its values are of several types, which have no order: shape (n_samples,)."""
+        y = frame[self.column]
+        return as_texts(y) if y.dtype == object and len({type(value) for value in y.dropna()}) > 1 else y
+
     def read(self, frame: pd.DataFrame, features: tuple[str, ...]) -> tuple[pd.DataFrame, pd.Series, np.ndarray]:
         """Features, labels and classes.
 
@@ -54,7 +63,8 @@ class Target:
         Raises
         ------
         UserError
-            The data set lacks the column, bins and labels do not fit each other, or all rows are of one class.
+            The data set lacks the column, a row has no label, bins and labels do not fit each other or the column, or
+            all rows are of one class.
         """
         if self.column not in frame:
             readable = [str(column) for column in frame if column not in features]
@@ -63,7 +73,14 @@ class Target:
                 f"{', '.join(readable)} (choose a target=... that reads one of them)"
             )
         X = frame[[name for name in features if name != self.column]]
-        y = frame[self.column]
+        y = self.column_values(frame)
+        if y.isna().any():
+            places = np.flatnonzero(y.isna())
+            shown = ", ".join(map(str, places[:MAX_SHOWN_ROWS])) + (", ..." if len(places) > MAX_SHOWN_ROWS else "")
+            raise UserError(
+                f"target.column={self.column}: {len(places):,} of {len(y):,} rows have no label (counted from 0: row "
+                f"{shown}), and a model cannot learn from them; leave them out where the data set is made"
+            )
         bins, labels = self.bins or [], self.labels or []
         if (
             len(labels) != (len(bins) + 1 if bins else 0)
@@ -74,6 +91,8 @@ class Target:
                 f"target.bins={self.bins}, target.labels={self.labels}: n ascending bins need n + 1 different labels, "
                 "no bins need none"
             )
+        if bins and not is_number(y):
+            raise UserError(f"target.bins={self.bins}: the column {self.column} holds no numbers that could be binned")
         classes = np.unique(y)
         if bins:
             names = np.asarray(labels, dtype=object)

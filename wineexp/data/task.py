@@ -12,6 +12,8 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from wineexp.core.columns import column_fault
+from wineexp.core.errors import UserError
 from wineexp.data import schema, split
 from wineexp.data.datasets import Dataset
 from wineexp.data.target import Target
@@ -185,16 +187,20 @@ def make_task(
     Raises
     ------
     UserError
-        The target, its metric, the holdout or the splitter does not fit the data.
+        The target, its metric, the holdout or the splitter does not fit the data, or a column is of a kind that no
+        model learns from.
     """
     X, y, classes = target.read(dataset.frame, dataset.features)
     check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal)
     groups = split.group_identical_rows(X)
     # Stratified by the column, not by the classes, so that all targets that are read from it share one holdout.
-    strata = dataset.frame[target.column]
+    strata = target.column_values(dataset.frame)
     # Old runs have a config without this key, and held out the first fold.
     fold = holdout.get("fold", 0)
     training, held_out = split.hold_out(strata, groups, size=holdout["size"], seed=holdout["seed"], fold=fold)
+    faults = {str(name): column_fault(X[name].iloc[training]) for name in X}
+    if any(faults.values()):
+        raise UserError(*(f"data: the column {name} {fault}" for name, fault in faults.items() if fault))
     return Task(
         dataset=dataset,
         target=target,

@@ -9,7 +9,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
-from wineexp.models.transformers import LeaveOut, QuantileClipper, Ratios, SkewedLog
+from wineexp.models.transformers import KnownTexts, LeaveOut, QuantileClipper, Ratios, SkewedLog
 
 
 def raw(strategy: str) -> ColumnTransformer:
@@ -88,10 +88,11 @@ def _imputation(strategy: str) -> tuple[str, SimpleImputer]:
 
 
 def _column_transformer(*steps: tuple[str, TransformerMixin]) -> ColumnTransformer:
-    """These steps for numeric columns, and indicators for text columns."""
+    """These steps for numeric columns, and indicators for all others, whose values are taken as texts."""
     text = Pipeline(
         [
-            ("impute", SimpleImputer(strategy="most_frequent")),
+            ("known", KnownTexts()),
+            ("impute", SimpleImputer(strategy="most_frequent", keep_empty_features=True)),
             ("indicate", OneHotEncoder(drop="if_binary", sparse_output=False)),
         ]
     )

@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
+from wineexp.core.columns import as_texts, is_number
 from wineexp.core.errors import UserError
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.models.golden_rows import GoldenRows, golden_rows_gap, read_golden_rows
@@ -42,6 +43,7 @@ TRUSTED_TYPES = [
     "wineexp.models.decision.MetricClassifier",
     "wineexp.models.ensemble.SelectionClassifier",
     "wineexp.models.ensemble.StackClassifier",
+    "wineexp.models.transformers.KnownTexts",
     "wineexp.models.transformers.LeaveOut",
     "wineexp.models.transformers.QuantileClipper",
     "wineexp.models.transformers.Ratios",
@@ -120,10 +122,11 @@ def untrusted_types_message(skops_message: str) -> str | None:
 def write_golden_rows(fitted: Pipeline, X: pd.DataFrame) -> str:
     """Rows X (n_samples, n_features) with the model's predictions of them, as the JSON of `read_golden_rows`."""
     probabilities = _predict_proba(fitted, X)
+    rows = X.assign(**{str(name): as_texts(X[name]) for name in X if not is_number(X[name])})
     prediction_sets = fitted[-1].prediction_sets(probabilities)
     return json.dumps(
         {
-            "rows": X.to_dict("split", index=False),
+            "rows": rows.to_dict("split", index=False),
             "probabilities": probabilities.tolist(),
             "decisions": fitted[-1].decide(probabilities).tolist(),
             "prediction_sets": None if prediction_sets is None else prediction_sets.tolist(),

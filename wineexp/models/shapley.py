@@ -114,10 +114,12 @@ def _source_features(feature: Pipeline, background: pd.DataFrame) -> list[str]:
     """
     exchanged = []
     for name in background:
-        values = background[name].to_numpy()
-        exchanged.append(background.assign(**{str(name): values[np.argsort(values, kind="stable")[::-1]]}))
+        values = background[name].array
+        # By rank, since a missing text cannot be compared with others.
+        order = np.argsort(pd.factorize(values, sort=True)[0], kind="stable")
+        exchanged.append(background.assign(**{str(name): values[order[::-1]]}))
         # If the values were in descending order already, ascending order changes them, unless all are equal.
-        exchanged.append(background.assign(**{str(name): np.sort(values)}))
+        exchanged.append(background.assign(**{str(name): values[order]}))
     before = feature.transform(background)
     after = feature.transform(pd.concat(exchanged)).reshape(len(background.columns), 2, *before.shape)
     depends = (after != before).any(axis=(1, 2))

@@ -8,6 +8,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from wineexp.core.columns import as_texts
+
 
 class QuantileClipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Clip each column at two of its quantiles in the training rows.
@@ -127,6 +129,33 @@ class LeaveOut(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Names of the columns that stay."""
         check_is_fitted(self)
         return np.array([name for name in self.feature_names_in_ if name not in self.columns], dtype=object)
+
+
+class KnownTexts(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Values as texts; one that the training rows lack becomes missing, and is imputed like a missing one.
+
+    A rare category is in some training folds and not in others, and truth values come as such from a table and as texts
+    from a server.
+
+    Attributes
+    ----------
+    texts_ : list of list of str
+        The texts of each column in the training rows, in ascending order.
+    """
+
+    def fit(self, X: pd.DataFrame, y: None = None) -> Self:
+        """Learn the texts of X, a frame of shape (n_samples, n_features)."""
+        validate_data(self, X, skip_check_array=True)
+        self.texts_ = [sorted(as_texts(X[name]).dropna().unique()) for name in X]
+        return self
+
+    def transform(self, X: pd.DataFrame) -> npt.NDArray[np.object_]:
+        """X as texts, NaN where a value is missing or unknown: shape (n_samples, n_features)."""
+        check_is_fitted(self)
+        validate_data(self, X, reset=False, skip_check_array=True)
+        columns = [as_texts(X[name]) for name in X]
+        known = [column.where(column.isin(texts), np.nan) for column, texts in zip(columns, self.texts_, strict=True)]
+        return np.column_stack([column.to_numpy(dtype=object) for column in known])
 
 
 class SkewedLog(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -6,6 +6,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
+from wineexp.core.columns import as_texts, is_number
 from wineexp.reports.style import LINE, RC_PARAMS, ROSE, SOFT, WINE, data_uri, new_chart
 
 # A class of fewer rows is drawn as dots, because the quartiles of so few rows say little.
@@ -30,7 +31,7 @@ def by_class(values: pd.Series, y: pd.Series, classes: npt.NDArray[np.generic], 
     names = [str(label) for label in classes]
     with mpl.rc_context(RC_PARAMS):
         figure, axis = new_chart(0.9 + 0.27 * len(classes))
-        if pd.api.types.is_numeric_dtype(values):
+        if is_number(values):
             _boxes(axis, groups)
             axis.set_yticks(range(len(names)), names)
             axis.set(xlabel=unit, ylim=(-0.6, len(names) - 0.4))
@@ -62,7 +63,7 @@ def _boxes(axis: Axes, groups: list[pd.Series]) -> None:
 
 
 def _stacked_shares(axis: Axes, groups: list[pd.Series], names: list[str]) -> None:
-    shares = pd.DataFrame([group.value_counts(normalize=True) for group in groups]).fillna(0.0)
+    shares = pd.DataFrame([as_texts(group).value_counts(normalize=True) for group in groups]).fillna(0.0)
     shares = shares[sorted(shares.columns)]
     colours = [WINE, ROSE, SOFT, LINE]
     left = np.zeros(len(shares))

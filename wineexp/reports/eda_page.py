@@ -48,13 +48,14 @@ def render(task: Task, *, data: str, target: str) -> str:
         separation=separation,
         by_class={name: data_charts.by_class(X[name], y, task.classes, task.dataset.units[name]) for name in features},
         min_box_rows=data_charts.MIN_BOX_ROWS,
-        medians=X.select_dtypes("number").groupby(y.to_numpy()).median().reindex(task.classes),
+        medians=eda.numeric_columns(X).groupby(y.to_numpy()).median().reindex(task.classes),
         missing=eda.missing_values(task.dataset.frame),
         fence=eda.FENCE_IN_QUARTILE_RANGES,
         outliers=eda.outliers(X),
         rows_with_outliers=eda.rows_with_outliers(X),
         occurrences=_occurrences(task),
         leak=_leak(task),
+        chance_repeats=eda.chance_repeats(task.dataset.frame) if _agree_by_chance(task) else None,
         table_report=_table_report(task.frame),
     )
 
@@ -70,10 +71,7 @@ def summary(task: Task) -> str:
     sentences = [
         f"{len(dataset.frame):,} rows with {task.X.shape[1]} features; {n_missing or 'none'} of "
         f"{dataset.frame.size:,} values {'is' if n_missing in (0, 1) else 'are'} missing.",
-        f"{dataset.duplicates:,} rows repeat an earlier one exactly: a split that ignores it would have a copy of "
-        f"{percent(_leak(task), 0)} of its test rows in training."
-        if dataset.duplicates
-        else "No row repeats another.",
+        _repeats(task),
         f"The most frequent of {len(balance)} classes is {balance['rows'].idxmax()}: always predicting it is "
         f"{percent(balance['share'].max())} accurate; the rarest, {balance['rows'].idxmin()}, has "
         f"{balance['rows'].min():,} of {len(task.y):,} rows.",
@@ -82,6 +80,28 @@ def summary(task: Task) -> str:
         f"{signed(correlation)}).",
     ]
     return " ".join(sentences)
+
+
+def _repeats(task: Task) -> str:
+    """Whether rows repeat others, and whether they may be copies of them."""
+    number = task.dataset.duplicates
+    if not number:
+        return "No row repeats another."
+    if _agree_by_chance(task):
+        return (
+            f"{number:,} rows equal an earlier one, which with so few different values they do by chance "
+            f"({eda.chance_repeats(task.dataset.frame):,} would if the columns were independent): they need not be "
+            "copies."
+        )
+    return (
+        f"{number:,} rows repeat an earlier one exactly: a split that ignores it would have a copy of "
+        f"{percent(_leak(task), 0)} of its test rows in training."
+    )
+
+
+def _agree_by_chance(task: Task) -> bool:
+    """Whether chance alone explains half of the repeated rows or more."""
+    return 2 * eda.chance_repeats(task.dataset.frame) >= task.dataset.duplicates > 0
 
 
 def _table_report(frame: pd.DataFrame) -> str:

@@ -26,9 +26,9 @@ __all__ = [
     "MAX_PARAMS_TAGS_PER_BATCH",
     "NOTE",
     "PARENT_RUN_ID",
-    "allow_integer_columns",
     "already_exists",
     "experiment_locations",
+    "ignore_harmless_hints",
     "is_insertion_race",
     "is_invalid",
     "is_missing",
@@ -88,8 +88,9 @@ def silence_database_log() -> None:
 
 
 @contextmanager
-def allow_integer_columns() -> Iterator[None]:
-    """Ignore MLflow's warning that an integer column cannot hold missing values; the project's schema forbids them."""
+def ignore_harmless_hints() -> Iterator[None]:
+    """Ignore MLflow's warnings that integers cannot be missing later, and that a path may be read in two ways."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*integer column.*")
+        warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways")
         yield

@@ -176,7 +176,7 @@ class Run:
         # One md5 fits into MLflow's field, of several data files the beginnings do.
         digest = "+".join(pin.md5[: MAX_DIGEST_CHARS // len(pins) - 1] for pin in pins)
         source = pins[0].source_url or pins[0].name
-        with _mlflow.allow_integer_columns():
+        with _mlflow.ignore_harmless_hints():
             dataset = from_pandas(task.frame, source=source, targets=task.target.column, name=name, digest=digest)
             try:
                 mlflow.log_input(dataset, context="training", tags={"md5": task.dataset.md5})
@@ -214,7 +214,7 @@ class Run:
         """
         if self.id is None:
             return None
-        with tempfile.TemporaryDirectory() as scratch, _mlflow.allow_integer_columns():
+        with tempfile.TemporaryDirectory() as scratch, _mlflow.ignore_harmless_hints():
             extra_files = []
             for file, content in (files or {}).items():
                 path = Path(scratch) / file

@@ -15,7 +15,7 @@ from wineexp.models.compiled.transformers import TRANSFORMERS, build_transforms
 # Rows that become an array in one call of numpy, which holds the GIL meanwhile.
 ROWS_PER_CONVERSION = 500
 
-Row = Sequence[float | str]
+Row = Sequence[float | str | None]
 Rows = Sequence[Row] | Matrix
 
 
@@ -75,7 +75,7 @@ class CompiledModel:
         Raises
         ------
         ValueError
-            The pipeline would refuse a value, too: it is infinite, becomes so, or is no known category.
+            The pipeline would refuse a value, too: it is infinite, or becomes so.
         """
         if self._single_row_model is not None and len(rows) == 1:
             return self._single_row_model(rows[0])
@@ -147,11 +147,8 @@ def _check(plan: Plan) -> None:
 def _indicators(values: list[Any], column: TextColumn) -> Matrix:
     """One column for each category but the dropped one: (n_rows, n_categories) or one less."""
     positions = {category: position for position, category in enumerate(column.categories)}
-    try:
-        # A missing value is None or NaN, which does not equal itself.
-        codes = [positions[column.fill if value is None or value != value else value] for value in values]
-    except KeyError as error:
-        raise ValueError(f"{error} is no known value of {column.name}") from error
+    # A missing value is None or NaN; it and an unknown one are imputed.
+    codes = [positions.get(value, positions[column.fill]) for value in values]
     encoded = [position for category, position in positions.items() if category != column.dropped]
     indicators: Matrix = (np.array(codes)[:, None] == np.array(encoded)[None, :]).astype(np.float64)
     return indicators

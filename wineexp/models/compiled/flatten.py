@@ -20,7 +20,7 @@ from wineexp.models.compiled.arrays import Array
 from wineexp.models.compiled.file_format import Plan, TextColumn
 from wineexp.models.compiled.flat_trees import flatten_trees
 from wineexp.models.pipeline import FixedClassesClassifier
-from wineexp.models.transformers import QuantileClipper, Ratios, SkewedLog
+from wineexp.models.transformers import KnownTexts, QuantileClipper, Ratios, SkewedLog
 
 Arrays = dict[str, Array]
 
@@ -85,7 +85,8 @@ def _flatten_features(feature: Any, columns: list[str]) -> tuple[list[str], list
 
 
 def _flatten_texts(steps: Any, names: list[str]) -> list[TextColumn]:
-    (_, imputer), (_, encoder) = steps.steps
+    (_, known), (_, imputer), (_, encoder) = steps.steps
+    _require(isinstance(known, KnownTexts), known)
     _require(isinstance(imputer, SimpleImputer) and not imputer.add_indicator, imputer)
     _require(isinstance(encoder, OneHotEncoder), encoder)
     dropped = encoder.drop_idx_ if encoder.drop_idx_ is not None else [None] * len(names)

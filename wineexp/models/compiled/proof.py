@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from wineexp.core.columns import as_texts, is_number
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.models.compiled import kernel
 from wineexp.models.compiled.arrays import Matrix
@@ -39,8 +40,8 @@ def draw_rows(X: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for name in X:
         column = X[name]
-        if not pd.api.types.is_numeric_dtype(column):
-            texts = pd.Series(rng.choice(column.dropna().unique(), n_rows), dtype=column.dtype)
+        if not is_number(column):
+            texts = pd.Series(rng.choice(as_texts(column).dropna().unique(), n_rows), dtype="str")
             columns[str(name)] = texts.mask(rng.random(n_rows) < MISSING_SHARE / 2)
             continue
         observed = np.unique(column.dropna().to_numpy(dtype=np.float64))
@@ -134,7 +135,7 @@ def _matrix_on_thresholds(content: bytes, fitted: Pipeline, rows: pd.DataFrame) 
 
 def _require_equal_refusals(compiled: CompiledModel, fitted: Pipeline, row: pd.DataFrame) -> None:
     """Compare what both do with extreme values: they predict the same, or both predict nothing finite."""
-    numbers = row.select_dtypes("number").columns
+    numbers = [name for name in row if is_number(row[name])]
     for name in numbers:
         for value in EXTREME_VALUES:
             # The row's other values stay, but none is missing.

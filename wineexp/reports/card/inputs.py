@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
+from wineexp.core.columns import as_texts, is_number
 from wineexp.data import eda, split
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
@@ -124,7 +125,7 @@ class CardInputs:
         else:
             ranked = eda.class_separation(X, self.task.y).index
         features = list(dict.fromkeys(str(name).partition("=")[0] for name in ranked))
-        text = [str(name) for name in X if not pd.api.types.is_numeric_dtype(X[name])]
+        text = [str(name) for name in X if not is_number(X[name])]
         return list(dict.fromkeys(features[:N_SLICE_FEATURES] + text))
 
     @cached_property
@@ -187,18 +188,23 @@ class CardInputs:
 
 
 def _slices_of(values: pd.Series) -> dict[str, npt.NDArray[np.bool_]]:
-    """Masks of the slices by a feature: thirds of numbers, in which equal values stay together, or each text."""
+    """Masks of the slices by a feature: thirds of numbers, in which equal values stay together, or each text.
+
+    Rows without a value are a slice of their own.
+    """
     name = str(values.name).replace("_", " ")
-    if not pd.api.types.is_numeric_dtype(values):
-        return {f"{name} = {value}": np.asarray(values == value) for value in sorted(values.dropna().unique())}
-    low, high = np.nanquantile(values, [1 / 3, 2 / 3], method="inverted_cdf")
-    column = values.to_numpy()
+    missing = {f"{name} missing": values.isna().to_numpy()} if values.isna().any() else {}
+    if not is_number(values):
+        texts = as_texts(values)
+        return {f"{name} = {text}": np.asarray(texts == text) for text in sorted(texts.dropna().unique())} | missing
+    column = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    low, high = np.nanquantile(column, [1 / 3, 2 / 3], method="inverted_cdf")
     thirds = {
         f"{name} ≤ {low:g}": column <= low,
         f"{low:g} < {name} ≤ {high:g}": (column > low) & (column <= high),
         f"{name} > {high:g}": column > high,
     }
-    return {label: mask for label, mask in thirds.items() if mask.any()}
+    return {label: mask for label, mask in thirds.items() if mask.any()} | missing
 
 
 def _select(predictions: Predictions, mask: npt.NDArray[np.bool_]) -> Predictions:

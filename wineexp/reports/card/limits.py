@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from wineexp.core.columns import is_number
 from wineexp.reports.card.inputs import MIN_ROWS, SLICE_METRIC, CardInputs
 from wineexp.reports.document import Bullets, Paragraph, Part, Table
 from wineexp.reports.text import decimals, enumeration, exact, percent, spaced
@@ -104,7 +105,7 @@ def _ranges(inputs: CardInputs) -> Table:
     rows = []
     for name in map(str, X):
         values: pd.Series = X[name].dropna()
-        if pd.api.types.is_numeric_dtype(values):
+        if is_number(values):
             values_text = f"{exact(float(values.min()))} to {exact(float(values.max()))}"
         else:
             values_text = ", ".join(sorted(map(str, values.unique())))
