@@ -1,5 +1,6 @@
 """MLflow's scoring protocol, the Open Inference Protocol, and the OpenAPI document."""
 
+import gzip
 import json
 import tomllib
 from typing import Any
@@ -57,7 +58,7 @@ def test_csv_gives_the_models_labels(server: Server, samples: pd.DataFrame, expe
 
 def test_a_fault_in_csv_names_row_and_field(server: Server, samples: pd.DataFrame) -> None:
     text = samples.astype(object)
-    text.loc[1, "ash"], text.loc[2, "hue"] = "many", ""
+    text.loc[1, "ash"], text.loc[2, "hue"] = "many", "1,2"
     response = server.post("/invocations", text.to_csv(index=False), headers={"content-type": "text/csv"})
     faults = problem(response, 422)["errors"]
     assert [(fault["row"], fault["field"]) for fault in faults] == [(1, "ash"), (2, "hue")]
@@ -109,6 +110,20 @@ def test_repeated_keys_are_refused_at_every_level(server: Server, samples: pd.Da
 @pytest.mark.parametrize("body", ["", "alcohol\n", "alcohol,alcohol\n1,2\n", "alcohol,ash\n1\n", 'alcohol\n"1\n', "\n"])
 def test_a_body_that_is_no_csv_table_is_refused(server: Server, body: str) -> None:
     assert problem(server.post("/invocations", body, headers={"content-type": "text/csv"}), 422)["errors"]
+
+
+def test_a_body_may_come_as_gzip_within_the_same_limits(server: Server, samples: pd.DataFrame, expected: Any) -> None:
+    csv = samples.to_csv().encode()
+    headers = {"content-type": "text/csv", "content-encoding": "gzip"}
+    response = server.post("/invocations", gzip.compress(csv), headers=headers)
+    assert response.json() == {"predictions": expected[0].tolist()}
+    bomb = gzip.compress(bytes(200_000_000))
+    assert len(bomb) < 1_000_000
+    assert "inflates to more than" in problem(server.post("/invocations", bomb, headers=headers), 413)["detail"]
+    for broken in (csv, gzip.compress(csv)[:-9], gzip.compress(csv) + b"more"):
+        problem(server.post("/invocations", broken, headers=headers), 400)
+    refused = server.post("/invocations", csv, headers=headers | {"content-encoding": "br"})
+    assert "accepts gzip" in problem(refused, 415)["detail"]
 
 
 def test_mlflows_health_paths(server: Server) -> None:

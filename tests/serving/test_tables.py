@@ -48,7 +48,7 @@ def test_a_large_table_is_predicted_and_counted_as_its_rows_are(server: Server, 
     assert added == [out_of_range, *by_class]
 
 
-@pytest.mark.parametrize("value", ["many", None, True, [1], 1e400, float("nan")])
+@pytest.mark.parametrize("value", ["many", True, [1], 1e400, -float("inf")])
 def test_a_fault_in_a_large_table_names_row_and_field(server: Server, table: pd.DataFrame, value: Any) -> None:
     split = table.to_dict("split", index=False)
     split["data"][1500][3] = value

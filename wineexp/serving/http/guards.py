@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import os
+import zlib
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, TypeVar
@@ -19,11 +20,14 @@ Parsed = TypeVar("Parsed")
 # Larger bodies are parsed in a thread, so that other requests need not wait; for smaller ones a thread costs more.
 MAX_INLINE_BYTES = 32_768
 
+# Tells zlib to expect the header and the check sum of gzip.
+GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
+
 
 async def read_body(
     request: Request[Any, Any, Any], *media_types: str, default: str | None = None
 ) -> tuple[bytes, str]:
-    """Read the whole body.
+    """Read the whole body, inflated where it came as gzip.
 
     Parameters
     ----------
@@ -41,7 +45,8 @@ async def read_body(
     Raises
     ------
     ProblemError
-        415: the body has another media type, a content encoding, or another character set than UTF-8.
+        400, 413: see `inflate`. 415: the body has another media type, another content encoding than gzip, or another
+        character set than UTF-8.
     """
     media_type, parameters = request.content_type
     media_type = media_type or default or ""
@@ -50,11 +55,36 @@ async def read_body(
         raise ProblemError(415, f"Content-Type {message}; this path accepts {' or '.join(media_types)}")
     if (charset := parameters.get("charset", "utf-8").strip('"').lower()) not in ("utf-8", "utf8", "us-ascii"):
         raise ProblemError(415, f"charset is {charset[:60]}; this path accepts utf-8")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise ProblemError(
-            415, "this path accepts bodies without a Content-Encoding", headers={"accept-encoding": "identity"}
-        )
-    return await request.body(), media_type.lower()
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("identity", "gzip"):
+        message = f"Content-Encoding is {encoding[:60]}; this path accepts gzip, or none"
+        raise ProblemError(415, message, headers={"accept-encoding": "gzip, identity"})
+    body = await request.body()
+    if encoding == "gzip":
+        max_bytes = request.route_handler.resolve_request_max_body_size() or len(body)
+        # In a thread, since a small body may inflate to a large one.
+        body = await asyncio.to_thread(inflate, body, max_bytes)
+    return body, media_type.lower()
+
+
+def inflate(body: bytes, max_bytes: int) -> bytes:
+    """What a gzip body holds; no more than one byte over the limit is ever inflated.
+
+    Raises
+    ------
+    ProblemError
+        400: it is not a whole gzip file. 413: it holds more than `max_bytes`.
+    """
+    decompressor = zlib.decompressobj(wbits=GZIP_WINDOW_BITS)
+    try:
+        content = decompressor.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise ProblemError(400, f"the body is not gzip, which Content-Encoding says: {error}") from error
+    if len(content) > max_bytes:
+        raise ProblemError(413, f"the body inflates to more than {max_bytes} bytes, which is more than is accepted")
+    if not decompressor.eof or decompressor.unused_data:
+        raise ProblemError(400, "the body is not one whole gzip file, which Content-Encoding says")
+    return content
 
 
 async def parse_body(parse: Callable[[bytes], Parsed], body: bytes) -> Parsed:

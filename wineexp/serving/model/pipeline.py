@@ -17,6 +17,9 @@ from wineexp.serving.model.files import read_mlmodel, read_schema
 from wineexp.serving.model.predictor import Classifier
 from wineexp.serving.model.rows import RowParser, Rows
 
+# The types of text features in MLflow's signatures.
+TEXT_TYPES = ("string", "boolean")
+
 
 def load_classifier(folder: Path, parser: RowParser) -> Classifier:
     """The pipeline in a folder, as what a server predicts with.
@@ -45,7 +48,7 @@ def to_frame(rows: Any, parser: RowParser) -> pd.DataFrame:
     columns = zip(*rows, strict=True)
     return pd.DataFrame(
         {
-            feature.name: pd.Series(values, dtype=feature.dtype if isinstance(feature, TextFeature) else np.float64)
+            feature.name: pd.Series(values, dtype="str" if isinstance(feature, TextFeature) else np.float64)
             for feature, values in zip(parser.schema.features, columns, strict=True)
         }
     )
@@ -87,6 +90,6 @@ def _signature_faults(schema: Schema, types: dict[str, str]) -> list[str]:
         f"feature {feature.name} is a {'number' if isinstance(feature, NumericFeature) else 'text'} in its schema, but "
         f"{types[feature.name]} in its signature"
         for feature in schema.features
-        if feature.name in types and (types[feature.name] == "string") is isinstance(feature, NumericFeature)
+        if feature.name in types and (types[feature.name] in TEXT_TYPES) is isinstance(feature, NumericFeature)
     ]
     return faults

@@ -1,6 +1,8 @@
 """Rows as clients send them: parsed strictly, or refused with everything that is wrong with them at once."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
@@ -11,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wineexp.core.errors import did_you_mean
-from wineexp.data.schema import NumericFeature, Schema, TextFeature
+from wineexp.data.schema import NumericFeature, Schema, TextFeature, snake_case
 from wineexp.serving.http.problems import MAX_FAULTS, Fault, unprocessable
 from wineexp.serving.model import strict_json
 from wineexp.serving.model.strict_json import MAX_SHOWN_CHARS, UnrepresentableNumber, describe, shortened
 
-# The features of one row, in the schema's order.
-Row = tuple[float | str, ...]
+# The features of one row, in the schema's order; a missing number is NaN, a missing text None.
+Row = tuple[float | str | None, ...]
 # Many rows are an array of shape (n_rows, n_features) where all features are numbers and they came as a table.
 Rows = Sequence[Row] | npt.NDArray[np.float64]
 
@@ -37,10 +39,13 @@ class RowParser:
     text_features : set of str
         Names of the features that are texts.
     types : dict of str to type
-        The type that msgspec decodes each feature as.
+        The type that msgspec decodes each feature as where it has a value.
     row_type : type
         A msgspec struct of one row.
     """
+
+    # Every value may be missing, as in training, where it is imputed. Where training never saw one missing, it counts
+    # as outside the training range.
 
     def __init__(self, schema: Schema, max_rows: int) -> None:
         self.schema = schema
@@ -51,7 +56,7 @@ class RowParser:
         attributes = {f"f{number}": feature for number, feature in enumerate(schema.features)}
         self.row_type = msgspec.defstruct(
             "Row",
-            [(attribute, self.types[feature.name]) for attribute, feature in attributes.items()],
+            [(attribute, self.types[feature.name] | None) for attribute, feature in attributes.items()],
             rename={attribute: feature.name for attribute, feature in attributes.items()},
             forbid_unknown_fields=True,
             frozen=True,
@@ -61,10 +66,18 @@ class RowParser:
         get_values = attrgetter(*attributes)
         self._values = get_values if len(attributes) > 1 else lambda row: (get_values(row),)
         self._ranges = [
-            (position, feature.name, feature.minimum, feature.maximum)
+            (position, feature.name, feature.minimum, feature.maximum, feature.missing > 0)
             for position, feature in enumerate(schema.features)
             if isinstance(feature, NumericFeature)
         ]
+        self._complete_texts = [
+            (position, feature.name)
+            for position, feature in enumerate(schema.features)
+            if isinstance(feature, TextFeature) and not feature.missing
+        ]
+        # By the name without spaces; a name that two features would share stands for neither.
+        simple_names = Counter(map(snake_case, self.features))
+        self._by_simple_name = {snake_case(name): name for name in self.features if simple_names[snake_case(name)] == 1}
 
     def parse_json(self, body: bytes) -> list[Row]:
         """The rows of a JSON text: an object, or an array of them.
@@ -81,7 +94,8 @@ class RowParser:
         rows = decoded if isinstance(decoded, list) else [decoded]
         # msgspec would let the last of two equal keys win: as many quotes as this mean that each key is there once.
         quotes = 2 * len(rows) * (len(self.features) + len(self.text_features))
-        if 0 < len(rows) <= self.max_rows and body.count(b'"') == quotes and b"\\" not in body:
+        plain = body.count(b'"') == quotes and b"\\" not in body and b"null" not in body
+        if plain and 0 < len(rows) <= self.max_rows:
             return [self._values(row) for row in rows]
         value = strict_json.decode(body)
         if isinstance(value, list):
@@ -105,13 +119,14 @@ class RowParser:
         ]
         if listed:
             raise unprocessable(listed, len(listed) + sum(1 for _ in all_faults))
-        return [
-            tuple(
-                float(value[name]) if isinstance(feature, NumericFeature) else value[name]
-                for name, feature in self.features.items()
-            )
-            for value in values
-        ]
+        return [tuple(_converted(value[name], feature) for name, feature in self.features.items()) for value in values]
+
+    def feature_name(self, column: str) -> str | None:
+        """The feature that a column of a table is; None where it is none.
+
+        A name with spaces is the same as one with underscores, as when the data set was read.
+        """
+        return column if column in self.features else self._by_simple_name.get(snake_case(column))
 
     def check_row_count(self, count: int) -> None:
         """Check that a request holds a row, and not too many.
@@ -127,16 +142,25 @@ class RowParser:
             raise unprocessable([Fault(f"{count} rows; at most {self.max_rows} in one request")])
 
     def features_out_of_range(self, row: Row) -> list[str]:
-        """Names of the features whose value in a row is outside the range of the training rows."""
-        return [name for position, name, low, high in self._ranges if not low <= row[position] <= high]  # type: ignore[operator]
+        """Names of the features whose value in a row is unlike those of the training rows.
+
+        A number is outside their range, or a value is missing that none of them lacks.
+        """
+        outside = [
+            name
+            for position, name, low, high, may_be_missing in self._ranges
+            if not low <= (value := row[position]) <= high and not (may_be_missing and value != value)  # type: ignore[operator]
+        ]
+        return outside + [name for position, name in self._complete_texts if row[position] is None]
 
     def count_out_of_range(self, rows: Rows) -> int:
-        """The number of rows with a feature outside the range of the training rows."""
+        """The number of rows with a feature unlike those of the training rows; see `features_out_of_range`."""
         if not isinstance(rows, np.ndarray):
             return sum([bool(self.features_out_of_range(row)) for row in rows])
-        positions, _, low, high = zip(*self._ranges, strict=True)
+        positions, _, low, high, may_be_missing = zip(*self._ranges, strict=True)
         values = rows[:, positions]
-        return int(np.count_nonzero(~((low <= values) & (values <= high)).all(axis=1)))
+        inside = ((low <= values) & (values <= high)) | (np.isnan(values) & may_be_missing)
+        return int(np.count_nonzero(~inside.all(axis=1)))
 
     def _faults(self, value: Any) -> Iterator[tuple[str | None, str]]:
         """Names in a decoded row with what is wrong with each; an unknown name comes with an empty text."""
@@ -168,14 +192,40 @@ def _type(feature: NumericFeature | TextFeature) -> Any:
 
 def _mismatch(value: Any, feature: NumericFeature | TextFeature) -> str | None:
     """Why a decoded value cannot be a feature's, None where it can."""
+    if value is None:
+        return None
     if isinstance(feature, TextFeature):
-        fits = isinstance(value, str) and value in feature.values
-        return None if fits else f"{_expected(feature)} is wanted, got {describe(value)}"
+        return None if _text(value, feature) is not None else f"{_expected(feature)} is wanted, got {describe(value)}"
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", value):
+        return f"{_expected(feature)} is wanted, got {describe(value)}; decimals are written with a point"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"{_expected(feature)} is wanted, got {describe(value)}"
-    if isinstance(value, UnrepresentableNumber) or not math.isfinite(value):
+    if isinstance(value, UnrepresentableNumber) and not value.text.endswith("Infinity"):
         return f"{describe(value)} is beyond the numbers that 64 bits hold"
+    if not math.isfinite(value):
+        return f"{_expected(feature)} is wanted, got {describe(value)}; it must be finite"
     return None
+
+
+def _text(value: Any, feature: TextFeature) -> str | None:
+    """The one of a text feature's values that a decoded value stands for; None where there is none.
+
+    Truth values and numbers among them are spelled as Python spells them; spreadsheets write TRUE.
+    """
+    if isinstance(value, float):
+        candidates = [f"{value:g}", str(value)]
+    elif isinstance(value, str | bool):
+        candidates = [str(value), *([str(value).capitalize()] if str(value).lower() in ("true", "false") else [])]
+    else:
+        candidates = []
+    return next((candidate for candidate in candidates if candidate in feature.values), None)
+
+
+def _converted(value: Any, feature: NumericFeature | TextFeature) -> float | str | None:
+    """A decoded value that fits a feature, as the model takes it."""
+    if isinstance(feature, TextFeature):
+        return _text(value, feature)
+    return math.nan if value is None else float(value)
 
 
 def _expected(feature: NumericFeature | TextFeature) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from wineexp.serving.http.problems import ProblemError
@@ -27,8 +27,8 @@ class _Object(dict[str, Any]):
 def decode(body: bytes) -> Any:
     """A JSON text as Python objects.
 
-    An object that holds a key twice has the attribute `repeated`; a number that is too large, `NaN` and `Infinity`
-    become `UnrepresentableNumber`.
+    An object that holds a key twice has the attribute `repeated`; a number that is too large and `Infinity` become
+    `UnrepresentableNumber`; `NaN`, as which Python writes a missing number, becomes None.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def decode(body: bytes) -> Any:
             object_pairs_hook=_object,
             parse_float=_number,
             parse_int=_number,
-            parse_constant=_unrepresentable,
+            parse_constant=_constant,
         )
     except UnicodeDecodeError as error:
         raise ProblemError(400, f"the body is not UTF-8: byte {error.start} is {body[error.start]:#04x}") from error
@@ -49,6 +49,13 @@ def decode(body: bytes) -> Any:
         raise ProblemError(400, "the body is nested too deeply") from error
     except ValueError as error:
         raise ProblemError(400, f"the body is not JSON: {error}" if body.strip() else "the body is empty") from error
+
+
+def renamed(value: dict[str, Any], new_name: Callable[[str], str | None]) -> dict[str, Any]:
+    """A decoded object with other keys, and without those that become None; the attribute `repeated` follows them."""
+    repeated = [(key, None) for key in getattr(value, "repeated", ())]
+    pairs = [(new_name(key), item) for key, item in [*value.items(), *repeated]]
+    return _object([(key, item) for key, item in pairs if key is not None])
 
 
 def describe(value: Any) -> str:
@@ -78,6 +85,10 @@ def _object(pairs: list[tuple[str, Any]]) -> _Object:
 def _number(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _unrepresentable(text)
+
+
+def _constant(text: str) -> UnrepresentableNumber | None:
+    return None if text == "NaN" else _unrepresentable(text)
 
 
 def _unrepresentable(text: str) -> UnrepresentableNumber:

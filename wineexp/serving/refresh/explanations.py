@@ -3,6 +3,7 @@
 This runs in the refresh process, since it needs the scikit-learn pipeline.
 """
 
+import math
 from typing import Any
 
 import msgspec
@@ -26,6 +27,11 @@ def explain(verified: VerifiedVersion, row: Any) -> ExplanationReply:
     """
     predictor, pipeline = verified.predictor, verified.pipeline
     parser, schema = predictor.parser, predictor.schema
+    # JSON, in which the row came here, has no NaN.
+    row = tuple(
+        math.nan if value is None and name not in parser.text_features else value
+        for name, value in zip(parser.features, row, strict=True)
+    )
     values = dict(zip(parser.features, row, strict=True))
     try:
         with np.errstate(all="ignore"):
@@ -37,7 +43,7 @@ def explain(verified: VerifiedVersion, row: Any) -> ExplanationReply:
         if not np.isfinite([*numbers, change.distance if change else 0]).all():
             raise FloatingPointError("the explanation holds a value that is not finite")
     except (ValueError, ArithmeticError):
-        outside = parser.features_out_of_range(tuple(row))
+        outside = parser.features_out_of_range(row)
         if not outside:
             raise
         fault = f"the model cannot compute rows near it; far beyond the training range: {', '.join(outside)}"

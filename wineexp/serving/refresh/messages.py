@@ -89,7 +89,7 @@ class RefreshRequest(msgspec.Struct, frozen=True):
     """
 
     kind: str
-    row: tuple[float | str, ...] = ()
+    row: tuple[float | str | None, ...] = ()
     identity: tuple[int, str, str] | None = None
     state: AliasState | None = None
 

@@ -1,8 +1,12 @@
-"""MLflow's scoring protocol: clients of `mlflow models serve` can use this server without a change."""
+"""MLflow's scoring protocol: clients of `mlflow models serve` can use this server without a change.
+
+As there, columns that are no features are ignored, and a value may be missing.
+"""
 
 import asyncio
 import csv
 import io
+import re
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -12,6 +16,7 @@ from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Response
 
+from wineexp.data.schema import NumericFeature, TextFeature
 from wineexp.serving.http import guards
 from wineexp.serving.http.problems import MAX_FAULTS, Fault, key_faults, unprocessable
 from wineexp.serving.metrics import Metrics
@@ -22,6 +27,11 @@ from wineexp.serving.model.strict_json import describe
 from wineexp.serving.routes import predict, tables
 
 CSV = "text/csv"
+SEPARATORS = ",;\t"
+# The cells that pandas reads as missing values by default.
+MISSING_CELLS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"} | {
+    "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"
+}  # fmt: skip
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
@@ -94,11 +104,13 @@ def parse_json(parser: RowParser, body: bytes) -> Rows:
         objects = _objects_of_rows(parser, table, None, f"/{name}")
     else:
         objects = table
-    return parser.parse_objects(objects)
+    return _features_only(parser, objects)
 
 
 def parse_csv(parser: RowParser, body: bytes) -> list[Row]:
-    """The rows of a CSV text, whose first line names the features.
+    """The rows of a CSV text, whose first line names the columns, after one that names the separator, as in Excel's.
+
+    Commas, semicolons and tabs are told apart by the names in that line.
 
     Raises
     ------
@@ -106,30 +118,54 @@ def parse_csv(parser: RowParser, body: bytes) -> list[Row]:
         422, with all faults.
     """
     try:
-        lines = list(csv.reader(io.StringIO(body.decode()), strict=True))
+        separator, text = _separator(body.decode("utf-8-sig"), parser)
+        lines = list(csv.reader(io.StringIO(text), delimiter=separator, strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise unprocessable([Fault(f"the body is no CSV text in UTF-8: {error}")]) from error
     if not lines:
         message = "the body is empty; a line that names the features is wanted, and one for each row"
         raise unprocessable([Fault(message)])
     columns, *rows = lines
-    values = [_convert(row, columns, parser) for row in rows if row]
-    return parser.parse_objects(_objects_of_rows(parser, values, columns, ""))
+    features = [parser.features.get(parser.feature_name(column) or "") for column in columns]
+    values = [_convert(row, features) for row in rows if row]
+    return _features_only(parser, _objects_of_rows(parser, values, columns, ""))
 
 
-def _convert(cells: list[str], columns: list[str], parser: RowParser) -> list[Any]:
+def _features_only(parser: RowParser, objects: list[Any]) -> list[Row]:
+    """The rows in decoded objects, whose keys that are no features are ignored, as MLflow does."""
+    return parser.parse_objects(
+        [strict_json.renamed(value, parser.feature_name) if isinstance(value, dict) else value for value in objects]
+    )
+
+
+def _separator(text: str, parser: RowParser) -> tuple[str, str]:
+    """The separator of a CSV text, with which its first line names the most features, and the text from there on."""
+    head, _, rest = text.partition("\n")
+    if named := re.fullmatch(r"sep=(.)\r?", head):
+        return named[1], rest
+
+    def count_features(separator: str) -> int:
+        columns = next(csv.reader([head], delimiter=separator), [])
+        return len({parser.feature_name(column) for column in columns} - {None})
+
+    return max(SEPARATORS, key=count_features), text
+
+
+def _convert(cells: list[str], features: list[NumericFeature | TextFeature | None]) -> list[Any]:
     """Cells with the types of their columns; cells beyond the last column stay, for the row to be refused."""
-    converted = [
-        cell if column in parser.text_features else _number(cell) for column, cell in zip(columns, cells, strict=False)
-    ]
-    return converted + cells[len(columns) :]
+    converted = [_cell_value(cell, feature) for feature, cell in zip(features, cells, strict=False)]
+    return converted + cells[len(features) :]
 
 
-def _number(cell: str) -> Any:
-    """The number in a cell; the cell where there is none, for the row to be refused."""
+def _cell_value(cell: str, feature: NumericFeature | TextFeature | None) -> Any:
+    """The number or text in a cell, None where there is none; the cell itself where it is wrong, to be refused."""
+    if isinstance(feature, TextFeature) and cell in feature.values:
+        return cell
+    if cell.strip() in MISSING_CELLS:
+        return None
     try:
         # float() would take 1_000, which is no number in a CSV text.
-        return float(cell) if cell.strip() and "_" not in cell else cell
+        return float(cell) if isinstance(feature, NumericFeature) and "_" not in cell else cell
     except ValueError:
         return cell
 
@@ -140,9 +176,16 @@ def _objects_of_rows(parser: RowParser, data: Any, columns: Any, pointer: str) -
     faults = []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         faults.append(Fault("an array of the features' names is wanted as columns", f"{pointer}/columns"))
-    elif repeated := [name for name, count in Counter(names).items() if count > 1]:
-        listed = ", ".join(map(describe, repeated[:MAX_FAULTS]))
-        faults.append(Fault(f"columns names {listed} more than once", f"{pointer}/columns"))
+    else:
+        features = Counter(filter(None, map(parser.feature_name, names)))
+        if repeated := [name for name, count in features.items() if count > 1]:
+            listed = ", ".join(map(describe, repeated[:MAX_FAULTS]))
+            faults.append(Fault(f"columns names {listed} more than once", f"{pointer}/columns"))
+        faults += [
+            Fault(f"the column {name} is missing", f"{pointer}/columns", field=name)
+            for name in parser.features
+            if name not in features
+        ]
     if not isinstance(data, list):
         faults.append(Fault(f"an array of rows is wanted, got {describe(data)}", pointer))
     if not faults:

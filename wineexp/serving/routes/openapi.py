@@ -172,7 +172,7 @@ def _invocations(names: list[str], rows: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tensors(predictor: Predictor, row: dict[str, float | str]) -> list[dict[str, Any]]:
+def _tensors(predictor: Predictor, row: dict[str, float | str | None]) -> list[dict[str, Any]]:
     """A row as input tensors."""
     texts = predictor.parser.text_features
     return [
@@ -181,8 +181,10 @@ def _tensors(predictor: Predictor, row: dict[str, float | str]) -> list[dict[str
     ]
 
 
-def _csv(rows: list[dict[str, float | str]]) -> str:
-    return "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)])
+def _csv(rows: list[dict[str, float | str | None]]) -> str:
+    return "\n".join(
+        [",".join(rows[0]), *(",".join("" if value is None else str(value) for value in row.values()) for row in rows)]
+    )
 
 
 def _problem_response(description: str) -> dict[str, Any]:

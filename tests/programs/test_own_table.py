@@ -1,0 +1,111 @@
+"""A table of a user's own through all programs: missing values, truth values, rare texts, dates, missing labels."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.own_table import frame, write_configs
+from tests.serving.conftest import LENIENT_GATE, Store, fill_cache
+from wineexp import UserError, compose, explore, promote, train
+from wineexp.models import persistence
+from wineexp.serving.model import loading
+from wineexp.serving.model.cache import CachedVersion
+from wineexp.serving.model.predictor import Predictor
+from wineexp.serving.routes import mlflow
+
+COLUMNS = ["calls", "day calls", "plan", "active"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the configs."""
+    folder = tmp_path_factory.mktemp("customers")
+    write_configs(folder)
+    return folder
+
+
+@pytest.fixture
+def settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    monkeypatch.chdir(folder)
+    return {"config_dir": folder / "conf"}
+
+
+def overrides(*columns: str) -> list[str]:
+    return ["data=customers", f"data.columns=[{','.join(columns)}]", "tracking=off"]
+
+
+def test_every_kind_of_column_is_explored(settings: dict[str, Path]) -> None:
+    page = explore(compose(*overrides(*COLUMNS), program="explore", **settings)).page.read_text()
+    for name in ("day calls", "active=True", "plan=gold"):
+        assert f'<th scope="row">{name}</th>' in page
+
+
+def test_a_pipeline_takes_truth_values_and_rare_texts_as_they_stand_in_the_table(settings: dict[str, Path]) -> None:
+    result = train(compose(*overrides(*COLUMNS), "split.n_splits=3", "model=logreg", **settings))
+    assert result.scores["accuracy"][0] > 0.7
+    fitted, rows = result.pipeline, frame()[COLUMNS].head(20)
+    as_texts = rows.assign(active=rows["active"].map(str))
+    assert np.array_equal(fitted.predict_proba(rows), fitted.predict_proba(as_texts))
+    assert not np.array_equal(fitted.predict_proba(rows), fitted.predict_proba(rows.assign(active=~rows["active"])))
+
+
+@pytest.mark.parametrize("program", [train, explore])
+def test_what_no_model_can_learn_from_is_refused_by_name(settings: dict[str, Path], program: object) -> None:
+    name = "train" if program is train else "explore"
+    with pytest.raises(UserError) as refused:
+        program(compose(*overrides("calls", "since", "note"), program=name, **settings))  # type: ignore[operator]
+    dates, empty = refused.value.faults
+    assert re.match("data: the column since holds points in time or durations .*an age in days.*leave it out", dates)
+    assert empty == "data: the column note has no value in any row that is trained on; leave it out"
+    with pytest.raises(
+        UserError, match=r"target.column=churn: 7 of 200 rows have no label .*row 0, 1, 2, 3, 4, \.\.\."
+    ):
+        program(compose(*overrides("calls"), "+data.unlabelled=[0,1,2,3,4,5,6]", program=name, **settings))  # type: ignore[operator]
+
+
+def test_rows_that_agree_by_chance_are_not_called_copies(settings: dict[str, Path]) -> None:
+    result = explore(compose(*overrides("grade", "sex"), program="explore", **settings))
+    assert re.search(r"equal an earlier one, which with so few different values they do by chance", result.summary)
+    assert "They need not be copies" in result.page.read_text()
+
+
+@pytest.fixture(scope="module")
+def predictor(folder: Path) -> Predictor:
+    """The promoted model of the table, as a server loads it."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", Store(folder).uri)
+        overrides = ["data=customers", f"data.columns=[{','.join(COLUMNS)}]", "split.n_splits=3", "model=logreg"]
+        run_id = train(compose(*overrides, config_dir=folder / "conf")).run_id
+        promote(compose(f"run={run_id}", "registry.name=wine", *LENIENT_GATE, program="promote"))
+    store = Store(folder)
+    fill_cache(store)
+    version = CachedVersion("", "wine", 1, "", "", {}, [], "compiled", "", {}, {}, {})
+    return loading.load(store.files(1), version, "champion", max_rows=1000)
+
+
+def test_a_version_predicts_rows_without_some_values_as_its_pipeline_does(predictor: Predictor, folder: Path) -> None:
+    assert predictor.form == "compiled"
+    fitted = persistence.load(Store(folder).files(1))
+    table = frame()[COLUMNS].iloc[:12]
+    expected = fitted.predict_proba(table)
+    body = table.to_json(orient="records").encode()
+    assert b"null" in body
+    rows = predictor.parser.parse_json(body)
+    assert np.array_equal(predictor.probabilities(rows), expected)
+    # pandas writes a missing value into a CSV file as nothing, and Python's json writes NaN.
+    csv = mlflow.parse_csv(predictor.parser, table.to_csv().encode())
+    assert np.array_equal(predictor.probabilities(csv), expected)
+    nan = predictor.parser.parse_json(body.replace(b"null", b"NaN"))
+    assert np.array_equal(predictor.probabilities(nan), expected)
+
+
+def test_only_values_that_training_never_missed_count_as_unlike_it(predictor: Predictor) -> None:
+    row = {"calls": None, "day calls": 3, "plan": None, "active": True}
+    (prediction,) = predictor.predict(predictor.parser.parse_objects([row]))
+    assert prediction.out_of_range == []
+    missing = dict.fromkeys(COLUMNS)
+    (prediction,) = predictor.predict(predictor.parser.parse_objects([missing]))
+    assert prediction.out_of_range == ["day calls", "active"]
