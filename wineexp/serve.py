@@ -57,6 +57,11 @@ def check(server: Server) -> None:
         for name in DURATIONS
         if not getattr(server, name) > 0
     ]
+    if server.host.startswith("unix:") or "/" in server.host:
+        faults.append(
+            f"serve.host={server.host}: a host name or an address is wanted, such as 127.0.0.1; a server on a Unix "
+            "socket is not supported, let a proxy listen there"
+        )
     if server.alias.isdecimal():
         faults.append(
             f"serve.alias={server.alias}: a version's number is no alias; set an alias to the version and give its name"

@@ -51,6 +51,16 @@ MISTAKES = {
         ["model.max_depth=deep", "+feature.strateggy=mean"],
         ["2 faults:", "  - feature.strateggy=mean: ", "did you mean strategy?", "  - model.max_depth=deep: "],
     ),
+    "several choices at once": (
+        ["model=svmm", "model.C=1", "data=rde"],
+        ["2 faults:", "  - model=svmm: no such choice; did you mean svm?", "  - data=rde: ", "did you mean red?"],
+    ),
+    "several keys at once": (
+        ["model.max_dept=3", "seeds=1"],
+        ["2 faults:", "  - model.max_dept: ", "did you mean max_depth?", "  - seeds: ", "did you mean seed?"],
+    ),
+    "key of another node": (["max_depth=3"], ["max_depth: no such key; did you mean model.max_depth?"]),
+    "seed of a sampler": (["hydra.sweeper.sampler.seed=1"], ["no such key; did you mean hydra.sweeper.seed?"]),
     "syntax of an override": (["model=[xgb"], ["[xgb"]),
     "store that is not there": (
         ["tracking=server", "tracking.uri=http://127.0.0.1:9"],
@@ -86,6 +96,10 @@ EXITS = {
     "mistakes that the program finds": (
         ["fetch", "~data.pin_file", "+data.pinfile=wine.dvc"],
         ["2 faults:", "  - data.pinfile=wine.dvc: ", "did you mean pin_file?", "  - data.pin_file is missing: "],
+    ),
+    "several mistakes that Hydra finds": (
+        ["train", "model=xbg", "data=rde", "--config-dir=."],
+        ["2 faults:", "  - model=xbg: ", "did you mean xgb?", "  - data=rde: ", "did you mean red?"],
     ),
     "options of Hydra that exclude each other": (["train", "-m", "--cfg", "job"], ["Only one of", "--cfg"]),
 }

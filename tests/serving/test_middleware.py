@@ -131,7 +131,13 @@ def test_requests_beyond_the_limit_are_refused_except_those_of_orchestrators() -
 
 @pytest.mark.parametrize(
     ("header", "name"),
-    [(b"Wine.example:8080", "wine.example"), (b"wine.example", "wine.example"), (b"[::1]", "[::1]"), (b"", "")],
+    [
+        (b"Wine.example:8080", "wine.example"),
+        (b"wine.example", "wine.example"),
+        (b"[::1]", "::1"),
+        (b"[::1]:80", "::1"),
+        (b"", ""),
+    ],
 )
 def test_the_host_is_compared_without_its_port(header: bytes, name: str) -> None:
     assert host_name(header) == name
@@ -144,6 +150,14 @@ def test_only_allowed_hosts_reach_the_application() -> None:
     assert status(refused) == 400
     assert msgspec.json.decode(refused[1]["body"])["request_id"] == "abc"
     assert status(asyncio.run(call(app, scope()))) == 400
+
+
+@pytest.mark.parametrize("allowed", ["::1", "[::1]"])
+def test_an_ipv6_address_is_allowed_with_and_without_brackets_and_with_a_port(allowed: str) -> None:
+    app = AllowedHostsMiddleware(echo, [allowed])
+    assert status(asyncio.run(call(app, scope(host="[::1]:8080")))) == 200
+    assert status(asyncio.run(call(app, scope(host="[::1]")))) == 200
+    assert status(asyncio.run(call(app, scope(host="[::2]:8080")))) == 400
 
 
 def test_head_is_answered_as_get_and_keeps_the_route_for_the_metrics() -> None:

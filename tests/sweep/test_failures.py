@@ -70,8 +70,10 @@ def test_a_mistake_is_reported_before_any_trial(toy: Toy, name: str) -> None:
 
 def test_all_mistakes_are_reported_at_once_and_without_a_traceback(toy: Toy) -> None:
     output = toy.sweep("x=interval(3, 1)", "y=tag(lg, interval(1, 2))", "hydra.sweeper.direction=up",
-                       "+hydra.sweeper.sampler.bogus=1", "hydra.sweeper.n_workers=0", code=1)  # fmt: skip
-    assert "5 faults:" in output
+                       "+hydra.sweeper.sampler.bogus=1", "hydra.sweeper.n_workers=0",
+                       "hydra.sweeper.study_name=..", code=1)  # fmt: skip
+    assert "6 faults:" in output
+    assert "study_name=..: it names a folder in multirun/" in output
     assert "Traceback" not in output
     assert toy.ran() == []
 

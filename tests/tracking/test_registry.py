@@ -14,7 +14,7 @@ from tests.tracking.conftest import Stored
 from wineexp.core.errors import UserError
 from wineexp.models import manifest, persistence
 from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256
-from wineexp.tracking.registry import UnavailableError
+from wineexp.tracking.registry import Registry, UnavailableError
 from wineexp.workflows.experiment import assemble
 
 
@@ -136,3 +136,10 @@ def test_an_unknown_alias_is_answered_with_the_known_ones(stored: Stored) -> Non
     stored.registry.client.set_registered_model_alias("wine", "champion", "1")
     with pytest.raises(UserError, match=r"did you mean champion\?"):
         stored.registry.version("champoin")
+
+
+@pytest.mark.parametrize("name", ["team/wine", "wine:1", " "])
+def test_a_name_that_mlflow_would_refuse_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"registry.name={name}: .* has no / and no :"):
+        Registry(f"sqlite:///{tmp_path}/mlflow.db", name)
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from tests.conftest import empty_store
@@ -91,3 +92,12 @@ def test_files_that_are_gone_are_named_and_their_place_is_not_made_again(project
 )
 def test_the_path_of_a_location(location: str, path: str | None) -> None:
     assert store.local_path(location) == (None if path is None else Path(path))
+
+
+def test_a_database_may_be_named_with_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri = store.connect(f"sqlite:///{tmp_path}/m.db?timeout=30")
+    assert uri.endswith("m.db?timeout=30")
+    assert {path.name for path in tmp_path.iterdir()} <= {"m.db", "m.db.lock", "m.db-wal", "m.db-shm"}
+    store.experiment_id(uri, "mine")
+    assert mlflow.get_experiment_by_name("mine").artifact_location == (tmp_path / "mlruns/mine").as_uri()

@@ -1,19 +1,28 @@
 """Messages for errors that are a user's mistake, Hydra's and OmegaConf's own errors among them."""
 
+from collections.abc import Iterator
+
 import yaml
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from wineexp.core._omegaconf import root_of
 from wineexp.core.errors import UserError, did_you_mean
 
 
-def explain(error: BaseException | None) -> str | None:
-    """A message that says what the user can correct, or None for an error that is wineexp's own fault."""
+def error_chain(error: BaseException | None) -> list[BaseException]:
+    """An error and its causes, the last first."""
     chain = []
     while error is not None:
         chain.append(error)
         error = error.__cause__
+    return chain
+
+
+def explain(error: BaseException | None) -> str | None:
+    """A message that says what the user can correct, or None for an error that is wineexp's own fault."""
+    chain = error_chain(error)
     for link in chain:
         if isinstance(link, UserError):
             return str(link)
@@ -23,9 +32,37 @@ def explain(error: BaseException | None) -> str | None:
             return f"{group}={choice}: no such choice; {did_you_mean(choice, link.options)}"
         if isinstance(link, ConfigKeyError | ConfigAttributeError) and isinstance(link.parent_node, DictConfig):
             keys = [str(key) for key in link.parent_node]
-            return f"{link.full_key}: no such key; {did_you_mean(str(link.key), keys)}"
+            elsewhere = _same_key_elsewhere(link.parent_node, str(link.full_key))
+            hint = f"did you mean {elsewhere}?" if elsewhere else did_you_mean(str(link.key), keys)
+            return f"{link.full_key}: no such key; {hint}"
         if isinstance(link, OmegaConfBaseException) and link.full_key:
             return f"{link.full_key}: {str(link.msg).splitlines()[0]}"
-    if isinstance(chain[0], HydraException | OmegaConfBaseException | yaml.YAMLError):
+    if chain and isinstance(chain[0], HydraException | OmegaConfBaseException | yaml.YAMLError):
         return " ".join(str(chain[-1]).split())
     return None
+
+
+def _same_key_elsewhere(node: DictConfig, full_key: str) -> str | None:
+    """The nearest place of a key that a node lacks; None where there is none.
+
+    It is in one of the nodes around that node; a key without a dot may be anywhere.
+    """
+    above, _, key = full_key.rpartition(".")
+    places = list(_places_of(key, root_of(node)))
+    if not above:
+        return min(places, key=lambda place: place.count("."), default=None)
+    return max((place for place in places if f"{above}.".startswith(_folder(place))), key=len, default=None)
+
+
+def _folder(full_key: str) -> str:
+    return full_key[: full_key.rfind(".") + 1]
+
+
+def _places_of(key: str, node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """The full names of all keys of this name below a node."""
+    for name in map(str, node):
+        if name == key:
+            yield f"{prefix}{name}"
+        child = None if OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name) else node[name]
+        if isinstance(child, DictConfig):
+            yield from _places_of(key, child, f"{prefix}{name}.")

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from wineexp.core.error_messages import explain
+from wineexp.core.composition import compose_or_explain
 from wineexp.core.errors import UserError
 from wineexp.core.paths import CONF
 
@@ -38,19 +38,15 @@ def compose(*overrides: str, program: str = "train", config_dir: str | Path | No
     Raises
     ------
     UserError
-        A choice or a key does not exist, or a value has the wrong type.
+        Choices or keys do not exist, or a value has the wrong type; it lists all such faults.
     """
     # The import registers the config schema that conf/<program>.yaml names.
     importlib.import_module(f"wineexp.{program}")
     search_path = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir is not None else []
-    try:
-        with hydra.initialize_config_dir(str(CONF), job_name=program, version_base="1.3"):
-            return hydra.compose(program, [*search_path, *overrides], return_hydra_config=True)
-    except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        raise UserError(message) from error
+    with hydra.initialize_config_dir(str(CONF), job_name=program, version_base="1.3"):
+        return compose_or_explain(
+            lambda some: hydra.compose(program, [*search_path, *some], return_hydra_config=True), overrides
+        )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core import help as choices_help
+from wineexp.core.composition import explain_command_line
 from wineexp.core.error_messages import explain
 from wineexp.core.in_process import make_callable
 from wineexp.core.paths import CONF
@@ -90,7 +91,7 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
             except (_TaskFailed, Exception) as error:
                 if received_signals:
                     _exit_interrupted(128 + received_signals[0])
-                _exit_failed(error, show_traceback=show_traceback)
+                _exit_failed(error, name, show_traceback=show_traceback)
 
         return main
 
@@ -132,14 +133,15 @@ def _exit_interrupted(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _exit_failed(error: BaseException, *, show_traceback: bool) -> NoReturn:
-    """Print a user's mistake in one message and exit with 1; raise what is wineexp's own fault."""
+def _exit_failed(error: BaseException, name: str, *, show_traceback: bool) -> NoReturn:
+    """Print a user's mistake in one message and exit with 1; raise what is the fault of the program of this name."""
     cause = error.__cause__ if isinstance(error, _TaskFailed) else error
     if isinstance(cause, BrokenPipeError):
         # The reader of the output, `head` for one, has closed it; at exit Python would try to flush once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    message = explain(cause)
+    is_composed = isinstance(error, _TaskFailed)
+    message = explain(cause) if is_composed else explain_command_line(name, sys.argv[1:], cause)
     if isinstance(error, ValueError) and not HydraConfig.initialized():
         # Hydra's own options contradict each other.
         message = str(cause)

@@ -3,7 +3,7 @@
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from hydra.types import HydraContext
@@ -68,6 +68,9 @@ def check_settings(settings: Mapping[str, Any], config: DictConfig) -> list[str]
             faults += error.faults
     if is_in_memory(settings["storage"] or {}) and config.hydra.launcher._target_ != BASIC_LAUNCHER:
         faults.append("a study in memory cannot be shared by processes: use hydra/sweeper/storage=journal")
+    place = PurePath(str(settings["study_name"] or "default"))
+    if place.is_absolute() or ".." in place.parts or not place.parts:
+        faults.append(f"study_name={place}: it names a folder in multirun/ and cannot lead out of it; choose another")
     if settings["n_workers"] < 1:
         faults.append(f"n_workers must be 1 or more, but got {settings['n_workers']}")
     if settings["n_trials"] is not None and settings["n_trials"] < 0:

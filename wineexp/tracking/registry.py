@@ -84,10 +84,12 @@ class Registry:
     Raises
     ------
     UserError
-        The store cannot be reached or opened.
+        The name is none that MLflow takes, or the store cannot be reached or opened.
     """
 
     def __init__(self, uri: str, name: str, lease_seconds: float = LEASE_SECONDS) -> None:
+        if not name.strip() or set(name) & set("/:"):
+            raise UserError(f"registry.name={name}: a registered model's name has no / and no :, and is not empty")
         self.uri = store.connect(uri)
         self.name = name
         self.lease_seconds = lease_seconds

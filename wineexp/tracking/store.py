@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from wineexp.core.errors import UserError
 from wineexp.tracking import _mlflow
-from wineexp.tracking.uri import URI_VARIABLE, resolve_uri
+from wineexp.tracking.uri import URI_VARIABLE, database_path, resolve_uri
 
 CONNECT_TIMEOUT_SECONDS = 5
 
@@ -49,9 +49,9 @@ def connect(uri: str) -> str:
     """
     uri = resolve_uri(uri)
     try:
-        if uri.startswith("sqlite:///"):
+        if (database := database_path(uri)) is not None:
             _use(uri)
-            _create(Path(uri.removeprefix("sqlite:///")))
+            _create(database)
         else:
             check_reachable(uri)
             _use(uri)
@@ -175,11 +175,10 @@ def experiment_id(uri: str, name: str) -> str:
     UserError
         The experiment was deleted, or its files are gone.
     """
-    experiment = mlflow.get_experiment_by_name(name)
+    experiment, database = mlflow.get_experiment_by_name(name), database_path(uri)
     if experiment is None:
         # Artifacts lie beside the database, wherever the command was started; a server has a place of its own.
-        database = Path(uri.removeprefix("sqlite:///"))
-        location = (database.parent / FILES_FOLDER / name).as_uri() if uri.startswith("sqlite:///") else None
+        location = (database.parent / FILES_FOLDER / name).as_uri() if database is not None else None
         try:
             return str(mlflow.create_experiment(name, artifact_location=location))
         except MlflowException:
@@ -190,8 +189,8 @@ def experiment_id(uri: str, name: str) -> str:
     if experiment.lifecycle_stage == "deleted":
         raise UserError(f"experiment {name} was deleted in MLflow; bring it back with `mlflow experiments restore`")
     folder = local_path(experiment.artifact_location)
-    if uri.startswith("sqlite:///") and folder is not None and not folder.exists():
-        here = Path(uri.removeprefix("sqlite:///")).parent / FILES_FOLDER / name
+    if database is not None and folder is not None and not folder.exists():
+        here = database.parent / FILES_FOLDER / name
         if folder != here:
             raise UserError(
                 f"experiment {name} keeps its files in {folder}, which does not exist: the database was moved without "

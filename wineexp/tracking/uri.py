@@ -9,6 +9,11 @@ from wineexp.core.paths import ROOT
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
+def database_path(uri: str) -> Path | None:
+    """The file of a SQLite database's URI, which may end with options (`?timeout=30`); None for another store."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
 def resolve_uri(uri: str) -> str:
     """The URI of a store; `MLFLOW_TRACKING_URI` wins, and a local store lies in the project's root."""
     stated = os.environ.get(URI_VARIABLE)

@@ -17,12 +17,12 @@ class AllowedHostsMiddleware:
     ----------
     app : ASGI application
     allowed_hosts : collection of str
-        Host names without ports.
+        Host names and addresses without ports; an IPv6 address may stand in brackets, as in a URL.
     """
 
     def __init__(self, app: ASGIApp, allowed_hosts: Collection[str]) -> None:
         self.app = app
-        self.allowed_hosts = {host.lower() for host in allowed_hosts}
+        self.allowed_hosts = {host.lower().strip("[]") for host in allowed_hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -35,6 +35,6 @@ class AllowedHostsMiddleware:
 
 
 def host_name(header: bytes) -> str:
-    """The host in a Host header, without its port."""
+    """The host in a Host header, without its port and without the brackets of an IPv6 address."""
     host = header.decode("latin-1").lower()
-    return host if "]" in host else host.rsplit(":", 1)[0]
+    return host[1:].partition("]")[0] if host.startswith("[") else host.rsplit(":", 1)[0]

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit, urlun
 
 from wineexp.core.config import Serve
 from wineexp.serving.model import export
-from wineexp.tracking.uri import resolve_uri
+from wineexp.tracking.uri import database_path, resolve_uri
 
 # Of MLflow's public REST API.
 ALIAS_PATH = "/api/2.0/mlflow/registered-models/alias"
@@ -64,8 +64,8 @@ class ChangeDetector:
         """The registry's fingerprint now; None where only MLflow's client can find out whether it has changed."""
         if self._serves_export:
             return Fingerprint(reachable=True)
-        if self._uri.startswith("sqlite:///"):
-            return _of_database(Path(self._uri.removeprefix("sqlite:///")))
+        if (database := database_path(self._uri)) is not None:
+            return _of_database(database)
         parts = urlsplit(self._uri)
         if parts.scheme in ("http", "https") and not any(map(os.environ.get, UNSUPPORTED_VARIABLES)):
             return self._of_server(parts)

@@ -2,8 +2,9 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
-from litestar import MediaType, get
+from litestar import MediaType, Request, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Response
@@ -17,16 +18,19 @@ MEDIA_TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "tex
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><link rel="icon" href="docs/favicon.png"><link rel="stylesheet" href="docs/swagger-ui.css">
-</head><body><div id="swagger-ui"></div><script src="docs/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({{url: "schema", dom_id: "#swagger-ui", validatorUrl: null}})</script></body></html>
+<title>{title}</title><link rel="icon" href="{root}docs/favicon.png">
+<link rel="stylesheet" href="{root}docs/swagger-ui.css">
+</head><body><div id="swagger-ui"></div><script src="{root}docs/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({{url: "{root}schema", dom_id: "#swagger-ui", validatorUrl: null}})</script></body></html>
 """
 
 
 @get("/docs", include_in_schema=False, media_type=MediaType.HTML)
-async def docs(predictor: Predictor) -> str:
-    """Give the page of Swagger UI."""
-    return PAGE.format(title=predictor.lineage.name)
+async def docs(request: Request[Any, Any, Any], predictor: Predictor) -> str:
+    """Give the page of Swagger UI, whose links are relative, since a proxy may put the server below a path."""
+    # Litestar's own path has no slash at its end.
+    root = "../" if request.scope["raw_path"].endswith(b"/") else ""
+    return PAGE.format(title=predictor.lineage.name, root=root)
 
 
 @get("/docs/{name:str}", include_in_schema=False, media_type="*/*")
