@@ -101,7 +101,7 @@ ARG BASE_IMAGE
 ARG REVISION=unknown
 ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="wineexp" \
-      org.opencontainers.image.description="Serves a registered model of wine over HTTP" \
+      org.opencontainers.image.description="Serves a registered model over HTTP" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \

@@ -15,6 +15,7 @@ defaults:
   - override /target@_global_.target: churn
 
 _target_: tests.own_table.customers
+noun: [customer, customers]
 columns: [calls, plan]
 """,
     "target/churn.yaml": """# Whether a customer leaves.

@@ -65,6 +65,15 @@ def test_what_no_model_can_learn_from_is_refused_by_name(settings: dict[str, Pat
         program(compose(*overrides("calls"), "+data.unlabelled=[0,1,2,3,4,5,6]", program=name, **settings))  # type: ignore[operator]
 
 
+def test_rows_are_called_what_the_data_set_calls_them(settings: dict[str, Path], predictor: Predictor) -> None:
+    assert predictor.schema.noun == ["customer", "customers"]
+    page = explore(compose(*overrides("calls"), program="explore", **settings)).page.read_text()
+    assert "Such a customer is unusual" in page
+    assert not re.search(r"\bwines?\b", re.sub(r"--wine\b|var\(--wine\)", "", page))
+    with pytest.raises(UserError, match=r"data.noun=\['customer'\]: two words for a row are wanted"):
+        train(compose(*overrides("calls"), "data.noun=[customer]", **settings))
+
+
 def test_rows_that_agree_by_chance_are_not_called_copies(settings: dict[str, Path]) -> None:
     result = explore(compose(*overrides("grade", "sex"), program="explore", **settings))
     assert re.search(r"equal an earlier one, which with so few different values they do by chance", result.summary)

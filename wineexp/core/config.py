@@ -6,6 +6,7 @@ A group such as `model` is `Any` here, because its keys are the arguments of the
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -209,6 +210,14 @@ def flatten_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def config_sha256(cfg: DictConfig) -> str:
-    """SHA-256 of the part of a config that can change a score: all of it but `tracking` and `n_jobs`."""
+    """SHA-256 of the part of a config that can change a score: all but `tracking`, `n_jobs` and `data.noun`."""
     hashed = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("tracking", "n_jobs")])
-    return hashlib.sha256(json.dumps(OmegaConf.to_container(hashed, resolve=True), sort_keys=True).encode()).hexdigest()
+    values: Any = OmegaConf.to_container(hashed, resolve=True)
+    if isinstance(values.get("data"), dict):
+        values["data"] = without_noun(values["data"])
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def without_noun(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set's config without the word for its rows, which changes nothing but texts."""
+    return {key: value for key, value in data.items() if key != "noun"}

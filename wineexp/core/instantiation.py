@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, get_type_hints
 
 from hydra.errors import InstantiationException
@@ -22,7 +23,8 @@ def build(cfg: DictConfig) -> dict[str, Any]:
     Returns
     -------
     dict of str to object
-        By group. `data` is a callable without arguments, because loading the data takes time.
+        By group. `data` is a callable without arguments, because loading the data takes time. Its key `noun` is no
+        argument of the data set's callable: it becomes the `noun` of what that returns.
 
     Raises
     ------
@@ -32,9 +34,17 @@ def build(cfg: DictConfig) -> dict[str, Any]:
     if missing := [str(name) for name in cfg if OmegaConf.is_missing(cfg, name) or cfg[name] is None]:
         raise UserError(*(f"{name}: nothing is chosen; --help lists the choices of {name}=..." for name in missing))
     nodes = {str(name): node for name, node in cfg.items() if isinstance(node, DictConfig) and "_target_" in node}
-    if faults := [fault for name, node in nodes.items() for fault in check_node(name, node)]:
+    noun = None
+    if "noun" in nodes.get("data", {}):
+        # Any data set may have one, whatever its callable is.
+        noun = OmegaConf.to_container(nodes["data"], resolve=True)["noun"]  # type: ignore[index, call-overload]
+        nodes["data"] = OmegaConf.masked_copy(nodes["data"], [str(key) for key in nodes["data"] if key != "noun"])
+    faults = [fault for name, node in nodes.items() for fault in check_node(name, node)]
+    if noun is not None and not (isinstance(noun, list) and list(map(type, noun)) == [str, str] and all(noun)):
+        faults.append(f"data.noun={noun}: two words for a row are wanted, as [customer, customers]")
+    if faults:
         raise UserError(*faults)
-    objects, faults = {}, []
+    objects = {}
     for name, node in nodes.items():
         try:
             objects[name] = instantiate(node, _convert_="all", _partial_=name == "data")
@@ -43,6 +53,9 @@ def build(cfg: DictConfig) -> dict[str, Any]:
             faults += cause.faults if isinstance(cause, UserError) else [f"{name}: {' '.join(str(cause).split())}"]
     if faults:
         raise UserError(*faults)
+    if noun is not None:
+        load = objects["data"]
+        objects["data"] = lambda: replace(load(), noun=noun)
     return objects
 
 

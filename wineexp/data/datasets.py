@@ -1,5 +1,6 @@
 """Data sets: pinned files, parsed and validated."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ TARGET_CLASSES = {"cultivar": range(1, 4), "quality": range(3, 10)}
 
 @dataclass(frozen=True)
 class Dataset:
-    """A table of wines and where it comes from.
+    """A table and where it comes from.
 
     Attributes
     ----------
@@ -60,12 +61,15 @@ class Dataset:
         Unit of each feature; empty where the source gives none.
     pins : tuple of Pin
         The files that hold the rows, in their order.
+    noun : sequence of two str
+        What a row is, in singular and plural, for pages and reports; the config's `data.noun`.
     """
 
     frame: pd.DataFrame
     features: tuple[str, ...]
     units: dict[str, str]
     pins: tuple[pin.Pin, ...]
+    noun: Sequence[str] = ("row", "rows")
 
     @property
     def md5(self) -> str:

@@ -83,6 +83,8 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         In the model's order.
     samples : list of Sample
         A few training rows of each class.
+    noun : list of two str
+        What a row is, in singular and plural.
     """
 
     data: str
@@ -93,6 +95,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: str
     features: list[NumericFeature | TextFeature]
     samples: list[Sample]
+    noun: list[str] = msgspec.field(default_factory=lambda: ["row", "rows"])
 
 
 def snake_case(name: str) -> str:

@@ -144,6 +144,7 @@ class Task:
             metric=self.target.metric,
             features=schema.describe_features(self.X, self.dataset.units),
             samples=schema.pick_samples(self.X, self.y),
+            noun=list(self.dataset.noun),
         )
 
     def describe(self) -> str:

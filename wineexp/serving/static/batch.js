@@ -1,8 +1,8 @@
-// Many wines: a CSV file, predicted in chunks, with the predictions in a table and in a file.
+// Many rows: a CSV file, predicted in chunks, with the predictions in a table and in a file.
 
 import { backoffSeconds, request, RequestError, showError } from "./api.js";
-import { download, format, parse } from "./csv.js";
-import { byId, displayName, element, enumerate, formatCount, formatPercent } from "./element.js";
+import { download, format, isMissing, parse, simpleName } from "./csv.js";
+import { byId, capitalized, displayName, element, enumerate, formatCount, formatPercent } from "./element.js";
 
 const ROWS_PER_REQUEST = 500;
 // The table shows so many rows; the file holds all.
@@ -33,6 +33,10 @@ export class Batch {
   setServed(served) {
     this.served = served;
     this.features = served.schema.features;
+    const [noun, plural] = served.schema.noun;
+    byId("batch-title").textContent = `Many ${plural} at once`;
+    byId("batch-noun").textContent = noun;
+    byId("progress-bar").setAttribute("aria-label", `${capitalized(plural)} sent`);
     byId("columns").replaceChildren(...this.features.flatMap((feature, index) => [
       ...(index ? [", "] : []), element("code", {}, feature.name),
     ]));
@@ -43,7 +47,7 @@ export class Batch {
     const { target, samples } = this.served.schema;
     const names = this.features.map((feature) => feature.name);
     const rows = samples.map((sample) => [...names.map((name) => sample.row[name]), sample.label]);
-    download("wines.csv", format([[...names, target], ...rows]));
+    download(`${this.served.schema.noun[1]}.csv`, format([[...names, target], ...rows]));
   }
 
   async predictFile(file) {
@@ -51,7 +55,8 @@ export class Batch {
     const [header, ...rows] = parse(await file.text());
     this.header = (header ?? []).map((name) => name.trim());
     this.name = file.name.replace(/\.csv$/i, "");
-    const missing = this.features.map((feature) => feature.name).filter((name) => !this.header.includes(name));
+    const columns = this.columns();
+    const missing = this.features.map((feature) => feature.name).filter((name) => !columns.has(name));
     byId("results").hidden = true;
     byId("download").hidden = true;
     if (!rows.length || missing.length) {
@@ -60,18 +65,28 @@ export class Batch {
         : `${file.name} holds no rows below a line of names.`;
       return;
     }
-    this.lines = rows.map((cells) => ({ cells, row: this.convert(cells), prediction: null, version: null, faults: [] }));
+    this.lines = rows.map((cells) => ({ cells, row: this.convert(cells, columns), prediction: null, version: null, faults: [] }));
     await this.predictLines();
     // An input without a value lets the same file be chosen again.
     byId("file").value = "";
   }
 
+  /** The position of each feature's column in the file, by name, or by the name with spaces for underscores. */
+  columns() {
+    const names = this.features.map((feature) => feature.name);
+    const simple = this.header.map(simpleName);
+    const found = names.map((name) => [name, this.header.includes(name)
+      ? this.header.indexOf(name)
+      : names.filter((other) => simpleName(other) === simpleName(name)).length === 1 ? simple.indexOf(simpleName(name)) : -1]);
+    return new Map(found.filter(([, position]) => position >= 0));
+  }
+
   /** Cells as a row for the server, which says what is wrong with those that are not numbers. */
-  convert(cells) {
-    return Object.fromEntries(this.features.map((feature) => {
-      const cell = (cells[this.header.indexOf(feature.name)] ?? "").trim();
-      if (feature.kind === "text") return [feature.name, cell];
-      return [feature.name, cell === "" ? null : Number.isFinite(Number(cell)) ? Number(cell) : cell];
+  convert(cells, columns) {
+    return Object.fromEntries(this.features.map(({ name, kind, values }) => {
+      const cell = (cells[columns.get(name)] ?? "").trim();
+      if (isMissing(cell) && !(kind === "text" && cell in values)) return [name, null];
+      return [name, kind === "number" && Number.isFinite(Number(cell)) ? Number(cell) : cell];
     }));
   }
 
@@ -85,7 +100,7 @@ export class Batch {
       for (let start = 0; start < total && !this.stopped; start += ROWS_PER_REQUEST) {
         await this.predictChunk(this.lines.slice(start, start + ROWS_PER_REQUEST));
         bar.value = Math.min(total, start + ROWS_PER_REQUEST);
-        byId("summary").textContent = `${formatCount(bar.value)} of ${formatCount(total)} wines sent …`;
+        byId("summary").textContent = `${formatCount(bar.value)} of ${formatCount(total)} ${this.served.schema.noun[1]} sent …`;
       }
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
@@ -138,12 +153,13 @@ export class Batch {
     byId("summary").textContent = this.summary();
     byId("download").hidden = false;
     byId("results").hidden = false;
+    const plural = this.served.schema.noun[1];
     // Lines with faults come first, since they need attention.
     const hasFaults = (index) => this.lines[index].faults.length > 0;
     const order = [...this.lines.keys()].sort((a, b) => hasFaults(b) - hasFaults(a));
     const caption = this.lines.length > MAX_SHOWN_ROWS
-      ? `The first ${MAX_SHOWN_ROWS} wines, those with faults at the top; the file holds all.`
-      : "All wines, those with faults at the top.";
+      ? `The first ${MAX_SHOWN_ROWS} ${plural}, those with faults at the top; the file holds all.`
+      : `All ${plural}, those with faults at the top.`;
     byId("results").firstElementChild.replaceChildren(
       element("caption", {}, caption),
       element("thead", {}, this.headings()),
@@ -161,7 +177,7 @@ export class Batch {
     const byClass = this.served.schema.classes.filter((label) => counts.has(label))
       .map((label) => `${formatCount(counts.get(label))} × ${label}`).join(", ");
     return [
-      `${formatCount(predicted.length)} of ${formatCount(this.lines.length)} wines predicted${byClass && `: ${byClass}`}.`,
+      `${formatCount(predicted.length)} of ${formatCount(this.lines.length)} ${this.served.schema.noun[1]} predicted${byClass && `: ${byClass}`}.`,
       faulty ? `${formatCount(faulty)} ${faulty === 1 ? "has" : "have"} faults, listed below.` : "",
       outOfRange ? `${formatCount(outOfRange)} ${outOfRange === 1 ? "has" : "have"} values outside the training range.` : "",
       unsent ? `${formatCount(unsent)} ${unsent === 1 ? "was" : "were"} not sent.` : "",

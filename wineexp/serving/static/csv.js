@@ -1,9 +1,22 @@
 // CSV (RFC 4180), separated by commas, semicolons or tabs.
 
-/** The rows of a text, each an array of cells; empty lines are left out. */
+// The cells that stand for a missing value, as pandas reads them.
+const MISSING_CELLS = new Set([
+  "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN",
+  "None", "n/a", "nan", "null",
+]);
+
+export const isMissing = (cell) => MISSING_CELLS.has(cell);
+
+/** A column's name without spaces, as features are called. */
+export const simpleName = (name) => name.trim().replaceAll(" ", "_");
+
+/** The rows of a text, each an array of cells; empty lines are left out, and Excel's line that names the separator. */
 export function parse(text) {
-  const body = text.replace(/^\uFEFF/, "");
-  const separator = separatorOf(body);
+  const unmarked = text.replace(/^\uFEFF/, "");
+  const named = unmarked.match(/^sep=(.)\r?\n/);
+  const body = named ? unmarked.slice(named[0].length) : unmarked;
+  const separator = named ? named[1] : separatorOf(body);
   const rows = [];
   let row = [], cell = "", quoted = false;
   const endRow = () => {

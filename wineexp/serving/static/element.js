@@ -41,6 +41,9 @@ export function formatNumber(value, range) {
 
 export const formatSigned = (value, digits = 2) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 
+/** A word with a capital first letter. */
+export const capitalized = (word) => word.charAt(0).toUpperCase() + word.slice(1);
+
 /** Items as an enumeration: `a, b and c`. */
 export const enumerate = (items) =>
   items.length < 2 ? items.join("") : `${items.slice(0, -1).join(", ")} and ${items.at(-1)}`;

@@ -10,7 +10,7 @@ export class Form {
     form.onsubmit = (event) => event.preventDefault();
     for (const feature of schema.features) {
       const Control = feature.kind === "number" ? NumberControl : ChoiceControl;
-      const control = new Control(feature, onChange);
+      const control = new Control(feature, onChange, schema.noun);
       this.controls.set(feature.name, control);
       form.append(control.box);
     }
@@ -26,9 +26,9 @@ export class Form {
     for (const [name, value] of Object.entries(values)) if (this.controls.has(name)) this.controls.get(name).value = value;
   }
 
-  /** Names of the features without a value. */
+  /** Names of the features without a value that they always had in training; the others may be left empty. */
   get missing() {
-    return [...this.controls].filter(([, control]) => control.value === null).map(([name]) => name);
+    return [...this.controls].filter(([, { value, feature }]) => value === null && !feature.missing).map(([name]) => name);
   }
 }
 
@@ -40,7 +40,7 @@ class NumberControl {
     const unit = unitOf(feature);
     this.range = maximum - minimum;
     const id = `field-${name}`, warningId = `warning-${name}`;
-    this.field = element("input", { type: "number", id, step: "any", required: true, "aria-describedby": warningId });
+    this.field = element("input", { type: "number", id, step: "any", required: !feature.missing, "aria-describedby": warningId });
     this.slider = element("input", {
       type: "range", min: minimum, max: maximum, step: this.step, "aria-label": `${displayName(name)}, slider`, id: `slider-${name}`,
     });
@@ -81,7 +81,7 @@ class NumberControl {
   }
 
   set value(value) {
-    this.field.value = value;
+    this.field.value = value ?? "";
     this.update();
   }
 
@@ -98,22 +98,24 @@ class NumberControl {
       bar.classList.toggle("current", value !== null && value >= low && (value < high || (isLast && value <= high)));
     });
     this.box.classList.toggle("out-of-range", outOfRange);
-    this.box.classList.toggle("invalid", value === null);
-    this.field.setAttribute("aria-invalid", value === null);
+    const needed = value === null && !this.feature.missing;
+    this.box.classList.toggle("invalid", needed);
+    this.field.setAttribute("aria-invalid", needed);
     this.warning.hidden = value !== null && !outOfRange;
     this.warning.textContent = value === null
-      ? "Enter a number."
+      ? needed ? "Enter a number." : "Empty: a missing value."
       : `Training range: ${formatNumber(minimum, this.range)} to ${formatNumber(maximum, this.range)}${unit && ` ${unit}`}.`;
   }
 }
 
 /** Radio buttons for the values of a text. */
 class ChoiceControl {
-  constructor(feature, onChange) {
+  constructor(feature, onChange, [noun, plural]) {
+    this.feature = feature;
     this.choices = Object.entries(feature.values).map(([value, rows]) => {
       const input = element("input", { type: "radio", name: `field-${feature.name}`, value });
       input.addEventListener("change", onChange);
-      return { input, label: element("label", {}, input, value, element("span", {}, `${formatCount(rows)} wines`)) };
+      return { input, label: element("label", {}, input, value, element("span", {}, `${formatCount(rows)} ${rows === 1 ? noun : plural}`)) };
     });
     this.box = element(
       "fieldset",

@@ -89,7 +89,7 @@ function show(samples, readiness, schema) {
     [`${rate.toFixed(1)} /s`, "at present"],
     [formatMilliseconds(quantile(buckets, 0.5)), "median duration"],
     [formatMilliseconds(quantile(buckets, 0.99)), "99th percentile of durations"],
-    [formatCount(sumOf(samples, "wineexp_rows_out_of_range_total")), "wines outside the training range"],
+    [formatCount(sumOf(samples, "wineexp_rows_out_of_range_total")), `${schema.noun[1]} outside the training range`],
     [formatCount(failed), "failed requests"],
     [formatCount(sumOf(samples, "wineexp_model_swaps_total")), "changes of version"],
     [formatCount(sumOf(samples, "wineexp_model_refusals_total")), "versions refused"],

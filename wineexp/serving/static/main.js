@@ -3,7 +3,7 @@
 import { latestOnly, onKey, request, RequestError, showError } from "./api.js";
 import { Batch } from "./batch.js";
 import { showCard } from "./card.js";
-import { byId, element } from "./element.js";
+import { byId, capitalized, element } from "./element.js";
 import { Form, medianRow } from "./form.js";
 import { pollMetrics } from "./live.js";
 import { labelText, showAttribution, showCounterfactual, showMissing, showPrediction, showStale } from "./prediction.js";
@@ -59,6 +59,8 @@ function update() {
 /** Show buttons that fill the form: with the medians, and with samples of each class. */
 function showSamples() {
   const { schema } = served;
+  const [noun, plural] = schema.noun;
+  byId("samples").setAttribute("aria-label", `${capitalized(plural)} to start from`);
   const fillButton = (text, label, values, note) => {
     const button = element("button", { type: "button", "aria-pressed": "false", "aria-label": label }, text);
     button.addEventListener("click", () => {
@@ -74,13 +76,13 @@ function showSamples() {
     const name = labelText(schema, label);
     const samples = schema.samples.filter((sample) => sample.label === label);
     const buttons = samples.map((sample, index) => fillButton(
-      String(index + 1), `wine ${index + 1} of ${name}`, sample.row, `In the data, this wine is ${name}.`,
+      String(index + 1), `${noun} ${index + 1} of ${name}`, sample.row, `In the data, this ${noun} is ${name}.`,
     ));
     return element("fieldset", {}, element("legend", {}, name), ...buttons);
   });
   byId("samples").replaceChildren(
     element("span", { className: "note" }, "Start from"),
-    fillButton("the median wine", "the median wine", medianRow(schema), ""),
+    fillButton(`the median ${noun}`, `the median ${noun}`, medianRow(schema), ""),
     ...groups,
   );
 }
@@ -94,10 +96,15 @@ function showServed(previousForm) {
   const { model, schema, params, metrics, source } = served;
   document.title = `${schema.target} · ${model.name} ${model.version}`;
   byId("title").replaceChildren(element("span", {}, schema.target), `, predicted by version ${model.version}`);
-  const score = metrics[`holdout/${schema.metric}`];
-  const scoreText = score === undefined ? "" : `; ${schema.metric.replaceAll("_", " ")} ${score.toFixed(3)} on wines held out of training`;
+  const score = metrics[`cv/${schema.metric}`], deviation = metrics[`cv/${schema.metric}_std`];
+  const spread = Number.isFinite(deviation) ? ` ± ${deviation.toFixed(3)}` : "";
+  const scoreText = Number.isFinite(score)
+    ? `; ${schema.metric.replaceAll("_", " ")} ${score.toFixed(3)}${spread} in cross-validation` : "";
   const description = `${params.model ?? "a model"} on ${params.feature ?? "its"} features of ${schema.data} data`;
   byId("lineage").textContent = `The ${model.alias} of ${model.name}: ${description}${scoreText}.${exportText(source)}`;
+  const [noun, plural] = schema.noun;
+  byId("tab-predict").textContent = `One ${noun}`;
+  byId("tab-batch").textContent = `Many ${plural}`;
   byId("run").replaceChildren("run ", element("code", {}, model.run_id));
   const values = previousForm ? previousForm.values : {};
   form = new Form(byId("form"), schema, onFormChange);

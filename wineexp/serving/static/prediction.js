@@ -36,7 +36,7 @@ export function showPrediction(schema, prediction) {
   announce(features.length ? `${summary}, outside the training range` : summary);
 }
 
-/** Say which measurements are missing. */
+/** Say which features lack a value. */
 export function showMissing(names) {
   byId("prediction").setAttribute("aria-busy", "true");
   byId("prediction-status").textContent = `Missing: ${enumerate(names.map(displayName))}`;
@@ -53,14 +53,15 @@ function announce(sentence) {
 
 export function showAttribution(schema, attribution) {
   byId("attribution").classList.remove("stale");
+  const [noun, plural] = schema.noun;
   const label = labelText(schema, attribution.class);
   const isProbability = attribution.unit === "probability";
   const format = (value) => (isProbability ? formatPercent(value) : formatSigned(value));
   const base = format(attribution.base_value), output = format(attribution.output_value);
   byId("attribution-text").textContent = {
-    "log-odds": `The log-odds of ${label} are ${base} on average, and ${output} for this wine. A bar shows what a measurement adds.`,
-    score: `The score of ${label}, before scores become probabilities, is ${base} on average, and ${output} for this wine. A bar shows what a measurement adds.`,
-    probability: `${attribution.background_rows} wines of the training data get ${label} with ${base} on average, this wine with ${output}. A bar shows what a measurement adds (estimated).`,
+    "log-odds": `The log-odds of ${label} are ${base} on average, and ${output} for this ${noun}. A bar shows what a feature adds.`,
+    score: `The score of ${label}, before scores become probabilities, is ${base} on average, and ${output} for this ${noun}. A bar shows what a feature adds.`,
+    probability: `${attribution.background_rows} ${plural} of the training data get ${label} with ${base} on average, this ${noun} with ${output}. A bar shows what a feature adds (estimated).`,
   }[attribution.unit];
   const contributions = Object.entries(attribution.contributions);
   const shown = contributions.slice(0, MAX_SHOWN_CONTRIBUTIONS)
@@ -86,14 +87,17 @@ export function showCounterfactual(schema, counterfactual, values, apply) {
   const text = byId("counterfactual-text"), button = byId("apply");
   button.hidden = counterfactual === null;
   if (counterfactual === null) {
-    text.textContent = "No change of one or two measurements within the training range.";
+    text.textContent = "No change of one or two features within the training range.";
     return;
   }
   const features = Object.fromEntries(schema.features.map((feature) => [feature.name, feature]));
   const clauses = Object.entries(counterfactual.values).map(([name, value]) => {
     const { kind, minimum, maximum } = features[name];
     const unit = unitOf(features[name]);
-    const format = (raw) => (kind === "number" ? formatNumber(raw, (maximum - minimum) / 4) : raw);
+    const format = (raw) => {
+      if (raw === null) return "a missing value";
+      return kind === "number" ? formatNumber(raw, (maximum - minimum) / 4) : raw;
+    };
     const changed = element("strong", {}, `${format(value)}${unit ? ` ${unit}` : ""}`);
     return [`${displayName(name)} were `, changed, ` instead of ${format(values[name])}`];
   });
