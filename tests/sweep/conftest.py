@@ -1,13 +1,16 @@
 """A small Hydra program, swept through its command line in processes of its own."""
 
 import os
+import runpy
 import signal
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import optuna
 import pytest
@@ -92,6 +95,8 @@ FILES = {
 
 Task = Callable[[DictConfig], float]
 
+# For a sweep in the process of the tests, whose logging it should leave alone.
+NO_LOG = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 XY = ("x=interval(-5, 5)", "y=interval(-5, 5)")
 
 
@@ -140,11 +145,10 @@ class Toy:
 
     def sweep_in_process(self, *arguments: str, task: Task | None = None) -> Any:
         """What the sweeper returns; raises its errors. Runs in this process, with the folder as current folder."""
-        quiet = () if task is None else ("hydra/job_logging=none", "hydra/hydra_logging=none")
         with chdir(self.folder), initialize_config_dir(str(self.folder / "conf"), version_base=None, job_name="app"):
             program = GlobalHydra.instance().hydra
             try:
-                return program.multirun("app", task or no_task, [*arguments, *quiet], with_log_configuration=False)
+                return program.multirun("app", task or no_task, [*arguments, *NO_LOG], with_log_configuration=False)
             finally:
                 HydraConfig.instance().cfg = None
 
@@ -158,6 +162,14 @@ class Toy:
 
         self.sweep_in_process(*arguments, task=task)
         return configs
+
+    def run_in_process(self, *arguments: str) -> None:
+        """Run the program as `python app.py <arguments>` does, in this process."""
+        with chdir(self.folder), patch.object(sys, "argv", ["app.py", *arguments]):
+            try:
+                runpy.run_path("app.py", run_name="__main__")
+            finally:
+                HydraConfig.instance().cfg = None
 
     def study(self, name: str = "app") -> optuna.Study:
         """The study that a sweep has left."""

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.sweep.conftest import REPOSITORY, XY, Toy
+from tests.sweep.conftest import NO_LOG, REPOSITORY, XY, Toy
+from wineexp.sweep.sweep_syntax import quote
 from wineexp.sweep.worker import has_time_for_trial
 
 COMPLETE = "COMPLETE"
@@ -117,6 +119,24 @@ def test_every_sampler_fills_its_budget(toy: Toy, sampler: str) -> None:
     study = toy.study()
     assert states(study) == [COMPLETE] * 6
     assert len({json.dumps(trial.params) for trial in study.trials}) == 6
+
+
+@pytest.mark.parametrize("name", ["tree+bush", "my study", "größe", "v1=2", "a,b", "100%", "#1", "it's"])
+def test_the_printed_command_runs_the_best_trial_again(toy: Toy, name: str) -> None:
+    (toy.folder / "own/other").mkdir(parents=True)
+    (toy.folder / "own/other/mine.yaml").write_text("size: 77\ncolour: red\n")
+    toy.run_in_process("-m", "--config-dir", "own", "x=5,2", "y=1", "+other=mine", "+model.key='a b'", "~other.colour",
+                       f"hydra.sweeper.study_name={quote(name)}", "hydra.run.dir=again", *NO_LOG)  # fmt: skip
+    (line,) = [
+        line for line in (toy.folder / "multirun" / name / "best.yaml").read_text().splitlines() if "Run" in line
+    ]
+    python, program, *arguments = shlex.split(line.removeprefix("# Run it: "))
+    assert (python, program) == ("python", "app.py")
+    toy.run_in_process(*arguments)
+    assert toy.ran()[-1] == "None 2 1"
+    config = yaml.safe_load((toy.folder / "again/.hydra/config.yaml").read_text())
+    assert config["other"] == {"size": 77}
+    assert config["model"] == {"key": "a b"}
 
 
 @pytest.mark.journey

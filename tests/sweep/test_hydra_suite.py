@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from hydra.test_utils.launcher_common_tests import IntegrationTestSuite
 
-from tests.sweep.conftest import REPOSITORY
+from tests.sweep.conftest import NO_LOG, REPOSITORY
 
 CONFIG = {"defaults": ["_self_", {"override hydra/sweeper": "optuna_schema"}], "varied": 0}
 # The suite's names of folders are made of the other overrides.
 FLAGS = ["-m", "varied=choice(1)", "hydra.job.config.override_dirname.exclude_keys=[varied,seed]",
-         f"hydra.searchpath=[file://{REPOSITORY}/conf]", "hydra/job_logging=none", "hydra/hydra_logging=none"]  # fmt: skip
+         f"hydra.searchpath=[file://{REPOSITORY}/conf]", *NO_LOG]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

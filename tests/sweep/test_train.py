@@ -1,6 +1,7 @@
 """Sweeps of the train program: every model has a space, and what a sweep of real models leaves."""
 
 import copy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -92,8 +93,9 @@ def test_the_best_file_runs_the_winner(command: Command, tmp_path: Path) -> None
     sweep = ("train", "-m", "model=logreg", "tracking=off", "hydra.sweeper.folder=study", "hydra.sweeper.n_trials=3")
     assert command(*sweep).returncode == 0
     line = next(line for line in (tmp_path / "study/best.yaml").read_text().splitlines() if "Run it" in line)
-    arguments = line.partition("python -m wineexp.train ")[2].split()
-    program = [sys.executable, "-m", "wineexp.train", *arguments, "--cfg", "job"]
+    python, *arguments = shlex.split(line.removeprefix("# Run it: "))
+    assert (python, arguments[:2]) == ("python", ["-m", "wineexp.train"])
+    program = [sys.executable, *arguments, "--cfg", "job"]
     environment = {"PYTHONPATH": str(REPOSITORY)}
     shown = subprocess.run(program, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True).stdout
     best = yaml.safe_load((tmp_path / "study/best.yaml").read_text())

@@ -1,5 +1,6 @@
 """The file that says how to run the best trial again: `best.yaml`, or `pareto.yaml` for several objectives."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,28 +40,29 @@ def _replace(file: Path, text: str) -> Path:
     return file
 
 
+def _command(spec: StudySpec, overrides: Sequence[str]) -> str:
+    """The command that runs a trial again, quoted for a shell. The overrides themselves: they work for every name."""
+    return shlex.join([*spec.command, *overrides])
+
+
 def _best_text(trial: FrozenTrial, ledger: Ledger, spec: StudySpec, plan: Plan) -> str:
-    """A config that overrides the program's own, for `--config-dir`."""
+    """A config that overrides the program's own, but for keys that it deletes, which only the command line can."""
     defaults: list[Any] = []
     values = OmegaConf.create({})
-    # A config cannot delete a key: such overrides remain on the command line.
-    deletions = []
     swept_groups = {group.key for group in plan.space.groups}
-    for item in OverridesParser.create().parse_overrides(plan.overrides_of(trial)):
+    overrides = plan.overrides_of(trial)
+    for item in OverridesParser.create().parse_overrides(overrides):
         if item.key_or_group in plan.group_names or item.key_or_group in swept_groups:
             # The value of a deletion is null, as is that of a group without a file.
             defaults.append({_defaults_key(item, spec): item.value()})
-        elif item.is_delete():
-            deletions.append(str(item.input_line))
-        else:
+        elif not item.is_delete():
             OmegaConf.update(values, item.key_or_group, item.value(), force_add=True)
     value = ", ".join(f"{value:g}" for value in trial.values or [])
-    command = f"{spec.command} --config-dir {spec.folder.parent} +{spec.folder.name}=best {' '.join(deletions)}"
     head = [
         "# @package _global_",
         f"# Trial {trial.number} of study {spec.name}: {value}.",
         *_refit_comment(trial, ledger),
-        f"# Run it: {command.rstrip()}",
+        f"# Run it: {_command(spec, overrides)}",
     ]
     body = OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"]}))
     return "\n".join(head) + "\n" + body + (OmegaConf.to_yaml(values) if len(values) else "")
@@ -83,7 +85,12 @@ def _refit_comment(trial: FrozenTrial, ledger: Ledger) -> list[str]:
 
 def _front_text(front: Sequence[FrozenTrial], spec: StudySpec, plan: Plan) -> str:
     points: list[Mapping[str, Any]] = [
-        {"trial": trial.number, "values": list(trial.values or []), "overrides": plan.overrides_of(trial)}
+        {
+            "trial": trial.number,
+            "values": list(trial.values or []),
+            "overrides": plan.overrides_of(trial),
+            "command": _command(spec, plan.overrides_of(trial)),
+        }
         for trial in front
     ]
     head = f"# The Pareto front of study {spec.name}: {', '.join(spec.directions)}.\n"

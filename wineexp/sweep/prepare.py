@@ -1,5 +1,6 @@
 """Before the first trial: finding every fault of the settings and the space, and deciding what workers need to know."""
 
+import argparse
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from wineexp.core.errors import UserError
 from wineexp.sweep._hydra import BASIC_LAUNCHER, DEFAULT_SWEEP_DIR
 from wineexp.sweep.callbacks import Callbacks
-from wineexp.sweep.compose import Composer
+from wineexp.sweep.compose import Composer, hydra_overrides
 from wineexp.sweep.definition import define
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.reader import PlanReader
@@ -100,7 +101,7 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
         folder,
         n_trials=n_trials,
         visits_each_point=_visits_each_point(settings, samplers, plan, n_trials),
-        command=_program_command(),
+        command=_program_command(config),
         folder_overrides=[f"hydra.sweep.dir={quote(str(folder))}"],
         enqueued=(
             _default_points(plan.space, context, config, plan.fixed_overrides)
@@ -166,7 +167,19 @@ def _default_points(
     return [point for point in points if point]
 
 
-def _program_command() -> str:
-    """How the running program was started: `python -m package.module`, or `python file.py`."""
+def _program_command(config: DictConfig) -> list[str]:
+    """How the running program was started, for a person to start it again without a sweep.
+
+    That is `python -m package.module` or `python file.py`, the options that say where configs lie, and the overrides of
+    Hydra's own config that are not about sweeping.
+    """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return f"python -m {spec.name}" if spec is not None and spec.name else f"python {sys.argv[0]}"
+    program = ["-m", spec.name] if spec is not None and spec.name else [sys.argv[0]]
+    parser = argparse.ArgumentParser(add_help=False)
+    for option, short in (("--config-path", "-cp"), ("--config-name", "-cn"), ("--config-dir", "-cd")):
+        parser.add_argument(option, short)
+    stated = vars(parser.parse_known_args(sys.argv[1:])[0])
+    options = [word for name, value in stated.items() if value for word in (f"--{name.replace('_', '-')}", value)]
+    about_sweeping = ("hydra/sweeper", "hydra.sweep", "hydra/launcher", "hydra.launcher", "hydra.mode")
+    kept = [line for line in hydra_overrides(config) if not line.lstrip("+~").startswith(about_sweeping)]
+    return ["python", *program, *options, *kept]

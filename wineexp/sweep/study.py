@@ -38,8 +38,9 @@ class StudySpec:
         The budget of the whole study; None is no limit.
     visits_each_point : bool
         Whether each point of the space has one trial, in the order of a grid.
-    command : str
-        How the program was started, for a person to start it again.
+    command : sequence of str
+        How the program was started, for a person to start it again: the words of a command line, without the overrides
+        of its config.
     folder_overrides : sequence of str
         The overrides that put a trial's folder into the study's.
     enqueued : sequence of dict
@@ -55,7 +56,7 @@ class StudySpec:
     folder: Path
     n_trials: int | None
     visits_each_point: bool
-    command: str
+    command: Sequence[str]
     folder_overrides: Sequence[str] = ()
     enqueued: Sequence[Point] = ()
     definition: Definition = field(default_factory=dict)
