@@ -64,7 +64,7 @@ def run(cfg: DictConfig) -> ExploreResult:
     log.info("Open the page: %s", path)
     if tracked.id is not None:
         log.info("Recorded as run %s in %s.", tracked.id, tracked.uri)
-        log.info("Look at it: %s", store.how_to_view(str(tracked.uri)))
+        log.info("Look at it: %s", tracked.how_to_view())
     return ExploreResult(path, summary, task, tracked.id, tracked.uri if tracked.id is not None else None)
 
 

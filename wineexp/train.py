@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The config groups whose choices are a run's name.
+TITLE_GROUPS = ("model", "feature", "split")
+# What MLflow's database holds of a run's name.
+MAX_NAME_CHARS = 250
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -43,8 +48,8 @@ class TrainResult:
         Features and model, fitted on all rows outside the holdout; None for a sweep's trial.
     task : Task
         The rows, their labels and the folds.
-    run_id, tracking_uri : str or None
-        Where it is recorded; None where nothing is.
+    run_id, tracking_uri, how_to_view : str or None
+        Where it is recorded, and the address of MLflow's page with its experiment's runs; None where nothing is.
     folder : Path
         The output folder.
     objective : float or list of float
@@ -59,6 +64,7 @@ class TrainResult:
     task: "Task"
     run_id: str | None
     tracking_uri: str | None
+    how_to_view: str | None
     folder: Path
     objective: float | list[float]
 
@@ -87,7 +93,7 @@ def run(cfg: DictConfig) -> TrainResult:
     current = trial.current()
     is_trial = current.number is not None
     folder = Path(HydraConfig.get().runtime.output_dir)
-    title = f"{choices['model']} {choices['feature']} {choices['split']}"
+    title = " ".join(choices[group] for group in TITLE_GROUPS)
     # A stage of dvc.yaml has no such choice: what it names is in params.yaml already.
     protocol = "/".join(
         choices[group] for group in sorted(choices) if group.startswith("experiment") and choices[group]
@@ -96,7 +102,7 @@ def run(cfg: DictConfig) -> TrainResult:
     tracked = Run(
         cfg.tracking.uri,
         experiment=f"{choices['data']}-{choices['target']}",
-        name=f"trial {current.number}: {title}" if is_trial else title,
+        name=run_name(title, current.name),
         tags=record.origin_tags(cfg, task) | protocol_tag,
         folder=folder,
         parent=current.context.get("parent_run_id"),
@@ -136,12 +142,24 @@ def run(cfg: DictConfig) -> TrainResult:
         task=task,
         run_id=tracked.id,
         tracking_uri=tracked.uri if tracked.id is not None else None,
+        how_to_view=tracked.how_to_view() if tracked.id is not None else None,
         folder=folder,
         objective=objective(folds, current, task),
     )
     if not is_trial:
         show(" · ".join(groups.values()), result)
     return result
+
+
+def run_name(title: str, trial_name: str | None) -> str:
+    """What a run is called: its choices; of a sweep's trial or a grid's job also which one it is."""
+    if trial_name is not None:
+        return f"{trial_name}: {title}"
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return title
+    job = f"job {HydraConfig.get().job.num}"
+    values = [line for line in HydraConfig.get().overrides.task if line.partition("=")[0] not in TITLE_GROUPS]
+    return f"{job}: {' '.join([*values, title])}"[:MAX_NAME_CHARS]
 
 
 def report_folds(folds: "Iterator[Fold]", current: "Trial", task: "Task") -> "list[Fold]":
@@ -167,7 +185,6 @@ def objective(folds: "list[Fold]", current: "Trial", task: "Task") -> float | li
 
 def show(title: str, result: TrainResult) -> None:
     """Print the scores, a warning in plain words where they mean little, and where to look next."""
-    from wineexp.tracking import store
     from wineexp.workflows import console
 
     summary, holdout = result.scores, result.holdout
@@ -193,7 +210,7 @@ def show(title: str, result: TrainResult) -> None:
         )
     if result.run_id is not None:
         log.info("Recorded as run %s in %s.", result.run_id, result.tracking_uri)
-        log.info("Look at it: %s", store.how_to_view(str(result.tracking_uri)))
+        log.info("Look at it: %s", result.how_to_view)
 
 
 if __name__ == "__main__":

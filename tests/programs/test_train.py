@@ -89,7 +89,8 @@ def test_the_summary_says_how_good_the_model_is_and_where_to_look(trained: Train
     assert f"{metrics['cv/accuracy']:.4f} ± {metrics['cv/accuracy_std']:.4f}" in trained.output
     assert f"{metrics['holdout/majority_accuracy']:.4f}" in trained.output
     assert f"Recorded as run {trained.run.info.run_id}" in trained.output
-    assert "mlflow ui" in trained.output
+    page = f"#/experiments/{trained.run.info.experiment_id}/runs?workflowType=machine_learning"
+    assert f"mlflow ui, then http://127.0.0.1:5000/{page}" in trained.output
     assert metrics["cv/accuracy"] > 0.95
     assert "does not beat" not in trained.output
 

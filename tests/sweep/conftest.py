@@ -201,6 +201,11 @@ class Toy:
             self.wait(process)
 
 
+def square(config: DictConfig) -> float:
+    """The simplest task."""
+    return float(config.x) ** 2
+
+
 def no_task(_: DictConfig) -> float:
     """Stand for the task of a sweep that does not get as far as to run it."""
     raise AssertionError("no trial should have begun")

@@ -107,10 +107,29 @@ def test_the_best_trial_is_run_again_once_under_a_seed_of_its_own(toy: Toy) -> N
     assert refit["trial"] == study.best_trial.number
     assert refit["value"] == study.best_value, "this task does not use its seed"
     assert f"run again under seed {refit['seed']}: {study.best_value:.6g}" in output
-    record = toy.folder / f"multirun/app/refit-{refit['trial']}/.hydra/config.yaml"
+    record = toy.folder / f"multirun/app/winner-{refit['trial']}/.hydra/config.yaml"
     assert f"seed: {refit['seed']}\n" in record.read_text()
     assert f"# Refitted under seed {refit['seed']}: " in (toy.folder / "multirun/app/best.yaml").read_text()
     assert output.count("context {'parent_run_id': 'p1'}") == 4
     assert toy.ran()[-1].split()[0] == "None", "the refit is no trial of the study"
     toy.sweep(*arguments)
     assert len(toy.ran()) == 4, "the refit was run again"
+
+
+def test_the_configs_own_values_are_run_beside_the_winner(toy: Toy) -> None:
+    arguments = ("x=-1,3", "y=2", "hydra.sweeper.refit_seed=sleep", "hydra.sweeper.n_trials=2")
+    *_, winner, default = toy.sweep_quickly(*arguments, "hydra.sweeper.direction=maximize")
+    assert (winner.x, winner.y, default.x, default.y) == (3, 2, 1, 2)
+    refit = toy.study().user_attrs["refit"]
+    assert (refit["value"], refit["default"]) == (9, 1)
+    assert winner.sleep == default.sleep == refit["seed"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["hydra.sweeper.refit_default=false", "x=2,3"], ["x=1,-5", "hydra.sweeper.study_name=own"], ["model=tree,bush"]],
+    ids=["not wanted", "the winner has them", "only a group varies"],
+)
+def test_the_configs_own_values_are_not_run_where_that_would_tell_nothing(toy: Toy, arguments: list[str]) -> None:
+    fixed = ("hydra.sweeper.refit_seed=sleep", "hydra.sweeper.search=null")
+    assert len(toy.sweep_quickly(*arguments, *fixed)) == 3

@@ -158,21 +158,22 @@ def test_no_trial_starts_that_would_leave_no_time_for_the_refit(toy: Toy) -> Non
 
 
 @pytest.mark.parametrize(
-    ("seconds_left", "longest_trial_seconds", "has_refit", "expected"),
+    ("seconds_left", "longest_trial_seconds", "n_refits", "expected"),
     [
-        (10.0, 0.0, True, True),
-        (10.0, 3.0, True, True),
-        (10.0, 4.0, True, False),
-        (10.0, 4.0, False, True),
-        (10.0, 10.0, False, False),
-        (-1.0, 0.0, False, False),
-        (math.inf, 99.0, True, True),
+        (10.0, 0.0, 1, True),
+        (10.0, 3.0, 1, True),
+        (10.0, 3.0, 2, False),
+        (10.0, 4.0, 1, False),
+        (10.0, 4.0, 0, True),
+        (10.0, 10.0, 0, False),
+        (-1.0, 0.0, 0, False),
+        (math.inf, 99.0, 2, True),
     ],
 )
 def test_a_trial_and_the_refit_must_end_in_the_time_left(
-    seconds_left: float, longest_trial_seconds: float, has_refit: bool, expected: bool
+    seconds_left: float, longest_trial_seconds: float, n_refits: int, expected: bool
 ) -> None:
-    assert has_time_for_trial(seconds_left, longest_trial_seconds, has_refit=has_refit) is expected
+    assert has_time_for_trial(seconds_left, longest_trial_seconds, n_refits) is expected
 
 
 def test_a_repeated_parameter_set_is_not_run_again(toy: Toy) -> None:
@@ -249,11 +250,11 @@ def test_a_trial_can_have_its_folder_as_the_current_one(toy: Toy) -> None:
         return float(config.x)
 
     name = "${hydra.job.num}_${hydra.job.override_dirname}"
-    arguments = ("x=1,2", "hydra.job.chdir=true", f"hydra.sweep.subdir={name}", "hydra.sweeper.storage=sqlite:///a.db",
+    arguments = ("x=0,2", "hydra.job.chdir=true", f"hydra.sweep.subdir={name}", "hydra.sweeper.storage=sqlite:///a.db",
                  "hydra.sweeper.refit_seed=y")  # fmt: skip
     toy.sweep_in_process(*arguments, task=task)
     home = toy.folder / "multirun/app"
-    assert folders == [home / "0_x=1", home / "1_x=2", home / "refit-0"]
+    assert folders == [home / "0_x=0", home / "1_x=2", home / "winner-0", home / "default-0"]
     assert (toy.folder / "a.db").exists()
     assert yaml.safe_load((home / "1_x=2/.hydra/config.yaml").read_text())["x"] == 2
 
@@ -265,10 +266,11 @@ def test_hydras_callbacks_hear_of_the_users_jobs_only(toy: Toy) -> None:
         "    def on_job_start(self, config, task_function, **_):\n"
         "        print(config.hydra.job.num, config.x, config.y, file=open('jobs.txt', 'a'))\n"
     )
-    toy.sweep("x=1,2", "+hydra.callbacks.l._target_=listener.Listener", "hydra.sweeper.refit_seed=y",
+    toy.sweep("x=0,2", "+hydra.callbacks.l._target_=listener.Listener", "hydra.sweeper.refit_seed=y",
               "hydra.sweeper.seed=5")  # fmt: skip
     seed = toy.study().user_attrs["refit"]["seed"]
-    assert (toy.folder / "jobs.txt").read_text().splitlines() == ["0 1 1.0", "1 2 1.0", f"2 1 {seed}"]
+    jobs = ["0 0 1.0", "1 2 1.0", f"2 0 {seed}", f"3 1.0 {seed}"]
+    assert (toy.folder / "jobs.txt").read_text().splitlines() == jobs
 
 
 def test_two_objectives_leave_a_pareto_front(toy: Toy) -> None:

@@ -3,11 +3,16 @@
 import os
 import shutil
 import signal
+import socket
 
 import pytest
+from hydra.errors import CompactHydraException
 
 from tests.conftest import empty_store
-from tests.sweep.conftest import XY, Toy
+from tests.sweep.conftest import XY, Toy, square
+from wineexp.sweep import ledger, recorder
+from wineexp.sweep._optuna import storage_of
+from wineexp.sweep.worker_id import worker_id
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -120,3 +125,116 @@ def test_a_pareto_front_is_on_the_parent(toy: Toy, store: Store) -> None:
     client, (parent,), _ = store.runs()
     assert "pareto.yaml" in {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert "plots/pareto.png" in {file.path for file in client.list_artifacts(parent.info.run_id, "plots")}
+
+
+DEAD_WORKER = f"{socket.gethostname()}:99999999:1"
+
+
+@pytest.fixture
+def in_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store of sweeps in this process."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    return store
+
+
+def test_what_a_crash_kept_from_being_recorded_is_recorded_when_the_study_goes_on(
+    toy: Toy, in_process: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (*XY, *in_process.arguments)
+    with monkeypatch.context() as crash:
+        # As if each worker had been killed after it told Optuna: the first before, the second while it made a run.
+        crash.setattr(ledger, "current_worker_id", lambda: DEAD_WORKER)
+        crash.setattr(recorder.Recorder, "new_best", lambda *_: None)
+        crash.setattr(recorder.Recorder, "_write_best", lambda *_: None)
+        crash.setattr(recorder.Recorder, "trial_end", _begin_second_run)
+        toy.sweep_in_process(*arguments, "hydra.sweeper.n_trials=2", task=square)
+    toy.sweep_in_process(*arguments, "hydra.sweeper.n_trials=3", task=square)
+    _, (parent,), children = in_process.runs()
+    study = toy.study()
+    assert [run.data.tags["trial"] for run in children] == ["0", "1", "2"]
+    assert [run.data.metrics["value"] for run in children] == [trial.value for trial in study.trials]
+    assert {(run.data.tags["state"], run.info.status) for run in children} == {("complete", "FINISHED")}
+    assert float(children[1].data.params["x"]) == study.trials[1].params["x"]
+    assert parent.data.tags["best_trial"] == str(study.best_trial.number)
+
+
+def _begin_second_run(self: recorder.Recorder, sweep, outcome) -> None:
+    if outcome.number == 1:
+        parent = sweep.study.user_attrs[recorder.PARENT_RUN_ID]
+        self.runs.child(parent, "trial 1", {"trial": 1, "state": "complete"})
+
+
+def test_the_winners_run_of_a_killed_process_is_closed_and_the_winner_run_again(toy: Toy, in_process: Store) -> None:
+    arguments = (*XY, *in_process.arguments, "hydra.sweeper.n_trials=1")
+    toy.sweep_in_process(*arguments, task=square)
+    client, (parent,), _ = in_process.runs()
+    tags = {"mlflow.parentRunId": parent.info.run_id}
+    left_open = client.create_run(parent.info.experiment_id, tags=tags, run_name="winner")
+    _claim_refit(toy, DEAD_WORKER)
+    toy.sweep_in_process(*arguments, "hydra.sweeper.refit_seed=kind", task=square)
+    assert client.get_run(left_open.info.run_id).info.status == "KILLED"
+    assert toy.study().user_attrs["refit"]["trial"] == 0
+
+
+def test_the_winner_is_run_by_one_of_two_processes(toy: Toy) -> None:
+    arguments = (*XY, "hydra.sweeper.n_trials=1")
+    toy.sweep_quickly(*arguments)
+    parent_id = worker_id(os.getppid())
+    _claim_refit(toy, parent_id)
+    assert toy.sweep_quickly(*arguments, "hydra.sweeper.refit_seed=kind") == []
+    assert "refit" not in toy.study().user_attrs
+    _claim_refit(toy, "")
+    assert len(toy.sweep_quickly(*arguments, "hydra.sweeper.refit_seed=kind")) == 1
+
+
+def _claim_refit(toy: Toy, worker: str) -> None:
+    study = toy.study()
+    storage = storage_of(study)
+    storage.set_study_system_attr(storage.get_study_id_from_name(study.study_name), ledger.REFIT_CLAIM, worker)
+
+
+INTERRUPTER = """
+import os, signal
+from wineexp.sweep.callbacks import Callback
+
+
+class Interrupter(Callback):
+    def study_end(self, sweep, status, files):
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_second_ctrl_c_leaves_no_run_open(toy: Toy, in_process: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    (toy.folder / "interrupter.py").write_text(INTERRUPTER)
+    monkeypatch.syspath_prepend(str(toy.folder))
+
+    def interrupted(_: object) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        toy.sweep_in_process(*XY, "+hydra.sweeper.callbacks.a._target_=interrupter.Interrupter", *in_process.arguments,
+                             task=interrupted)  # fmt: skip
+    _, (parent,), children = in_process.runs()
+    assert parent.info.status == "KILLED"
+    assert [(run.data.tags["state"], run.info.status) for run in children] == [("interrupted", "KILLED")]
+
+
+@pytest.mark.parametrize("line", ["no json", "[]", "{}", "null"])
+def test_a_line_of_the_journal_that_is_none_is_named(toy: Toy, line: str) -> None:
+    toy.sweep_quickly(*XY, "hydra.sweeper.n_trials=1")
+    journal = toy.folder / "multirun/app/journal.log"
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join([*lines[:2], line, *lines[2:]]) + "\n")
+    with pytest.raises(CompactHydraException, match=r"journal.log, line 3: this is no entry of a study's journal"):
+        toy.sweep_in_process(*XY, "hydra.sweeper.n_trials=2")
+
+
+def test_a_disk_that_is_full_when_the_best_is_written_costs_no_trial(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wineexp.sweep.sweeper.write_best", write)
+    monkeypatch.setattr("wineexp.sweep.worker.write_best", write)
+    with pytest.raises(CompactHydraException, match=r"file could not be written: \[Errno 28\] No space left on device"):
+        toy.sweep_in_process(*XY, "hydra.sweeper.n_trials=2", task=square)
+    assert [trial.state.name for trial in toy.study().trials] == ["COMPLETE"] * 2

@@ -1,6 +1,7 @@
 """Sweeps of the train program: every model has a space, and what a sweep of real models leaves."""
 
 import copy
+import re
 import shlex
 import subprocess
 import sys
@@ -83,7 +84,10 @@ def test_a_sweep_over_models_is_one_parent_with_its_trials_and_its_refitted_winn
         config = yaml.safe_load((tmp_path / f"study/{number}/.hydra/config.yaml").read_text())
         assert run.data.params["model._target_"] == config["model"]["_target_"]
         assert not any(name.startswith("holdout/") for name in run.data.metrics), "no trial sees the holdout"
-    (winner,) = [run for run in runs if run not in (parent, *trials.values())]
+    others = {run.info.run_name.partition(":")[0]: run for run in runs if run not in (parent, *trials.values())}
+    winner, default = others["winner"], others["default"]
+    assert default.data.tags["split.sha256"] == winner.data.tags["split.sha256"], "they can be compared in pairs"
+    assert default.data.metrics["cv/accuracy"] == parent.data.metrics["default_value"]
     assert winner.data.metrics["cv/accuracy"] == parent.data.metrics["refit_value"]
     assert "holdout/accuracy" in winner.data.metrics
 
@@ -133,3 +137,19 @@ def test_a_hopeless_trial_ends_by_xgboosts_own_rounds(command: Command, tmp_path
         assert 10 <= trial.last_step < trial.params["model.n_estimators"] - 1, "in the middle of its rounds"
     whole = next(trial for trial in study.trials if trial.state.name == "COMPLETE")
     assert len(whole.intermediate_values) == whole.params["model.n_estimators"]
+
+
+def test_the_jobs_of_a_grid_have_names_of_their_own_and_the_best_is_named(command: Command, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    grid = ("model=logreg", "model.C=0.00001,1", "split.n_splits=2")
+    result = command("train", "-m", "hydra/sweeper=basic", *grid)
+    assert result.returncode == 0, result.stderr
+    assert re.search(
+        r"best of 2 jobs on cultivar · cultivar: job 1, accuracy 0\.9\d+, with .*model\.C=1", result.stdout
+    )
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("cultivar-cultivar").experiment_id])
+    names = [
+        f"job {job}: model.C={value} split.n_splits=2 logreg scaled grouped" for job, value in ((0, "1e-05"), (1, 1))
+    ]
+    assert sorted(run.info.run_name for run in runs) == names

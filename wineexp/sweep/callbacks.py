@@ -12,6 +12,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from wineexp.core.errors import UserError
+from wineexp.sweep.ledger import DEAD, ERROR, INTERRUPTED
+from wineexp.sweep.plan import Plan
 from wineexp.sweep.trial import StudyTrial, Trial
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ class Sweep:
     folder: Path
     config: DictConfig
     seed: int
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Outcome:
     number : int
         The trial's number.
     state : str
-        complete, pruned, failed, interrupted or duplicate.
+        complete, pruned, failed, interrupted or duplicate; dead in the record of a study that goes on after a crash.
     values : sequence of float or None
         One for each objective.
     overrides : mapping
@@ -66,6 +69,24 @@ class Outcome:
     started: float | None = None
 
 
+def outcome_of(trial: FrozenTrial, sweep: Sweep) -> Outcome:
+    """How a trial ended, as its study tells it, for a trial whose worker could not tell."""
+    ended = {ERROR: "failed", INTERRUPTED: "interrupted", DEAD: "dead"}.get(str(trial.user_attrs.get("ended")))
+    state = "duplicate" if "duplicate_of" in trial.user_attrs else ended or trial.state.name.lower()
+    return Outcome(
+        trial.number,
+        state,
+        trial.values,
+        sweep.plan.texts_of(trial),
+        sweep.folder / str(trial.number),
+        trial.intermediate_values,
+        trial.user_attrs.get("error"),
+        trial.user_attrs.get("traceback"),
+        trial.user_attrs,
+        trial.datetime_start.timestamp() if trial.datetime_start else None,
+    )
+
+
 class Callback:
     """Methods that a sweep calls at its events; they do nothing unless a subclass overrides them.
 
@@ -89,10 +110,16 @@ class Callback:
         """The trial's worker has died, and the trial has been closed as failed."""
 
     def refit_start(self, sweep: Sweep, trial: Trial) -> None:
-        """The best trial is about to be run again; `trial.context` is handed to the task. Called in the worker."""
+        """The best trial, or the config's own values, are about to be run; see `trial.name`.
+
+        `trial.context` is handed to the task. Called in the worker.
+        """
 
     def refit_end(self, sweep: Sweep, winner: FrozenTrial, seed: int, value: float) -> None:
-        """The best trial has been run again, under a seed of its own."""
+        """The best trial has been run again, under a seed of its own; the study's attribute `refit` tells all."""
+
+    def refit_dead(self, sweep: Sweep) -> None:
+        """The process that ran the best trial again has died."""
 
     def study_end(self, sweep: Sweep, status: str, files: Sequence[Path]) -> None:
         """The sweep ends `finished`, `stopped` by failures, or `interrupted`; `files` are those it leaves."""

@@ -24,6 +24,13 @@ from wineexp.sweep.worker_id import current_worker_id, is_alive, is_on_this_host
 
 # The user attribute `ended` of a trial in state FAIL: its task raised, its worker died, or it was interrupted.
 ERROR, DEAD, INTERRUPTED = "error", "dead", "interrupted"
+# The user attribute `note`, for who looks at a study in a dashboard, which shows such trials as errors.
+NOTES = {
+    DEAD: "No error of the task: its worker died, and the same parameters are tried again if retries allow.",
+    INTERRUPTED: "No error of the task: the sweep was interrupted, and tries these parameters again when it goes on.",
+}
+# The system attribute of a study that holds the process which runs the best trial again.
+REFIT_CLAIM = "wineexp:refit"
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,10 @@ class Ledger:
         workers = map(_worker_of, self._running())
         return any(is_on_this_host(worker) and worker != self.worker_id for worker in workers)
 
+    def has_running_trials(self) -> bool:
+        """Whether any process runs a trial, as far as this host can see."""
+        return bool(self._running())
+
     def _running(self) -> list[FrozenTrial]:
         return self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
 
@@ -228,9 +239,43 @@ class Ledger:
                     closed.append(self.storage.get_trial(trial_id(trial)))
         return closed
 
+    # Running the best trial again, which one process does.
+
+    def claim_refit(self) -> bool:
+        """Take the refit for this process; False if another one has it."""
+        with locked(self.lock_file):
+            holder = self._refit_holder()
+            if holder not in ("", self.worker_id) and (not is_on_this_host(holder) or is_alive(holder)):
+                return False
+            self.storage.set_study_system_attr(self.study_id, REFIT_CLAIM, self.worker_id)
+            return True
+
+    def release_refit(self) -> None:
+        """Give the refit back."""
+        self.storage.set_study_system_attr(self.study_id, REFIT_CLAIM, "")
+
+    def close_dead_refit(self, include_other_hosts: bool = False) -> bool:
+        """Release the refit if the process that had it has died; a process of another host may be counted as dead."""
+        with locked(self.lock_file):
+            holder = self._refit_holder()
+            if not holder or (is_alive(holder) if is_on_this_host(holder) else not include_other_hosts):
+                return False
+            self.release_refit()
+            return True
+
+    def _refit_holder(self) -> str:
+        return str(self.storage.get_study_system_attrs(self.study_id).get(REFIT_CLAIM, ""))
+
     def _close_failed(self, trial: FrozenTrial, ended: str) -> None:
         self.storage.set_trial_user_attr(trial_id(trial), "ended", ended)
+        self.storage.set_trial_user_attr(trial_id(trial), "note", NOTES[ended])
         self.storage.set_trial_state_values(trial_id(trial), TrialState.FAIL)
+
+
+def has_dead_worker(trial: FrozenTrial) -> bool:
+    """Whether a trial's worker was one of this host and has ended."""
+    worker = _worker_of(trial)
+    return bool(worker) and is_on_this_host(worker) and not is_alive(worker)
 
 
 def _worker_of(trial: FrozenTrial) -> str:

@@ -46,10 +46,20 @@ class Plan:
             (groups if key in self.group_names else values).append(_override(key, value))
         return groups, values
 
+    def texts_of(self, trial: FrozenTrial) -> dict[str, str]:
+        """A trial's own overrides: key to text in Hydra's grammar."""
+        groups, values = self.suggest(cast(Trial, FixedTrial(trial.params, trial.number)))
+        return {item.key_or_group: value_text(item) for item in (*groups, *values)}
+
     def overrides_of(self, trial: FrozenTrial) -> list[str]:
         """The overrides that made a trial: the fixed ones, then its own."""
         groups, values = self.suggest(cast(Trial, FixedTrial(trial.params, trial.number)))
         return [*self.fixed_overrides, *(str(item.input_line) for item in (*groups, *values))]
+
+
+def value_text(override: Override) -> str:
+    """The value of an override as it was written; "" for a deletion."""
+    return str(override.input_line).partition("=")[2]
 
 
 def _override(key: str, value: Any) -> Override:

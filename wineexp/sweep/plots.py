@@ -18,6 +18,8 @@ def draw_study(study: Study, folder: Path) -> list[Path]:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    # It tells of choices that look like numbers, which is what they are meant to be.
+    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as visualization
 

@@ -1,18 +1,23 @@
 """The callback that records a study in MLflow: a run for the study, and a run below it for each trial."""
 
+import logging
+import math
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from wineexp.sweep.callbacks import Callback, Outcome, Sweep
+from wineexp.sweep.callbacks import Callback, Outcome, Sweep, outcome_of
+from wineexp.sweep.ledger import has_dead_worker
 from wineexp.sweep.plots import draw_study
 from wineexp.sweep.trial import StudyTrial, Trial
 from wineexp.tracking import names
 from wineexp.tracking.studies import StudyRuns
+
+log = logging.getLogger(__name__)
 
 # The user attribute of a study that holds the id of its run; a task finds the id under this key in its trial's context.
 PARENT_RUN_ID = "parent_run_id"
@@ -61,6 +66,23 @@ class Recorder(Callback):
             study.set_user_attr(PARENT_RUN_ID, parent)
         directions = ",".join(direction.name.lower() for direction in study.directions)
         self.runs.log(parent, tags={"directions": directions, "folder": sweep.folder.absolute(), "seed": sweep.seed})
+        self._record_what_a_crash_left_out(sweep, parent)
+
+    def _record_what_a_crash_left_out(self, sweep: Sweep, parent: str) -> None:
+        """Record the trials that ended in the study, but whose worker died before it recorded them."""
+        trials = [trial for trial in sweep.study.get_trials(deepcopy=False) if has_dead_worker(trial)]
+        if not trials:
+            return
+        runs = {run.data.tags.get(names.TRIAL): run.info for run in self.runs.children(parent)}
+        for trial in trials:
+            run = runs.get(str(trial.number))
+            if not trial.state.is_finished() or (run is not None and run.status != "RUNNING"):
+                continue
+            outcome = outcome_of(trial, sweep)
+            if outcome.state == "dead":
+                self.trial_dead(sweep, trial)
+            else:
+                self._record_trial(parent, outcome, run.run_id if run is not None else None)
 
     def trial_start(self, sweep: Sweep, trial: StudyTrial) -> None:
         """Hand the id of the study's run to the task."""
@@ -76,16 +98,19 @@ class Recorder(Callback):
 
     def trial_end(self, sweep: Sweep, outcome: Outcome) -> None:
         """Add the outcome to the run that the task opened, or make a run for the trial."""
-        if self.uri is None:
-            return
-        parent = str(sweep.study.user_attrs[PARENT_RUN_ID])
+        if self.uri is not None:
+            self._record_trial(str(sweep.study.user_attrs[PARENT_RUN_ID]), outcome)
+
+    def _record_trial(self, parent: str, outcome: Outcome, begun: str | None = None) -> None:
+        """Record a trial; `begun` is the id of a run that was made for it and not completed."""
         tags: dict[str, Any] = {names.TRIAL: outcome.number, names.TRIAL_STATE: outcome.state}
         if outcome.error:
             tags[names.ERROR] = outcome.error
         if "duplicate_of" in outcome.attrs:
             tags["duplicate_of"] = outcome.attrs["duplicate_of"]
         own_run = outcome.attrs.get(RUN_ID)
-        run = str(own_run) if own_run else self.runs.child(parent, f"trial {outcome.number}", tags, outcome.started)
+        name = f"trial {outcome.number}"
+        run = str(own_run) if own_run else begun or self.runs.child(parent, name, tags, outcome.started)
         values = list(outcome.values or [])
         metrics: dict[str, Any] = {_objective(index, values): (value, 0) for index, value in enumerate(values)}
         if outcome.scores:
@@ -108,19 +133,30 @@ class Recorder(Callback):
         if self.uri is None:
             return
         parent = str(sweep.study.user_attrs[PARENT_RUN_ID])
-        values = list(outcome.values or [])
-        metrics = {f"best_{_objective(index, values)}": (value, outcome.number) for index, value in enumerate(values)}
-        if len(values) > 1:
-            self.runs.attach(parent, best_file)
+        if len(sweep.study.directions) == 1:
+            self._write_best(sweep, parent, outcome)
+        self.runs.attach(parent, best_file)
+
+    def _record_best(self, sweep: Sweep, parent: str) -> None:
+        """Write the best parameters into the study's run, since a crash may have kept a worker from doing it."""
+        if len(sweep.study.directions) > 1:
             return
+        try:
+            best = sweep.study.best_trial
+        except ValueError:
+            # No trial is complete.
+            return
+        self._write_best(sweep, parent, outcome_of(best, sweep))
+
+    def _write_best(self, sweep: Sweep, parent: str, outcome: Outcome) -> None:
         # Tags, since MLflow's parameters cannot change. The keys of another model's best are emptied.
         earlier_keys = sweep.study.user_attrs.get("best_keys", [])
         best: Mapping[str, str] = {f"best.{key}": value for key, value in outcome.overrides.items()}
         emptied = {key: "" for key in earlier_keys if key not in best}
+        metrics = {"best_value": (float((outcome.values or [math.nan])[0]), outcome.number)}
         self.runs.log(parent, metrics=metrics, tags={names.BEST_TRIAL: outcome.number, **best, **emptied})
         if set(earlier_keys) != set(best):
             sweep.study.set_user_attr("best_keys", sorted({*earlier_keys, *best}))
-        self.runs.attach(parent, best_file)
 
     def trial_dead(self, sweep: Sweep, trial: FrozenTrial) -> None:
         """Close the run of a trial whose worker died, as KILLED."""
@@ -129,11 +165,23 @@ class Recorder(Callback):
             self.runs.log(run, tags={names.TRIAL: trial.number, names.TRIAL_STATE: "dead"})
             self.runs.close(run, "KILLED")
 
+    def refit_dead(self, sweep: Sweep) -> None:
+        """Close the run of a refit whose process died, as KILLED."""
+        if self.uri is None:
+            return
+        of_trials = {trial.user_attrs.get(RUN_ID) for trial in sweep.study.get_trials(deepcopy=False)}
+        for run in self.runs.children(str(sweep.study.user_attrs[PARENT_RUN_ID])):
+            if run.info.status == "RUNNING" and run.info.run_id not in of_trials:
+                self.runs.close(run.info.run_id, "KILLED")
+
     def refit_end(self, sweep: Sweep, winner: FrozenTrial, seed: int, value: float) -> None:
         """Record the value of the refit beside the best trial's."""
         if self.uri is not None:
             parent = str(sweep.study.user_attrs[PARENT_RUN_ID])
             metrics = {"refit_value": (value, winner.number), "winner_value": (float(winner.values[0]), winner.number)}
+            default = sweep.study.user_attrs["refit"]["default"]
+            if default is not None:
+                metrics["default_value"] = (default, winner.number)
             self.runs.log(parent, metrics=metrics, tags={"refit_seed": seed})
 
     def study_end(self, sweep: Sweep, status: str, files: Sequence[Path]) -> None:
@@ -143,10 +191,14 @@ class Recorder(Callback):
         parent = str(sweep.study.user_attrs[PARENT_RUN_ID])
         for file in files:
             self.runs.attach(parent, file)
+        self._record_best(sweep, parent)
+        log.info("Look at it: %s", self.runs.how_to_view())
         for file in draw_study(sweep.study, sweep.folder / "plots"):
             self.runs.attach(parent, file, "plots")
         self.runs.describe(parent, _description(sweep))
-        self.runs.close(parent, STUDY_STATUS[status])
+        # Another process may still be at this study, and will close its run.
+        if not any(trial.state is TrialState.RUNNING for trial in sweep.study.get_trials(deepcopy=False)):
+            self.runs.close(parent, STUDY_STATUS[status])
 
 
 def _description(sweep: Sweep) -> str:
@@ -161,6 +213,8 @@ def _description(sweep: Sweep) -> str:
         if "refit" in sweep.study.user_attrs:
             refit = sweep.study.user_attrs["refit"]
             text += f"Run again under seed {refit['seed']}: **{refit['value']:.4f}**. "
+            if refit.get("default") is not None:
+                text += f"The config's own values under the same seed: **{refit['default']:.4f}**. "
     return f"{text}\n\n`best.yaml` says how to run the best again; `plots/` shows how it was found."
 
 

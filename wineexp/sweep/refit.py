@@ -1,15 +1,21 @@
-"""Running the best trial again under a seed that no trial had: the best of many values is optimistic, a new one not."""
+"""Running the best trial again under a seed that no trial had: the best of many values is optimistic, a new one not.
+
+The config's own values are run under the same seed, so on the same folds: tuned and default can be compared in pairs.
+"""
 
 import logging
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.plugins import Plugins
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FixedTrial, FrozenTrial
+from optuna.trial import Trial as OptunaTrial
 
 from wineexp.core.errors import UserError
 from wineexp.sweep.callbacks import Callbacks, Sweep
+from wineexp.sweep.compose import Composer
 from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.samplers import derive_seed
 from wineexp.sweep.trial import Trial, set_current_trial
@@ -19,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # No trial fills this slot, so that its seed is no trial's.
 REFIT_SLOT = -1
+# What the two runs are called.
+WINNER, DEFAULT = "winner", "default"
 
 
 @dataclass
@@ -26,13 +34,14 @@ class RefitTask:
     """What a launcher runs: the user's task, with the context that callbacks give, outside of the study."""
 
     worker: Worker
+    name: str
 
     def __call__(self, config: DictConfig) -> Any:
         """Run the task on a config."""
         spec = self.worker.spec
         trial = Trial()
-        trial.is_refit = True
-        sweep = Sweep(self.worker.load_study(), spec.folder, spec.config, spec.settings["seed"])
+        trial.name, trial.is_refit = self.name, True
+        sweep = Sweep(self.worker.load_study(), spec.folder, spec.config, spec.settings["seed"], self.worker.plan)
         Callbacks(spec.settings["callbacks"]).notify("refit_start", sweep, trial)
         set_current_trial(trial)
         try:
@@ -42,38 +51,76 @@ class RefitTask:
 
 
 def refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep) -> None:
-    """Run the best trial again, unless that has been done, and store the new value in the study."""
+    """Run the best trial again, unless that has been done or another process does it; store the value in the study."""
     spec = worker.spec
-    seed_key = spec.settings["refit_seed"]
     best = ledger.best()
-    if seed_key is None or len(spec.directions) > 1 or not best:
+    if spec.settings["refit_seed"] is None or len(spec.directions) > 1 or not best:
         return
     winner = best[0]
     if ledger.study.user_attrs.get("refit", {}).get("trial") == winner.number:
         return
-    # scikit-learn's seeds have 31 bits.
-    seed = derive_seed(spec.settings["seed"], REFIT_SLOT) % 2**31
-    overrides = [
-        *worker.plan.overrides_of(winner),
-        f"{seed_key}={seed}",
-        *spec.folder_overrides,
-        f"hydra.sweep.subdir=refit-{winner.number}",
-    ]
-    launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=worker.context, task_function=RefitTask(worker), config=spec.config
-    )
+    if ledger.has_running_trials() or not ledger.claim_refit():
+        log.info("another process is still at this study, and runs the winner again")
+        return
     try:
-        # Hydra's callbacks and the job's config show a number that no trial has.
-        job = launcher.launch([overrides], initial_job_idx=len(ledger.trials()))[0]
-        value = float(job.return_value)
+        _refit(worker, ledger, callbacks, sweep, winner)
+    finally:
+        ledger.release_refit()
+
+
+def _refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep, winner: FrozenTrial) -> None:
+    # scikit-learn's seeds have 31 bits.
+    seed = derive_seed(worker.spec.settings["seed"], REFIT_SLOT) % 2**31
+    value = _run_again(worker, ledger, WINNER, winner, worker.plan.overrides_of(winner), seed)
+    if value is None:
+        return
+    default_overrides = _default_overrides(worker, winner) if worker.spec.settings["refit_default"] else None
+    default = (
+        _run_again(worker, ledger, DEFAULT, winner, default_overrides, seed) if default_overrides is not None else None
+    )
+    ledger.study.set_user_attr("refit", {"trial": winner.number, "seed": seed, "value": value, "default": default})
+    beside = "" if default is None else f"; the config's own values under the same seed: {default:.6g}"
+    log.info("trial %d gave %.6g; run again under seed %d: %.6g%s", winner.number, winner.value, seed, value, beside)
+    callbacks.notify("refit_end", sweep, winner, seed, value)
+
+
+def _run_again(
+    worker: Worker, ledger: Ledger, name: str, winner: FrozenTrial, overrides: list[str], seed: int
+) -> float | None:
+    """The value that the task gives for these overrides under this seed; None if it fails."""
+    spec = worker.spec
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=worker.context, task_function=RefitTask(worker, name), config=spec.config
+    )
+    job = [
+        *overrides,
+        f"{spec.settings['refit_seed']}={seed}",
+        *spec.folder_overrides,
+        f"hydra.sweep.subdir={name}-{winner.number}",
+    ]
+    # Hydra's callbacks and the job's config show a number that no trial has.
+    number = len(ledger.trials()) + (name == DEFAULT)
+    try:
+        value = float(launcher.launch([job], initial_job_idx=number)[0].return_value)
         if math.isnan(value):
             raise ValueError("the task returned nan")
     except UserError as error:
-        log.warning("the winner could not be run again under seed %d: %s", seed, error)
-        return
+        log.warning("the %s could not be run under seed %d: %s", name, seed, error)
+        return None
     except Exception:
-        log.exception("the winner could not be run again under seed %d; its trial's value is the only one", seed)
-        return
-    ledger.study.set_user_attr("refit", {"trial": winner.number, "seed": seed, "value": value})
-    log.info("trial %d gave %.6g; run again under seed %d: %.6g", winner.number, winner.value, seed, value)
-    callbacks.notify("refit_end", sweep, winner, seed, value)
+        log.exception("the %s could not be run under seed %d", name, seed)
+        return None
+    return value
+
+
+def _default_overrides(worker: Worker, winner: FrozenTrial) -> list[str] | None:
+    """The overrides of the winner without the values that were tuned; None if that is the winner, or no config."""
+    groups, values = worker.plan.suggest(cast(OptunaTrial, FixedTrial(winner.params, winner.number)))
+    fixed = worker.plan.fixed_overrides
+    config = Composer(worker.context.config_loader, worker.spec.config, fixed).compose(groups, [])
+    keys = [item.key_or_group for item in values]
+    if any(OmegaConf.is_missing(config, key) for key in keys) or all(
+        OmegaConf.select(config, item.key_or_group) == item.value() for item in values
+    ):
+        return None
+    return [*fixed, *(str(item.input_line) for item in groups)]

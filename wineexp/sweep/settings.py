@@ -67,5 +67,7 @@ class Settings:
 
     # The refit: the key of the task's random seed, under which the best trial is run again at the end; null for none.
     refit_seed: str | None = None
+    # Whether the values that the config has without a sweep are run under that seed too, beside the best trial's.
+    refit_default: bool = True
     # The callbacks by name; see wineexp.sweep.callbacks.
     callbacks: dict[str, Any] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """Where a study is stored: a journal file, memory, or a database. The functions are targets of conf/hydra/sweeper."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ def journal(folder: Path, path: str | None = None) -> BaseStorage:
     lock = KernelLock(f"{file}.lock")
     with locked(Path(lock.path)):
         _drop_incomplete_line(file)
+        _check_lines(file)
     backend: BaseJournalBackend = JournalFileBackend(str(file), lock_obj=lock)
     return JournalStorage(backend)
 
@@ -41,6 +43,23 @@ def _drop_incomplete_line(file: Path) -> None:
         if stream.read(1) != b"\n":
             stream.seek(0)
             stream.truncate(stream.read().rfind(b"\n") + 1)
+
+
+def _check_lines(file: Path) -> None:
+    """Raise UserError if a line, the last one among them, is not what Optuna writes: an object with an `op_code`."""
+    if not file.exists():
+        return
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                is_entry = "op_code" in json.loads(line)
+            except (ValueError, TypeError):
+                is_entry = False
+            if not is_entry:
+                raise UserError(
+                    f"{file}, line {number}: this is no entry of a study's journal: {line[:60]!r}; bring the file back "
+                    "from a copy, or delete the line and with it what it recorded"
+                )
 
 
 def memory(folder: Path) -> BaseStorage:  # noqa: ARG001 - every storage is called with the folder
@@ -92,6 +111,8 @@ def open_storage(conf: Mapping[str, Any], folder: Path) -> BaseStorage:
     """
     try:
         storage: BaseStorage = instantiate(conf, folder=folder, _convert_="all")
+    except UserError:
+        raise
     except Exception as error:
         reason = str(error.__cause__ or error)
         missing = re.search(r"No module named '(\w+)'", reason)

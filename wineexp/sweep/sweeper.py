@@ -13,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna.trial import FrozenTrial
 
 from wineexp.core.errors import UserError
-from wineexp.core.signals import Interrupts
+from wineexp.core.signals import Interrupts, uninterrupted
 from wineexp.sweep._hydra import BASIC_LAUNCHER, without_callbacks
 from wineexp.sweep.best_file import write_best
 from wineexp.sweep.callbacks import Callbacks, Sweep
 from wineexp.sweep.ledger import ERROR, Ledger
+from wineexp.sweep.plan import Plan
 from wineexp.sweep.prepare import prepare, read_plan, with_absolute_paths
 from wineexp.sweep.progress import live_line, summary
 from wineexp.sweep.refit import refit
@@ -59,7 +60,7 @@ def run_sweep(
     create_or_load(spec, storage)
     ledger = open_ledger(spec, plan, storage)
     callbacks = Callbacks(settings["callbacks"])
-    sweep = Sweep(ledger.study, spec.folder, config, settings["seed"])
+    sweep = Sweep(ledger.study, spec.folder, config, settings["seed"], plan)
     OmegaConf.save(config, spec.folder / "multirun.yaml")
     started = time.time()
     deadline = started + settings["timeout"] if settings["timeout"] is not None else None
@@ -77,6 +78,8 @@ def run_sweep(
         host = str(trial.user_attrs.get("worker", "another host")).split(":")[0]
         log.warning("trial %d runs on %s; if that host is gone, say hydra.sweeper.take_over=true", trial.number, host)
     callbacks.notify("study_start", sweep)
+    if ledger.close_dead_refit(include_other_hosts=settings["take_over"]):
+        callbacks.notify("refit_dead", sweep)
     status = "stopped"
     try:
         with Interrupts(), live_line(ledger, started):
@@ -88,11 +91,28 @@ def run_sweep(
         status = "interrupted"
         raise
     finally:
-        _close_dead(ledger, callbacks, sweep, wait_seconds=WORKER_EXIT_SECONDS if status == "interrupted" else 0.0)
-        best_file = write_best(ledger, spec, plan)
-        callbacks.notify("study_end", sweep, status, [best_file] if best_file else [])
-        log.info("study %s %s: %s", spec.name, status, _closing_line(ledger, started, best_file))
+        # A second Ctrl-C does not leave the study's record open.
+        with uninterrupted():
+            _close_dead(ledger, callbacks, sweep, wait_seconds=WORKER_EXIT_SECONDS if status == "interrupted" else 0.0)
+            best_file, fault = _write_best(ledger, spec, plan)
+            callbacks.notify("study_end", sweep, status, [best_file] if best_file else [])
+            log.info("study %s %s: %s", spec.name, status, _closing_line(ledger, started, best_file))
+    if fault is not None:
+        raise UserError(fault)
     return _result(ledger, status)
+
+
+def _write_best(ledger: Ledger, spec: StudySpec, plan: Plan) -> tuple[Path | None, str | None]:
+    """Write the best trial's file; gives it, or what kept it from being written."""
+    try:
+        return write_best(ledger, spec, plan), None
+    except OSError as error:
+        fault = (
+            f"the study is complete as far as it went, but its best trial's file could not be written: {error}; "
+            "give the same command again when that is mended"
+        )
+        log.error(fault)
+        return None, fault
 
 
 def _run_workers(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep) -> None:

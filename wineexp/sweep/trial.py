@@ -25,8 +25,11 @@ class Trial:
         Whether the first of these values is better if it is higher.
     unit : str or None
         The reports that the study prunes by, `fold` or `round`; None outside of a sweep.
+    name : str or None
+        What a run of this trial is called: `trial 3`, or for runs after the trials `winner` and `default`; None outside
+        of a sweep.
     is_refit : bool
-        Whether this is a sweep's best trial, run again.
+        Whether this is a sweep's best trial, or its config's own values, run after the trials.
     scores : dict of int to float
         Each fold's reported score.
     user_attrs : dict
@@ -40,6 +43,7 @@ class Trial:
     objectives: int = 1
     maximizes: bool = True
     unit: str | None = None
+    name: str | None = None
     is_refit: bool = False
 
     def __init__(self) -> None:
@@ -71,6 +75,7 @@ class StudyTrial(Trial):
     def __init__(self, trial: "OptunaTrial", overrides: Mapping[str, str], folder: str, unit: str) -> None:
         super().__init__()
         self.number = trial.number
+        self.name = f"trial {trial.number}"
         self.overrides = dict(overrides)
         self.folder = folder
         self.unit = unit

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, configure_log
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -20,12 +19,12 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from wineexp.core.signals import Interrupts
+from wineexp.core.signals import Interrupts, uninterrupted
 from wineexp.sweep.best_file import write_best
 from wineexp.sweep.callbacks import Callbacks, Outcome, Sweep
 from wineexp.sweep.compose import Composer
 from wineexp.sweep.ledger import ERROR, Ledger
-from wineexp.sweep.plan import Plan
+from wineexp.sweep.plan import Plan, value_text
 from wineexp.sweep.progress import trial_line
 from wineexp.sweep.run_job import assign_number, run_job
 from wineexp.sweep.samplers import SamplerFactory
@@ -34,7 +33,7 @@ from wineexp.sweep.trial import Pruned, StudyTrial, set_current_trial
 
 log = logging.getLogger(__name__)
 
-# The time of the refit, in trials: the model is cross-validated, fitted on all rows, explained and stored.
+# The time of a run after the trials, in trials: the model is cross-validated, fitted on all rows, explained and stored.
 REFIT_TRIALS = 2
 
 
@@ -73,7 +72,7 @@ class WorkerLoop:
         overrides = [*worker.plan.fixed_overrides, *spec.folder_overrides]
         self.composer = Composer(worker.context.config_loader, spec.config, overrides)
         self.callbacks = Callbacks(spec.settings["callbacks"])
-        self.sweep = Sweep(self.ledger.study, spec.folder, spec.config, spec.settings["seed"])
+        self.sweep = Sweep(self.ledger.study, spec.folder, spec.config, spec.settings["seed"], worker.plan)
         self.unit = str(spec.settings["pruner"].get("unit", "fold"))
         self.interrupts = Interrupts()
         self.started = time.time()
@@ -105,12 +104,13 @@ class WorkerLoop:
 
     def _has_time(self) -> bool:
         seconds_left = math.inf if self.worker.deadline is None else self.worker.deadline - time.time()
-        has_refit = self.spec.settings["refit_seed"] is not None
-        return has_time_for_trial(seconds_left, self.longest_trial_seconds, has_refit=has_refit)
+        settings = self.spec.settings
+        n_refits = 0 if settings["refit_seed"] is None else 1 + settings["refit_default"]
+        return has_time_for_trial(seconds_left, self.longest_trial_seconds, n_refits)
 
     def _run_trial(self, trial: Trial) -> None:
         groups, values = self.plan.suggest(trial)
-        overrides = {item.key_or_group: _value_text(item) for item in (*groups, *values)}
+        overrides = {item.key_or_group: value_text(item) for item in (*groups, *values)}
         config = self.composer.compose(groups, values)
         folder = assign_number(config, trial.number)
         outcome = Outcome(trial.number, "running", None, overrides, folder, started=time.time())
@@ -124,11 +124,16 @@ class WorkerLoop:
         try:
             job = run_job(self._run_task, config, self.worker.context)
         except BaseException:
-            self.ledger.close_interrupted()
-            interrupted = replace(outcome, state="interrupted", scores=study_trial.scores, attrs=study_trial.user_attrs)
-            self.callbacks.notify("trial_end", self.sweep, interrupted)
+            with uninterrupted():
+                self.ledger.close_interrupted()
+                interrupted = replace(
+                    outcome, state="interrupted", scores=study_trial.scores, attrs=study_trial.user_attrs
+                )
+                self.callbacks.notify("trial_end", self.sweep, interrupted)
             raise
-        self._close(trial, study_trial, job, outcome)
+        # A trial that is closed in the study is recorded, too.
+        with uninterrupted():
+            self._close(trial, study_trial, job, outcome)
 
     def _run_task(self, config: DictConfig) -> Any:
         """Run the task; if it calls `sys.exit`, its trial fails and the sweep goes on."""
@@ -168,7 +173,11 @@ class WorkerLoop:
         self.callbacks.notify("trial_end", self.sweep, outcome)
         log.info(trial_line(self.ledger, outcome, self.started))
         if outcome.state == "complete":
-            file = write_best(self.ledger, self.spec, self.plan, only_if=outcome.number)
+            try:
+                file = write_best(self.ledger, self.spec, self.plan, only_if=outcome.number)
+            except OSError as error:
+                log.warning("the best trial's file could not be written: %s", error)
+                return
             if file is not None:
                 self.callbacks.notify("new_best", self.sweep, outcome, file)
 
@@ -204,10 +213,6 @@ class WorkerLoop:
             study_trial.set_constraint(key, float(study_trial.user_attrs[key]) - bound)
 
 
-def has_time_for_trial(seconds_left: float, longest_trial_seconds: float, *, has_refit: bool) -> bool:
-    """Whether a trial as long as the longest so far, and then the refit if there is one, end in the time left."""
-    return (1 + REFIT_TRIALS * has_refit) * longest_trial_seconds < seconds_left
-
-
-def _value_text(override: Override) -> str:
-    return str(override.input_line).partition("=")[2]
+def has_time_for_trial(seconds_left: float, longest_trial_seconds: float, n_refits: int) -> bool:
+    """Whether a trial as long as the longest so far, and then the runs after the trials, end in the time left."""
+    return (1 + REFIT_TRIALS * n_refits) * longest_trial_seconds < seconds_left

@@ -7,7 +7,12 @@ from pathlib import Path
 
 def current_worker_id() -> str:
     """The identity of the current process."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_start_ticks(os.getpid())}"
+    return worker_id(os.getpid())
+
+
+def worker_id(pid: int) -> str:
+    """The identity of a process of this host."""
+    return f"{socket.gethostname()}:{pid}:{_start_ticks(pid)}"
 
 
 def is_on_this_host(worker_id: str) -> bool:

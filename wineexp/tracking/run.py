@@ -76,12 +76,14 @@ class Run:
         self.folder = folder
         self.parent = parent
         self.id: str | None = None
+        self.experiment_id = ""
         self._files = list(files)
 
     def __enter__(self) -> Self:
         if self.uri is not None:
             self.uri = store.connect(self.uri)
-            mlflow.set_experiment(experiment_id=store.experiment_id(self.uri, self.experiment))
+            self.experiment_id = store.experiment_id(self.uri, self.experiment)
+            mlflow.set_experiment(experiment_id=self.experiment_id)
             try:
                 with uninterrupted():
                     self.id = mlflow.start_run(
@@ -138,6 +140,10 @@ class Run:
             path = Path(scratch) / file
             path.write_bytes(content.encode() if isinstance(content, str) else content)
             mlflow.log_artifact(str(path), folder or None)
+
+    def how_to_view(self) -> str:
+        """How to see the runs of its experiment; see `store.how_to_view`."""
+        return store.how_to_view(str(self.uri), self.experiment_id)
 
     def log(
         self,

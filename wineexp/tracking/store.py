@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shlex
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ from wineexp.tracking import _mlflow
 from wineexp.tracking.uri import URI_VARIABLE, database_path, resolve_uri
 
 CONNECT_TIMEOUT_SECONDS = 5
+
+# Where `mlflow ui` listens.
+UI_ADDRESS = "http://127.0.0.1:5000"
 
 # How long a writer waits for another one to finish.
 SQLITE_BUSY_TIMEOUT_MS = 30_000
@@ -112,11 +116,16 @@ def _set_pragmas(connection: Any, _: Any) -> None:
             connection.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
 
 
-def how_to_view(uri: str) -> str:
-    """The command to type, or the address to open in a browser, to see a store."""
+def how_to_view(uri: str, experiment_id: str) -> str:
+    """The address to open in a browser to see the runs of an experiment; of a local store also the command before.
+
+    MLflow's page of an experiment shows what language models did, unless its address says otherwise.
+    """
+    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     if not uri.startswith("sqlite:///"):
-        return uri
-    return "mlflow ui" if uri == f"sqlite:///{Path.cwd()}/mlflow.db" else f"mlflow ui --backend-store-uri {uri}"
+        return f"{uri.rstrip('/')}/{page}"
+    store = "" if uri == f"sqlite:///{Path.cwd()}/mlflow.db" else f" --backend-store-uri {shlex.quote(uri)}"
+    return f"mlflow ui{store}, then {UI_ADDRESS}/{page}"
 
 
 def _create(database: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from wineexp.tracking import _mlflow, names, store
@@ -36,6 +36,10 @@ class StudyRuns:
         self.experiment_id = store.experiment_id(self.uri, experiment)
         self._client = mlflow.MlflowClient()
 
+    def how_to_view(self) -> str:
+        """How to see the runs of the study's experiment; see `store.how_to_view`."""
+        return store.how_to_view(self.uri, self.experiment_id)
+
     def open(self, study: str, tags: Mapping[str, str], run_id: str | None = None) -> str:
         """Start the study's own run, or resume it; gives its id.
 
@@ -62,6 +66,18 @@ class StudyRuns:
             return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
         except MlflowException:
             return False
+
+    def children(self, parent: str) -> list[Run]:
+        """The runs below a study's that are not deleted."""
+        condition = f"tags.`{_mlflow.PARENT_RUN_ID}` = '{parent}'"
+        runs: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs([self.experiment_id], condition, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
 
     def child(self, parent: str, name: str, tags: Mapping[str, Any], began: float | None = None) -> str:
         """Start a run below a study's; `began` is in seconds since the epoch. Gives its id."""
