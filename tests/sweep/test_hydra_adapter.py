@@ -4,14 +4,17 @@ import logging
 from collections.abc import Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException
+from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from wineexp.sweep import _hydra, _omegaconf
@@ -65,6 +68,27 @@ def test_the_name_made_of_a_jobs_overrides_is_hydras(config: DictConfig) -> None
 def test_the_basic_launcher_is_the_default(config: DictConfig) -> None:
     assert config.hydra.launcher._target_ == _hydra.BASIC_LAUNCHER
     assert "BasicLauncher" in [plugin.__name__ for plugin in Plugins.instance().discover()]
+
+
+def test_the_folder_of_a_sweep_that_the_user_has_not_stated(config: DictConfig) -> None:
+    sweep = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    assert sweep["dir"] == _hydra.DEFAULT_SWEEP_DIR
+
+
+def test_a_context_without_callbacks_calls_none() -> None:
+    def fail(**_: object) -> None:
+        raise AssertionError("a callback was called")
+
+    context = HydraContext(ConfigLoader, SimpleNamespace(on_job_start=fail))
+    quiet = _hydra.without_callbacks(context)
+    assert quiet.config_loader is context.config_loader
+    quiet.callbacks.on_job_start(config=OmegaConf.create(), task_function=fail)
+
+
+def test_a_deletion_is_made_as_it_is_parsed() -> None:
+    made = _hydra.make_override("model", "", None, OverrideType.DEL)
+    (parsed,) = parse("~model")
+    assert (made.input_line, made.type, made.value()) == (parsed.input_line, parsed.type, parsed.value())
 
 
 def test_buffered_log_records_are_flushed(tmp_path: Path) -> None:

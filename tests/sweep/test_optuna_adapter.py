@@ -36,6 +36,7 @@ def test_a_started_trial_suggests_its_fixed_parameters_and_then_the_samplers(stu
     assert stored.state is TrialState.RUNNING
     assert stored.user_attrs == {"slot": 4}
     assert stored.params["x"] == 0.25
+    assert _optuna.fixed_params(stored) == {"x": 0.25}
     assert stored.datetime_start is not None
 
 

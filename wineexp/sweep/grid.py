@@ -26,7 +26,8 @@ class BestJob(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Remove the results of an earlier grid in the same folder."""
-        _results_file(config).unlink(missing_ok=True)
+        if _is_grid(config):
+            _results_file(config).unlink(missing_ok=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Write down the job's result."""
@@ -47,8 +48,7 @@ class BestJob(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Log the best jobs."""
-        file = _results_file(config)
-        if not file.exists():
+        if not _is_grid(config) or not (file := _results_file(config)).exists():
             return
         tasks: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
         for line in file.read_text(encoding="utf-8").splitlines():

@@ -68,12 +68,13 @@ class StudyRuns:
             return False
 
     def children(self, parent: str) -> list[Run]:
-        """The runs below a study's that are not deleted."""
+        """The runs below a study's that are not deleted, in whichever experiment they were made."""
+        experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
         condition = f"tags.`{_mlflow.PARENT_RUN_ID}` = '{parent}'"
         runs: list[Run] = []
         token: str | None = None
         while True:
-            page = self._client.search_runs([self.experiment_id], condition, page_token=token)
+            page = self._client.search_runs(experiments, condition, page_token=token)
             runs += page
             token = page.token
             if not token:
