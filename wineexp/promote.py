@@ -52,7 +52,8 @@ def run(cfg: DictConfig) -> PromoteResult:
     """Put a run through the gate, or roll back, show the history or export a version."""
     check(cfg)
     # Built first, so that mistakes in them are found before anything is trained.
-    gate = build(OmegaConf.masked_copy(cfg, ["gate", "split", "baseline", "seed"]))["gate"]
+    parts = ["gate", "baseline", "seed"] + ["split"] * (cfg.split is not None)
+    gate = build(OmegaConf.masked_copy(cfg, parts))["gate"]
 
     from wineexp.tracking import store
     from wineexp.tracking.registry import Registry
@@ -106,6 +107,8 @@ def check(cfg: DictConfig) -> None:
             f"alias={cfg.alias}: an alias has letters, digits, - and _, begins with a letter, has at most "
             f"{MAX_ALIAS_CHARS} characters, and is neither latest nor v and a number, which have a meaning of their own"
         )
+    if cfg.repeats < 1:
+        faults.append(f"repeats={cfg.repeats}: repeats >= 1 must hold")
     if cfg.baseline is not None and not isinstance(cfg.baseline, DictConfig):
         faults.append(f"baseline={cfg.baseline}: a model is chosen with model@baseline={cfg.baseline}")
     if cfg.tracking.uri is None:

@@ -1,5 +1,7 @@
 """Splits keep identical rows together, and the holdout depends on its own settings alone."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,17 @@ from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    LeaveOneGroupOut,
+    LeaveOneOut,
+    RepeatedStratifiedKFold,
+    ShuffleSplit,
+    StratifiedGroupKFold,
+    TimeSeriesSplit,
+)
 
 from tests.conftest import choices, composed
 from wineexp.core.errors import UserError
@@ -87,6 +99,84 @@ def test_every_repeat_tests_each_row_once_with_a_shuffle_of_its_own(seed: int, n
 def test_the_repeated_splitter_keeps_scikit_learns_contract() -> None:
     splitter = split.RepeatedStratifiedGroupKFold(n_splits=3, n_repeats=2, random_state=7)
     assert clone(splitter).get_params() == {"n_splits": 3, "n_repeats": 2, "random_state": 7}
+
+
+def test_any_splitter_can_be_repeated() -> None:
+    y = pd.Series(np.arange(60) % 2)
+    args = (y.to_frame(), y, np.arange(60))
+    grouped = split.RepeatedStratifiedGroupKFold(n_splits=4, n_repeats=3, random_state=5)
+    for splitter, equal in (
+        (StratifiedGroupKFold(4, shuffle=True), grouped),
+        (ShuffleSplit(2, test_size=0.5), None),
+    ):
+        repeated = split.RepeatedSplitter(splitter, n_repeats=3, random_state=5)
+        folds = split.folds(repeated, *args)
+        assert len(folds) == repeated.get_n_splits() == 3 * splitter.get_n_splits()
+        assert splitter.random_state is None
+        if equal is not None:
+            assert split.fingerprint(np.arange(0), folds) == split.fingerprint(np.arange(0), split.folds(equal, *args))
+        assert len({tuple(test) for _, test in folds}) == len(folds)
+
+
+class OwnGroups:
+    """A splitter whose groups must be given."""
+
+    def split(self, X: pd.DataFrame, y: pd.Series, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        raise AssertionError("it is refused before it splits")
+
+
+NEEDS_GROUPS = (
+    "needs to know which rows belong together, and a data set cannot say it yet; choose a split=... that needs"
+)
+
+
+@pytest.mark.parametrize(
+    ("splitter", "need"),
+    [
+        (GroupKFold(5), NEEDS_GROUPS),
+        (GroupShuffleSplit(5), NEEDS_GROUPS),
+        (LeaveOneGroupOut(), NEEDS_GROUPS),
+        (OwnGroups(), NEEDS_GROUPS),
+        (
+            TimeSeriesSplit(5),
+            "needs the order of the rows in time, and a data set cannot say it yet; choose a split=...",
+        ),
+    ],
+)
+def test_a_splitter_that_needs_groups_or_an_order_is_refused(splitter: Any, need: str) -> None:
+    cfg = composed()
+    parts = build(cfg)
+    with pytest.raises(UserError) as refused:
+        make_task(parts["data"](), parts["target"], splitter, cfg.holdout)
+    assert str(refused.value).startswith(f"split: {type(splitter).__name__} {need}")
+
+
+@pytest.mark.parametrize("splitter", [KFold(5), ShuffleSplit(5), RepeatedStratifiedKFold(), LeaveOneOut()])
+def test_a_splitter_that_needs_the_rows_alone_is_not_refused(splitter: Any) -> None:
+    split.check_splitter(splitter)
+
+
+def test_very_many_groups_are_balanced_without_a_search_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search takes a minute for 100,000 groups."""
+    monkeypatch.setattr(StratifiedGroupKFold, "split", lambda *_: pytest.fail("it searched"))
+    n = split.MAX_GROUPS_ONE_BY_ONE + 2000
+    X = pd.DataFrame({"a": np.arange(n)})
+    X.iloc[-1000:] = X.iloc[:1000].to_numpy()
+    y = pd.Series(np.random.default_rng(0).choice(["often", "seldom"], n, p=[0.9, 0.1]))
+    groups = split.group_identical_rows(X)
+    splitters = (
+        StratifiedGroupKFold(5, shuffle=True, random_state=0),
+        split.RepeatedStratifiedGroupKFold(5, 1, random_state=0),
+    )
+    first, second = (split.folds(splitter, X, y, groups) for splitter in splitters)
+    training, holdout = split.hold_out(y, groups, size=0.2, seed=0, fold=0)
+    assert split.fingerprint(holdout, first) == split.fingerprint(holdout, second)
+    assert sorted(np.concatenate([test for _, test in first])) == list(range(n))
+    for train, test in [*first, (training, holdout)]:
+        assert len(test) == pytest.approx(n / 5, rel=0.05)
+        assert (y.iloc[test] == "seldom").mean() == pytest.approx((y == "seldom").mean(), rel=0.05)
+        assert not set(groups[train]) & set(groups[test])
+        assert len(train) + len(test) == n
 
 
 def task(*overrides: str) -> Task:

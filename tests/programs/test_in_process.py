@@ -27,7 +27,7 @@ def test_a_model_is_trained_compared_promoted_and_loaded(store: str) -> None:
     assert (result.folder / "predictions.parquet").is_file()
     (ranking,) = compare(compose(store, program="compare")).rankings
     assert [record.id for record in ranking.records] == [result.run_id]
-    cheap = ["split.n_repeats=1", "model@baseline=majority", "allow=[dirty]"]
+    cheap = ["repeats=1", "model@baseline=majority", "allow=[dirty]"]
     version = promote(compose(f"run={result.run_id}", store, *cheap, program="promote")).version
     loaded = load("champion", uri=store.removeprefix("tracking.uri="))
     assert version.number == 1

@@ -20,7 +20,7 @@ from wineexp.tracking.registry import Registry
 from wineexp.workflows import alias_move, candidate, promotion
 
 # The tree that is being developed may be dirty; fewer folds are quicker.
-QUICK = ("allow=[dirty]", "split.n_repeats=1")
+QUICK = ("allow=[dirty]", "repeats=1")
 ANYTHING = ("gate.require=not_worse", "gate.margin=1", "gate.calibration_margin=1", "gate.floors.matthews_corrcoef=-1")
 
 

@@ -41,7 +41,7 @@ LENIENT_GATE = [
     "gate.require=not_worse",
     "gate.margin=1",
     "gate.calibration_margin=1",
-    "split.n_repeats=1",
+    "repeats=1",
     "model@baseline=majority",
 ]
 

@@ -11,7 +11,7 @@ from wineexp.tracking.registry import Registry
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 
-QUICK = ("allow=[dirty]", "split.n_repeats=1", "gate.require=not_worse", "gate.margin=1", "gate.calibration_margin=1")
+QUICK = ("allow=[dirty]", "repeats=1", "gate.require=not_worse", "gate.margin=1", "gate.calibration_margin=1")
 
 
 @pytest.fixture

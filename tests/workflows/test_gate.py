@@ -6,15 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from sklearn.model_selection import RepeatedStratifiedKFold
 
+from tests.conftest import choices, composed
 from wineexp.core.errors import UserError
 from wineexp.core.paths import ROOT
+from wineexp.data import split
 from wineexp.evaluation.metrics import METRICS
 from wineexp.workflows.gate import Gate, ModelScores
+from wineexp.workflows.promotion import split_like
 
 RATIO = 1 / 4
 ROWS, FEATURES = 200, 4
@@ -154,3 +158,24 @@ def test_all_faults_of_a_gate_are_in_one_error() -> None:
     assert len(error.value.faults) == 4
     assert "did you mean better?" in str(error.value)
     assert "did you mean accuracy?" in str(error.value)
+
+
+@pytest.mark.parametrize("name", choices("split"))
+def test_the_gates_folds_are_of_the_kind_of_the_runs(name: str) -> None:
+    own = composed(f"split={name}").split
+    gates = split_like(own, seed=1000, n_repeats=2)
+    splitter = instantiate(gates)
+    X = pd.DataFrame({"a": np.arange(60) // 3})
+    y = pd.Series(X["a"] % 2)
+    args = (X, y, split.group_identical_rows(X))
+    folds = split.folds(splitter, *args)
+    assert len(folds) == splitter.get_n_splits() == 10
+    separates_copies = [bool(set(X["a"].iloc[train]) & set(X["a"].iloc[test])) for train, test in folds]
+    assert set(separates_copies) == {name in ("runs", "stratified")}
+    own_tests = {tuple(test) for _, test in split.folds(instantiate(own), *args)}
+    assert not own_tests & {tuple(test) for _, test in folds}
+
+
+def test_a_split_without_a_seed_has_no_other_folds() -> None:
+    own = OmegaConf.create({"_target_": "sklearn.model_selection.KFold", "n_splits": 4})
+    assert split_like(own, seed=1000, n_repeats=2) == own

@@ -118,10 +118,11 @@ class Promote:
     reason: str | None = None
     registry: Registry = field(default_factory=Registry)
     tracking: Tracking = field(default_factory=Tracking)
-    split: Any = MISSING
+    split: Any = None
     baseline: Any = MISSING
     gate: Any = MISSING
     seed: int = MISSING
+    repeats: int = MISSING
     n_jobs: int = MISSING
 
 

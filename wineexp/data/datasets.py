@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -76,7 +77,7 @@ class Dataset:
         """The md5 of each file, in order, joined by `+`."""
         return "+".join(pinned.md5 for pinned in self.pins)
 
-    @property
+    @cached_property
     def duplicates(self) -> int:
         """Number of rows that repeat an earlier one in every column."""
         return int(self.frame.duplicated().sum())

@@ -119,11 +119,16 @@ def pick_samples(X: "pd.DataFrame", y: "pd.Series") -> list[Sample]:
 
     from wineexp.core.columns import as_texts, is_number
 
+    picked.sort()
+    X = X.iloc[[place for _, place in picked]]
     # As objects, because NaN is no value of JSON.
     columns = {str(name): X[name] if is_number(X[name]) else as_texts(X[name]) for name in X}
     objects = {name: column.astype(object).where(column.notna(), None) for name, column in columns.items()}
     rows = pd.DataFrame(objects, dtype=object).to_dict("records")
-    return [Sample({str(name): value for name, value in rows[place].items()}, label) for label, place in sorted(picked)]
+    return [
+        Sample({str(name): value for name, value in row.items()}, label)
+        for (label, _), row in zip(picked, rows, strict=True)
+    ]
 
 
 def to_json(schema: Schema) -> str:

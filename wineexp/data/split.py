@@ -1,6 +1,8 @@
 """Splits into training and test rows that keep identical rows together."""
 
+import copy
 import hashlib
+import inspect
 import warnings
 from collections.abc import Iterator
 
@@ -8,11 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold
+from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, TimeSeriesSplit
 
 from wineexp.core.errors import UserError
 
 Indices = npt.NDArray[np.intp]
+
+# StratifiedGroupKFold looks for the best fold of each group in turn, which takes about a millisecond. More groups than
+# these are balanced without a search.
+MAX_GROUPS_ONE_BY_ONE = 10_000
 
 
 def group_identical_rows(X: pd.DataFrame) -> Indices:
@@ -64,6 +70,9 @@ def folds(
 ) -> list[tuple[Indices, Indices]]:
     """Positions of the training rows and of the test rows of each fold.
 
+    More than `MAX_GROUPS_ONE_BY_ONE` groups are dealt to the folds of a StratifiedGroupKFold as `deal_groups` does, to
+    the same end.
+
     Raises
     ------
     UserError
@@ -75,9 +84,81 @@ def folds(
         # The plain splits ignore groups on purpose: they are compared with the grouped ones.
         warnings.filterwarnings("ignore", "The groups parameter is ignored")
         try:
-            return list(splitter.split(X, y, groups))
+            return list(_split(splitter, X, y, groups))
         except ValueError as error:
             raise UserError(f"split: {error}") from error
+
+
+def _split(
+    splitter: BaseCrossValidator, X: npt.ArrayLike, y: npt.ArrayLike, groups: npt.ArrayLike
+) -> Iterator[tuple[Indices, Indices]]:
+    """The splitter's own folds; see `folds` about many groups."""
+    if isinstance(splitter, StratifiedGroupKFold) and splitter.shuffle:
+        _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+        if len(first) > MAX_GROUPS_ONE_BY_ONE:
+            fold = deal_groups(y, first, group, n_folds=splitter.n_splits, seed=splitter.random_state)
+            return _folds_of_numbers(fold, splitter.n_splits)
+    return splitter.split(X, y, groups)  # type: ignore[no-any-return]
+
+
+def _folds_of_numbers(fold: Indices, n_folds: int) -> Iterator[tuple[Indices, Indices]]:
+    """Positions of the training rows and of the test rows of each fold, from the number of each row's fold."""
+    for number in range(n_folds):
+        yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+
+
+def check_splitter(splitter: BaseCrossValidator) -> None:
+    """Refuse a splitter that needs the group of each row or their order in time, which no data set says.
+
+    Its groups would be identical rows and its order that of the file, so that rows of one customer, or of the future,
+    would be in training.
+
+    Raises
+    ------
+    UserError
+        It needs groups or an order.
+    """
+    name = type(splitter).__name__
+    remedy = "choose a split=... that needs neither groups nor an order, such as split=grouped"
+    if isinstance(splitter, TimeSeriesSplit):
+        raise UserError(
+            f"split: {name} needs the order of the rows in time, and a data set cannot say it yet; {remedy}"
+        )
+    if isinstance(splitter, StratifiedGroupKFold | RepeatedSplitter | RepeatedStratifiedGroupKFold):
+        # They keep identical rows together, and are named after that here.
+        return
+    groups = inspect.signature(splitter.split).parameters.get("groups")
+    asks = hasattr(splitter, "get_metadata_routing") and splitter.get_metadata_routing().consumes("split", ["groups"])
+    if asks or (groups is not None and groups.default is inspect.Parameter.empty):
+        raise UserError(
+            f"split: {name} needs to know which rows belong together, and a data set cannot say it yet; {remedy}, which"
+            " keeps identical rows together"
+        )
+
+
+def deal_groups(y: npt.ArrayLike, first: Indices, group: Indices, *, n_folds: int, seed: int | None) -> Indices:
+    """Number of the fold of each row: groups are shuffled, sorted by class and dealt to the folds in turn.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        A group counts to the class of its first row.
+    first : ndarray of shape (n_groups,)
+        Position of each group's first row.
+    group : ndarray of shape (n_samples,)
+        Group of each row, 0 to n_groups - 1.
+    n_folds : int
+    seed : int
+
+    Returns
+    -------
+    ndarray of int of shape (n_samples,)
+    """
+    order = np.random.default_rng(seed).permutation(len(first))
+    order = order[np.argsort(np.asarray(y)[first][order], kind="stable")]
+    fold_of_group = np.empty(len(first), dtype=np.intp)
+    fold_of_group[order] = np.arange(len(first)) % n_folds
+    return np.asarray(fold_of_group[group])
 
 
 def fingerprint(holdout: Indices, folds: list[tuple[Indices, Indices]]) -> str:
@@ -129,15 +210,46 @@ class CopiesTogetherKFold(BaseEstimator):  # type: ignore[misc]
         _, first, group = np.unique(np.asarray(X), axis=0, return_index=True, return_inverse=True)
         if not 2 <= self.folds <= len(first):
             raise ValueError(f"2 <= folds <= {len(first)} different rows must hold, but got folds={self.folds}")
-        # The distinct rows are shuffled, sorted by class and dealt to the folds in turn; every copy follows its
-        # original, even if its label differs.
-        order = np.random.default_rng(self.random_state).permutation(len(first))
-        order = order[np.argsort(np.asarray(y)[first][order], kind="stable")]
-        fold_of_distinct = np.empty(len(first), dtype=np.intp)
-        fold_of_distinct[order] = np.arange(len(first)) % self.folds
-        fold = fold_of_distinct[group.ravel()]
-        for number in range(self.folds):
-            yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        fold = deal_groups(y, first, group.ravel(), n_folds=self.folds, seed=self.random_state)
+        yield from _folds_of_numbers(fold, self.folds)
+
+
+class RepeatedSplitter(BaseEstimator):  # type: ignore[misc]
+    """Another splitter, repeated with a different shuffle each time.
+
+    Parameters
+    ----------
+    splitter : cross-validator
+        Its `random_state` is replaced.
+    n_repeats : int
+        At least 1.
+    random_state : int
+        Seed of the first repeat; each further repeat adds 1.
+    """
+
+    def __init__(self, splitter: BaseCrossValidator, n_repeats: int, random_state: int) -> None:
+        self.splitter = splitter
+        self.n_repeats = n_repeats
+        self.random_state = random_state
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
+        """Number of folds of all repeats together."""
+        return int(self.splitter.get_n_splits(X, y, groups)) * self.n_repeats
+
+    def split(self, X: npt.ArrayLike, y: npt.ArrayLike, groups: npt.ArrayLike) -> Iterator[tuple[Indices, Indices]]:
+        """Positions of the training rows and of the test rows of each fold.
+
+        Raises
+        ------
+        ValueError
+            `n_repeats` is less than 1, or the rows are too few for the folds.
+        """
+        if self.n_repeats < 1:
+            raise ValueError(f"n_repeats >= 1 must hold, but got n_repeats={self.n_repeats}")
+        for repeat in range(self.n_repeats):
+            splitter = copy.copy(self.splitter)
+            splitter.random_state = self.random_state + repeat
+            yield from _split(splitter, X, y, groups)
 
 
 class RepeatedStratifiedGroupKFold(BaseEstimator):  # type: ignore[misc]
@@ -170,8 +282,5 @@ class RepeatedStratifiedGroupKFold(BaseEstimator):  # type: ignore[misc]
         ValueError
             `n_repeats` is less than 1, or the rows are too few for the folds.
         """
-        if self.n_repeats < 1:
-            raise ValueError(f"n_repeats >= 1 must hold, but got n_repeats={self.n_repeats}")
-        for repeat in range(self.n_repeats):
-            seed = self.random_state + repeat
-            yield from StratifiedGroupKFold(self.n_splits, shuffle=True, random_state=seed).split(X, y, groups)
+        splitter = StratifiedGroupKFold(self.n_splits, shuffle=True)
+        return RepeatedSplitter(splitter, self.n_repeats, self.random_state).split(X, y, groups)

@@ -188,9 +188,11 @@ def make_task(
     Raises
     ------
     UserError
-        The target, its metric, the holdout or the splitter does not fit the data, or a column is of a kind that no
-        model learns from.
+        The target, its metric, the holdout or the splitter does not fit the data, the splitter needs groups or an
+        order, which no data set says, or a column is of a kind that no model learns from.
     """
+    if splitter is not None:
+        split.check_splitter(splitter)
     X, y, classes = target.read(dataset.frame, dataset.features)
     check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal)
     groups = split.group_identical_rows(X)

@@ -1,7 +1,10 @@
 """What a program shows while it works and when it is done."""
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
 
 from rich import box
 from rich.console import Console
@@ -13,6 +16,21 @@ from wineexp.evaluation.cross_validation import Fold
 log = logging.getLogger(__name__)
 
 Row = tuple[str, str, str]
+
+# After so long without a line, one says what is being done.
+NOTICE_SECONDS = 5.0
+
+
+@contextmanager
+def notice_if_slow(message: str) -> Iterator[None]:
+    """Log what a with block does, if it takes more than `NOTICE_SECONDS`."""
+    timer = threading.Timer(NOTICE_SECONDS, log.info, [message])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def show_progress(
@@ -47,7 +65,7 @@ def show_progress(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(title or "cross-validation", total=total)
-        for fold in folds:
+        for fold in _notice_first(folds, f"{title and f'{title}, '}fitting fold 1 of {total} ..."):
             progress.advance(task)
             if (fold.number + 1) % every == 0:
                 log.info(
@@ -55,6 +73,15 @@ def show_progress(
                     *(title and f"{title}, ", fold.number + 1, total, metric, fold.scores[metric], fold.fit_seconds),
                 )
             yield fold
+
+
+def _notice_first(folds: Iterable[Fold], message: str) -> Iterator[Fold]:
+    """The folds; a message where the first one takes long."""
+    remaining = iter(folds)
+    with notice_if_slow(message):
+        first = list(islice(remaining, 1))
+    yield from first
+    yield from remaining
 
 
 def print_scores(title: str, rows: list[Row]) -> None:

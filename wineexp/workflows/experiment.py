@@ -16,6 +16,7 @@ from wineexp.evaluation import cross_validation
 from wineexp.models.column_arguments import bind_columns
 from wineexp.models.label_arguments import label_faults
 from wineexp.models.pipeline import make_pipeline
+from wineexp.workflows.console import notice_if_slow
 
 # The keys of a config that define its task.
 TASK_KEYS = ["data", "target", "split", "holdout", "seed"]
@@ -73,4 +74,7 @@ def _task(config: str) -> Task:
     """The task of a config, given as YAML; cached, since the trials of a sweep mostly share it."""
     cfg: Any = OmegaConf.create(config)
     parts = build(cfg)
-    return make_task(parts["data"](), parts["target"], parts["split"], cfg.holdout)
+    with notice_if_slow("reading the data ..."):
+        dataset = parts["data"]()
+    with notice_if_slow(f"splitting {len(dataset.frame):,} rows ..."):
+        return make_task(dataset, parts["target"], parts["split"], cfg.holdout)

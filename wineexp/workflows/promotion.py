@@ -24,6 +24,23 @@ from wineexp.workflows.preconditions import check_preconditions, check_task
 log = logging.getLogger(__name__)
 
 
+def split_like(split: DictConfig, seed: int, n_repeats: int) -> DictConfig:
+    """A run's split with another seed, several times: models are compared on folds of its kind that no tuning has used.
+
+    A split without a seed, such as that of unshuffled rows, has no other folds, and stays as it is.
+    """
+    like = split.copy()
+    if like.get("random_state") is None or like.get("shuffle") is False:
+        log.info("the run's split has no seed: the gate has the same folds as the run")
+        return like
+    like.random_state = seed
+    if "n_repeats" in like:
+        like.n_repeats = n_repeats
+        return like
+    repeated = {"_target_": "wineexp.data.split.RepeatedSplitter", "n_repeats": n_repeats, "random_state": seed}
+    return OmegaConf.create(repeated | {"splitter": like})
+
+
 @dataclass(frozen=True)
 class Promotion:
     """The attempt to move an alias to a model that is trained as a run recorded it.
@@ -60,7 +77,8 @@ class Promotion:
             A rule does not hold. The refusal is in the history; no version is made and no alias moved.
         """
         cfg = source.config()
-        cfg.split, cfg.n_jobs = OmegaConf.to_container(self.cfg.split, resolve=True), self.cfg.n_jobs
+        split = split_like(cfg.split, self.cfg.seed, self.cfg.repeats) if self.cfg.split is None else self.cfg.split
+        cfg.split, cfg.n_jobs = OmegaConf.to_container(split, resolve=True), self.cfg.n_jobs
         experiment = assemble(cfg)
         champion = self.registry.find(self.cfg.alias)
         preconditions = check_preconditions(source, experiment.task, self.cfg.allow)
@@ -104,7 +122,8 @@ class Promotion:
 
     def _train(self, run: Run, source: RecordedRun, experiment: Experiment) -> Candidate:
         """Record the config and the data, and train the candidate."""
-        choices = {key: source.params[key] for key in GROUPS} | {"split": self.choices["split"]}
+        name = self.choices["split"] or f"{source.params['split']} (the gate's)"
+        choices = {key: source.params[key] for key in GROUPS} | {"split": name}
         params = {key: str(value) for key, value in (choices | flatten_config(experiment.cfg)).items()}
         record.record_origin(run, experiment.cfg)
         run.log(params=params)
