@@ -16,10 +16,10 @@ from tests.conftest import choices, composed
 from wineexp.core.config import flatten_config
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
-from wineexp.data.task import Task, make_task
+from wineexp.data.task import Task, make_task, predictions_from_table
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.metrics import Predictions
+from wineexp.evaluation.metrics import Predictions, score
 from wineexp.models.pipeline import make_pipeline
 
 
@@ -109,6 +109,21 @@ def test_the_final_model_is_fitted_and_scored_with_one_native_thread() -> None:
         fitted = cross_validation.fit(estimator, task.X, task.y)
         assert task.predict_holdout(fitted) is not None
     assert fitted[-1].estimator_.threads_ == {1}
+
+
+def test_the_errors_of_ordered_classes_are_in_the_targets_unit() -> None:
+    target = ["target.column=magnesium", "target.bins=[95,105]", "target.labels=['90','100','120']"]
+    target += ["target.ordinal=true", "target.metric=mean_absolute_error", "target.direction=minimize"]
+    task, estimator = task_and_estimator("model=median", *cheaper("median"), *target)
+    values = np.array([90, 100, 120])
+    folds = cross_validate(task, estimator)
+    table = task.predictions_table(folds, None)
+    for fold in folds:
+        errors = np.abs(values[fold.predictions.y] - values[fold.predictions.predicted])
+        assert fold.scores["mean_absolute_error"] == errors.mean() > 1
+        assert fold.scores["accuracy_within_1"] == fold.scores["accuracy"]
+        recorded = predictions_from_table(table[table["fold"] == fold.number])
+        assert score(recorded, ["mean_absolute_error"]) == {"mean_absolute_error": errors.mean()}
 
 
 def test_folds_are_yielded_in_order_with_their_test_rows() -> None:

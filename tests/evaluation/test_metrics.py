@@ -1,6 +1,7 @@
 """Metrics, worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ ORDINAL = Predictions(
         ]
     ),
 )
+# The same, where the classes are the numbers 1, 2 and 4.
+NUMBERS = replace(ORDINAL, values=np.array([1.0, 2.0, 4.0]))
 BINARY = Predictions(
     y=np.array([0, 0, 1, 1]),
     predicted=np.array([0, 1, 0, 1]),
@@ -54,6 +57,13 @@ BINARY = Predictions(
         ("accuracy_within_1", ORDINAL, 5 / 6),
         # Observed squared distances 1 + 4; expected over all pairs of true and predicted: 42 / 6.
         ("quadratic_weighted_kappa", ORDINAL, 1 - 5 / 7),
+        # The errors are 2 - 1 and 4 - 1.
+        ("mean_absolute_error", NUMBERS, (1 + 3) / 6),
+        ("accuracy_within_1", NUMBERS, 5 / 6),
+        ("accuracy_within_1", replace(NUMBERS, values=np.array([0.0, 10.0, 20.0])), 4 / 6),
+        ("accuracy_within_1", replace(NUMBERS, values=np.array([0.1, 1.1, 2.2])), 5 / 6),
+        # Observed 1 + 9; by chance 2 * (1 * 3 + 9 * 1 + 1 * 2 + 4 * 1 + 9 * 2 + 4 * 3) / 6.
+        ("quadratic_weighted_kappa", NUMBERS, 1 - 10 / 16),
         # Of the four pairs of a negative and a positive row, only (0.6, 0.3) is in the wrong order.
         ("roc_auc", BINARY, 3 / 4),
     ],
@@ -77,7 +87,24 @@ def test_metrics_agree_with_other_implementations_on_random_predictions(seed: in
     assert scores["log_loss"] == pytest.approx(-np.log(probabilities[range(200), y]).mean())
     assert scores["brier_score"] == pytest.approx(((np.eye(5)[y] - probabilities) ** 2).sum(axis=1).mean())
     assert scores["mean_absolute_error"] == pytest.approx(np.abs(y - predicted).mean())
+    kappa = reference.cohen_kappa_score(y, predicted, weights="quadratic", labels=range(5))
+    assert scores["quadratic_weighted_kappa"] == kappa, "to the last bit"
     assert scores["f1_macro"] == pytest.approx(reference.f1_score(y, predicted, average="macro"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "values"),
+    [
+        ([3, 4, 9], [3, 4, 9]),
+        (["0.5", "1", "10"], [0.5, 1, 10]),
+        (["low", "middle", "10"], None),
+        (["10", "9"], None),
+        ([False, True], None),
+    ],
+)
+def test_labels_that_are_ascending_numbers_are_values(labels: list[object], values: list[float] | None) -> None:
+    found = metrics.class_values(labels)
+    assert (None if found is None else found.tolist()) == values
 
 
 def confident(probabilities: np.ndarray, right: np.ndarray) -> Predictions:

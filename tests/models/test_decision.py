@@ -1,10 +1,12 @@
 """Decisions: worked out by hand, and the best that probabilities allow for a loss or a metric."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score, f1_score
@@ -14,6 +16,7 @@ from wineexp import compose, train
 from wineexp.data.split import CopiesTogetherKFold
 from wineexp.evaluation.metrics import METRICS, Predictions
 from wineexp.models.decision import LOSSES, LossClassifier, MetricClassifier
+from wineexp.models.ensemble import SelectionClassifier
 from wineexp.models.pipeline import FixedClassesClassifier, best_decisions, out_of_fold_probabilities
 from wineexp.workflows.experiment import assemble
 
@@ -114,13 +117,40 @@ def test_a_metric_depends_on_decisions_as_computed_from_says(name: str, rows: tu
     assert (len(scores) == 1) == (METRICS[name].computed_from == "probabilities")
 
 
-def test_the_neighbours_of_a_missing_class_count_as_one_apart() -> None:
-    y = np.repeat([3, 5, 6, 8], [30, 20, 30, 20])
-    fitted = FixedClassesClassifier(LossClassifier(DummyClassifier(), "absolute"), [3, 4, 5, 6, 7, 8]).fit(
-        np.zeros((100, 1)), y
-    )
-    assert fitted.predict(np.zeros((2, 1))).tolist() == [5, 5]
-    assert fitted.predict_proba(np.zeros((1, 1)))[0].argmax() == 0
+@pytest.mark.parametrize(
+    ("classes", "decision"),
+    [
+        # The mean of 1, 2 and 10 is 2.85.
+        ([1, 2, 6, 10], 2),
+        # The mean of the positions 0, 1 and 3 is 0.65, that of 0, 1 and 2 without the missing class would be 0.45.
+        (["low", "middle", "high", "top"], "middle"),
+    ],
+)
+def test_distances_are_those_of_the_classes_whichever_are_missing(classes: list, decision: object) -> None:
+    y = np.repeat([classes[0], classes[1], classes[3]], [75, 5, 20])
+    model = FixedClassesClassifier(LossClassifier(DummyClassifier(), "squared"), classes)
+    assert model.fit(np.zeros((100, 1)), y).predict(np.zeros((2, 1))).tolist() == [decision] * 2
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        MetricClassifier(LogisticRegression(), "mean_absolute_error", CV),
+        SelectionClassifier({"line": LogisticRegression()}, "log_loss", 1, "mean_absolute_error", False, CV),
+    ],
+)
+def test_decisions_for_an_ordinal_metric_are_in_the_unit_of_the_classes(
+    estimator: ClassifierMixin, rows: tuple[np.ndarray, np.ndarray]
+) -> None:
+    X, y = rows
+    values = np.array([0.0, 1.0, 2.0, 20.0])
+    fitted = FixedClassesClassifier(estimator, values.tolist()).fit(X, values[y])
+    expected = fitted.predict_proba(X) @ values
+    decisions = fitted.predict(X)
+    for lower, upper in pairwise(sorted(set(decisions))):
+        assert expected[decisions <= lower].max() <= expected[decisions >= upper].min()
+    likeliest = values[fitted.predict_proba(X).argmax(axis=1)]
+    assert np.abs(decisions - values[y]).mean() < np.abs(likeliest - values[y]).mean()
 
 
 def test_an_unknown_loss_or_metric_is_refused(rows: tuple[np.ndarray, np.ndarray]) -> None:

@@ -125,10 +125,15 @@ def test_a_better_model_takes_the_alias_and_can_be_rolled_back(store: Store) -> 
     assert "a true gain of" in message
     # MLflow shows the kind of each decision.
     client = store.registry().client
-    (refused,) = client.search_runs(["1"], "tags.decision = 'refused'")
+    refused, source = client.search_runs(["1"], "tags.decision = 'refused'")
     assert refused.info.run_name == "promote promote logreg scaled grouped"
+    assert source.info.run_id == run_id
     assert refused.data.tags["mlflow.note.content"].startswith("**logreg** on scaled features of cultivar")
-    assert len(client.search_runs(["1"], "tags.decision = 'promoted'")) == 2
+    assert {promoted.info.run_name for promoted in client.search_runs(["1"], "tags.decision = 'promoted'")} == {
+        "promote logreg raw grouped",
+        "logreg raw grouped",
+        "logreg scaled grouped",
+    }
     assert store.aliases() == {"champion": 2, "previous": 1}
     assert store.registry().find("3") is None
 
@@ -247,7 +252,8 @@ def test_another_target_needs_another_registered_model(store: Store) -> None:
         (["run=champion", "tracking=off"], "a promotion needs the store"),
         (["run=champion", "gate.require=bettr"], "did you mean better?"),
         (["run=champion", "baseline=majority"], "a model is chosen with model@baseline=majority"),
-        (["run=champion", "baseline.C=-1", "split.n_splits=x"], "2 faults"),
+        (["run=champion", "baseline.C=-1", "split=repeated", "split.n_splits=x"], "2 faults"),
+        (["run=champion", "repeats=0"], "repeats=0: repeats >= 1 must hold"),
         (["rollback=true", "alias=staging"], "there is nothing to go back to"),
     ],
 )

@@ -18,7 +18,15 @@ from wineexp.data import schema, split
 from wineexp.data.datasets import Dataset
 from wineexp.data.target import Target
 from wineexp.evaluation import cross_validation
-from wineexp.evaluation.metrics import Predictions, Scores, check_metric, majority_accuracy, metrics_for, score
+from wineexp.evaluation.metrics import (
+    Predictions,
+    Scores,
+    check_metric,
+    class_values,
+    majority_accuracy,
+    metrics_for,
+    score,
+)
 
 # Number of the fold in a table of predictions for the rows of the holdout.
 HOLDOUT_FOLD = -1
@@ -168,6 +176,7 @@ def predictions_from_table(table: pd.DataFrame) -> Predictions:
         y=np.asarray(labels.get_indexer(pd.Index(table["true"]))),
         predicted=np.asarray(labels.get_indexer(pd.Index(table["predicted"]))),
         probabilities=probabilities.to_numpy(),
+        values=class_values(labels),
     )
 
 

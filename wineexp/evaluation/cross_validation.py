@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.errors import UserError
-from wineexp.evaluation.metrics import METRICS, Predictions, Scores, majority_accuracy, score
+from wineexp.evaluation.metrics import METRICS, Predictions, Scores, class_values, majority_accuracy, score
 
 # Threads of OpenMP and of linear algebra libraries: with more of them, the last bits of a score would vary.
 NATIVE_THREADS = 1
@@ -49,7 +49,8 @@ def predict(estimator: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> Pr
     """A fitted pipeline's predictions for X (n_samples, n_features); y (n_samples,) holds positions in its classes."""
     probabilities = estimator.predict_proba(X)
     model = estimator[-1]
-    return Predictions(y, model.decide(probabilities), probabilities, model.prediction_sets(probabilities))
+    prediction_sets = model.prediction_sets(probabilities)
+    return Predictions(y, model.decide(probabilities), probabilities, prediction_sets, class_values(model.classes_))
 
 
 def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
@@ -130,6 +131,7 @@ def pool_predictions(folds: list[Fold]) -> Predictions:
         predicted=np.concatenate([fold.predictions.predicted for fold in folds]),
         probabilities=np.concatenate([fold.predictions.probabilities for fold in folds]),
         prediction_sets=np.concatenate(sets) if sets else None,
+        values=folds[0].predictions.values,
     )
 
 

@@ -1,7 +1,7 @@
 """Metrics: figures computed from a model's predictions on rows that it was not trained on."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,12 +30,36 @@ class Predictions:
     probabilities : ndarray of shape (n_samples, n_classes)
     prediction_sets : ndarray of bool of shape (n_samples, n_classes), or None
         Which classes a conformal model does not rule out; None for other models.
+    values : ndarray of shape (n_classes,), or None
+        The number that each class stands for, ascending, with which distances are measured; None where classes are no
+        numbers, so that neighbours are 1 apart. See `class_values`.
     """
 
     y: npt.NDArray[np.intp]
     predicted: npt.NDArray[np.intp]
     probabilities: npt.NDArray[np.float64]
     prediction_sets: npt.NDArray[np.bool_] | None = None
+    values: npt.NDArray[np.float64] | None = None
+
+    @property
+    def distances(self) -> npt.NDArray[np.float64]:
+        """The distance of every class from every other one: shape (n_classes, n_classes)."""
+        values = np.arange(self.probabilities.shape[1], dtype=float) if self.values is None else self.values
+        return np.abs(values[:, None] - values)
+
+    @property
+    def errors(self) -> npt.NDArray[np.float64]:
+        """The distance of each prediction from the true class: shape (n_samples,)."""
+        return np.asarray(self.distances[self.y, self.predicted])
+
+
+def class_values(labels: Iterable[object]) -> npt.NDArray[np.float64] | None:
+    """The number that each label stands for, if all of them are ascending numbers, whether or not written as text."""
+    try:
+        values = np.array([float(str(label)) for label in labels])
+    except ValueError:
+        return None
+    return values if np.isfinite(values).all() and (np.diff(values) > 0).all() else None
 
 
 @dataclass(frozen=True)
@@ -81,9 +105,18 @@ def _brier_score(predictions: Predictions) -> float:
     return float(metrics.brier_score_loss(predictions.y, predictions.probabilities, labels=labels, scale_by_half=False))
 
 
-def _cohen_kappa(predictions: Predictions, weights: str | None = None) -> float:
+def _cohen_kappa(predictions: Predictions) -> float:
     labels = list(range(predictions.probabilities.shape[1]))
-    return float(metrics.cohen_kappa_score(predictions.y, predictions.predicted, weights=weights, labels=labels))
+    return float(metrics.cohen_kappa_score(predictions.y, predictions.predicted, labels=labels))
+
+
+def _quadratic_weighted_kappa(predictions: Predictions) -> float:
+    """Cohen 1968, "Weighted kappa": 1 less the squared distance over that of the same predictions dealt at random."""
+    labels = range(predictions.probabilities.shape[1])
+    counts = metrics.confusion_matrix(predictions.y, predictions.predicted, labels=list(labels))
+    weights = predictions.distances**2
+    by_chance = np.sum(weights * (np.outer(counts.sum(axis=0), counts.sum(axis=1)) / counts.sum()))
+    return float(1 - np.sum(weights * counts) / by_chance) if by_chance else np.nan
 
 
 def calibration_curve(predictions: Predictions, *, code: int | None = None) -> pd.DataFrame:
@@ -147,11 +180,11 @@ METRICS: dict[str, Metric] = {
     "roc_auc": Metric(
         lambda p: metrics.roc_auc_score(p.y, p.probabilities[:, 1]), applies_to="binary", computed_from="probabilities"
     ),
-    "quadratic_weighted_kappa": Metric(lambda p: _cohen_kappa(p, weights="quadratic"), applies_to="ordinal"),
-    "mean_absolute_error": Metric(
-        lambda p: metrics.mean_absolute_error(p.y, p.predicted), "minimize", applies_to="ordinal"
-    ),
-    "accuracy_within_1": Metric(lambda p: np.mean(np.abs(p.y - p.predicted) <= 1), applies_to="ordinal"),
+    # In the target's unit, where its classes are numbers; else in classes.
+    "quadratic_weighted_kappa": Metric(_quadratic_weighted_kappa, applies_to="ordinal"),
+    "mean_absolute_error": Metric(lambda p: float(np.mean(p.errors)), "minimize", applies_to="ordinal"),
+    # Differences of decimal fractions are off by their last bits.
+    "accuracy_within_1": Metric(lambda p: float(np.mean(p.errors <= 1 + 1e-9)), applies_to="ordinal"),
 }
 
 

@@ -75,19 +75,22 @@ def importance(features: list[str], drops: npt.NDArray[np.float64], metric: str)
 
 
 def grades(predictions: Predictions, classes: list[str]) -> Figure:
-    """Box plots of the expected position among ordered classes, which the probabilities give, by true class."""
-    expected = pd.Series(predictions.probabilities @ np.arange(len(classes)))
+    """Box plots of the expected class, as a number, which the probabilities give, by true class."""
+    values = np.arange(len(classes), dtype=float) if predictions.values is None else predictions.values
+    expected = pd.Series(predictions.probabilities @ values)
     present = [position for position in range(len(classes)) if (predictions.y == position).any()]
+    gap = float(np.diff(values).min())
     figure, (axis,) = _figure("Predicted against true, out of fold")
-    axis.plot([-0.5, len(classes) - 0.5], [-0.5, len(classes) - 0.5], color="grey", linestyle=":")
+    ends = [values[0] - gap / 2, values[-1] + gap / 2]
+    axis.plot(ends, ends, color="grey", linestyle=":")
     axis.boxplot(
         [expected[predictions.y == position] for position in present],
-        positions=present,
-        widths=0.6,
+        positions=values[present],
+        widths=0.6 * gap,
         flierprops={"marker": ".", "markeredgecolor": WINE, "alpha": 0.4},
         medianprops={"color": WINE},
     )
-    axis.set_xticks(range(len(classes)), classes)
-    axis.set_yticks(range(len(classes)), classes)
+    axis.set_xticks(values, classes)
+    axis.set_yticks(values, classes)
     axis.set(xlabel="true", ylabel="expected")
     return figure

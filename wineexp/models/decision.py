@@ -12,12 +12,12 @@ from sklearn.utils.validation import validate_data
 from wineexp.evaluation.metrics import METRICS, Predictions
 from wineexp.models.pipeline import DecidingClassifier, best_decisions, out_of_fold_probabilities
 
-# The loss of a decision by its distance from the true class, in classes. The best decisions are then the likeliest
-# class, the median class, and the class next to the mean.
-LOSSES: dict[str, Callable[[npt.NDArray[np.intp]], npt.NDArray[np.float64]]] = {
+# The loss of a decision by its distance from the true class. The best decisions are then the likeliest class, the
+# median class, and the class next to the mean.
+LOSSES: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
     "zero_one": lambda distances: (distances != 0).astype(float),
-    "absolute": lambda distances: np.abs(distances).astype(float),
-    "squared": lambda distances: distances.astype(float) ** 2,
+    "absolute": np.abs,
+    "squared": np.square,
 }
 
 # Candidate values for one threshold or weight, and rounds over all of them.
@@ -27,18 +27,20 @@ N_CANDIDATES, MAX_ROUNDS = 40, 3
 class LossClassifier(DecidingClassifier):
     """Decides on the class of the least expected loss among ordered classes (Bayes' decision).
 
-    Where an inner class is missing from the training rows, its neighbours count as one class apart.
-
     Parameters
     ----------
     estimator : classifier
     loss : str
         One of `LOSSES`.
+    class_values : list of float, optional
+        The number that each class stands for, with which distances are measured; see
+        `wineexp.models.label_arguments.translate_labels`. By default neighbours are 1 apart.
     """
 
-    def __init__(self, estimator: ClassifierMixin, loss: str) -> None:
+    def __init__(self, estimator: ClassifierMixin, loss: str, class_values: list[float] | None = None) -> None:
         self.estimator = estimator
         self.loss = loss
+        self.class_values = class_values
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Fit on X (n_samples, n_features) and y (n_samples,), whose labels sort in the order of the classes.
@@ -52,8 +54,8 @@ class LossClassifier(DecidingClassifier):
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, but got {self.loss}")
         self.estimator_ = clone(self.estimator).fit(*validate_data(self, X, y))
         self.classes_ = self.estimator_.classes_
-        positions = np.arange(len(self.classes_))
-        self.utility_ = -LOSSES[self.loss](positions[:, None] - positions)
+        values = values_of(self.class_values, len(self.classes_))
+        self.utility_ = -LOSSES[self.loss](values[:, None] - values)
         return self
 
 
@@ -67,12 +69,21 @@ class MetricClassifier(DecidingClassifier):
         One of `wineexp.evaluation.metrics.METRICS`.
     cv : cross-validator
         Splits the training rows.
+    class_values : list of float, optional
+        As of `LossClassifier`.
     """
 
-    def __init__(self, estimator: ClassifierMixin, metric: str, cv: BaseCrossValidator) -> None:
+    def __init__(
+        self,
+        estimator: ClassifierMixin,
+        metric: str,
+        cv: BaseCrossValidator,
+        class_values: list[float] | None = None,
+    ) -> None:
         self.estimator = estimator
         self.metric = metric
         self.cv = cv
+        self.class_values = class_values
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Fit on X (n_samples, n_features) and y (n_samples,), whose labels sort in the order of the classes.
@@ -89,17 +100,34 @@ class MetricClassifier(DecidingClassifier):
         self.utility_ = np.eye(len(self.classes_))
         if METRICS[self.metric].computed_from == "decisions":
             probabilities = out_of_fold_probabilities(self.estimator, values, codes, self.cv)
-            self.utility_ = learn_utility(self.metric, codes, probabilities)
+            self.utility_ = learn_utility(self.metric, codes, probabilities, self.class_values)
         self.estimator_ = clone(self.estimator).fit(values, labels)
         return self
 
 
+def values_of(class_values: list[float] | None, n_classes: int) -> npt.NDArray[np.float64]:
+    """The number that each class stands for, from 0 on; its position where classes are no numbers.
+
+    Raises
+    ------
+    ValueError
+        There are not as many values as classes.
+    """
+    values = np.arange(n_classes, dtype=float) if class_values is None else np.asarray(class_values, dtype=float)
+    if len(values) != n_classes:
+        raise ValueError(f"class_values must have one value for each of {n_classes} classes, but got {class_values}")
+    return np.asarray(values - values[0])
+
+
 def learn_utility(
-    metric: str, codes: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]
+    metric: str,
+    codes: npt.NDArray[np.intp],
+    probabilities: npt.NDArray[np.float64],
+    class_values: list[float] | None = None,
 ) -> npt.NDArray[np.float64]:
     """A utility of shape (n_classes, n_classes) whose decisions have the best value of a metric that a search finds.
 
-    For a metric of ordered classes the search is over thresholds on the expected position of the class, for any other
+    For a metric of ordered classes the search is over thresholds on the expected value of the class, for any other
     one over a weight for each class. A metric of the probabilities themselves, such as the log loss, does not depend on
     decisions: the utility is then that of the likeliest class.
 
@@ -111,49 +139,56 @@ def learn_utility(
         True classes, 0 to n_classes - 1.
     probabilities : ndarray of shape (n_samples, n_classes)
         Out of fold.
+    class_values : list of float, optional
+        As of `LossClassifier`.
     """
     definition = METRICS[metric]
+    values = values_of(class_values, probabilities.shape[1])
     if definition.computed_from == "probabilities":
         return np.eye(probabilities.shape[1])
     sign = 1 if definition.direction == "maximize" else -1
 
     def evaluate(utility: npt.NDArray[np.float64]) -> float:
         decisions = best_decisions(probabilities, utility)
-        return sign * float(definition.score(Predictions(codes, decisions, probabilities)))
+        return sign * float(definition.score(Predictions(codes, decisions, probabilities, values=values)))
 
     if definition.applies_to == "ordinal":
-        return _utility_of_thresholds(probabilities, evaluate)
+        return _utility_of_thresholds(probabilities, values, evaluate)
     return _utility_of_weights(probabilities, evaluate)
 
 
 def _utility_of_thresholds(
-    probabilities: npt.NDArray[np.float64], evaluate: Callable[[npt.NDArray[np.float64]], float]
+    probabilities: npt.NDArray[np.float64],
+    values: npt.NDArray[np.float64],
+    evaluate: Callable[[npt.NDArray[np.float64]], float],
 ) -> npt.NDArray[np.float64]:
-    """A utility that decides on class k where the expected position lies above k of the thresholds.
+    """A utility that decides on class k where the expected value lies above k of the thresholds.
 
-    With e the expected position, the utility of class k is the line k e - t_1 - ... - t_k. The greatest of these lines
+    With e the expected value, the utility of class k is the line k e - t_1 - ... - t_k. The greatest of these lines
     is the one whose k is the number of thresholds below e. The search starts from thresholds half-way between classes.
 
     Parameters
     ----------
     probabilities : ndarray of shape (n_samples, n_classes)
+    values : ndarray of shape (n_classes,)
+        The number that each class stands for, ascending from 0.
     evaluate : callable
         From a utility to its score, of which greater is better.
     """
-    positions = np.arange(probabilities.shape[1], dtype=float)
-    expected = probabilities @ positions
+    positions = np.arange(len(values), dtype=float)
+    expected = probabilities @ values
 
     def utility(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.asarray(np.outer(positions, positions) - np.r_[0, np.cumsum(thresholds)])
+        return np.asarray(np.outer(values, positions) - np.r_[0, np.cumsum(thresholds)])
 
     def candidates(thresholds: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.float64]:
         low = thresholds[k - 1] if k else 0.0
-        high = thresholds[k + 1] if k + 1 < len(thresholds) else positions[-1]
+        high = thresholds[k + 1] if k + 1 < len(thresholds) else values[-1]
         between = expected[(expected > low) & (expected < high)]
         return np.unique(np.quantile(between, np.linspace(0, 1, N_CANDIDATES))) if len(between) else thresholds[[k]]
 
     return utility(
-        _coordinate_ascent(positions[:-1] + 0.5, candidates, lambda thresholds: evaluate(utility(thresholds)))
+        _coordinate_ascent((values[:-1] + values[1:]) / 2, candidates, lambda thresholds: evaluate(utility(thresholds)))
     )
 
 

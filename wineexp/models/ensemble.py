@@ -11,7 +11,7 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.evaluation.metrics import METRICS, Predictions
-from wineexp.models.decision import learn_utility
+from wineexp.models.decision import learn_utility, values_of
 from wineexp.models.pipeline import FixedClassesClassifier, best_decisions, out_of_fold_probabilities
 
 # Probabilities are raised to this before their logarithm is taken.
@@ -90,6 +90,8 @@ class SelectionClassifier(EnsembleClassifier):
     temper : bool
         Whether the mean's probabilities are then scaled to the least log loss; see `_fit_temperature`.
     cv : cross-validator
+    class_values : list of float, optional
+        As of `wineexp.models.decision.LossClassifier`.
 
     Attributes
     ----------
@@ -106,6 +108,7 @@ class SelectionClassifier(EnsembleClassifier):
         decision: str,
         temper: bool,
         cv: BaseCrossValidator,
+        class_values: list[float] | None = None,
     ) -> None:
         self.members = members
         self.metric = metric
@@ -113,6 +116,7 @@ class SelectionClassifier(EnsembleClassifier):
         self.decision = decision
         self.temper = temper
         self.cv = cv
+        self.class_values = class_values
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Fit on X (n_samples, n_features) and y (n_samples,).
@@ -134,7 +138,7 @@ class SelectionClassifier(EnsembleClassifier):
         self.weights_ = {name: picked.count(name) / len(picked) for name in self.members}
         mean = np.asarray(sum(self.weights_[name] * out_of_fold[name] for name in self.members))
         self.temperature_ = _fit_temperature(mean, codes) if self.temper else None
-        self.utility_ = learn_utility(self.decision, codes, self._scale(mean))
+        self.utility_ = learn_utility(self.decision, codes, self._scale(mean), self.class_values)
         self._fit_members([name for name in self.members if name in picked], values, codes)
         return self
 
@@ -145,11 +149,13 @@ class SelectionClassifier(EnsembleClassifier):
         picked: list[str] = []
         best_scores: list[float] = []
         total = np.zeros_like(next(iter(out_of_fold.values())))
+        values = values_of(self.class_values, total.shape[1])
         for n_picked in range(1, self.picks + 1):
             scores = {}
             for name, probabilities in out_of_fold.items():
                 mean = (total + probabilities) / n_picked
-                scores[name] = sign * float(metric.score(Predictions(codes, mean.argmax(axis=1), mean)))
+                predictions = Predictions(codes, mean.argmax(axis=1), mean, values=values)
+                scores[name] = sign * float(metric.score(predictions))
             best_name = max(scores, key=lambda name: scores[name])
             total += out_of_fold[best_name]
             picked.append(best_name)

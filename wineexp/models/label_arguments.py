@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier
 
+from wineexp.evaluation.metrics import class_values
 from wineexp.models.arguments import change_arguments
 
 # A weight for each label; a word such as "balanced" names no label.
@@ -18,6 +19,8 @@ WEIGHTS = ("class_weight", "class_weights")
 PRIORS = ("priors", "class_prior")
 # A label.
 LABEL = ("constant",)
+# The number that each class stands for, which a model of ordered classes is told.
+VALUES = "class_values"
 # What cannot be translated: the names of the numbers, and the rows of each.
 REFUSED = ("class_names", "classes_count")
 
@@ -39,16 +42,16 @@ def label_faults(model: ClassifierMixin, classes: Sequence[object]) -> list[str]
     def check(owners: Sequence[Any], name: str, value: Any) -> Any:
         key, argument = name.rpartition(".")[2], f"model.{name}={value}"
         labels: list[object] = []
-        relabelling = [type(owner).__name__ for owner in owners[:-1] if type(owner).__name__ in RELABELLING]
+        relabelling = _relabelling(owners)
         if not is_classifier(owners[-1]) or value is None or (key in WEIGHTS and isinstance(value, str)):
             return value
-        if key in (*WEIGHTS, *PRIORS, *LABEL) and relabelling:
-            faults.append(f"{argument}: a {relabelling[0]} trains this classifier on other classes than the target's")
+        if key in (*WEIGHTS, *PRIORS, *LABEL, VALUES) and relabelling:
+            faults.append(f"{argument}: a {relabelling} trains this classifier on other classes than the target's")
         elif key in REFUSED:
             faults.append(f"{argument}: the classes are the target's; leave this argument out")
         elif key in WEIGHTS and isinstance(value, list | tuple):
             faults.append(f"{argument}: give the weights by class, as in {{{classes[0]}: 1, {classes[-1]}: 2}}")
-        elif key in PRIORS and len(value) != len(classes):
+        elif key in (*PRIORS, VALUES) and len(value) != len(classes):
             faults.append(f"{argument}: one value for each class is wanted, in the order of the classes {listed}")
         elif key in WEIGHTS and isinstance(value, Mapping):
             labels = list(value)
@@ -66,7 +69,8 @@ def translate_labels(estimator: ClassifierMixin, classes: Sequence[object], pres
     """A clone whose arguments speak of positions in `present` instead of labels.
 
     What is said of a class that is not present is dropped. Every class that is present gets a weight, because libraries
-    refuse weights of some classes only.
+    refuse weights of some classes only. A model with an argument `class_values` is told the numbers or positions
+    of those that are present.
 
     Parameters
     ----------
@@ -83,11 +87,14 @@ def translate_labels(estimator: ClassifierMixin, classes: Sequence[object], pres
 
     def translate(owners: Sequence[Any], name: str, value: Any) -> Any:
         key = name.rpartition(".")[2]
-        if not is_classifier(owners[-1]):
+        if not is_classifier(owners[-1]) or _relabelling(owners):
             return value
         if key in WEIGHTS and isinstance(value, Mapping):
             weights = {_position(label, classes): weight for label, weight in value.items()}
             return {code: weights.get(position, 1.0) for code, position in enumerate(present)}
+        if key == VALUES:
+            numbers = class_values(classes) if value is None else value
+            return [float(position if numbers is None else numbers[position]) for position in present]
         if key in PRIORS and value is not None:
             priors = np.asarray(value, dtype=float)[list(present)]
             return (priors / priors.sum()).tolist()
@@ -99,6 +106,11 @@ def translate_labels(estimator: ClassifierMixin, classes: Sequence[object], pres
         return value
 
     return change_arguments(estimator, translate)
+
+
+def _relabelling(owners: Sequence[Any]) -> str | None:
+    """The type of the model that trains the innermost of these models on other classes; None where none does."""
+    return next((type(owner).__name__ for owner in owners[:-1] if type(owner).__name__ in RELABELLING), None)
 
 
 def _position(label: object, classes: Sequence[object]) -> int | None:

@@ -107,7 +107,7 @@ class ThresholdClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  
             predicted[test] = clone(self.estimator).fit(values[train], codes[train].astype(float)).predict(values[test])
         self.thresholds_, self.slope_ = _fit_proportional_odds(predicted, codes, len(self.classes_))
         self.estimator_ = clone(self.estimator).fit(values, codes.astype(float))
-        positions = np.arange(len(self.classes_))
+        positions = np.arange(len(self.classes_), dtype=float)
         self.utility_ = -LOSSES["absolute"](positions[:, None] - positions)
         return self
 

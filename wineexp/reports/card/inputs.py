@@ -208,4 +208,6 @@ def _slices_of(values: pd.Series) -> dict[str, npt.NDArray[np.bool_]]:
 
 
 def _select(predictions: Predictions, mask: npt.NDArray[np.bool_]) -> Predictions:
-    return Predictions(predictions.y[mask], predictions.predicted[mask], predictions.probabilities[mask])
+    return Predictions(
+        predictions.y[mask], predictions.predicted[mask], predictions.probabilities[mask], values=predictions.values
+    )
