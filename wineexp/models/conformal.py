@@ -4,11 +4,11 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import ClassifierMixin
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import validate_data
 
-from wineexp.models.pipeline import DecidingClassifier, out_of_fold_probabilities
+from wineexp.models.pipeline import DecidingClassifier, fit_on_all_classes, out_of_fold_probabilities
 
 
 class ConformalClassifier(DecidingClassifier):
@@ -59,7 +59,7 @@ class ConformalClassifier(DecidingClassifier):
         self.set_thresholds_ = np.array(
             [_set_threshold(probabilities[codes == code, code], self.coverage) for code in range(len(self.classes_))]
         )
-        self.estimator_ = clone(self.estimator).fit(values, labels)
+        self.estimator_ = fit_on_all_classes(self.estimator, values, labels)
         self.utility_ = getattr(self.estimator_, "utility_", np.eye(len(self.classes_)))
         return self
 

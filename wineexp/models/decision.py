@@ -5,12 +5,17 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import ClassifierMixin
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import validate_data
 
 from wineexp.evaluation.metrics import METRICS, Predictions
-from wineexp.models.pipeline import DecidingClassifier, best_decisions, out_of_fold_probabilities
+from wineexp.models.pipeline import (
+    DecidingClassifier,
+    best_decisions,
+    fit_on_all_classes,
+    out_of_fold_probabilities,
+)
 
 # The loss of a decision by its distance from the true class. The best decisions are then the likeliest class, the
 # median class, and the class next to the mean.
@@ -52,7 +57,7 @@ class LossClassifier(DecidingClassifier):
         """
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, but got {self.loss}")
-        self.estimator_ = clone(self.estimator).fit(*validate_data(self, X, y))
+        self.estimator_ = fit_on_all_classes(self.estimator, *validate_data(self, X, y))
         self.classes_ = self.estimator_.classes_
         values = values_of(self.class_values, len(self.classes_))
         self.utility_ = -LOSSES[self.loss](values[:, None] - values)
@@ -101,7 +106,7 @@ class MetricClassifier(DecidingClassifier):
         if METRICS[self.metric].computed_from == "decisions":
             probabilities = out_of_fold_probabilities(self.estimator, values, codes, self.cv)
             self.utility_ = learn_utility(self.metric, codes, probabilities, self.class_values)
-        self.estimator_ = clone(self.estimator).fit(values, labels)
+        self.estimator_ = fit_on_all_classes(self.estimator, values, labels)
         return self
 
 

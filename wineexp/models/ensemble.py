@@ -12,7 +12,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.evaluation.metrics import METRICS, Predictions
 from wineexp.models.decision import learn_utility, values_of
-from wineexp.models.pipeline import FixedClassesClassifier, best_decisions, out_of_fold_probabilities
+from wineexp.models.pipeline import (
+    FixedClassesClassifier,
+    best_decisions,
+    fit_on_all_classes,
+    out_of_fold_probabilities,
+)
 
 # Probabilities are raised to this before their logarithm is taken.
 MIN_PROBABILITY = 1e-4
@@ -203,7 +208,7 @@ class StackClassifier(EnsembleClassifier):
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         out_of_fold = self._out_of_fold(values, codes)
-        self.final_ = clone(self.final).fit(_logarithms(list(out_of_fold.values())), codes)
+        self.final_ = fit_on_all_classes(self.final, _logarithms(list(out_of_fold.values())), codes)
         self.utility_ = np.eye(len(self.classes_))
         self._fit_members(list(self.members), values, codes)
         return self

@@ -11,7 +11,7 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.models.decision import LOSSES
-from wineexp.models.pipeline import best_decisions
+from wineexp.models.pipeline import best_decisions, fit_on_all_classes
 
 
 class CumulativeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -45,7 +45,9 @@ class CumulativeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         lower_codes = range(len(self.classes_) - 1)
-        self.estimators_ = [clone(self.estimator).fit(values, (codes > code).astype(int)) for code in lower_codes]
+        self.estimators_ = [
+            fit_on_all_classes(self.estimator, values, (codes > code).astype(int)) for code in lower_codes
+        ]
         return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:

@@ -10,13 +10,20 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, TransformerMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.models.column_arguments import translate_columns
 from wineexp.models.label_arguments import translate_labels
+
+# By how much the logarithm of a probability of 1e-12 is less than that of 1.
+LOG_ODDS_OF_MISSING = 12 * np.log(10)
 
 
 def make_pipeline(feature: TransformerMixin, model: ClassifierMixin, classes: npt.ArrayLike) -> Pipeline:
@@ -76,12 +83,45 @@ def out_of_fold_probabilities(
     classes = np.unique(y).tolist()
     total, n_predictions = np.zeros((len(y), len(classes))), np.zeros((len(y), 1))
     for train, test in cv.split(X, y):
-        total[test] += FixedClassesClassifier(estimator, classes).fit(X[train], y[train]).predict_proba(X[test])
+        fitted = FixedClassesClassifier(estimator, classes, accepts_one_class=True).fit(X[train], y[train])
+        total[test] += fitted.predict_proba(X[test])
         n_predictions[test] += 1
     if not n_predictions.all():
         n_left_out = int((n_predictions == 0).sum())
         raise ValueError(f"every row must be in a test part of cv, but {n_left_out} of {len(y)} are not")
     return np.asarray(total / n_predictions)
+
+
+def fit_on_all_classes(estimator: ClassifierMixin, X: npt.ArrayLike, y: npt.ArrayLike) -> ClassifierMixin:
+    """A clone that is fitted on X (n_samples, n_features) and y (n_samples,), the models within it included.
+
+    A model within it may be fitted on rows that lack a class, and knows all classes of y nevertheless.
+    """
+    return _with_all_classes(clone(estimator), np.unique(y).tolist()).fit(X, y)
+
+
+def _with_all_classes(estimator: ClassifierMixin, classes: list[object]) -> ClassifierMixin:
+    """The estimator, which fits the models within it on parts of its rows, each of which may lack a class.
+
+    scikit-learn calibrates and stacks whatever columns these models return, and XGBoost refuses a gap in the labels.
+    """
+
+    def complete(child: object) -> object:
+        is_model = isinstance(child, BaseEstimator)
+        return FixedClassesClassifier(child, classes, accepts_one_class=True) if is_model else child
+
+    match estimator:
+        case CalibratedClassifierCV():
+            return estimator.set_params(estimator=complete(estimator.estimator))
+        case StackingClassifier():
+            return estimator.set_params(estimators=[(name, complete(child)) for name, child in estimator.estimators])
+        case VotingClassifier():
+            children = [(name, _with_all_classes(child, classes)) for name, child in estimator.estimators]
+            return estimator.set_params(estimators=children)
+        case Pipeline():
+            *steps, (name, last) = estimator.steps
+            return estimator.set_params(steps=[*steps, (name, _with_all_classes(last, classes))])
+    return estimator
 
 
 class DecidingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -123,6 +163,9 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
     estimator : classifier
     classes : list
         All labels in ascending order.
+    accepts_one_class : bool
+        Whether rows of a single class make a model that always predicts it, for a part of the rows of another model.
+        By default the estimator decides, and may refuse them.
 
     Attributes
     ----------
@@ -133,9 +176,10 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         Positions in `classes_` of the labels in the training rows.
     """
 
-    def __init__(self, estimator: ClassifierMixin, classes: list[object]) -> None:
+    def __init__(self, estimator: ClassifierMixin, classes: list[object], accepts_one_class: bool = False) -> None:
         self.estimator = estimator
         self.classes = classes
+        self.accepts_one_class = accepts_one_class
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Fit on X (n_samples, n_features) and y (n_samples,).
@@ -151,10 +195,13 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
             raise ValueError(f"labels must be among classes={self.classes}, but got {unknown}")
         self.classes_ = np.asarray(self.classes)
         self.present_, codes = np.unique([positions[label] for label in np.asarray(y).tolist()], return_inverse=True)
+        if self.accepts_one_class and len(self.present_) == 1:
+            self.estimator_ = DummyClassifier().fit(X, codes)
+            return self
         estimator = translate_labels(self.estimator, self.classes, self.present_.tolist())
         if isinstance(X, pd.DataFrame):
             estimator = translate_columns(estimator, [str(name) for name in X])
-        self.estimator_ = estimator.fit(X, codes)
+        self.estimator_ = fit_on_all_classes(estimator, X, codes)
         return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:
@@ -199,3 +246,22 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         # XGBoost computes in single precision, so that its rows sum to 1 to seven digits only.
         probabilities[:, self.present_] = present / present.sum(axis=1, keepdims=True)
         return probabilities
+
+    @available_if(lambda self: hasattr(self.estimator, "decision_function"))  # type: ignore[untyped-decorator]
+    def decision_function(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """The estimator's scores, as scikit-learn's classifiers give them: shape (n_samples, n_classes).
+
+        For two classes shape (n_samples,), the score of the second. A class that is missing from the training rows
+        scores less than the others by `LOG_ODDS_OF_MISSING`.
+        """
+        check_is_fitted(self)
+        if len(self.present_) == len(self.classes_):
+            return np.asarray(self.estimator_.decision_function(X), dtype=np.float64)
+        if len(self.present_) == 1:
+            present = np.zeros((len(self.estimator_.predict(X)), 1))
+        else:
+            present = np.asarray(self.estimator_.decision_function(X), dtype=np.float64)
+            present = np.column_stack([-present, present]) if present.ndim == 1 else present
+        scores = np.tile(present.min(axis=1, keepdims=True) - LOG_ODDS_OF_MISSING, len(self.classes_))
+        scores[:, self.present_] = present
+        return scores if len(self.classes_) > 2 else scores[:, 1] - scores[:, 0]
