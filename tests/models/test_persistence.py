@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -69,13 +70,15 @@ def test_a_model_stored_by_wineexp_0_1_is_refused_by_name(
     replace_in_schema(folder / MODEL_FILE, f'"{new_module}"', f'"{old_module}"')
     with pytest.raises(UserError) as refusal:
         persistence.load(folder)
-    assert f"the model holds {old_module}.{old_type}: it was stored by wineexp 0.1" in str(refusal.value)
+    assert re.match(rf"the model holds .*{old_module}\.{old_type}: it was stored by wineexp 0\.1", str(refusal.value))
     assert "promote it anew" in str(refusal.value)
 
 
 def test_a_type_that_is_not_trusted_is_refused(folder: Path) -> None:
     replace_in_schema(folder / MODEL_FILE, '"wineexp.models.transformers"', '"elsewhere.transformers"')
-    message = r"the model holds 'elsewhere\.transformers\.LeaveOut', which wineexp\.models\.persistence\.TRUSTED_TYPES"
+    message = (
+        r"the model holds .*'elsewhere\.transformers\.LeaveOut', which wineexp\.models\.persistence\.TRUSTED_TYPES"
+    )
     with pytest.raises(UserError, match=message):
         persistence.load(folder)
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, get_type_hints
 
@@ -34,28 +34,21 @@ def build(cfg: DictConfig) -> dict[str, Any]:
     if missing := [str(name) for name in cfg if OmegaConf.is_missing(cfg, name) or cfg[name] is None]:
         raise UserError(*(f"{name}: nothing is chosen; --help lists the choices of {name}=..." for name in missing))
     nodes = {str(name): node for name, node in cfg.items() if isinstance(node, DictConfig) and "_target_" in node}
-    noun = None
-    if "noun" in nodes.get("data", {}):
-        # Any data set may have one, whatever its callable is.
-        noun = OmegaConf.to_container(nodes["data"], resolve=True)["noun"]  # type: ignore[index, call-overload]
-        nodes["data"] = OmegaConf.masked_copy(nodes["data"], [str(key) for key in nodes["data"] if key != "noun"])
     faults = [fault for name, node in nodes.items() for fault in check_node(name, node)]
-    if noun is not None and not (isinstance(noun, list) and list(map(type, noun)) == [str, str] and all(noun)):
-        faults.append(f"data.noun={noun}: two words for a row are wanted, as [customer, customers]")
     if faults:
         raise UserError(*faults)
     objects = {}
     for name, node in nodes.items():
         try:
-            objects[name] = instantiate(node, _convert_="all", _partial_=name == "data")
+            if name == "data":
+                objects[name] = _loader(node)
+            else:
+                objects[name] = instantiate(node, _convert_="all")
         except InstantiationException as error:
             cause = error.__cause__ or error
             faults += cause.faults if isinstance(cause, UserError) else [f"{name}: {' '.join(str(cause).split())}"]
     if faults:
         raise UserError(*faults)
-    if noun is not None:
-        load = objects["data"]
-        objects["data"] = lambda: replace(load(), noun=noun)
     return objects
 
 
@@ -68,7 +61,24 @@ def check_node(name: str, node: DictConfig) -> list[str]:
         The node's dotted key, with which each sentence begins.
     node : DictConfig
     """
-    return list(_node_faults(name, OmegaConf.to_container(node, resolve=True)))
+    content: Any = OmegaConf.to_container(node, resolve=True)
+    faults = []
+    if name == "data" and "noun" in content:
+        # Any data set may have one, whatever its callable is.
+        noun = content.pop("noun")
+        if not (isinstance(noun, list) and len(noun) == 2 and all(isinstance(word, str) and word for word in noun)):
+            faults.append(f"data.noun={noun}: two words for a row are wanted, as [customer, customers]")
+    return [*faults, *_node_faults(name, content)]
+
+
+def _loader(node: DictConfig) -> Callable[[], Any]:
+    """Loads a data set; the key `noun` of its config becomes that of what its callable returns."""
+    load = instantiate(
+        OmegaConf.masked_copy(node, [str(key) for key in node if key != "noun"]), _convert_="all", _partial_=True
+    )
+    if "noun" not in node:
+        return load  # type: ignore[no-any-return]
+    return lambda: replace(load(), noun=list(node.noun))
 
 
 def _node_faults(name: str, node: Any) -> Iterator[str]:

@@ -85,6 +85,8 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         A few training rows of each class.
     noun : list of two str
         What a row is, in singular and plural.
+    ranking : list of str
+        The features, the most important first; empty for a model that was stored without.
     """
 
     data: str
@@ -96,6 +98,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     features: list[NumericFeature | TextFeature]
     samples: list[Sample]
     noun: list[str] = msgspec.field(default_factory=lambda: ["row", "rows"])
+    ranking: list[str] = []
 
 
 def snake_case(name: str) -> str:

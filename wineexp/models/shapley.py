@@ -116,7 +116,7 @@ def _source_features(feature: Pipeline, background: pd.DataFrame) -> list[str]:
     for name in background:
         values = background[name].array
         # By rank, since a missing text cannot be compared with others.
-        order = np.argsort(pd.factorize(values, sort=True)[0], kind="stable")
+        order = np.argsort(pd.factorize(background[name], sort=True)[0], kind="stable")
         exchanged.append(background.assign(**{str(name): values[order[::-1]]}))
         # If the values were in descending order already, ascending order changes them, unless all are equal.
         exchanged.append(background.assign(**{str(name): values[order]}))

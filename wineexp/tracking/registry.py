@@ -186,10 +186,22 @@ class Registry:
         return {MODEL_FILES: json.dumps(files), MODEL_SHA256: manifest.digest(files)}
 
     def register(self, run_id: str, model_id: str, tags: Mapping[str, str]) -> Version:
-        """Make a version of a stored model, with the tags of `verify_stored_model` and any others."""
+        """Make a version of a stored model, with the tags of `verify_stored_model` and any others.
+
+        Its description is that of the run, and says where the model card is.
+        """
         self.ensure()
+        note = self.client.get_run(run_id).data.tags.get(_mlflow.NOTE, "")
+        card = f"Model card: `{manifest.EXTRA_FOLDER}/{manifest.CARD_FILE}` among the files of the model."
         return _version(
-            self.client.create_model_version(self.name, f"models:/{model_id}", run_id, dict(tags), model_id=model_id)
+            self.client.create_model_version(
+                self.name,
+                f"models:/{model_id}",
+                run_id,
+                dict(tags),
+                model_id=model_id,
+                description="\n\n".join(filter(None, [note, card])),
+            )
         )
 
     def fetch(self, version: Version, folder: Path) -> Path:

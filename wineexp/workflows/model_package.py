@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import msgspec
 import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
@@ -48,7 +49,9 @@ def files(
     inputs = CardInputs(task, folds, holdout, baseline, params, tags, importance)
     return {
         manifest.GOLDEN_ROWS_FILE: persistence.write_golden_rows(fitted, golden_rows),
-        schema.FILE_NAME: schema.to_json(task.schema(params["data"], params["target"])),
+        schema.FILE_NAME: schema.to_json(
+            msgspec.structs.replace(task.schema(params["data"], params["target"]), ranking=inputs.ranked_features)
+        ),
         manifest.CARD_FILE: card.markdown(inputs),
         manifest.CARD_PAGE_FILE: card.html(inputs),
     }

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pandas as pd
 import pytest
 from hydra.utils import instantiate
 from sklearn.dummy import DummyClassifier
@@ -117,8 +118,12 @@ def test_texts_missing_values_and_classes_without_training_rows(
     compiled = compiled_model.load(content)
     with_none, with_nan = [("red", 1.0, None, None)], [("red", 1.0, np.nan, np.nan)]
     assert compiled.predict_proba(with_none).tolist() == compiled.predict_proba(with_nan).tolist()
-    with pytest.raises(ValueError, match="'rosé' is no known value of colour"):
-        compiled.predict_proba([("rosé", 1.0, 1.0, "north")])
+    # A text that no training row has is imputed as a missing one is.
+    unknown, missing = [("rosé", 1.0, 1.0, "north")], [(None, 1.0, 1.0, "north")]
+    assert compiled.predict_proba(unknown).tolist() == compiled.predict_proba(missing).tolist()
+    assert pipeline.predict_proba(pd.DataFrame(unknown, columns=X.columns)).tolist() == (
+        compiled.predict_proba(missing).tolist()
+    )
 
 
 def test_a_compiled_booster_stops_at_its_best_iteration() -> None:

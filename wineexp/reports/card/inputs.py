@@ -114,8 +114,8 @@ class CardInputs:
         return pd.DataFrame(columns, pd.Index(self.labels, name="class"))
 
     @cached_property
-    def slice_features(self) -> list[str]:
-        """The features that rows are sliced by: the most important ones, and every column of text.
+    def ranked_features(self) -> list[str]:
+        """All features, the most important first.
 
         Without a recorded importance, the features that separate the classes best count as the most important.
         """
@@ -124,9 +124,16 @@ class CardInputs:
             ranked = self.importance.mean(axis=1).sort_values(ascending=False, kind="stable").index
         else:
             ranked = eda.class_separation(X, self.task.y).index
-        features = list(dict.fromkeys(str(name).partition("=")[0] for name in ranked))
+        names = [name if name in X else str(name).partition("=")[0] for name in map(str, ranked)]
+        # A text column with one value alone is not ranked.
+        return list(dict.fromkeys([*names, *map(str, X)]))
+
+    @cached_property
+    def slice_features(self) -> list[str]:
+        """The features that rows are sliced by: the most important ones, and every column of text."""
+        X = self.task.X
         text = [str(name) for name in X if not is_number(X[name])]
-        return list(dict.fromkeys(features[:N_SLICE_FEATURES] + text))
+        return list(dict.fromkeys(self.ranked_features[:N_SLICE_FEATURES] + text))
 
     @cached_property
     def slices(self) -> pd.DataFrame:

@@ -34,6 +34,18 @@ BODY_ERRORS = {
 }
 
 
+# The groups of the API's documentation, in their order, by the module of a handler.
+TAGS = {
+    "predict": "Predictions",
+    "explain": "Predictions",
+    "model": "Served version",
+    "mlflow": "MLflow's protocol",
+    "open_inference": "Open Inference Protocol",
+    "health": "Health",
+    "administration": "Administration",
+}
+
+
 class InputTensor(msgspec.Struct):
     """An input of the Open Inference Protocol: [rows], [rows, 1], or [rows, features] for all features in one."""
 
@@ -94,6 +106,7 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
             f"{predictor.schema.target} from {predictor.schema.data}. At most {settings.serve.max_rows} rows and "
             f"{settings.serve.max_body_bytes} bytes in a request.",
         },
+        "tags": [{"name": name} for name in dict.fromkeys(TAGS.values())],
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": components,
@@ -111,6 +124,7 @@ def _operation(handler: HTTPRouteHandler, response_type: Any, route: HTTPRoute, 
     operation = {
         "operationId": f"{handler.fn.__name__}{len(route.path_components)}",
         "summary": (handler.fn.__doc__ or "").splitlines()[0],
+        "tags": [TAGS[handler.fn.__module__.rpartition(".")[2]]],
         "responses": {"200": {"description": "The response", "content": _content(handler, response_type)}}
         | {str(status): _problem_response(description) for status, description in sorted(errors.items())},
     }

@@ -23,8 +23,8 @@ export function svgElement(tag, attributes, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** A column's name for display; in that of a product, spaces separate the factors. */
-export const displayName = (name) => name.replaceAll(" ", " × ").replaceAll("_", " ");
+/** A feature's name for display. */
+export const displayName = (name) => name.replaceAll("_", " ");
 
 export const formatPercent = (share) => {
   const percent = 100 * share;

@@ -2,18 +2,21 @@
 
 import { displayName, element, formatCount, formatNumber, svgElement } from "./element.js";
 
+// So many features are shown in the model's order; of more, the most important ones.
+const MAX_UNFOLDED = 16, N_UNFOLDED = 12;
+
 /** The controls of all features; `onChange` is called whenever a value changes. */
 export class Form {
   constructor(form, schema, onChange) {
     this.controls = new Map();
     form.replaceChildren();
     form.onsubmit = (event) => event.preventDefault();
-    for (const feature of schema.features) {
+    const controls = schema.features.map((feature) => {
       const Control = feature.kind === "number" ? NumberControl : ChoiceControl;
-      const control = new Control(feature, onChange, schema.noun);
-      this.controls.set(feature.name, control);
-      form.append(control.box);
-    }
+      return [feature.name, new Control(feature, onChange, schema.noun)];
+    });
+    this.controls = new Map(controls);
+    form.append(...boxesOf(this.controls, schema.ranking));
   }
 
   /** Values by name; null where a field holds no number. */
@@ -30,6 +33,16 @@ export class Form {
   get missing() {
     return [...this.controls].filter(([, { value, feature }]) => value === null && !feature.missing).map(([name]) => name);
   }
+}
+
+/** The boxes of the controls; of many, the most important ones first, and the others folded away. */
+function boxesOf(controls, ranking) {
+  const ranked = ranking.filter((name) => controls.has(name));
+  if (controls.size <= MAX_UNFOLDED || ranked.length < controls.size) return [...controls.values()].map(({ box }) => box);
+  const boxes = ranked.map((name) => controls.get(name).box);
+  const folded = element("div", {}, ...boxes.slice(N_UNFOLDED));
+  const summary = element("summary", {}, `${boxes.length - N_UNFOLDED} less important features`);
+  return [...boxes.slice(0, N_UNFOLDED), element("details", {}, summary, folded)];
 }
 
 /** A field and a slider over a histogram. */

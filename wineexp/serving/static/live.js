@@ -91,8 +91,10 @@ function show(samples, readiness, schema) {
     [formatMilliseconds(quantile(buckets, 0.99)), "99th percentile of durations"],
     [formatCount(sumOf(samples, "wineexp_rows_out_of_range_total")), `${schema.noun[1]} outside the training range`],
     [formatCount(failed), "failed requests"],
-    [formatCount(sumOf(samples, "wineexp_model_swaps_total")), "changes of version"],
-    [formatCount(sumOf(samples, "wineexp_model_refusals_total")), "versions refused"],
+    [
+      formatCount(sumOf(samples, "wineexp_model_swaps_total")),
+      `changes of version, and ${formatCount(sumOf(samples, "wineexp_model_refusals_total"))} refused`,
+    ],
   ];
   byId("figures").replaceChildren(...figures.map(([figure, description]) =>
     element("div", {}, element("dt", {}, description), element("dd", {}, figure))));
@@ -132,6 +134,11 @@ function showClasses(samples, schema) {
 }
 
 function drawChart() {
+  if (points.every((point) => point.rate === 0)) {
+    byId("rate-chart").setAttribute("aria-label", "No request for a prediction since this page was opened");
+    byId("rate-chart").replaceChildren(element("p", {}, "No request for a prediction since this page was opened."));
+    return;
+  }
   const highest = Math.max(1, ...points.map((point) => point.rate));
   const coordinates = points.map(({ rate }, index) =>
     `${100 * (MAX_POINTS - points.length + index) / (MAX_POINTS - 1)},${100 - 100 * rate / highest}`).join(" ");

@@ -65,7 +65,7 @@ export function showAttribution(schema, attribution) {
   }[attribution.unit];
   const contributions = Object.entries(attribution.contributions);
   const shown = contributions.slice(0, MAX_SHOWN_CONTRIBUTIONS)
-    .map(([name, contribution]) => [displayName(name), contribution]);
+    .map(([name, contribution]) => [columnName(schema, name), contribution]);
   const others = contributions.slice(MAX_SHOWN_CONTRIBUTIONS);
   if (others.length) {
     shown.push([`${others.length} others together`, others.reduce((sum, [, contribution]) => sum + contribution, 0)]);
@@ -108,6 +108,10 @@ export function showCounterfactual(schema, counterfactual, values, apply) {
   );
   button.onclick = () => apply(counterfactual.values);
 }
+
+/** A column that a contribution is of: a feature, or a product, in whose name spaces separate the factors. */
+const columnName = (schema, name) => (
+  schema.features.some((feature) => feature.name === name) ? displayName(name) : displayName(name.replaceAll(" ", " × ")));
 
 /** Mark the explanation as that of other values. */
 export function showStale() {
