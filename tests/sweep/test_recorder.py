@@ -94,7 +94,7 @@ OWN_RUN = """
 def test_a_dead_workers_run_is_closed_as_killed(toy: Toy, store: Store) -> None:
     program = toy.folder / "app.py"
     program.write_text(program.read_text().replace("\n    time.sleep", OWN_RUN, 1))
-    arguments = (*XY, *store.arguments, "hydra.sweeper.n_trials=1")
+    arguments = (*XY, *store.arguments, "hydra.sweeper.n_trials=1", "hydra.sweeper.may_change=[sleep]")
     process = toy.start("-m", *arguments, "sleep=60")
     toy.wait_for_trial(0, process)
     while not toy.study().trials[0].user_attrs.get("run_id"):

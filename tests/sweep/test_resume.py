@@ -72,12 +72,12 @@ def test_a_finished_study_runs_no_trial(toy: Toy) -> None:
 
 
 def test_parameters_whose_worker_dies_twice_are_given_up(toy: Toy) -> None:
-    arguments = ("-m", *XY, "sleep=30", "hydra.sweeper.n_trials=2")
+    arguments = (*XY, "hydra.sweeper.n_trials=2", "hydra.sweeper.may_change=[sleep]")
     for number in (0, 1):
-        process = toy.start(*arguments)
+        process = toy.start("-m", *arguments, "sleep=30")
         toy.wait_for_trial(number, process)
         toy.kill(process)
-    toy.sweep(*XY, "hydra.sweeper.n_trials=2")
+    toy.sweep(*arguments)
     study = toy.study()
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL", "COMPLETE"]
     assert study.trials[0].params == study.trials[1].params != study.trials[2].params
