@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
@@ -98,6 +99,15 @@ def test_a_file_that_is_missing_or_cut_short_is_refused(folder: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=r"the stored model has no model\.skops"):
         persistence.load(folder)
+
+
+def test_golden_rows_of_many_columns_are_predicted_to_the_same_bits(tmp_path: Path) -> None:
+    data = load_breast_cancer(as_frame=True)
+    rows = data.data.iloc[::20]
+    pipeline = make_pipeline(features.scaled("median"), LogisticRegression(), [0, 1]).fit(data.data, data.target)
+    (tmp_path / EXTRA_FOLDER).mkdir()
+    (tmp_path / EXTRA_FOLDER / GOLDEN_ROWS_FILE).write_text(persistence.write_golden_rows(pipeline, rows))
+    assert persistence.pipeline_golden_rows_gap(pipeline, tmp_path) == 0
 
 
 def test_golden_rows_hold_the_models_predictions(fitted: Pipeline, folder: Path) -> None:

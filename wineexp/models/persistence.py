@@ -121,12 +121,15 @@ def untrusted_types_message(skops_message: str) -> str | None:
 
 def write_golden_rows(fitted: Pipeline, X: pd.DataFrame) -> str:
     """Rows X (n_samples, n_features) with the model's predictions of them, as the JSON of `read_golden_rows`."""
-    probabilities = _predict_proba(fitted, X)
-    rows = X.assign(**{str(name): as_texts(X[name]) for name in X if not is_number(X[name])})
+    texts = {str(name): as_texts(X[name]) for name in X if not is_number(X[name])}
+    rows = X.assign(**texts).to_dict("split", index=False)
+    # Predicted as they will be read: the last bits may depend on how a frame lies in memory.
+    frame = pd.DataFrame([tuple(row) for row in rows["data"]], columns=rows["columns"])
+    probabilities = _predict_proba(fitted, frame)
     prediction_sets = fitted[-1].prediction_sets(probabilities)
     return json.dumps(
         {
-            "rows": rows.to_dict("split", index=False),
+            "rows": rows,
             "probabilities": probabilities.tolist(),
             "decisions": fitted[-1].decide(probabilities).tolist(),
             "prediction_sets": None if prediction_sets is None else prediction_sets.tolist(),
