@@ -247,6 +247,10 @@ def test_the_model_is_described(server: Server, store: Store) -> None:
     assert content["metrics"]["cv/accuracy"] == run.data.metrics["cv/accuracy"]
     assert content["aliases"] == ["champion"]
     assert content["card"].startswith("# ")
+    described = store.client.get_model_version("wine", "2").description
+    assert described.startswith("**xgb** on raw features of cultivar, to predict cultivar")
+    assert described.endswith("Model card: `extra_files/card.md` among the files of the model.")
+    assert sorted(content["schema"]["ranking"]) == sorted(each["name"] for each in content["schema"]["features"])
     alcohol = content["schema"]["features"][0]
     assert (alcohol["name"], alcohol["unit"], alcohol["kind"]) == ("alcohol", "% vol", "number")
     assert alcohol["minimum"] < alcohol["median"] < alcohol["maximum"]

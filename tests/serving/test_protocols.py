@@ -232,6 +232,10 @@ def test_the_openapi_document_describes_the_served_model(server: Server, samples
     text = document["paths"]["/invocations"]["post"]["requestBody"]["content"]["text/csv"]["example"]
     assert server.post("/invocations", text, headers={"content-type": "text/csv"}).status_code == 200
     assert "servers" not in document
+    groups = [tag["name"] for tag in document["tags"]]
+    assert groups[0] == "Predictions"
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert {tag for operation in operations for tag in operation["tags"]} == set(groups)
 
 
 def test_swagger_ui_comes_from_the_server_itself(server: Server) -> None:

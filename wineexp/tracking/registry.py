@@ -188,11 +188,12 @@ class Registry:
     def register(self, run_id: str, model_id: str, tags: Mapping[str, str]) -> Version:
         """Make a version of a stored model, with the tags of `verify_stored_model` and any others.
 
-        Its description is that of the run, and says where the model card is.
+        Its description is that of the run, and says where the model card is, if there is one.
         """
         self.ensure()
         note = self.client.get_run(run_id).data.tags.get(_mlflow.NOTE, "")
-        card = f"Model card: `{manifest.EXTRA_FOLDER}/{manifest.CARD_FILE}` among the files of the model."
+        card = f"{manifest.EXTRA_FOLDER}/{manifest.CARD_FILE}"
+        where = f"Model card: `{card}` among the files of the model." if card in tags.get(MODEL_FILES, "") else ""
         return _version(
             self.client.create_model_version(
                 self.name,
@@ -200,7 +201,7 @@ class Registry:
                 run_id,
                 dict(tags),
                 model_id=model_id,
-                description="\n\n".join(filter(None, [note, card])),
+                description="\n\n".join(filter(None, [note, where])),
             )
         )
 
