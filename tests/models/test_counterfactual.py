@@ -1,6 +1,7 @@
 """Counterfactuals: verified by the model, within the training range, and no larger than a single change need be."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,24 @@ def test_the_change_may_be_of_a_text() -> None:
     assert smallest_change(predict_proba, likeliest, ["no", "yes"], red, RANGES) == Change(
         {"colour": "white"}, 1.0, "yes", 1.0
     )
+
+
+@pytest.mark.parametrize("alcohol", [10.0, 10.001])
+def test_every_value_that_is_named_is_a_change(alcohol: float) -> None:
+    """The model decides on sums, so that a pair with one value as it is would flip it as well as the other alone."""
+    ranges = RANGES | {"hue": NumericRange(0, 2, 1, 0.5), "sugar": NumericRange(0, 9, 2, 1, whole=True)}
+    row = {"alcohol": alcohol, "colour": "red", "hue": 1.0, "sugar": 2.0}
+
+    def predict_proba(rows: pd.DataFrame, limit: float) -> np.ndarray:
+        is_good = rows["alcohol"] + 2 * (rows["colour"] == "white") + rows["hue"] + 2 * rows["sugar"] > limit
+        return np.column_stack([~is_good, is_good]).astype(float)
+
+    for limit in np.linspace(15.01, 26, 50):
+        change = smallest_change(partial(predict_proba, limit=limit), likeliest, ["no", "yes"], row, ranges)
+        assert change is not None
+        for name, value in change.values.items():
+            assert value != row[name]
+            assert name != "alcohol" or round(float(value), 2) != 10
 
 
 def test_a_missing_number_counts_as_the_median() -> None:

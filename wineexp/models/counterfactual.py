@@ -60,9 +60,16 @@ class NumericRange:
         return abs(float(new) - self._number(old)) / self.spread
 
     def rounded(self, value: float) -> float:
-        """Rounded to a hundredth of the spread or finer, for readers, and limited to the range."""
-        decimals = 0 if self.whole else max(0, 2 - math.floor(math.log10(self.spread)))
-        return min(max(round(value, decimals), self.low), self.high)
+        """Rounded for readers, and limited to the range."""
+        return min(max(self._round(value), self.low), self.high)
+
+    def differs(self, old: Any, new: Any) -> bool:
+        """Whether readers see that the new value is another one than the old value."""
+        return self._round(float(new)) != self._round(self._number(old))
+
+    def _round(self, value: float) -> float:
+        """To a hundredth of the spread or finer."""
+        return round(value, 0 if self.whole else max(0, 2 - math.floor(math.log10(self.spread))))
 
     def _number(self, value: Any) -> float:
         return self.median if value is None or math.isnan(value) else float(value)
@@ -85,6 +92,10 @@ class Categories:
     def distance(self, old: Any, new: Any) -> float:
         """1 for another category."""
         return float(old != new)
+
+    def differs(self, old: Any, new: Any) -> bool:
+        """Whether the new category is another one than the old one."""
+        return bool(old != new)
 
 
 TrainingValues = Mapping[str, NumericRange | Categories]
@@ -146,13 +157,13 @@ def smallest_change(
     code = int(decide(predict_proba(_frame([{}], row, training_values)))[0])
     search = _Search(predict_proba, decide, row, training_values, code)
     flip = search.nearest_flip(
-        [*_grid(training_values, 1, SINGLE_GRID_SIZE), *_grid(training_values, 2, PAIR_GRID_SIZE)]
+        [*_grid(row, training_values, 1, SINGLE_GRID_SIZE), *_grid(row, training_values, 2, PAIR_GRID_SIZE)]
     )
     if flip is None:
         return None
     for _ in range(N_REFINEMENTS):
-        steps = [training_values[name].steps(row[name], value) for name, value in flip[0].items()]
-        smaller = [dict(zip(flip[0], values, strict=True)) for values in itertools.product(*steps)]
+        steps = {name: training_values[name].steps(row[name], value) for name, value in flip[0].items()}
+        smaller = _combinations(row, training_values, steps)
         flip = search.nearest_flip(smaller) or flip
     values, probabilities = flip
     new_code = int(decide(probabilities[None])[0])
@@ -186,11 +197,21 @@ class _Search:
         return None
 
 
-def _grid(training_values: TrainingValues, n_features: int, size: int) -> Iterator[NewValues]:
+def _grid(row: Mapping[str, Any], training_values: TrainingValues, n_features: int, size: int) -> Iterator[NewValues]:
     """The grid's new values for each combination of so many features."""
     for names in itertools.combinations(training_values, n_features):
-        for values in itertools.product(*(training_values[name].grid(size) for name in names)):
-            yield dict(zip(names, values, strict=True))
+        yield from _combinations(row, training_values, {name: training_values[name].grid(size) for name in names})
+
+
+def _combinations(
+    row: Mapping[str, Any], training_values: TrainingValues, values: Mapping[str, Sequence[Any]]
+) -> list[NewValues]:
+    """Each combination of the values of some features, without those that a row has already."""
+    new = [
+        [value for value in of_feature if training_values[name].differs(row[name], value)]
+        for name, of_feature in values.items()
+    ]
+    return [dict(zip(values, combination, strict=True)) for combination in itertools.product(*new)]
 
 
 def _frame(changes: Sequence[NewValues], row: Mapping[str, Any], training_values: TrainingValues) -> pd.DataFrame:
