@@ -185,6 +185,7 @@ def objective(folds: "list[Fold]", current: "Trial", task: "Task") -> float | li
 
 def show(title: str, result: TrainResult) -> None:
     """Print the scores, a warning in plain words where they mean little, and where to look next."""
+    from wineexp.evaluation import cross_validation
     from wineexp.workflows import console
 
     summary, holdout = result.scores, result.holdout
@@ -207,6 +208,10 @@ def show(title: str, result: TrainResult) -> None:
             "This run does not beat the majority class: always answering the most frequent class is %.1f %% accurate, "
             "this model %.1f %%.",
             *(100 * majority, 100 * accuracy),
+        )
+    if cross_validation.learned_nothing(result.folds):
+        log.warning(
+            "This model learned nothing from the features: it gives every row of a fold the same probabilities."
         )
     if result.run_id is not None:
         log.info("Recorded as run %s in %s.", result.run_id, result.tracking_uri)

@@ -6,7 +6,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import wineexp.data
+from tests.conftest import composed, installed_models
 from wineexp.core import _sklearn
+from wineexp.core.config import flatten_config
 from wineexp.core.instantiation import build, check_node
 
 
@@ -77,3 +79,35 @@ def test_what_is_relied_on_of_scikit_learns_private_constraints() -> None:
     assert message == (
         "The 'n_estimators' parameter of RandomForestClassifier must be an int in the range [1, inf). Got 0 instead."
     )
+
+
+@pytest.mark.parametrize(
+    ("target", "argument", "rule"),
+    [
+        ("xgboost.XGBClassifier", {"n_estimators": -5}, "1 <= n_estimators must hold"),
+        ("xgboost.XGBClassifier", {"n_estimators": 0}, "1 <= n_estimators must hold"),
+        ("xgboost.XGBClassifier", {"subsample": 0.0}, "0 < subsample <= 1 must hold"),
+        ("xgboost.XGBClassifier", {"colsample_bytree": 1.5}, "0 < colsample_bytree <= 1 must hold"),
+        ("xgboost.XGBClassifier", {"learning_rate": 0.0}, "0 < learning_rate must hold"),
+        ("xgboost.XGBClassifier", {"max_depth": -1}, "0 <= max_depth must hold"),
+        ("xgboost.XGBClassifier", {"max_bin": 1}, "2 <= max_bin must hold"),
+        ("wineexp.sweep.rounds.PrunedXGBClassifier", {"n_estimators": -5}, "1 <= n_estimators must hold"),
+        ("lightgbm.LGBMClassifier", {"n_estimators": 0}, "1 <= n_estimators must hold"),
+        ("catboost.CatBoostClassifier", {"iterations": 0}, "1 <= iterations must hold"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(target: str, argument: dict[str, float], rule: str) -> None:
+    pytest.importorskip(target.partition(".")[0])
+    ((name, value),) = argument.items()
+    assert check_node("model", node(_target_=target, **argument)) == [f"model.{name}={value}: {rule}"]
+    assert check_node("model", node(_target_=target, **{name: 1 if name == "learning_rate" else None})) == []
+
+
+@pytest.mark.parametrize("name", installed_models())
+def test_a_number_of_trees_or_steps_below_1_is_refused_whatever_the_model(name: str) -> None:
+    """The library checks it, or its bound is in `wineexp.core.bounds`."""
+    counts = ("n_estimators", "max_iter", "iterations", "n_neighbors")
+    for key in flatten_config(composed(f"model={name}")):
+        if key.startswith("model.") and key.rpartition(".")[2] in counts:
+            faults = check_node("model", composed(f"model={name}", f"{key}=-5").model)
+            assert [fault.partition(":")[0] for fault in faults] == [f"{key}=-5"]

@@ -24,7 +24,11 @@ MISTAKES = {
     "missing argument": (["~feature.strategy"], ["feature.strategy is missing"]),
     "value that the splitter refuses": (["split.n_splits=1"], ["split: ", "n_splits=1"]),
     "more folds than rows": (["split.n_splits=1000"], ["split: ", "n_splits=1000"]),
-    "value that XGBoost refuses": (["model.subsample=7"], ["fitting failed", "subsample"]),
+    "value that XGBoost refuses": (["model.tree_method=histt"], ["fitting failed", "histt"]),
+    "value that XGBoost does not check": (
+        ["model.n_estimators=-5", "model.subsample=7"],
+        ["2 faults:", "model.n_estimators=-5: 1 <= n_est", "model.subsample=7: 0 < subsample <= 1 must hold"],
+    ),
     "no concurrent fold": (["n_jobs=0"], ["n_jobs=0: n_jobs >= 1 must hold"]),
     "holdout out of range": (["holdout.size=0.9"], ["holdout.size=0.9: 0 <= size <= 0.5 must hold"]),
     "fold of the holdout out of range": (

@@ -35,6 +35,19 @@ def cross_validate(task: Task, estimator: Pipeline, n_jobs: int = 1) -> list[Fol
     return list(cross_validation.cross_validate(*args, n_jobs=n_jobs))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "nothing"),
+    [
+        (["model=majority"], True),
+        # Single precision and leaves of all rows: no split is good enough.
+        (["model=xgb", "model.n_estimators=3", "model.gamma=1e9"], True),
+        (["model=xgb", "model.n_estimators=1"], False),
+    ],
+)
+def test_a_model_that_learned_nothing_is_recognized(overrides: list[str], nothing: bool) -> None:
+    assert cross_validation.learned_nothing(cross_validate(*task_and_estimator(*overrides))) is nothing
+
+
 def test_the_majority_model_has_the_majority_classs_accuracy() -> None:
     for fold in cross_validate(*task_and_estimator("model=majority")):
         assert fold.scores["accuracy"] == fold.scores["majority_accuracy"]

@@ -463,7 +463,7 @@ def test_runs_that_train_did_not_record_or_that_failed_are_refused(world: World)
     with world.entered():
         explored = explore(compose(program="explore")).run_id
         with pytest.raises(UserError):
-            train(compose("model.subsample=7"))
+            train(compose("model.tree_method=histt"))
     with closing(sqlite3.connect(world.database)) as connection:
         (failed,) = connection.execute("SELECT run_uuid FROM runs WHERE status = 'FAILED'").fetchone()
     message = world.refuses(f"run={explored}")

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core import _sklearn
+from wineexp.core.bounds import bound_fault
 from wineexp.core.errors import UserError, did_you_mean
 
 # Arguments that a callable takes through `**kwargs` and documents, although its signature does not name them.
@@ -152,7 +153,7 @@ def _named_parameters(target: Any) -> dict[str, inspect.Parameter]:
 
 
 def _argument_fault(target: Any, key: str, value: Any) -> str | None:
-    """Why a value cannot be an argument, by the constraint that scikit-learn declares or else by the annotation."""
+    """Why a value cannot be an argument: by the constraint that scikit-learn declares, or by annotation and bounds."""
     if _sklearn.declares_constraint(target, key):
         return _sklearn.constraint_violation(target, key, value)
     import typeguard
@@ -163,7 +164,7 @@ def _argument_fault(target: Any, key: str, value: Any) -> str | None:
     except typeguard.TypeCheckError:
         expected = inspect.formatannotation(annotation).replace("typing.", "")
         return f"{expected} is wanted, but got {type(value).__name__}"
-    return None
+    return bound_fault(target, key, value)
 
 
 def _annotations(target: Any) -> dict[str, Any]:

@@ -141,6 +141,11 @@ def summarise(folds: list[Fold]) -> dict[str, tuple[float, float]]:
     return {str(name): (float(column.mean()), float(column.std())) for name, column in table.items()}
 
 
+def learned_nothing(folds: list[Fold]) -> bool:
+    """Whether every row of a fold got the same probabilities, in all folds: the features have no influence."""
+    return all(np.ptp(fold.predictions.probabilities, axis=0).max() == 0 for fold in folds)
+
+
 def median_row_seconds(fitted: ClassifierMixin, X: pd.DataFrame) -> float:
     """Wall time of predicting the probabilities of one row of X (n_samples, n_features): the median of 20 rows."""
     seconds = []

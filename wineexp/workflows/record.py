@@ -25,6 +25,10 @@ def config_text(cfg: DictConfig) -> str:
     return OmegaConf.to_yaml(cfg, resolve=True)
 
 
+# What a run says of a model whose predictions do not depend on the row.
+LEARNED_NOTHING = "**It learned nothing from the features**: every row of a fold got the same probabilities.\n\n"
+
+
 def record_origin(run: Run, cfg: DictConfig) -> None:
     """Record the config and, of a changed tree, the diff: at once, so that they outlive a killed process."""
     run.log_file(names.CONFIG_FILE, config_text(cfg))
@@ -80,6 +84,7 @@ def description(
         f"{choices['target']}; split {choices['split']}.\n\n"
         f"{metric.replace('_', ' ')} **{mean:.4f}{spread}** over {count}{on_holdout}. "
         f"Always predicting the most frequent class: accuracy {summary['majority_accuracy'][0]:.4f}.\n\n"
+        f"{LEARNED_NOTHING if cross_validation.learned_nothing(folds) else ''}"
         f"`{names.CONFIG_FILE}` is the whole config{more if complete else ''}."
     )
 
