@@ -215,6 +215,25 @@ def test_choices_of_any_kind_can_be_tried(toy: Toy) -> None:
     assert [config.get("model", {}).get("depth") for config in configs[::3]] == [3, None, 9]
 
 
+def test_experiments_that_choose_a_model_bring_its_space(toy: Toy) -> None:
+    for name, model in (("one", "tree"), ("two", "bush")):
+        file = toy.folder / f"conf/experiment/all/{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"# @package _global_\ndefaults:\n  - override /model: {model}\n")
+    config = toy.folder / "conf/app.yaml"
+    config.write_text(config.read_text().replace("  - _self_\n", "  - _self_\n  - experiment: null\n"))
+    toy.sweep_quickly("experiment=all/one,all/two,null", "kind=a,b", "hydra.sweeper.n_trials=12")
+    study = toy.study("all_one+all_two+null")
+    names = {trial.params["experiment"]: set(trial.params) - {"experiment", "kind"} for trial in study.trials}
+    assert names == {
+        "all/one": {"model.depth@all/one", "model.leaf@all/one"},
+        "all/two": {"model.depth@all/two", "model.shape@all/two"},
+        None: set(),
+    }
+    plain = toy.sweep_quickly("experiment=all/one,all/two", "hydra.sweeper.search=null", "hydra.sweeper.study_name=p")
+    assert [config.model.depth for config in plain] == [3, 2]
+
+
 def test_a_star_reaches_the_choices_of_one_group(toy: Toy) -> None:
     assert [config.other.size for config in toy.sweep_quickly("+other=glob(*)")] == [1, 2]
     assert [config.model.depth for config in toy.sweep_quickly("model=glob(deep/*)")] == [9]

@@ -1,6 +1,7 @@
 """Reading a plan from the command line, `hydra.sweeper.params` and the search files, with every fault it has."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -8,14 +9,14 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import Trial
 
 from wineexp.core.errors import UserError
-from wineexp.sweep.compose import hydra_overrides
+from wineexp.sweep.compose import Composer, hydra_overrides
 from wineexp.sweep.dry_run import dry_run
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.space import Parameter, Space
@@ -109,15 +110,42 @@ class PlanReader:
         self, group: str, search_group: str, overrides: Mapping[str, Override], parameters: Sequence[Parameter]
     ) -> Iterator[Parameter]:
         """The parameters in the search files of a group's choices, except those that the user gives."""
-        swept = next((parameter for parameter in parameters if parameter.key == group), None)
-        if swept is None:
-            override = overrides.get(group)
-            choice = override.value() if override else self.sweep_config.hydra.runtime.choices.get(group)
-            yield from self._read_search_file(search_group, str(choice), overrides, "")
-            return
-        for choice in swept.texts:
-            for parameter in self._read_search_file(search_group, choice, overrides, f"@{choice}"):
-                yield replace(parameter, when=(group, choice))
+        swept, choices = self._choices_by_value(group, overrides, parameters)
+        for value, choice in choices.items():
+            suffix = "" if swept is None else f"@{value}"
+            for parameter in self._read_search_file(search_group, choice, overrides, suffix):
+                yield parameter if swept is None else replace(parameter, when=(swept.name, value))
+
+    def _choices_by_value(
+        self, group: str, overrides: Mapping[str, Override], parameters: Sequence[Parameter]
+    ) -> tuple[Parameter | None, dict[Any, str]]:
+        """The parameter that decides a group's choice, and the choice at each of its values.
+
+        That is the group itself if it varies, or one whose files override it, as those of `experiment` override
+        `model`. Without such a parameter, the only choice, whatever its key.
+        """
+        groups = [parameter for parameter in parameters if parameter.group]
+        for parameter in groups:
+            if parameter.key == group:
+                return parameter, dict(zip(parameter.grid() or [], parameter.texts, strict=True))
+        if group in overrides:
+            return None, {None: str(overrides[group].value())}
+        fixed = [str(item.input_line) for item in overrides.values() if not item.is_sweep_override()]
+        composer = Composer(self.loader, self.sweep_config, fixed)
+        only_choice = str(self.sweep_config.hydra.runtime.choices.get(group))
+        first = {parameter.name: (parameter.grid() or [None])[0] for parameter in groups}
+        for parameter in groups:
+            choices = {}
+            for value in parameter.grid() or []:
+                point = {**first, parameter.name: value}
+                # The dry run reports what cannot be composed.
+                with suppress(ConfigCompositionException):
+                    config = composer.compose([item.override(point[item.name]) for item in groups], [])
+                    choices[value] = str(config.hydra.runtime.choices.get(group))
+            if len(set(choices.values())) > 1:
+                return parameter, choices
+            only_choice = next(iter(choices.values()), only_choice)
+        return None, {None: only_choice}
 
     def _read_search_file(
         self, search_group: str, choice: str, overrides: Mapping[str, Override], name_suffix: str

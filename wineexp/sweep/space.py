@@ -40,8 +40,8 @@ class Parameter:
         The prefix of the override: none, `+` or `++`.
     group : bool
         Whether the key is a config group, so that its values are files.
-    when : tuple of str and str, or None
-        The parameter and its choice that this parameter depends on.
+    when : tuple of str and object, or None
+        The name of the parameter, and Optuna's value of it, that this parameter depends on.
     texts : tuple of str
         The choices of a categorical distribution in Hydra's grammar.
     values : tuple
@@ -54,7 +54,7 @@ class Parameter:
     distribution: Distribution
     type: OverrideType = OverrideType.CHANGE
     group: bool = False
-    when: tuple[str, str] | None = None
+    when: tuple[str, Any] | None = None
     texts: tuple[str, ...] = ()
     values: tuple[Any, ...] = ()
 
@@ -195,7 +195,7 @@ def point_at(points: Iterator[Point], index: int) -> Point | None:
     return next(itertools.islice(points, index, None), None)
 
 
-def _has_choice(when: tuple[str, str], point: Mapping[str, Any]) -> bool:
+def _has_choice(when: tuple[str, Any], point: Mapping[str, Any]) -> bool:
     name, choice = when
     return name in point and bool(point[name] == choice)
 

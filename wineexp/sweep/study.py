@@ -91,7 +91,8 @@ def study_name(settings: Mapping[str, Any], config: DictConfig, plan: Plan) -> s
     fixed = dict(line.lstrip("+").split("=", 1) for line in plan.fixed_overrides if "=" in line)
     choices = {**config.hydra.runtime.choices, **fixed, **swept}
     parts = [str(choices[group]) for group in settings["name_from"] if choices.get(group) not in (None, "null")]
-    return "-".join(parts) or str(config.hydra.job.name)
+    # A choice of a group below a group has a slash, which would put its study into a folder below.
+    return "-".join(parts).replace("/", "_") or str(config.hydra.job.name)
 
 
 def create_or_load(spec: StudySpec, storage: BaseStorage) -> Study:
