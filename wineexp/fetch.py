@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core.config import Fetch
 from wineexp.core.instantiation import build
+from wineexp.core.paths import ROOT
 from wineexp.core.program import program
 
 if TYPE_CHECKING:
@@ -27,13 +28,33 @@ def main(cfg: DictConfig) -> None:
 
 
 def run(cfg: DictConfig) -> "Dataset":
-    """Load the data set, which fetches missing files and verifies all; log the files, and link to them if asked."""
+    """Load the data set, which fetches missing files and verifies all; log the files, and link to them if asked.
+
+    In a DVC project they are stored in DVC's cache.
+    """
     dataset: Dataset = build(OmegaConf.masked_copy(cfg, "data"))["data"]()
     for pin in dataset.pins:
         log.info("%s: %d bytes with md5 %s, as pinned.", pin.name, pin.size, pin.md5)
     if cfg.links is not None:
         link(dataset.pins, Path(cfg.links))
+    if (ROOT / ".dvc").is_dir():
+        store_in_cache(dataset.pins)
     return dataset
+
+
+def store_in_cache(pins: "Iterable[Pin]") -> None:
+    """Give DVC's cache the files, as `dvc add` does: without it `dvc status` calls them changed for ever."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(ROOT)) as repo:
+            for pin in pins:
+                if pin.dvc_file.is_relative_to(ROOT):
+                    repo.commit(str(pin.dvc_file), force=True)
+    except DvcException as error:
+        # The data are there and verified.
+        log.warning("DVC's cache did not take them: %s", " ".join(str(error).split()))
 
 
 def link(pins: "Iterable[Pin]", folder: Path) -> None:

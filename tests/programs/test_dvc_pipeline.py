@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import hydra
 import pytest
 import yaml
 
 from tests.conftest import INHERITED, empty_store, run_preloaded
-from wineexp.core.paths import ROOT
+from wineexp.core.paths import CONF, ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Hydra loads the sweeper's plugin, which imports these, at every start; they change nothing about a stage.
@@ -138,6 +139,27 @@ def test_dvc_composes_params_as_the_program_does(clone: Clone) -> None:
     assert clone.run(f"git show {queued}:params.yaml") == (ROOT / "params.yaml").read_text()
 
 
+def test_a_choice_from_a_folder_of_ones_own_is_composed_for_the_pipeline(tmp_path: Path) -> None:
+    for group, name, text in (
+        ("data", "mine", "defaults: [override /target@_global_.target: below/own]\npin_file: a.dvc\n"),
+        ("target", "below/own", "column: c\n"),
+    ):
+        path = tmp_path / group / f"{name}.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    # As DVC composes it.
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        params = hydra.compose("pipeline", [f"hydra.searchpath=[{tmp_path.as_uri()}]", "data=mine"])
+    assert params.chosen == {
+        "data": "mine",
+        "target": "below/own",
+        "feature": "scaled",
+        "split": "grouped",
+        "model": "xgb",
+    }
+    assert (params.data.pin_file, params.target.column) == ("a.dvc", "c")
+
+
 def test_the_lock_is_of_this_code_and_of_these_parameters(clone: Clone) -> None:
     changed = clone.changed_dependencies()
     assert changed == {}, "dvc.lock is not current; bring it up to date: dvc repro && git add dvc.lock"
@@ -185,6 +207,9 @@ def test_every_stage_depends_on_its_config() -> None:
 @pytest.mark.journey
 @pytest.mark.timeout(900)
 def test_twice_is_once_and_by_force_the_same_to_the_byte(reproduced: Clone) -> None:
+    # The data of the pipeline are in DVC's cache; those that no stage has fetched are not.
+    missing = {"data/raw/winequality-red.csv.dvc", "data/raw/winequality-white.csv.dvc"}
+    assert set(json.loads(reproduced.run("dvc status --json"))) <= missing
     output = reproduced.run("dvc repro")
     assert stages_run(output) == []
     assert output.endswith("Data and pipelines are up to date.\n")
@@ -250,7 +275,8 @@ def test_an_experiment_runs_what_its_override_changes_and_is_compared(reproduced
     plots = json.loads(reproduced.run("dvc plots show --json"))["data"]
     assert set(plots) >= {"Confusion, out of fold", "Calibration, out of fold", "Scores by fold"}
     # What DVC commits for an experiment leaves the pins as they are.
-    assert reproduced.run("git status --porcelain").splitlines() == [" M dvc.lock", " M params.yaml"]
+    changed = ["dvc.lock", "outputs/pipeline/evaluate/metrics.json", "params.yaml"]
+    assert reproduced.run("git status --porcelain").splitlines() == [f" M {name}" for name in changed]
     reproduced.run("git checkout -q .")
 
 
