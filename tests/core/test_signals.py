@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import environment
 from wineexp.core.paths import ROOT
 
 DROPPED = """
@@ -35,3 +37,38 @@ def test_an_exception_that_python_drops_is_raised_again(name: str, last_line: st
     assert done.stdout == "dropped\n"
     assert done.returncode != 0
     assert last_line in done.stderr.splitlines()[-1]
+
+
+# The end takes longer than the pause after which the exception of a signal is raised again.
+SLOW_TO_END = """
+import atexit, contextlib, os, signal, time
+from wineexp.core.config import Fetch
+from wineexp.core.program import program
+from wineexp.core.signals import Interrupts
+
+@program(Fetch)
+def main(cfg):
+    with {block}:
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(30)
+
+atexit.register(time.sleep, 1.5)
+main()
+"""
+
+
+@pytest.mark.parametrize("block", ["contextlib.nullcontext()", "Interrupts()"], ids=["run", "sweep"])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_program_exits_with_the_number_of_the_signal_however_long_its_end_takes(
+    name: str, code: int, block: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_TO_END.format(name=name, block=block)],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, "interrupted\n")

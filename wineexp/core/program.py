@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from wineexp.core.composition import explain_command_line
 from wineexp.core.error_messages import explain
 from wineexp.core.in_process import make_callable
 from wineexp.core.paths import CONF
-from wineexp.core.signals import cancel_repetition, handle_termination, received_signals
+from wineexp.core.signals import TERMINATION_SIGNALS, cancel_repetition, handle_termination, received_signals
 
 Task = Callable[[DictConfig], Any]
 
@@ -84,14 +85,21 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
             show_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
             _prepare_process()
             try:
-                run()
-                sys.stdout.flush()
-            except KeyboardInterrupt:
-                _exit_interrupted(130)
-            except (_TaskFailed, Exception) as error:
-                if received_signals:
-                    _exit_interrupted(128 + received_signals[0])
-                _exit_failed(error, name, show_traceback=show_traceback)
+                try:
+                    run()
+                    sys.stdout.flush()
+                except (_TaskFailed, Exception) as error:
+                    if received_signals:
+                        raise KeyboardInterrupt from error
+                    _exit_failed(error, name, show_traceback=show_traceback)
+                except (KeyboardInterrupt, SystemExit):
+                    # A signal's exception is raised again each second, perhaps right here: the outer block catches it.
+                    cancel_repetition()
+                    raise
+            except (KeyboardInterrupt, SystemExit) as error:
+                if received_signals or isinstance(error, KeyboardInterrupt):
+                    _exit_interrupted()
+                raise
 
         return main
 
@@ -122,15 +130,21 @@ def _prepare_process() -> None:
         # Hydra's tab completion knows `python file.py` and `app`, but not `python -m app`.
         os.environ["COMP_LINE"] = re.sub(r"^\s*\S*python\S*\s+-m\s+", "", os.environ["COMP_LINE"])
     logging.captureWarnings(True)
+    # A log on a full disk would print a traceback for each line. What must be written fails by itself, with a message.
+    logging.raiseExceptions = False
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}"
     # Makes Hydra pass exceptions on instead of printing them itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
-def _exit_interrupted(code: int) -> NoReturn:
+def _exit_interrupted() -> NoReturn:
+    """Exit with 128 and the number of the signal that arrived first, as shells do."""
     cancel_repetition()
+    for number in TERMINATION_SIGNALS:
+        # One more ends the process at once: there is nothing left to complete.
+        signal.signal(number, signal.SIG_DFL)
     print("interrupted", file=sys.stderr)
-    sys.exit(code)
+    sys.exit(128 + (received_signals[0] if received_signals else signal.SIGINT))
 
 
 def _exit_failed(error: BaseException, name: str, *, show_traceback: bool) -> NoReturn:

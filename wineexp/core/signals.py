@@ -15,8 +15,9 @@ from typing import Any, NoReturn, Self
 TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEAT_SECONDS = 1.0
 
-# The signals that `stop` has handled. A library that catches the exception, XGBoost for one, raises an error of its own
-# in its place: whoever handles that error learns here that the process was to end.
+# The signals that `stop` and `Interrupts` have handled, the first one first. A library that catches the exception,
+# XGBoost for one, raises an error of its own in its place: whoever handles that error learns here that the process was
+# to end.
 received_signals: list[int] = []
 
 
@@ -36,6 +37,9 @@ def stop(number: int, _: FrameType | None) -> NoReturn:
 
 def cancel_repetition() -> None:
     """Tell that the exception which `stop` raised has arrived: it is not raised again."""
+    # An alarm that is on its way would end the process where Python, at its exit, has taken back the handler.
+    if signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -81,8 +85,9 @@ class Interrupts:
         if kind is None:
             self.check()
 
-    def _handle(self, *_: int | FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         self._arrived = True
+        received_signals.append(number)
         raise KeyboardInterrupt
 
     def check(self) -> None:

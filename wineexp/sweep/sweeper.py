@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 # How long to wait for workers that are ending when the sweep is interrupted or a worker has died.
 WORKER_EXIT_SECONDS = 5.0
+
+# How often workers that died without a trial are started again.
+MAX_IDLE_DEATHS = 3
 
 
 def run_sweep(
@@ -119,6 +123,7 @@ def _run_workers(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sw
     """Launch the workers, and again if some of them died and left slots open."""
     spec = worker.spec
     _set_launcher_jobs(spec)
+    n_idle_deaths = 0
     while True:
         jobs = _worker_jobs(worker, ledger)
         if not jobs:
@@ -130,15 +135,25 @@ def _run_workers(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sw
             for job in launcher.launch(jobs, initial_job_idx=0):
                 # Raises the exception that the worker raised.
                 _ = job.return_value
-        except Exception:
+        except Exception as error:
             dead = _close_dead(ledger, callbacks, sweep, wait_seconds=WORKER_EXIT_SECONDS)
-            if not dead:
+            if dead:
+                log.warning(
+                    "%d workers died; their trials are tried again if hydra.sweeper.retries allows",
+                    len(dead),
+                    exc_info=True,
+                )
+                continue
+            if not isinstance(error, BrokenProcessPool):
                 raise
-            log.warning(
-                "%d workers died; their trials are tried again if hydra.sweeper.retries allows",
-                len(dead),
-                exc_info=True,
-            )
+            # Killed between two trials or before the first one, so that none has to be closed.
+            n_idle_deaths += 1
+            if n_idle_deaths > MAX_IDLE_DEATHS:
+                raise UserError(
+                    f"workers were killed {n_idle_deaths} times without a trial: from outside, or by the system, whose "
+                    "memory ran out; try fewer of them with hydra.sweeper.n_workers"
+                ) from error
+            log.warning("a worker was killed before it had begun a trial; the workers are started again")
             continue
         finally:
             configure_log(spec.config.hydra.hydra_logging, spec.config.hydra.verbose)
