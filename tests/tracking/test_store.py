@@ -1,14 +1,19 @@
-"""A store on SQLite: opened wherever its folder was moved to."""
+"""A store: a moved one and a read-only one on SQLite, and a server behind a proxy."""
 
 import shutil
 import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import mlflow
 import pytest
 
-from tests.conftest import empty_store
+from tests.conftest import empty_store, free_port, run
+from wineexp import compose, promote
 from wineexp.core.errors import UserError
 from wineexp.tracking import store
 from wineexp.tracking.recorded_run import RecordedRun
@@ -101,3 +106,67 @@ def test_a_database_may_be_named_with_options(tmp_path: Path, monkeypatch: pytes
     assert {path.name for path in tmp_path.iterdir()} <= {"m.db", "m.db.lock", "m.db-wal", "m.db-shm"}
     store.experiment_id(uri, "mine")
     assert mlflow.get_experiment_by_name("mine").artifact_location == (tmp_path / "mlruns/mine").as_uri()
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """A forward proxy that knows one server."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200 if self.path.startswith("http://store.example:5000") else 502)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a proxy, which the environment names with a password."""
+    for name in ("HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as listening:
+        threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True).start()
+        address = f"127.0.0.1:{listening.server_address[1]}"
+        monkeypatch.setenv("http_proxy", f"http://me:secret@{address}")
+        yield address
+        listening.shutdown()
+
+
+def test_a_store_behind_a_proxy_is_asked_through_it(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.check_reachable("http://store.example:5000")
+    with pytest.raises(OSError, match=f"the proxy {proxy} answers 502"):
+        store.check_reachable("http://other.example:5000")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(ConnectionRefusedError):
+        store.check_reachable(f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{free_port()}")
+    with pytest.raises(OSError, match="through the proxy 127") as refusal:
+        store.check_reachable("http://store.example:5000")
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_read_only_store_is_read_and_a_read_only_folder_is_named(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{disk}/mlflow.db")
+    shutil.copy(empty_store(), disk / "mlflow.db")
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    monkeypatch.chdir(tmp_path)
+    assert promote(compose("history=true", f"hydra.run.dir={tmp_path}/out", program="promote")).decisions == ()
+    assert not (disk / "mlflow.db.lock").exists()
+    for arguments in (["train"], ["train", "-m", "model.max_depth=range(2,3)"], ["compare"]):
+        done = run(disk, *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert done.stderr.startswith("error: ")
+        assert "Read-only file system; write elsewhere with hydra.run.dir=FOLDER" in done.stderr

@@ -1,5 +1,7 @@
 """Messages for errors that are a user's mistake, Hydra's and OmegaConf's own errors among them."""
 
+import errno
+import os
 from collections.abc import Iterator
 
 import yaml
@@ -9,6 +11,17 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from wineexp.core._omegaconf import root_of
 from wineexp.core.errors import UserError, did_you_mean
+
+# What the user can do about a failure of the file system; others are a fault of wineexp's until the opposite is shown.
+ELSEWHERE = "write elsewhere with hydra.run.dir=FOLDER, or hydra.sweep.dir=FOLDER for a sweep"
+FILE_SYSTEM_REMEDIES = {
+    errno.ENOSPC: f"make room, or {ELSEWHERE}",
+    errno.EDQUOT: f"make room, or {ELSEWHERE}",
+    errno.EROFS: ELSEWHERE,
+    errno.EACCES: f"give the rights, or {ELSEWHERE}",
+    errno.EPERM: f"give the rights, or {ELSEWHERE}",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 
 
 def error_chain(error: BaseException | None) -> list[BaseException]:
@@ -37,6 +50,10 @@ def explain(error: BaseException | None) -> str | None:
             return f"{link.full_key}: no such key; {hint}"
         if isinstance(link, OmegaConfBaseException) and link.full_key:
             return f"{link.full_key}: {str(link.msg).splitlines()[0]}"
+    for link in chain:
+        if isinstance(link, OSError) and link.errno in FILE_SYSTEM_REMEDIES:
+            place = f"{link.filename}: " if link.filename else ""
+            return f"{place}{os.strerror(link.errno)}; {FILE_SYSTEM_REMEDIES[link.errno]}"
     if chain and isinstance(chain[0], HydraException | OmegaConfBaseException | yaml.YAMLError):
         return " ".join(str(chain[-1]).split())
     return None

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import mlflow
+import requests
 from mlflow.exceptions import MlflowException
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,6 +26,12 @@ CONNECT_TIMEOUT_SECONDS = 5
 
 # Where `mlflow ui` listens.
 UI_ADDRESS = "http://127.0.0.1:5000"
+
+# Of servers, and of proxies whose URL names no port.
+DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+
+# What a proxy answers by itself where it cannot reach a server.
+PROXY_FAILURES = (502, 503, 504)
 
 # How long a writer waits for another one to finish.
 SQLITE_BUSY_TIMEOUT_MS = 30_000
@@ -54,8 +61,11 @@ def connect(uri: str) -> str:
     uri = resolve_uri(uri)
     try:
         if (database := database_path(uri)) is not None:
-            _use(uri)
-            _create(database)
+            if database.exists() and not all(os.access(path, os.W_OK) for path in (database, database.parent)):
+                _open_read_only(database)
+            else:
+                _use(uri)
+                _create(database)
         else:
             check_reachable(uri)
             _use(uri)
@@ -141,6 +151,16 @@ def _create(database: Path) -> None:
         connection.close()
 
 
+def _open_read_only(database: Path) -> None:
+    """Use a database that cannot be written: neither made, nor migrated, nor locked."""
+    # SQLite reads a database in WAL mode only beside its shared memory, which the process that writes it has made, or
+    # where it is told that nobody writes it.
+    is_in_use = database.with_name(f"{database.name}-shm").exists()
+    options = "mode=ro" if is_in_use else "mode=ro&immutable=1"
+    _use(f"sqlite:///file:{quote(str(database))}?{options}&uri=true")
+    mlflow.search_experiments(max_results=1)
+
+
 def _follow_moved_files(database: Path, connection: sqlite3.Connection) -> None:
     """Make the database of a folder that was moved or copied name the files that lie beside it.
 
@@ -168,12 +188,37 @@ def local_path(location: str) -> Path | None:
 
 
 def check_reachable(uri: str) -> None:
-    """Raise OSError at once where no server listens; MLflow itself would retry for minutes."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
+    """Raise OSError at once where no server listens; MLflow itself would retry for minutes.
+
+    As MLflow's client does, it goes through the proxy that `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say.
+    """
+    if urlsplit(uri).scheme not in ("http", "https"):
         return
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    proxy = requests.utils.select_proxy(uri, requests.utils.get_environ_proxies(uri))
+    if proxy is None:
+        _connect(uri)
+        return
+    try:
+        _connect(proxy)
+        # Only a request tells whether the proxy reaches the server; any answer of the server's own will do.
+        status = requests.head(uri, timeout=CONNECT_TIMEOUT_SECONDS, allow_redirects=False).status_code
+    except requests.exceptions.SSLError:
+        # The server is there. MLflow's client knows which certificates to trust.
+        return
+    except OSError as error:
+        raise OSError(f"{error} (through the proxy {_without_credentials(proxy)})") from error
+    if status in PROXY_FAILURES:
+        raise OSError(f"the proxy {_without_credentials(proxy)} answers {status} for it")
+
+
+def _connect(url: str) -> None:
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    port = parts.port or DEFAULT_PORTS.get(parts.scheme, DEFAULT_PORTS["http"])
     socket.create_connection((parts.hostname or "", port), timeout=CONNECT_TIMEOUT_SECONDS).close()
+
+
+def _without_credentials(url: str) -> str:
+    return url.partition("://")[2].rpartition("@")[2] or url.rpartition("@")[2]
 
 
 def experiment_id(uri: str, name: str) -> str:
