@@ -92,11 +92,27 @@ def refusal(record: "RecordedRun", differing: "list[Pair]") -> str:
         [
             f"run {record.id} ({record.name}) was recorded with something else than what is here:",
             *(f"  - {pair}" for pair in differing),
+            *missing_modules(differing),
             f"Restore it yourself: {git_checkout}apply the artifact {names.DIFF_FILE} where there is one, install its "
             "requirements.txt; or give checkout=true, which does so in a temporary copy; or strict=false, to train "
             "with what is here.",
         ]
     )
+
+
+def missing_modules(differing: "list[Pair]") -> list[str]:
+    """What to do about modules of the user's own that are not here."""
+    from wineexp.tracking import modules, names
+
+    missing = [
+        pair.name.removeprefix(names.MODULE_PREFIX) for pair in differing if modules.is_tag(pair.name) and not pair.now
+    ]
+    if not missing:
+        return []
+    return [
+        f"The run used {', '.join(missing)}, not found here: put the folder that holds it on PYTHONPATH; the run's "
+        f"artifact {names.MODULES_FOLDER}/ is a copy of that folder."
+    ]
 
 
 def reproduce_in_worktree(record: "RecordedRun", uri: str, cfg: DictConfig, folder: Path) -> int:
@@ -117,13 +133,41 @@ def reproduce_in_worktree(record: "RecordedRun", uri: str, cfg: DictConfig, fold
         ]
         # This program sets HYDRA_FULL_ERROR at its own start, whatever its user chose.
         environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"} | {
-            "PYTHONPATH": str(tree),
+            "PYTHONPATH": os.pathsep.join([str(restore_modules(record, tree.parent)), str(tree)]),
             # A relative path would name another folder there.
             "MLFLOW_TRACKING_URI": uri if urlsplit(uri).scheme else str(Path(uri).absolute()),
         }
         log.info("Reproducing in %s, at commit %s.", tree, commit)
         sys.stdout.flush()
         return worktree.run_command(command, tree, environment)
+
+
+def restore_modules(record: "RecordedRun", scratch: Path) -> Path:
+    """Write the copies of the user's own modules that a run used; gives their folder.
+
+    Raises
+    ------
+    UserError
+        A copy was deleted or altered.
+    """
+    import hashlib
+
+    from wineexp.tracking import modules, names
+
+    faults = []
+    for tag in filter(modules.is_tag, record.tags):
+        name = tag.removeprefix(names.MODULE_PREFIX)
+        for artifact in (modules.artifact(name, Path(file)) for file in ("x.py", "__init__.py")):
+            content = record.read(artifact)
+            if content is not None and hashlib.sha256(content).hexdigest() == record.tags[tag]:
+                (scratch / artifact).parent.mkdir(parents=True, exist_ok=True)
+                (scratch / artifact).write_bytes(content)
+                break
+        else:
+            faults.append(f"run {record.id} used the module {name}, of which it has no copy that equals the tag {tag}")
+    if faults:
+        raise UserError(*faults)
+    return scratch / names.MODULES_FOLDER
 
 
 def recorded_code(record: "RecordedRun") -> tuple[str, bytes]:

@@ -118,7 +118,10 @@ def run(cfg: DictConfig) -> TrainResult:
         tracked.log(params=groups | flatten_config(cfg))
         tracked.log_dataset(task, name=choices["data"])
         progress = console.show_progress(
-            experiment.cross_validate(), total=len(task.folds), metric=task.target.metric, quiet=is_trial
+            experiment.cross_validate(is_stored=tracked.id is not None),
+            total=len(task.folds),
+            metric=task.target.metric,
+            quiet=is_trial,
         )
         folds = report_folds(progress, current, task)
         if is_trial:

@@ -44,7 +44,11 @@ MISTAKES = {
     "missing pin": (["data.pin_file=data/raw/nope.dvc"], ["data/raw/nope.dvc", "data/raw/wine.data.dvc"]),
     "package that is not installed": (
         ["model._target_=lightgbn.LGBMClassifier"],
-        ["model._target_=lightgbn.LGBMClassifier: there is no package lightgbn here", "pip install '.[boost]'"],
+        [
+            "model._target_=lightgbn.LGBMClassifier: there is no package lightgbn here",
+            "pip install '.[boost]'",
+            "PYTHONPATH",
+        ],
     ),
     "target that wineexp 0.2 moved": (
         ["data._target_=wineexp.data.cultivar"],

@@ -119,21 +119,16 @@ def test_a_better_model_takes_the_alias_and_can_be_rolled_back(store: Store) -> 
     assert store.aliases() == {"champion": 2, "previous": 1}
 
     # A run is also named by as much of its id as a ranking shows.
-    run_id = store.registry().version("champion").run_id
-    message = store.refuses(f"run='{run_id[:8]}'", *QUICK)
-    assert "refused by better: accuracy is 0.0000 better than version 2's on the same folds" in message
+    worse = store.train("model=logreg", "feature=raw", "model.C=0.0002")
+    message = store.refuses(f"run='{worse[:8]}'", *QUICK)
+    assert "worse than version 2's on the same folds" in message
     assert "a true gain of" in message
-    # MLflow shows the kind of each decision.
+    # MLflow shows the kind of each decision, for the run that was put through the gate and the one that it came from.
     client = store.registry().client
-    refused, source = client.search_runs(["1"], "tags.decision = 'refused'")
-    assert refused.info.run_name == "promote promote logreg scaled grouped"
-    assert source.info.run_id == run_id
-    assert refused.data.tags["mlflow.note.content"].startswith("**logreg** on scaled features of cultivar")
-    assert {promoted.info.run_name for promoted in client.search_runs(["1"], "tags.decision = 'promoted'")} == {
-        "promote logreg raw grouped",
-        "logreg raw grouped",
-        "logreg scaled grouped",
-    }
+    refused = client.search_runs(["1"], "tags.decision = 'refused'")
+    assert {run.info.run_name for run in refused} == {"promote logreg raw grouped", "logreg raw grouped"}
+    assert refused[0].data.tags["mlflow.note.content"].startswith("**logreg** on raw features of cultivar")
+    assert len(client.search_runs(["1"], "tags.decision = 'promoted'")) == 4
     assert store.aliases() == {"champion": 2, "previous": 1}
     assert store.registry().find("3") is None
 
@@ -154,6 +149,41 @@ def test_a_better_model_takes_the_alias_and_can_be_rolled_back(store: Store) -> 
     # Rolling back twice changes nothing.
     store.promote("rollback=true")
     assert store.aliases() == {"champion": 2, "previous": 1}
+
+
+def test_a_model_that_is_promoted_twice_or_to_another_alias_is_not_trained_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_again(*_: object) -> None:
+        pytest.fail("it was trained again")
+
+    source, number = source_of(store, "1"), store.registry().version("1").number
+    n_versions = len(store.registry().versions())
+    monkeypatch.setattr(promotion.Promotion, "_train", train_again)
+    assert store.promote(f"run={source}", *QUICK, "alias=staging").version.number == number
+    assert store.aliases()["staging"] == number
+    decisions = History(store.registry()).decisions()
+    assert decisions[-1].moves == {"staging": [None, number]}
+    assert any(reason.startswith("row_milliseconds: ") for reason in decisions[-1].why)
+    # Again there is nothing to do, and no decision.
+    assert store.promote(f"run={source}", *QUICK, "alias=staging").version.number == number
+    assert History(store.registry()).decisions() == decisions
+    assert len(store.registry().versions()) == n_versions
+    # The rules hold for a version that is there already, too.
+    store.registry().client.delete_registered_model_alias("wine", "staging")
+    assert "refused by floors.accuracy" in store.refuses(
+        f"run={source}", *QUICK, "alias=staging", "gate.floors.accuracy=1"
+    )
+
+
+def test_a_baseline_that_is_ahead_is_said_and_written_down(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    promoted = store.promote(f"run={source_of(store, '1')}", "registry.name=ahead", *QUICK)
+    assert promoted.version.number == 1
+    (decision,) = History(store.registry("ahead")).decisions()
+    (remark,) = [reason for reason in decision.why if reason.startswith("baseline: ")]
+    assert "baseline: logreg is ahead on the same folds, accuracy 0.9" in remark
+    assert "which the folds confirm" in remark
+    assert remark in caplog.text
 
 
 @pytest.mark.parametrize(

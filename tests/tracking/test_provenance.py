@@ -34,6 +34,28 @@ def test_a_clean_tree_is_its_commit(checkout: Path) -> None:
     assert provenance.git_tags() == {"git.commit": git(checkout, "rev-parse", "HEAD").strip(), "git.dirty": "false"}
 
 
+def test_only_what_can_change_a_result_makes_a_tree_dirty(checkout: Path) -> None:
+    others = {"notes.txt": "second\n", "row.json": "{}", "dvc.lock": "", "params.yaml": "", "docs/page.md": ""}
+    for name, content in others.items():
+        (checkout / name).parent.mkdir(exist_ok=True)
+        (checkout / name).write_text(content)
+    assert provenance.git_tags()["git.dirty"] == "false"
+    assert provenance.diff() == ""
+    for name in ("data/raw/mine.csv.dvc", "conf/model/mine.yaml", "requirements.txt", "wineexp/more.py"):
+        path = checkout / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("new\n")
+        assert provenance.git_tags()["git.dirty"] == "true", name
+        assert f"b/{name}" in provenance.diff()
+        path.unlink()
+    # A module of the user's own that a config names counts wherever it is, and a run has a copy of it.
+    own = checkout / "mine.py"
+    own.write_text("new\n")
+    assert provenance.git_tags()["git.dirty"] == "false"
+    assert provenance.git_tags([own])["git.dirty"] == "true"
+    assert provenance.git_tags([checkout.parent / "outside.py"])["git.dirty"] == "false"
+
+
 def test_the_diff_makes_the_changed_tree_from_its_commit(checkout: Path, tmp_path: Path) -> None:
     (checkout / "wineexp/train.py").write_text("second, na\u00efve\n")
     (checkout / "wineexp/new.bin").write_bytes(bytes(range(256)))

@@ -129,7 +129,7 @@ def test_a_model_that_predicts_differently_after_it_was_stored_is_not_verified(s
     golden = stored.files / manifest.EXTRA_FOLDER / manifest.GOLDEN_ROWS_FILE
     golden.write_text(golden.read_text().replace("0.", "0.1", 40))
     with pytest.raises(UserError, match="golden rows differently"):
-        stored.registry.verify_stored_model(stored.version.source.removeprefix("models:/"))
+        stored.registry.verify_stored_model(stored.version.source.removeprefix("models:/"), lambda _: None)
 
 
 def test_an_unknown_alias_is_answered_with_the_known_ones(stored: Stored) -> None:

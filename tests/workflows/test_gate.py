@@ -94,6 +94,17 @@ def test_at_most_alpha_of_candidates_that_are_no_better_pass(equals: list, alpha
     assert 0 < np.mean(passed) <= alpha
 
 
+@pytest.mark.parametrize(("require", "passed"), [("better", False), ("not_worse", True)])
+def test_an_equal_model_is_said_to_be_equal(require: str, passed: bool) -> None:
+    scores, champion = (evidence([0.9, 0.8, 0.9, 0.8, 0.85], name) for name in ("the candidate", "version 2"))
+    checks = gate(require=require).check_scores(scores, champion, metric="accuracy", test_to_train=RATIO)
+    (check,) = [check for check in checks if check.rule == require]
+    assert check.passed == passed
+    assert check.message.startswith("accuracy is the same as version 2's on every fold")
+    assert ("with gate.require=not_worse an equal model passes" in check.message) != passed
+    assert "0.0000" not in check.message
+
+
 def test_a_gain_as_large_as_the_message_names_passes_four_times_in_five(equals: list) -> None:
     rules = gate()
     passed = []

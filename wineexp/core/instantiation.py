@@ -86,7 +86,8 @@ def _node_faults(name: str, node: Any) -> Iterator[str]:
     path = node["_target_"]
     package = str(path).partition(".")[0]
     if package.isidentifier() and importlib.util.find_spec(package) is None:
-        yield f"{name}._target_={path}: there is no package {package} here; the optional ones: pip install '.[boost]'"
+        remedy = "pip install '.[boost]' installs the optional ones; one of your own must lie in a folder on PYTHONPATH"
+        yield f"{name}._target_={path}: there is no package {package} here; {remedy}"
         return
     try:
         # A partial object calls nothing, and Hydra still refuses the targets that it considers dangerous.

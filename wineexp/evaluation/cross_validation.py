@@ -1,7 +1,7 @@
 """Cross-validation, in which everything is fitted on the training rows of a fold alone."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +84,7 @@ def cross_validate(
     names: list[str],
     *,
     n_jobs: int,
+    check_first: Callable[[Pipeline], None] | None = None,
 ) -> Iterator[Fold]:
     """Fit and score a clone of the estimator on each fold, and yield the results in the order of the folds.
 
@@ -98,6 +99,8 @@ def cross_validate(
         Keys of `METRICS`.
     n_jobs : int
         Number of concurrent folds, as threads, because the libraries release Python's lock; -1 means all cores.
+    check_first : callable, optional
+        Is called with the first fold's fitted pipeline, and may raise.
 
     Raises
     ------
@@ -111,11 +114,14 @@ def cross_validate(
         started = time.perf_counter()
         fitted = _fit(estimator, X.iloc[train], y.iloc[train])
         fitted_at = time.perf_counter()
+        if number == 0 and check_first is not None:
+            check_first(fitted)
+        checked_at = time.perf_counter()
         codes = pd.Index(fitted.classes_).get_indexer(y)
         predictions = predict(fitted, X.iloc[test], codes[test])
         predicted_at = time.perf_counter()
         scores = score(predictions, names) | {"majority_accuracy": majority_accuracy(codes[train], codes[test])}
-        return Fold(number, test, predictions, scores, fitted_at - started, predicted_at - fitted_at)
+        return Fold(number, test, predictions, scores, fitted_at - started, predicted_at - checked_at)
 
     # This limits the linear algebra libraries; `_fit` limits OpenMP in each thread.
     with threadpool_limits(NATIVE_THREADS):

@@ -1,6 +1,7 @@
 """Models as skops files: a file is loaded only where all types in it are trusted."""
 
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import skops.io
 from sklearn.pipeline import Pipeline
-from skops.io.exceptions import UntrustedTypesFoundException
+from skops.io.exceptions import UnsupportedTypeException, UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.columns import as_texts, is_number
@@ -19,8 +20,8 @@ from wineexp.core.errors import UserError
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.models.golden_rows import GoldenRows, golden_rows_gap, read_golden_rows
 
-# Types that a model may hold besides the public ones of scikit-learn and numpy. Any other type is neither stored nor
-# loaded.
+# Types that a model may hold besides the public ones of scikit-learn and numpy, and those that the user trusts. Any
+# other type is neither stored nor loaded.
 TRUSTED_TYPES = [
     "catboost.core.CatBoostClassifier",
     "collections.OrderedDict",
@@ -70,9 +71,35 @@ MODULES_OF_0_1 = (
 
 MODEL_FILE = "model.skops"
 
+# Names of the user's own types, with commas between them. An environment variable, since every process that stores or
+# loads models inherits it.
+TRUST_VARIABLE = "WINEEXP_TRUSTED_TYPES"
+
+
+def trusted_types() -> list[str]:
+    """`TRUSTED_TYPES` and those that the user trusts."""
+    own = os.environ.get(TRUST_VARIABLE, "").split(",")
+    return [*TRUSTED_TYPES, *(name.strip() for name in own if name.strip())]
+
+
+def check_types(model: Any) -> None:
+    """Check that a model, fitted or not, can be stored and loaded.
+
+    Raises
+    ------
+    UserError
+        It holds a type that is not trusted, or one that skops cannot store.
+    """
+    try:
+        untrusted = set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - set(trusted_types())
+    except UnsupportedTypeException as error:
+        raise UserError(f"the model cannot be stored: {' '.join(str(error).split())}") from error
+    if untrusted:
+        raise UserError(_untrusted_message(sorted(untrusted)))
+
 
 def load(folder: Path) -> Any:
-    """The model in a folder, if all its types are in `TRUSTED_TYPES`; MLflow's own list in the folder does not count.
+    """The model in a folder, if all its types are in `trusted_types`; MLflow's own list in the folder does not count.
 
     Raises
     ------
@@ -82,7 +109,7 @@ def load(folder: Path) -> Any:
     """
     path = folder / MODEL_FILE
     try:
-        return skops.io.load(path, trusted=TRUSTED_TYPES)
+        return skops.io.load(path, trusted=trusted_types())
     except UntrustedTypesFoundException as error:
         raise UserError(untrusted_types_message(str(error)) or str(error)) from error
     except FileNotFoundError as error:
@@ -106,16 +133,20 @@ def untrusted_types_message(skops_message: str) -> str | None:
     match = re.search(r"Untrusted types found in the file: \[(.*)\]", skops_message)
     if match is None:
         return None
-    types = match[1]
-    old_types = [name for name in re.findall(r"'([^']+)'", types) if name.rpartition(".")[0] in MODULES_OF_0_1]
+    return _untrusted_message(re.findall(r"'([^']+)'", match[1]))
+
+
+def _untrusted_message(types: list[str]) -> str:
+    old_types = [name for name in types if name.rpartition(".")[0] in MODULES_OF_0_1]
     if old_types:
         return (
             f"the model holds {', '.join(old_types)}: it was stored by wineexp 0.1, whose types have other names in "
             "wineexp 0.2; promote it anew (train it anew, where it is a run's)"
         )
     return (
-        f"the model holds {types}, which wineexp.models.persistence.TRUSTED_TYPES does not list; it is "
-        "neither stored nor loaded. Add what you trust there"
+        f"the model holds {', '.join(types)}, which {'is' if len(types) == 1 else 'are'} not trusted, and is neither "
+        "stored nor loaded. If you trust what their code does, set the environment variable "
+        f"{TRUST_VARIABLE}={','.join(types)} wherever you train, promote and serve"
     )
 
 

@@ -21,6 +21,9 @@ GIT_COMMIT = "git.commit"
 GIT_DIRTY = "git.dirty"
 GIT_DIFF_SHA256 = "git.diff.sha256"
 LOCK_SHA256 = "lock.sha256"
+# Begins the tag of each module of the user's own, whose value is the SHA-256 of its file; the folder of the copies.
+MODULE_PREFIX = "module."
+MODULES_FOLDER = "modules"
 WINEEXP_VERSION = "wineexp.version"
 PYTHON_VERSION = "python.version"
 # JSON: the version of each library by its name.
@@ -32,6 +35,8 @@ THREADS = "threads"
 
 # The choice of conf/experiment/ that a run was started with.
 NAMED_EXPERIMENT = "experiment"
+# Of a promotion's run: the digest of the config of the model that the card compares with.
+BASELINE_SHA256 = "baseline.sha256"
 # Of a promotion's run: the id of the run that it promotes.
 SOURCE_RUN_ID = "source.run_id"
 # Of a run that was decided on, and of the one that it was promoted from: the kind of the last decision about it.

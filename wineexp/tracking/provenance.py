@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,24 +27,36 @@ DIFF_OPTIONS = (
     *("--unified=3", "--src-prefix=a/", "--dst-prefix=b/"),
 )
 
-# Folders whose untracked files can change a figure. Untracked files elsewhere may be secret, and are left out.
-CODE_FOLDERS = ("conf", "hydra_plugins", "wineexp")
+# What can change a figure, as git's pathspecs: code, configs, pins and locks, whether git tracks them or not. Other
+# files may be secret, and are left out. DVC's lock is made by a run and read by none.
+RESULT_FILES = (
+    *("conf", "hydra_plugins", "wineexp", ":(glob)**/*.dvc"),
+    *("pyproject.toml", ":(glob)requirements*.txt", "uv.lock", "poetry.lock"),
+)
 
 
-@lru_cache(maxsize=1)
-def provenance_tags() -> dict[str, str]:
+@lru_cache(maxsize=8)
+def provenance_tags(modules: tuple[Path, ...] = ()) -> dict[str, str]:
     """Tags of a run that say on what it was made.
 
-    `git.commit`, `git.dirty` and, of a changed tree, `git.diff.sha256`, none of them where the project is no git
-    checkout; `lock.sha256`, where there is a lock file; `wineexp.version`; `python.version`; `libraries`, as JSON;
-    `machine.platform`, `machine.processor`, `machine.cores`; `threads`, of one fit. They are looked up once per
-    process, since its code does not change while it runs.
+    Parameters
+    ----------
+    modules : tuple of Path
+        Files of the user's own modules, whose changes make the tree dirty wherever they are in it.
+
+    Returns
+    -------
+    dict of str to str
+        `git.commit`, `git.dirty` and, of a changed tree, `git.diff.sha256`, none of them where the project is no git
+        checkout; `lock.sha256`, where there is a lock file; `wineexp.version`; `python.version`; `libraries`, as JSON;
+        `machine.platform`, `machine.processor`, `machine.cores`; `threads`, of one fit. They are looked up once per
+        process, since its code does not change while it runs.
     """
     lock = ROOT / LOCK_FILE
     # A project beside an installed wineexp may have no lock file.
     lock_tags = {names.LOCK_SHA256: hashlib.sha256(lock.read_bytes()).hexdigest()} if lock.is_file() else {}
     return (
-        git_tags()
+        git_tags(modules)
         | lock_tags
         | {
             names.WINEEXP_VERSION: wineexp.__version__,
@@ -57,31 +70,31 @@ def provenance_tags() -> dict[str, str]:
     )
 
 
-def git_tags() -> dict[str, str]:
+def git_tags(modules: Iterable[Path] = ()) -> dict[str, str]:
     """The tags about git alone; empty where the project is no git checkout."""
     try:
-        tags = {
-            names.GIT_COMMIT: _git("rev-parse", "HEAD").strip(),
-            names.GIT_DIRTY: str(bool(_git("status", "--porcelain").strip())).lower(),
-        }
+        commit, changes = _git("rev-parse", "HEAD").strip(), diff()
+        own = [f":(literal){path.relative_to(ROOT)}" for path in modules if path.is_relative_to(ROOT)]
+        is_dirty = bool(changes or (own and _git("status", "--porcelain", "--", *own).strip()))
     except (OSError, subprocess.CalledProcessError):
         return {}
-    if tags[names.GIT_DIRTY] == "true":
-        tags[names.GIT_DIFF_SHA256] = hashlib.sha256(diff().encode(errors="surrogateescape")).hexdigest()
+    tags = {names.GIT_COMMIT: commit, names.GIT_DIRTY: str(is_dirty).lower()}
+    if changes:
+        tags[names.GIT_DIFF_SHA256] = hashlib.sha256(changes.encode(errors="surrogateescape")).hexdigest()
     return tags
 
 
 def diff() -> str:
-    """The text with which `git apply` makes this tree from its commit; empty where no code was changed.
+    """The text with which `git apply` makes `RESULT_FILES` from those of the commit; empty where none of them differs.
 
-    Of untracked files it holds those in `CODE_FOLDERS`.
+    A run stores copies of the user's own modules instead, which may lie anywhere.
     """
-    untracked = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE_FOLDERS).split("\0")
+    untracked = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *RESULT_FILES).split("\0")
     # Comparing two files without an index, git exits with 1 where they differ.
     added = [
         _git(*DIFF_OPTIONS, "--no-index", "--", os.devnull, name, allowed_codes=(0, 1)) for name in untracked if name
     ]
-    return "".join([_git(*DIFF_OPTIONS, "HEAD"), *added])
+    return "".join([_git(*DIFF_OPTIONS, "HEAD", "--", *RESULT_FILES), *added])
 
 
 def _git(*arguments: str, allowed_codes: tuple[int, ...] = (0,)) -> str:

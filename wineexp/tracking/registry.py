@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +149,12 @@ class Registry:
                 return None
             raise
 
+    def versions(self) -> list[Version]:
+        """All versions, the newest first; empty where nothing is registered."""
+        return sorted(
+            map(_version, self.client.search_model_versions(f"name = '{self.name}'")), key=lambda found: -found.number
+        )
+
     def version(self, word: str) -> Version:
         """The version of this number, or that this alias names.
 
@@ -165,20 +171,29 @@ class Registry:
             )
         return version
 
-    def verify_stored_model(self, model_id: str) -> dict[str, str]:
+    def verify_stored_model(self, model_id: str, load_elsewhere: Callable[[Path], None]) -> dict[str, str]:
         """Verify a stored model, and give the checksums of its files as tags for its version.
 
         It is fetched as a server would fetch it, loaded, and predicts its golden rows.
 
+        Parameters
+        ----------
+        model_id : str
+        load_elsewhere : callable
+            Is called with the folder of its files, to load them where it will be served, and may raise.
+
         Raises
         ------
+        UnavailableError
+            The files cannot be fetched.
         UserError
-            The files cannot be fetched or loaded, or the predictions are not those of when the model was stored.
+            They cannot be loaded, or the predictions are not those of when the model was stored.
         """
         with tempfile.TemporaryDirectory() as scratch:
             folder = self._download(f"models:/{model_id}", Path(scratch))
             files = manifest.create(folder)
             gap = persistence.pipeline_golden_rows_gap(persistence.load(folder), folder)
+            load_elsewhere(folder)
         if gap != 0:
             raise UserError(
                 f"the stored model predicts its golden rows differently than before it was stored, by up to {gap:g}"

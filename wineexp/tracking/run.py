@@ -216,7 +216,7 @@ class Run:
         Raises
         ------
         UserError
-            The model holds a type that is not in `persistence.TRUSTED_TYPES`.
+            The model holds a type that is not trusted; see `persistence.trusted_types`.
         """
         if self.id is None:
             return None
@@ -233,7 +233,7 @@ class Run:
                     name="model",
                     signature=infer_signature(X, model.predict(X)),
                     serialization_format="skops",
-                    skops_trusted_types=persistence.TRUSTED_TYPES,
+                    skops_trusted_types=persistence.trusted_types(),
                     pip_requirements=[f"{library}=={version(library)}" for library in libraries],
                     extra_files=extra_files,
                 )

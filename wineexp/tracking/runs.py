@@ -131,13 +131,26 @@ class Runs:
             f"version {version.version} of {self.registry} is of run {version.run_id}, which {self.uri} no longer has",
         )
 
-    def _by_id(self, run_id: str, fault: str) -> RecordedRun:
+    def registered(self, run_id: str) -> RecordedRun:
+        """The run of a registered version, by its id; deleting the run in MLflow does not withdraw the version.
+
+        Raises
+        ------
+        UserError
+            The store no longer has it.
+        """
+        return self._read(self._find(run_id, f"run {run_id} is no longer in {self.uri}"))
+
+    def _find(self, run_id: str, fault: str) -> MlflowRun:
         try:
-            run = self._client.get_run(run_id)
+            return self._client.get_run(run_id)
         except MlflowException as error:
             if not _mlflow.is_missing(error):
                 raise
             raise UserError(fault) from error
+
+    def _by_id(self, run_id: str, fault: str) -> RecordedRun:
+        run = self._find(run_id, fault)
         if run.info.lifecycle_stage == "deleted":
             # Deleting an experiment deletes its runs.
             is_listed = run.info.experiment_id in self._experiments

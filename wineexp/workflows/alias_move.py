@@ -1,7 +1,7 @@
 """Carrying a decision out: a version is registered and an alias moved, or a refusal written down."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from wineexp.core.errors import UserError
 from wineexp.tracking.history import History
@@ -39,14 +39,25 @@ def promote(
     Version or None
         None where the alias no longer names the champion: nothing was done.
     """
+    return _move(registry, alias, champion, why, lambda: registry.register(run_id, model_id, tags))
+
+
+def point(registry: Registry, alias: str, champion: Version | None, why: list[str], version: Version) -> Version | None:
+    """Move an alias to a version that is registered already; parameters and result as those of `promote`."""
+    return _move(registry, alias, champion, why, lambda: version)
+
+
+def _move(
+    registry: Registry, alias: str, champion: Version | None, why: list[str], make_version: Callable[[], Version]
+) -> Version | None:
     with registry.lock():
         history = History(registry)
         history.settle()
         aliases = registry.aliases()
         if aliases.get(alias) != (champion and champion.number):
             return None
-        version = registry.register(run_id, model_id, tags)
-        history.append("promoted", alias, moves(alias, aliases, version.number), why, run_id)
+        version = make_version()
+        history.append("promoted", alias, moves(alias, aliases, version.number), why, version.run_id)
         history.settle()
     log.info("%s names version %d of %s now.", alias, version.number, registry.name)
     return version

@@ -4,14 +4,18 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from sklearn.base import ClassifierMixin
 
+from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
+from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.evaluation.cross_validation import Fold
+from wineexp.evaluation.metrics import METRICS
 from wineexp.models import manifest, persistence
 from wineexp.models.compiled.compilation import compile_pipeline
-from wineexp.reports.card.inputs import Baseline
+from wineexp.reports.card.inputs import ALPHA, Baseline
 from wineexp.tracking.names import CONFIG_FILE
 from wineexp.tracking.run import Run
 from wineexp.workflows import console, model_package, record
@@ -48,26 +52,23 @@ class Candidate:
     @classmethod
     def train(cls, experiment: Experiment, params: Mapping[str, str], gate: Gate) -> "Candidate":
         """Cross-validate and fit an experiment, and measure what it costs to serve."""
-        folds = cross_validate(experiment, "candidate")
+        folds = cross_validate(experiment, "candidate", is_stored=True)
         fitted = experiment.fit()
-        seconds = cross_validation.median_row_seconds(fitted, experiment.task.X)
-        costs = gate.check_costs(row_milliseconds=1000 * seconds, size=persistence.stored_bytes(fitted))
-        return cls(experiment, params, folds, fitted, costs)
+        return cls(experiment, params, folds, fitted, measure_costs(fitted, experiment.task, gate))
 
     def record_scores(self, run: Run) -> None:
         """Record the cross-validation alone, of a candidate that is refused."""
         run.log(metrics=record.fold_metrics(self.folds))
         run.describe(record.description(self.params, self.experiment.task, self.folds, {}, complete=False))
 
-    def store(self, run: Run, baseline_cfg: DictConfig, baseline_name: str) -> tuple[str, str]:
+    def store(self, run: Run, baseline: Baseline) -> tuple[str, str]:
         """Record everything, with the holdout, which no rule has used, and store the model with its files.
 
         Parameters
         ----------
         run : Run
-        baseline_cfg : DictConfig
-            The model that the model card compares with.
-        baseline_name : str
+        baseline : Baseline
+            What the model card compares with.
 
         Returns
         -------
@@ -83,7 +84,7 @@ class Candidate:
             self.folds,
             self.fitted,
             holdout,
-            self._baseline(baseline_cfg, baseline_name),
+            baseline,
             importance,
             params=self.params,
             tags=run.tags,
@@ -98,8 +99,8 @@ class Candidate:
         model_id = record.record_results(run, self.experiment, self.folds, self.fitted, holdout, importance, files)
         return str(model_id), message
 
-    def _baseline(self, model: DictConfig, name: str) -> Baseline:
-        """The baseline's scores, on the same folds and the same holdout."""
+    def baseline(self, model: DictConfig, name: str) -> Baseline:
+        """The scores of a simpler model, on the same folds and the same holdout."""
         cfg = self.experiment.cfg.copy()
         cfg.model = OmegaConf.to_container(model, resolve=True)
         baseline = assemble(cfg)
@@ -108,12 +109,47 @@ class Candidate:
         task = baseline.task
         return Baseline(name, scores, task.score_holdout(task.predict_holdout(baseline.fit())))
 
+    def compare_with_baseline(self, baseline: Baseline) -> list[str]:
+        """Warn of a baseline that is ahead in the deciding metric; gives the warning, for the history."""
+        task = self.experiment.task
+        metric = task.target.metric
+        own, other = (
+            np.array(scores) for scores in ([fold.scores[metric] for fold in self.folds], baseline.folds[metric])
+        )
+        if np.isfinite(own - other).sum() < 2:
+            return []
+        comparison = corrected_t_test(
+            own, other, direction=METRICS[metric].direction, test_to_train=task.test_to_train, alpha=ALPHA
+        )
+        if comparison.difference >= 0:
+            return []
+        certainty = "which the folds confirm" if comparison.verdict == "worse" else "which the folds do not confirm"
+        warning = (
+            f"baseline: {baseline.name} is ahead on the same folds, {metric} {np.nanmean(other):.4f} against "
+            f"{np.nanmean(own):.4f}, {certainty}; the gate compares with what the alias names, not with the baseline"
+        )
+        log.warning("%s", warning)
+        return [warning]
 
-def cross_validate(experiment: Experiment, title: str) -> list[Fold]:
-    """The folds of an experiment, with a line in the log for every fifth part of them."""
+
+def measure_costs(fitted: ClassifierMixin, task: Task, gate: Gate) -> list[Check]:
+    """The gate's rules about what a fitted model costs to serve."""
+    seconds = cross_validation.median_row_seconds(fitted, task.X)
+    return gate.check_costs(row_milliseconds=1000 * seconds, size=persistence.stored_bytes(fitted))
+
+
+def cross_validate(experiment: Experiment, title: str, *, is_stored: bool = False) -> list[Fold]:
+    """The folds of an experiment, with a line in the log for every fifth part of them.
+
+    `is_stored` is that of `Experiment.cross_validate`.
+    """
     total, metric = len(experiment.task.folds), experiment.task.target.metric
     return list(
         console.show_progress(
-            experiment.cross_validate(), total=total, metric=metric, title=title, every=max(1, total // N_FOLD_LINES)
+            experiment.cross_validate(is_stored=is_stored),
+            total=total,
+            metric=metric,
+            title=title,
+            every=max(1, total // N_FOLD_LINES),
         )
     )

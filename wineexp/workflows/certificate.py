@@ -136,10 +136,10 @@ def compare_origins(recorded: Mapping[str, str], now: Mapping[str, str]) -> tupl
         if names.GIT_COMMIT in tags and tags.get(names.GIT_DIFF_SHA256, EMPTY_DIFF_SHA256) == EMPTY_DIFF_SHA256:
             expanded[names.GIT_DIFF_SHA256] = "no diff"
         both.append(expanded)
-    libraries = sorted({name for tags in both for name in tags if name.startswith("library ")})
+    more = sorted({name for tags in both for name in tags if name.startswith(("library ", names.MODULE_PREFIX))})
     origin, machine = (
         [Pair(name, both[0].get(name), both[1].get(name)) for name in group]
-        for group in ((*ORIGIN_TAGS, *libraries), MACHINE_TAGS)
+        for group in ((*ORIGIN_TAGS, *more), MACHINE_TAGS)
     )
     return origin, machine
 

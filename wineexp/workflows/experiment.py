@@ -13,6 +13,7 @@ from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
 from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
+from wineexp.models import persistence
 from wineexp.models.column_arguments import bind_columns
 from wineexp.models.label_arguments import label_faults
 from wineexp.models.pipeline import make_pipeline
@@ -39,16 +40,49 @@ class Experiment:
     task: Task
     estimator: Pipeline
 
-    def cross_validate(self) -> Iterator[cross_validation.Fold]:
-        """Each fold, as soon as it is scored; see `evaluation.cross_validation.cross_validate`."""
+    def cross_validate(self, *, is_stored: bool = False) -> Iterator[cross_validation.Fold]:
+        """Each fold, as soon as it is scored; see `evaluation.cross_validation.cross_validate`.
+
+        Parameters
+        ----------
+        is_stored : bool, optional
+            Whether a model will be stored in the end: then a type that storing would refuse is refused before the
+            first fold, and one that only a fitted model holds after it.
+
+        Raises
+        ------
+        UserError
+            As described, or as `cross_validation.cross_validate`.
+        """
+        if is_stored:
+            persistence.check_types(self.estimator)
         task = self.task
-        return cross_validation.cross_validate(
-            self.estimator, task.X, task.y, task.folds, task.metrics, n_jobs=self.cfg.n_jobs
+        yield from cross_validation.cross_validate(
+            self.estimator,
+            task.X,
+            task.y,
+            task.folds,
+            task.metrics,
+            n_jobs=self.cfg.n_jobs,
+            check_first=_check_fitted_types if is_stored else None,
         )
 
     def fit(self) -> ClassifierMixin:
         """The estimator, fitted on every row outside the holdout."""
         return cross_validation.fit(self.estimator, self.task.X, self.task.y)
+
+
+# Which models were checked in this process, by the types and words of their parameters: the trials of a sweep mostly
+# differ in numbers, on which the types that a fitted model holds do not depend.
+_checked_kinds: set[frozenset[tuple[str, type, str | None]]] = set()
+
+
+def _check_fitted_types(fitted: Pipeline) -> None:
+    parameters = fitted.get_params().items()
+    kind = frozenset((name, type(value), value if isinstance(value, str) else None) for name, value in parameters)
+    if kind not in _checked_kinds:
+        persistence.check_types(fitted)
+        _checked_kinds.add(kind)
 
 
 def assemble(cfg: DictConfig) -> Experiment:

@@ -161,16 +161,22 @@ class Gate:
         )
         bound = 0.0 if self.require == "better" else -self.margin
         passed = comparison.low > bound
+        if np.array_equal(new, old, equal_nan=True):
+            message = f"{metric} is the same as {champion.name}'s on every fold"
+            remedy = ", and must be shown to be better; with gate.require=not_worse an equal model passes"
+            return Check(self.require, passed, message if passed else message + remedy)
         message = (
-            f"{metric} is {abs(comparison.difference):.4f} {'better' if comparison.difference >= 0 else 'worse'} than "
-            f"{champion.name}'s on the same folds; at level {self.alpha:g} the gain is more than {comparison.low:.4f}, "
-            f"and must be more than {bound:g}"
+            f"{metric} is {_gain(abs(comparison.difference))} {'better' if comparison.difference >= 0 else 'worse'} "
+            f"than {champion.name}'s on the same folds; at level {self.alpha:g} the gain is more than "
+            f"{_gain(comparison.low)}, and must be more than {bound:g}"
         )
         if not passed:
-            message += (
-                f": short by {bound - comparison.low:.4f}. On these folds a true gain of "
-                f"{comparison.detectable + bound:.4f} passes four times in five"
-            )
+            message += f": short by {_gain(bound - comparison.low)}"
+            # Where the gain is the same on every fold, any other gain would be seen at once.
+            if comparison.detectable > 0:
+                message += (
+                    f". On these folds a true gain of {_gain(comparison.detectable + bound)} passes four times in five"
+                )
         return Check(self.require, passed, message)
 
     def _check_calibration(self, candidate: ModelScores, champion: ModelScores) -> Check:
@@ -183,6 +189,11 @@ class Gate:
         if not passed:
             message += f": over by {excess - self.calibration_margin:.4f}"
         return Check("calibration", passed, message)
+
+
+def _gain(value: float) -> str:
+    """A difference of scores to four decimals, or to two digits where these would be zeros."""
+    return f"{value:.4f}" if abs(value) >= 0.00005 else f"{value:.2g}"
 
 
 def _check_floor(name: str, bound: float, candidate: ModelScores) -> Check:

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from wineexp.core.config import without_noun
 from wineexp.data.task import Task
-from wineexp.tracking import names, provenance
+from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.registry import Version
 from wineexp.workflows.gate import Check
@@ -28,13 +28,15 @@ class Preconditions:
     waived: list[str]
 
 
-def check_preconditions(source: RecordedRun, task: Task, allow: Collection[str]) -> Preconditions:
+def check_preconditions(source: RecordedRun, cfg: DictConfig, task: Task, allow: Collection[str]) -> Preconditions:
     """Check that a run's code and data, and the code here, are those that a version can be traced back to.
 
     Parameters
     ----------
     source : RecordedRun
         The run that is to be promoted.
+    cfg : DictConfig
+        Its config, built.
     task : Task
         Its task, with the data that are pinned here.
     allow : collection of str
@@ -52,7 +54,7 @@ def check_preconditions(source: RecordedRun, task: Task, allow: Collection[str])
 
     trees = (
         ("the run's tree", source.tags, "commit and train anew"),
-        ("this tree", provenance.git_tags(), "commit"),
+        ("this tree", provenance.git_tags(modules.own_modules(cfg).values()), "commit"),
     )
     for tree, tags, remedy in trees:
         state = "had changes that were not committed" if names.GIT_COMMIT in tags else "is of no known commit"

@@ -1,27 +1,34 @@
 """A promotion: from a recorded run to a version behind an alias, if the gate lets it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.core.config import GROUPS, flatten_config
+from wineexp.core.config import GROUPS, config_sha256, flatten_config
 from wineexp.core.errors import UserError
-from wineexp.tracking import names
+from wineexp.serving.model import fresh_process
+from wineexp.tracking import modules, names
 from wineexp.tracking.recorded_run import RecordedRun
-from wineexp.tracking.registry import Registry, Version
+from wineexp.tracking.registry import Registry, UnavailableError, Version
 from wineexp.tracking.run import Run
 from wineexp.tracking.runs import Runs
 from wineexp.workflows import alias_move, record
-from wineexp.workflows.candidate import Candidate
+from wineexp.workflows.candidate import Candidate, measure_costs
 from wineexp.workflows.champion import champion_config, champion_scores
 from wineexp.workflows.experiment import Experiment, assemble
 from wineexp.workflows.gate import Check, Gate, ModelScores
 from wineexp.workflows.preconditions import check_preconditions, check_task
 
 log = logging.getLogger(__name__)
+
+# Tags of a version that say what it was trained from: two versions with the same are the same model and card.
+ORIGIN_TAGS = (
+    *(names.CONFIG_SHA256, names.BASELINE_SHA256, names.DATA_MD5, names.SPLIT_SHA256, names.GIT_COMMIT),
+    *(names.GIT_DIFF_SHA256, names.LOCK_SHA256, names.WINEEXP_VERSION, names.PYTHON_VERSION, names.LIBRARIES),
+)
 
 
 def split_like(split: DictConfig, seed: int, n_repeats: int) -> DictConfig:
@@ -69,7 +76,10 @@ class Promotion:
     files: tuple[Path, ...] = ()
 
     def attempt(self, source: RecordedRun) -> Version:
-        """Train the run's config on the gate's folds, check every rule, and register the model and move the alias.
+        """Put the run's config through the gate, and move the alias to a version of it.
+
+        A version that was trained from the same config, code, data and folds is used again; otherwise the config is
+        trained on the gate's folds and on all rows, and registered.
 
         Raises
         ------
@@ -81,38 +91,122 @@ class Promotion:
         cfg.split, cfg.n_jobs = OmegaConf.to_container(split, resolve=True), self.cfg.n_jobs
         experiment = assemble(cfg)
         champion = self.registry.find(self.cfg.alias)
-        preconditions = check_preconditions(source, experiment.task, self.cfg.allow)
-        checks = preconditions.checks + self._check_task(experiment, champion)
-        self._require(checks, source.id)
+        preconditions = check_preconditions(source, experiment.cfg, experiment.task, self.cfg.allow)
+        self._require(preconditions.checks + self._check_task(experiment, champion), source.id)
+        tags = record.origin_tags(cfg, experiment.task) | {names.BASELINE_SHA256: self._baseline_sha256()}
+        version = self._find_version(tags)
+        if version is None:
+            return self._train_and_register(source, experiment, tags, champion, preconditions.waived)
+        if champion is not None and champion.number == version.number:
+            log.info(
+                "%s names version %d of %s already, which was trained from this run's config, on the same code, data "
+                "and folds: there is nothing to do.",
+                *(self.cfg.alias, version.number, version.name),
+            )
+            return version
+        return self._use_again(version, experiment, champion, preconditions.waived)
+
+    def _baseline_sha256(self) -> str:
+        return config_sha256(OmegaConf.create({"baseline": OmegaConf.to_container(self.cfg.baseline, resolve=True)}))
+
+    def _find_version(self, tags: Mapping[str, str]) -> Version | None:
+        """The newest version that was trained from what these tags say; none where the code is of no known commit."""
+        if names.GIT_COMMIT not in tags:
+            return None
+        wanted = {name: value for name, value in tags.items() if name in ORIGIN_TAGS or modules.is_tag(name)}
+        for version in self.registry.versions():
+            found = {name: value for name, value in version.tags.items() if name in ORIGIN_TAGS or modules.is_tag(name)}
+            if found == wanted:
+                return version
+        return None
+
+    def _use_again(
+        self, version: Version, experiment: Experiment, champion: Version | None, waived: list[str]
+    ) -> Version:
+        """Check a version that was trained before against what this alias names, and move the alias to it."""
+        log.info(
+            "version %d of %s was trained from this run's config, on the same code, data and folds: it is used again.",
+            *(version.number, version.name),
+        )
+        fitted = self.registry.load(version)
+        costs = measure_costs(fitted, experiment.task, self.gate)
+        scores = champion_scores(version, self.runs, self.cfg.alias, experiment)
+
+        def check(champion: Version | None) -> list[Check]:
+            return costs + self._check_scores(scores, champion, experiment)
+
+        def move(champion: Version | None, why: list[str]) -> Version | None:
+            return alias_move.point(self.registry, self.cfg.alias, champion, why, version)
+
+        return self._decide(champion, check(champion), check, move, waived, version.run_id)
+
+    def _train_and_register(
+        self,
+        source: RecordedRun,
+        experiment: Experiment,
+        tags: dict[str, str],
+        champion: Version | None,
+        waived: list[str],
+    ) -> Version:
+        """Train the candidate, record and store it, and if it passes register it and move the alias to it."""
         run = Run(
             self.cfg.tracking.uri,
             experiment=source.experiment,
             name=f"promote {source.name}",
-            tags=record.origin_tags(cfg, experiment.task) | {names.SOURCE_RUN_ID: source.id},
+            tags=tags | {names.SOURCE_RUN_ID: source.id},
             folder=self.folder,
             files=self.files,
         )
-        model_id, tags = "", {}
+        model_id, version_tags = "", {}
+        served: list[Check] = []
+        remarks: list[str] = []
         with run:
             candidate = self._train(run, source, experiment)
-            checks = self._check_candidate(candidate, champion)
-            if all(check.passed for check in checks):
-                model_id, form = candidate.store(run, self.cfg.baseline, self.choices["model@baseline"])
-                tags = run.tags | {"seed": candidate.params["seed"], names.MODEL_FORM: form}
-                tags |= self.registry.verify_stored_model(model_id)
+            scores = ModelScores.of_folds("the candidate", candidate.folds)
+
+            def check(champion: Version | None) -> list[Check]:
+                return candidate.costs + self._check_scores(scores, champion, experiment) + served
+
+            checks = check(champion)
+            if all(each.passed for each in checks):
+                baseline = candidate.baseline(self.cfg.baseline, self.choices["model@baseline"])
+                remarks += candidate.compare_with_baseline(baseline)
+                model_id, form = candidate.store(run, baseline)
+                version_tags = run.tags | {"seed": candidate.params["seed"], names.MODEL_FORM: form}
+                served, checksums = self._check_served(model_id)
+                checks += served
+                version_tags |= checksums
             else:
                 candidate.record_scores(run)
-        while True:
-            self._require(checks, str(run.id))
-            why = [*self._reason, *preconditions.waived, *map(str, checks)]
-            version = alias_move.promote(
-                self.registry, self.cfg.alias, champion, why, run_id=str(run.id), model_id=model_id, tags=tags
+
+        def move(champion: Version | None, why: list[str]) -> Version | None:
+            return alias_move.promote(
+                *(self.registry, self.cfg.alias, champion, [*why, *remarks]),
+                run_id=str(run.id),
+                model_id=model_id,
+                tags=version_tags,
             )
+
+        return self._decide(champion, checks, check, move, waived, str(run.id))
+
+    def _decide(
+        self,
+        champion: Version | None,
+        checks: list[Check],
+        check: Callable[[Version | None], list[Check]],
+        move: Callable[[Version | None, list[str]], Version | None],
+        waived: list[str],
+        run_id: str,
+    ) -> Version:
+        """Require every rule and move the alias; once more where the alias moved while the rules were checked."""
+        while True:
+            self._require(checks, run_id)
+            version = move(champion, [*self._reason, *waived, *map(str, checks)])
             if version is not None:
                 return version
             log.info("alias %s has moved meanwhile; comparing with the version that it names now", self.cfg.alias)
             champion = self.registry.find(self.cfg.alias)
-            checks = self._check_candidate(candidate, champion)
+            checks = check(champion)
 
     def _check_task(self, experiment: Experiment, champion: Version | None) -> list[Check]:
         if champion is None:
@@ -130,15 +224,25 @@ class Promotion:
         run.log_dataset(experiment.task, name=choices["data"])
         return Candidate.train(experiment, params, self.gate)
 
-    def _check_candidate(self, candidate: Candidate, champion: Version | None) -> list[Check]:
-        """The gate's rules about the candidate, among them those against this champion."""
-        experiment = candidate.experiment
-        return candidate.costs + self.gate.check_scores(
-            ModelScores.of_folds("the candidate", candidate.folds),
+    def _check_scores(self, scores: ModelScores, champion: Version | None, experiment: Experiment) -> list[Check]:
+        """The gate's rules about the scores, among them those against this champion."""
+        return self.gate.check_scores(
+            scores,
             champion_scores(champion, self.runs, self.cfg.alias, experiment) if champion else None,
             metric=experiment.task.target.metric,
             test_to_train=experiment.task.test_to_train,
         )
+
+    def _check_served(self, model_id: str) -> tuple[list[Check], dict[str, str]]:
+        """Whether a server can load the stored model, and the checksums of its files."""
+        try:
+            checksums = self.registry.verify_stored_model(model_id, fresh_process.load)
+        except UnavailableError:
+            # Nothing speaks against the model.
+            raise
+        except UserError as error:
+            return [Check("served", passed=False, message=f"no server can load it: {'; '.join(error.faults)}")], {}
+        return [Check("served", passed=True, message="a process of its own has loaded it, as a server will")], checksums
 
     @property
     def _reason(self) -> list[str]:

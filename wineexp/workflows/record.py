@@ -10,14 +10,16 @@ from omegaconf import DictConfig, OmegaConf
 from wineexp.core.config import config_sha256
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation, metrics, plots
-from wineexp.tracking import names, provenance
+from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.run import Run
 from wineexp.workflows.experiment import Experiment
 
 
 def origin_tags(cfg: DictConfig, task: Task) -> dict[str, str]:
     """The tags about a run's origin."""
-    return provenance.provenance_tags() | task.tags() | {names.CONFIG_SHA256: config_sha256(cfg)}
+    own = modules.own_modules(cfg)
+    tags = provenance.provenance_tags(tuple(own.values())) | modules.digests(own)
+    return tags | task.tags() | {names.CONFIG_SHA256: config_sha256(cfg)}
 
 
 def config_text(cfg: DictConfig) -> str:
@@ -30,10 +32,16 @@ LEARNED_NOTHING = "**It learned nothing from the features**: every row of a fold
 
 
 def record_origin(run: Run, cfg: DictConfig) -> None:
-    """Record the config and, of a changed tree, the diff: at once, so that they outlive a killed process."""
+    """Record the config, the user's own modules and, of a changed tree, the diff.
+
+    They are stored at once, so that they outlive a killed process.
+    """
+    own = modules.own_modules(cfg)
     run.log_file(names.CONFIG_FILE, config_text(cfg))
     if names.GIT_DIFF_SHA256 in run.tags:
         run.log_file(names.DIFF_FILE, provenance.diff().encode(errors="surrogateescape"))
+    for name, path in own.items():
+        run.log_file(modules.artifact(name, path), path.read_bytes())
 
 
 def fold_metrics(folds: list[cross_validation.Fold]) -> dict[str, float | list[float]]:

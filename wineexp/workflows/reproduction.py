@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from wineexp.core.errors import UserError
 from wineexp.data import pin
-from wineexp.tracking import names, provenance
+from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.workflows import certificate, console, record
 from wineexp.workflows.certificate import Certificate, Pair, TrainingResult
@@ -26,7 +26,8 @@ def compare_origin(run: RecordedRun) -> tuple[list[Pair], list[Pair]]:
             md5s.append(pin.read(name).md5)
         except UserError:
             md5s.append(f"(no pin {name})")
-    return certificate.compare_origins(run.tags, provenance.provenance_tags() | {names.DATA_MD5: "+".join(md5s)})
+    now = provenance.provenance_tags() | modules.digests_here(run.tags) | {names.DATA_MD5: "+".join(md5s)}
+    return certificate.compare_origins(run.tags, now)
 
 
 def certify(run: RecordedRun, recorded_cfg: DictConfig, store: str) -> Certificate:

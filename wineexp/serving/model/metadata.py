@@ -8,7 +8,7 @@ from wineexp.tracking.runs import Runs
 
 def describe_version(registry: Registry, version: Version) -> CachedVersion:
     """A version with its run's name, parameters, metrics and tags, as it is recorded beside its files."""
-    record = Runs(registry.uri, version.name).get(version.run_id)
+    record = Runs(registry.uri, version.name).registered(version.run_id)
     return CachedVersion(
         uri=registry.uri,
         name=version.name,

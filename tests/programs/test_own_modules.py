@@ -1,0 +1,119 @@
+"""Classes of the user's own, in modules outside wineexp: trusted, recorded, promoted and reproduced."""
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.conftest import empty_store
+from wineexp import UserError, compose, promote, reproduce, train
+from wineexp.models import persistence
+from wineexp.reproduce import restore_modules
+from wineexp.tracking.runs import Runs
+from wineexp.workflows import candidate
+
+MODEL = """
+from sklearn.linear_model import LogisticRegression
+from own_settings import ITERATIONS
+
+class Own(LogisticRegression):
+    fits = 0
+
+    def fit(self, X, y):
+        type(self).fits += 1
+        return super().fit(X, y)
+"""
+OWN_TYPE = "own_models.linear.Own"
+CHEAP = ("model=own", "split.n_splits=2")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with a store, a model class of the user's own in a folder on the path, and its YAML."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    shutil.copy(empty_store(), tmp_path / "mlflow.db")
+    for name, text in {
+        "code/own_models/__init__.py": "",
+        "code/own_models/linear.py": MODEL,
+        "code/own_settings.py": "ITERATIONS = 100",
+        "conf/model/own.yaml": f"_target_: {OWN_TYPE}\nmax_iter: 1000\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    yield tmp_path
+    forget_modules()
+
+
+def forget_modules() -> None:
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+
+
+def train_own(project: Path) -> str:
+    return train(compose(*CHEAP, config_dir=project / "conf")).run_id
+
+
+def test_a_type_that_is_not_trusted_is_refused_before_anything_is_trained(project: Path) -> None:
+    with pytest.raises(UserError, match=f"WINEEXP_TRUSTED_TYPES={OWN_TYPE}"):
+        train_own(project)
+    assert sys.modules["own_models.linear"].Own.fits == 0
+
+
+def test_a_type_that_only_a_fitted_model_holds_is_refused_after_the_first_fold(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINEEXP_TRUSTED_TYPES", OWN_TYPE)
+    source = MODEL.replace("return super()", "self.note_ = Note()\n        return super()") + "\nclass Note: pass\n"
+    (project / "code/own_models/linear.py").write_text(source)
+    with pytest.raises(UserError, match=r"the model holds own_models\.linear\.Note, which is not trusted"):
+        train_own(project)
+    assert sys.modules["own_models.linear"].Own.fits == 1
+
+
+def test_a_trusted_type_is_recorded_with_its_modules_and_a_missing_one_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINEEXP_TRUSTED_TYPES", f"elsewhere.Other, {OWN_TYPE}")
+    run_id = train_own(project)
+    tags = MlflowClient().get_run(run_id).data.tags
+    sha256 = hashlib.sha256(MODEL.encode()).hexdigest()
+    assert tags["module.own_models.linear"] == sha256
+    # What the module imports counts, and the package that it is in.
+    assert {tag for tag in tags if tag.startswith("module.")} == {
+        f"module.{name}" for name in ("own_models", "own_models.linear", "own_settings")
+    }
+    stored = Path(MlflowClient().download_artifacts(run_id, "modules"))
+    assert (stored / "own_models/linear.py").read_text() == MODEL
+    assert (stored / "own_models/__init__.py").is_file()
+    assert reproduce(compose(f"run={run_id}", "strict=false", program="reproduce")).first_difference is None
+    record, restored = Runs(f"sqlite:///{project}/mlflow.db", "wine").get(run_id), project / "restored"
+    assert restore_modules(record, restored) == restored / "modules"
+    assert (restored / "modules/own_models/linear.py").read_text() == MODEL
+    MlflowClient().log_text(run_id, "ITERATIONS = 3", "modules/own_settings.py")
+    with pytest.raises(UserError, match=r"used the module own_settings, of which it has no copy that equals the tag"):
+        restore_modules(record, restored)
+    (project / "code/own_settings.py").write_text("ITERATIONS = 101")
+    shutil.rmtree(project / "code/own_models")
+    forget_modules()
+    with pytest.raises(UserError) as refusal:
+        reproduce(compose(f"run={run_id}", program="reproduce"))
+    message = str(refusal.value)
+    assert f"module.own_models.linear: recorded {sha256}, now nothing" in message
+    assert "module.own_settings: recorded" in message
+    assert "The run used own_models, own_models.linear, not found here: put the folder that holds it" in message
+
+
+def test_a_type_that_only_this_process_trusts_moves_no_alias(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persistence, "TRUSTED_TYPES", [*persistence.TRUSTED_TYPES, OWN_TYPE])
+    monkeypatch.setattr(candidate, "compile_pipeline", lambda *_: (None, "a test needs no compiled form"))
+    run_id = train_own(project)
+    cheap = ["repeats=1", "model@baseline=majority", "allow=[dirty]"]
+    with pytest.raises(UserError, match=f"refused by served: no server can load it: the model holds {OWN_TYPE}"):
+        promote(compose(f"run={run_id}", *cheap, program="promote"))
+    assert MlflowClient().get_registered_model("wine").aliases == {}
