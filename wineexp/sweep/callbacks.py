@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from wineexp.core.error_messages import explain
 from wineexp.core.errors import UserError
 from wineexp.sweep.ledger import DEAD, ERROR, INTERRUPTED
 from wineexp.sweep.plan import Plan
@@ -147,4 +148,9 @@ class Callbacks:
             except Exception as error:
                 if event == "study_start" and isinstance(error, UserError):
                     raise
-                log.exception("%s.%s failed; the sweep goes on", type(callback).__name__, event)
+                reason = explain(error)
+                log.error(
+                    "%s.%s failed; the sweep goes on%s",
+                    *(type(callback).__name__, event, f": {reason}" if reason else ""),
+                    exc_info=reason is None,
+                )

@@ -107,9 +107,8 @@ def store_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        raise UserError(
-            f"{error.filename or mlflow.get_tracking_uri()}: {error.strerror}; make room or give the rights"
-        ) from error
+        place = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{place}{error.strerror}; make room or give the rights") from error
 
 
 @event.listens_for(Engine, "connect")
