@@ -153,3 +153,12 @@ def test_the_jobs_of_a_grid_have_names_of_their_own_and_the_best_is_named(comman
         f"job {job}: model.C={value} split.n_splits=2 logreg scaled grouped" for job, value in ((0, "1e-05"), (1, 1))
     ]
     assert sorted(run.info.run_name for run in runs) == names
+
+
+def test_a_job_with_its_folder_as_the_current_one_records_where_the_variable_says(
+    command: Command, tmp_path: Path
+) -> None:
+    result = command("train", "-m", "hydra/sweeper=basic", "model=majority,logreg", "split.n_splits=2",
+                     "hydra.job.chdir=true", MLFLOW_TRACKING_URI="sqlite:///own.db")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert [file.parent for file in tmp_path.rglob("own.db")] == [tmp_path]

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import hydra
@@ -129,6 +130,10 @@ def _prepare_process() -> None:
     if "COMP_LINE" in os.environ:
         # Hydra's tab completion knows `python file.py` and `app`, but not `python -m app`.
         os.environ["COMP_LINE"] = re.sub(r"^\s*\S*python\S*\s+-m\s+", "", os.environ["COMP_LINE"])
+    # A path in MLflow's variable begins in the folder where the program was started, which `hydra.job.chdir` leaves.
+    scheme, separator, path = os.environ.get("MLFLOW_TRACKING_URI", "").partition("sqlite:///")
+    if separator and not scheme:
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(path).absolute()}"
     logging.captureWarnings(True)
     # A log on a full disk would print a traceback for each line. What must be written fails by itself, with a message.
     logging.raiseExceptions = False
