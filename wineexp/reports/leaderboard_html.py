@@ -94,7 +94,9 @@ def _board(ranking: Ranking, study_names: Mapping[str, str]) -> dict[str, Any]:
         "recorded": recorded,
         "calibration": _calibration(recorded),
         "importances": run_charts.importances(drops, ranking.metric) if drops else None,
-        "parallel_coordinates": _parallel_coordinates([row.record for row in ranked], ranking.direction),
+        "parallel_coordinates": _parallel_coordinates(
+            [row.record for row in ranked], [names[row.record.id] for row in ranked], ranking.direction
+        ),
     }
     return board | {"sections": ["runs", *(section for section, key in SECTION_KEYS.items() if board[key])]}
 
@@ -156,7 +158,7 @@ def _calibration(recorded: list[RecordedPredictions]) -> str | None:
     )
 
 
-def _parallel_coordinates(records: list[RecordedRun], direction: str) -> str | None:
+def _parallel_coordinates(records: list[RecordedRun], run_names: list[str], direction: str) -> str | None:
     table = pd.DataFrame([record.params for record in records])
     names = [name for name in map(str, table) if not name.startswith(NOT_OF_THE_MODEL) and table[name].nunique() > 1]
     # The parameters that most runs have come first, and among them the choices of config groups.
@@ -165,4 +167,4 @@ def _parallel_coordinates(records: list[RecordedRun], direction: str) -> str | N
         return None
     scores = np.array([score(record) for record in records]) * (1 if direction == "maximize" else -1)
     # Ranks instead of scores, since one very bad run would make all others look alike.
-    return run_charts.parallel_coordinates(table[names], pd.Series(scores).rank(pct=True))
+    return run_charts.parallel_coordinates(table[names], pd.Series(scores).rank(pct=True), run_names)

@@ -146,7 +146,7 @@ def importances(drops: Mapping[str, pd.DataFrame], metric: str) -> str:
         return data_uri(figure)
 
 
-def parallel_coordinates(parameters: pd.DataFrame, quality: pd.Series) -> str:
+def parallel_coordinates(parameters: pd.DataFrame, quality: pd.Series, names: Sequence[str]) -> str:
     """Each run as a line through the values of its parameters.
 
     Parameters
@@ -155,6 +155,8 @@ def parallel_coordinates(parameters: pd.DataFrame, quality: pd.Series) -> str:
         As text. A missing value, of a parameter that a run does not have, leaves a gap in its line.
     quality : Series of shape (n_runs,)
         From 0 for the worst run to 1 for the best, whose line is the strongest.
+    names : sequence of str
+        Of the runs; the best and the worst are named above the chart.
     """
     with mpl.rc_context(RC_PARAMS):
         figure, axis = new_chart(4.2, max(WIDE_INCHES, 1.15 * parameters.shape[1]))
@@ -168,7 +170,8 @@ def parallel_coordinates(parameters: pd.DataFrame, quality: pd.Series) -> str:
                 axis.text(
                     position + 0.05, height, label, fontsize=8, color=SOFT, va="center", bbox=background, zorder=3
                 )
-        for run in np.argsort(quality.to_numpy()):
+        order = np.argsort(quality.to_numpy(), kind="stable")
+        for run in order:
             values, strength = heights.iloc[int(run)].to_numpy(dtype=float), float(quality.iloc[int(run)])
             axis.plot(
                 range(len(values)),
@@ -178,9 +181,11 @@ def parallel_coordinates(parameters: pd.DataFrame, quality: pd.Series) -> str:
                 linewidth=1 + 1.5 * strength,
                 marker="o",
                 markersize=3,
+                label=names[int(run)] if run in (order[0], order[-1]) else None,
             )
         axis.set_xticks(range(parameters.shape[1]), [_wrapped_key(str(name)) for name in parameters], fontsize=9)
         axis.set(yticks=[], xlim=(-0.2, parameters.shape[1] - 0.4), ylim=(-0.06, 1.06))
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, reverse=True)
         axis.spines[["left", "bottom"]].set_visible(False)
         return data_uri(figure)
 
