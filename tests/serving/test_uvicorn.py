@@ -34,6 +34,7 @@ def test_the_protocol_calls_the_methods_that_are_overridden() -> None:
     assert "self._start_asgi_task(self.cycle, app)" in source
     assert "self.timeout_keep_alive, self.timeout_keep_alive_handler" in source
     assert "self.send_400_response(msg)" in source
+    assert "self._unsupported_upgrade_warning()" in source
     assert list(inspect.signature(HttpToolsProtocol._start_asgi_task).parameters) == ["self", "cycle", "app"]
     for name in ("shutdown", "pause_writing", "resume_writing", "on_message_begin", "on_message_complete"):
         assert name in vars(HttpToolsProtocol)

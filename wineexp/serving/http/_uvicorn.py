@@ -5,9 +5,12 @@ are used here and nowhere else; tests/serving/test_uvicorn.py says which they ar
 """
 
 import asyncio
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
@@ -19,6 +22,41 @@ class UvicornProtocol(HttpToolsProtocol):
     """
 
     _active_cycle: RequestResponseCycle | None = None
+    # What is being parsed.
+    _data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._data = data
+        super().data_received(data)
+
+    def offers_upgrade(self) -> bool:
+        """Whether the request whose head was parsed last offers another protocol; its body is not parsed yet."""
+        return bool(self.parser.should_upgrade())
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Go on with HTTP/1.1 after the head of a request that offers another protocol, such as h2c.
+
+        RFC 9110, section 7.8, lets a server ignore the offer. The parser takes whatever follows such a head for the
+        other protocol, and reads no further: a new parser, which gets the length of the body first, reads the body
+        and the requests after it.
+        """
+        end_of_head = sys.exc_info()[1].args[0]  # type: ignore[union-attr]  called where HttpParserUpgrade is handled
+        rest = self._data[end_of_head:]
+        is_head_parsed = False
+
+        def once_parsed(callback: Callable[..., None]) -> Callable[..., None]:
+            return lambda *arguments: callback(*arguments) if is_head_parsed else None
+
+        of_head = ("on_message_begin", "on_url", "on_header", "on_headers_complete")
+        callbacks = {name: once_parsed(getattr(self, name)) for name in of_head}
+        self.parser = httptools.HttpRequestParser(
+            SimpleNamespace(**callbacks, on_body=self.on_body, on_message_complete=self.on_message_complete)
+        )
+        framing = [(name, value) for name, value in self.headers if name in (b"content-length", b"transfer-encoding")]
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(b"%b: %b\r\n" % header for header in framing) + b"\r\n")
+        is_head_parsed = True
+        if rest:
+            self.data_received(rest)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._active_cycle = cycle

@@ -75,7 +75,9 @@ class TimeoutProtocol(UvicornProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """A request is complete."""
+        """A request is complete, unless its body is still to be parsed."""
+        if self.offers_upgrade():
+            return
         self._request_incomplete = False
         self._stop_arrival_timer()
         super().on_message_complete()
