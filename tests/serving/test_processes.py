@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -52,6 +54,34 @@ def test_sigterm_lets_requests_finish_and_exits_with_0(store: Store) -> None:
         finish_request(client, rest)
         assert server.process.wait(20) == 0
         assert server.lines()[-1]["event"] == "stopped"
+
+
+def test_sigterm_ends_each_busy_connection_with_a_response_that_says_so(store: Store) -> None:
+    with serving(store) as server:
+        row = json.dumps(server.get("/model").json()["schema"]["samples"][0]["row"])
+        answered, address = Counter[str](), urlsplit(server.url).netloc
+
+        def send_requests(name: str) -> None:
+            # The client does not connect a second time.
+            connection = HTTPConnection(address, timeout=60)
+            connection.connect()
+            connection.auto_open = 0
+            while True:
+                connection.request("POST", "/predict", row, {"content-type": "application/json"})
+                response = connection.getresponse()
+                response.read()
+                assert response.status == 200
+                answered[name] += 1
+                if response.getheader("connection") == "close":
+                    return
+
+        with ThreadPoolExecutor(8) as pool:
+            clients = [pool.submit(send_requests, f"client {number}") for number in range(8)]
+            server.until(lambda: len(answered) == 8 and min(answered.values()) > 20)
+            server.process.send_signal(signal.SIGTERM)
+            for client in clients:
+                client.result()
+        assert server.process.wait(20) == 0
 
 
 def test_a_worker_that_is_killed_is_replaced(store: Store) -> None:

@@ -40,7 +40,8 @@ class UvicornProtocol(HttpToolsProtocol):
         other protocol, and reads no further: a new parser, which gets the length of the body first, reads the body
         and the requests after it.
         """
-        end_of_head = sys.exc_info()[1].args[0]  # type: ignore[union-attr]  called where HttpParserUpgrade is handled
+        # uvicorn calls this where it handles HttpParserUpgrade.
+        end_of_head = sys.exc_info()[1].args[0]  # type: ignore[union-attr]
         rest = self._data[end_of_head:]
         is_head_parsed = False
 
@@ -82,6 +83,10 @@ class UvicornProtocol(HttpToolsProtocol):
     def is_response_started(self) -> bool:
         """Whether the head of the newest request's response was sent."""
         return self.cycle is not None and self.cycle.response_started
+
+    def close_after_response(self) -> None:
+        """Say in the response to the newest request that the connection is closed, and close it then."""
+        self.cycle.keep_alive = False
 
     def newest_state(self) -> dict[str, Any] | None:
         """The ASGI state of the newest request; None before the first."""

@@ -5,8 +5,9 @@ import asyncio
 from wineexp.serving.http import problems
 from wineexp.serving.http._uvicorn import UvicornProtocol
 
-# Idle connections are closed so long after SIGTERM: a client may have sent a request before it could know.
-SHUTDOWN_GRACE_SECONDS = 0.5
+# Idle connections are closed so long after SIGTERM. A client that sends a request by then is answered, and the response
+# says that the connection is closed: a connection that is closed without that word looks like a failure to it.
+SHUTDOWN_GRACE_SECONDS = 2.0
 
 # Limit on a request's line and headers together; those of browsers and proxies stay far below.
 MAX_HEAD_BYTES = 65_536
@@ -29,6 +30,7 @@ class TimeoutProtocol(UvicornProtocol):
     # Runs while the client does not take a response.
     _write_timer: asyncio.TimerHandle | None = None
     _request_incomplete = False
+    _is_shutting_down = False
     _unsent_bytes_at_timeout = 0
     # Bytes of an incomplete head, from the second piece of data on; None while no head is incomplete.
     _head_bytes: int | None = None
@@ -73,6 +75,8 @@ class TimeoutProtocol(UvicornProtocol):
         """The head of a request is complete."""
         self._head_bytes = None
         super().on_headers_complete()
+        if self._is_shutting_down:
+            self.close_after_response()
 
     def on_message_complete(self) -> None:
         """A request is complete, unless its body is still to be parsed."""
@@ -93,9 +97,10 @@ class TimeoutProtocol(UvicornProtocol):
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """Close the connection when its requests are answered, an idle one after `SHUTDOWN_GRACE_SECONDS`."""
+        """Close the connection when its next requests are answered, an idle one after `SHUTDOWN_GRACE_SECONDS`."""
+        self._is_shutting_down = True
         if self.is_idle():
-            self.call_later(SHUTDOWN_GRACE_SECONDS, super().shutdown)
+            self.call_later(SHUTDOWN_GRACE_SECONDS, self._close_if_idle)
         else:
             super().shutdown()
 
@@ -113,6 +118,11 @@ class TimeoutProtocol(UvicornProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP with a problem."""
         self._refuse(b"HTTP/1.1 400 Bad Request\r\n", 400, msg)
+
+    def _close_if_idle(self) -> None:
+        """Close the connection unless a request is arriving, which is answered or ends at its own time limit."""
+        if not self._request_incomplete:
+            super().shutdown()
 
     def _handle_late_request(self) -> None:
         if self.transport.is_closing():
