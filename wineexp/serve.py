@@ -13,6 +13,7 @@ DURATIONS = (
     "poll_interval_seconds",
     "verifier_idle_timeout_seconds",
     "request_timeout_seconds",
+    "keep_alive_seconds",
     "shutdown_timeout_seconds",
 )
 

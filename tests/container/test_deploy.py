@@ -94,7 +94,7 @@ def test_files_of_a_kustomization_exist(path: Path) -> None:
 
 
 def test_metrics_of_dashboard_alerts_and_autoscaler_exist() -> None:
-    text = Metrics().text().decode()
+    text = Metrics().text()[0].decode()
     names = set(re.findall(r"^# HELP (\S+)", text, re.MULTILINE))
     names |= {f"{name}{end}" for name in names for end in ("_bucket", "_count", "_sum")}
     files = [path.read_text() for path in (ROOT / "deploy").rglob("*") if path.is_file()]

@@ -9,6 +9,8 @@ import socket
 import struct
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -277,12 +279,46 @@ def test_a_client_that_leaves_before_its_response_is_a_line_of_the_log(
     assert "ASGI callable" not in limited.log.read_text()
 
 
-def test_what_is_not_http_is_refused_with_a_problem(limited: Server) -> None:
+def test_what_is_not_http_is_refused_with_a_problem_and_counted(limited: Server) -> None:
+    before = limited.metric("wineexp_requests_total", status="400")
     with connect(limited) as client:
         client.sendall(b"\x16\x03\x01 hello\r\n\r\n")
         response = client.recv(4096)
     assert response.startswith(b"HTTP/1.1 400")
     assert b"application/problem+json" in response
+    assert limited.metric("wineexp_requests_total", status="400") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"), [("1.1", 0, 400), ("1.1", 1, 200), ("1.1", 2, 400), ("1.0", 0, 200)]
+)
+def test_a_request_has_one_host(server: Server, version: str, hosts: int, status: int) -> None:
+    with connect(server) as client:
+        lines = [f"GET /livez HTTP/{version}", *["Host: 127.0.0.1"] * hosts, "Connection: close", "", ""]
+        client.sendall("\r\n".join(lines).encode())
+        assert read_all(client).startswith(f"HTTP/1.1 {status}".encode())
+
+
+@pytest.mark.parametrize(("version", "connection"), [("1.1", b""), ("1.0", b"Connection: keep-alive\r\n")])
+def test_an_idle_connection_is_kept_for_longer_than_a_request_may_take(
+    limited: Server, version: str, connection: bytes
+) -> None:
+    request = f"GET /livez HTTP/{version}\r\nHost: 127.0.0.1\r\n".encode() + connection + b"\r\n"
+    with connect(limited) as client:
+        client.sendall(request)
+        response = client.recv(4096)
+        assert response.startswith(b"HTTP/1.1 200")
+        assert (b"connection: keep-alive" in response) == (version == "1.0")
+        time.sleep(REQUEST_TIMEOUT_SECONDS + 0.5)
+        client.sendall(request)
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_writes_all_of_a_large_body_before_it_reads_gets_its_answer(limited: Server) -> None:
+    large = urllib.request.Request(f"{limited.url}/predict", b" " * 30_000_000, JSON | KEY)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(large, timeout=60)
+    assert refused.value.code == 413
 
 
 @pytest.mark.parametrize("piece", [b"a" * 70_000, b"a\r\nX-More: a" * 6_000])

@@ -10,10 +10,10 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from wineexp.serving.http.protocol import FINAL_STATUS
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.middleware.allowed_hosts import AllowedHostsMiddleware, host_name
 from wineexp.serving.middleware.body import MAX_INCOMPLETE_BODIES, BodyMiddleware
 from wineexp.serving.middleware.concurrency import ConcurrencyLimitMiddleware
 from wineexp.serving.middleware.head import HeadMiddleware
+from wineexp.serving.middleware.host import HostMiddleware, host_name
 from wineexp.serving.middleware.recording import RecordingMiddleware
 
 DISCONNECT = {"type": "http.disconnect"}
@@ -22,7 +22,8 @@ DISCONNECT = {"type": "http.disconnect"}
 def scope(method: str = "POST", path: str = "/predict", **headers: str) -> Any:
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     state = {"request_id": "abc", "headers": dict(raw)}
-    return {"type": "http", "method": method, "path": path, "headers": raw, "client": ("127.0.0.1", 1), "state": state}
+    request = {"type": "http", "http_version": "1.1", "method": method, "path": path, "headers": raw}
+    return request | {"client": ("127.0.0.1", 1), "state": state}
 
 
 def body(*chunks: bytes) -> list[Any]:
@@ -144,7 +145,7 @@ def test_the_host_is_compared_without_its_port(header: bytes, name: str) -> None
 
 
 def test_only_allowed_hosts_reach_the_application() -> None:
-    app = AllowedHostsMiddleware(echo, ["Wine.example"])
+    app = HostMiddleware(echo, ["Wine.example"])
     assert status(asyncio.run(call(app, scope(host="wine.example:80")))) == 200
     refused = asyncio.run(call(app, scope(host="evil.example")))
     assert status(refused) == 400
@@ -154,7 +155,7 @@ def test_only_allowed_hosts_reach_the_application() -> None:
 
 @pytest.mark.parametrize("allowed", ["::1", "[::1]"])
 def test_an_ipv6_address_is_allowed_with_and_without_brackets_and_with_a_port(allowed: str) -> None:
-    app = AllowedHostsMiddleware(echo, [allowed])
+    app = HostMiddleware(echo, [allowed])
     assert status(asyncio.run(call(app, scope(host="[::1]:8080")))) == 200
     assert status(asyncio.run(call(app, scope(host="[::1]")))) == 200
     assert status(asyncio.run(call(app, scope(host="[::2]:8080")))) == 400

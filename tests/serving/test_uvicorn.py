@@ -42,7 +42,15 @@ def test_the_protocol_calls_the_methods_that_are_overridden() -> None:
 
 def test_a_cycle_has_the_attributes_that_are_used() -> None:
     cycle = RequestResponseCycle(*[None] * len(list(inspect.signature(RequestResponseCycle).parameters)))
-    for name in ("scope", "disconnected", "message_event", "response_started", "response_complete"):
+    for name in (
+        "scope",
+        "default_headers",
+        "disconnected",
+        "keep_alive",
+        "message_event",
+        "response_started",
+        "response_complete",
+    ):
         assert hasattr(cycle, name)
 
 

@@ -176,6 +176,7 @@ class Server:
     max_body_bytes: int = MISSING
     max_concurrent_requests: int = MISSING
     request_timeout_seconds: int = MISSING
+    keep_alive_seconds: int = MISSING
     shutdown_timeout_seconds: int = MISSING
     allowed_hosts: list[str] = MISSING
     allowed_origins: list[str] = MISSING

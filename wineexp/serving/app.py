@@ -15,10 +15,10 @@ from wineexp.serving import workers
 from wineexp.serving.http import guards, problems
 from wineexp.serving.http.guards import ApiKey
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.middleware.allowed_hosts import AllowedHostsMiddleware
 from wineexp.serving.middleware.body import BodyMiddleware
 from wineexp.serving.middleware.concurrency import ConcurrencyLimitMiddleware
 from wineexp.serving.middleware.head import HeadMiddleware
+from wineexp.serving.middleware.host import HostMiddleware
 from wineexp.serving.middleware.recording import RecordingMiddleware
 from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.refresh.messages import RefreshPaths
@@ -37,7 +37,7 @@ from wineexp.serving.routes import (
 from wineexp.serving.routes.fast_path import FastPathMiddleware
 
 
-def build(settings: Serve, paths: RefreshPaths) -> ASGIApp:
+def build(settings: Serve, paths: RefreshPaths) -> RecordingMiddleware:
     """Build the application of one process, and load the version that it serves.
 
     Raises
@@ -57,8 +57,7 @@ def build(settings: Serve, paths: RefreshPaths) -> ASGIApp:
     app = FastPathMiddleware(app, follower, metrics, server, prediction_key)
     app = ConcurrencyLimitMiddleware(app, server.max_concurrent_requests)
     app = BodyMiddleware(app, server.max_body_bytes)
-    if server.allowed_hosts:
-        app = AllowedHostsMiddleware(app, server.allowed_hosts)
+    app = HostMiddleware(app, server.allowed_hosts)
     return RecordingMiddleware(app, metrics)
 
 

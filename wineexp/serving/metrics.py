@@ -4,13 +4,32 @@ import os
 from collections import Counter as Counts
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from wineexp.serving.model.predictor import Prediction, Predictor
 
-# From a single row, which takes milliseconds, to a large request, which takes seconds.
-BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# From a single row, most of which take less than a millisecond, to a large request, which takes seconds.
+BUCKETS_SECONDS = (
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+)
 
 # The environment variable by which prometheus_client knows the folder that the workers of a server share.
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -99,13 +118,14 @@ class Metrics:
                 self.model.remove(*_model_labels(previous))
         self.model.labels(*_model_labels(predictor)).set(1)
 
-    def text(self) -> bytes:
-        """All metrics in Prometheus' text format, summed over the workers."""
+    def text(self, accept: str = "") -> tuple[bytes, str]:
+        """All metrics, summed over the workers, in the format that an Accept header asks for; and its media type."""
+        encode, media_type = choose_encoder(accept)
+        registry = self._registry
         if folder := os.environ.get(MULTIPROCESS_FOLDER):
             registry = CollectorRegistry()
             MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
-            return generate_latest(registry)
-        return generate_latest(self._registry)
+        return encode(registry), media_type
 
 
 def _model_labels(predictor: Predictor) -> tuple[str, str, str, str]:

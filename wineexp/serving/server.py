@@ -9,13 +9,13 @@ from functools import partial
 
 import structlog
 import uvicorn
-from litestar.types import ASGIApp
 
 from wineexp.core.config import Serve
 from wineexp.core.errors import UserError
 from wineexp.core.signals import stop
 from wineexp.serving import logs
 from wineexp.serving.http.protocol import TimeoutProtocol
+from wineexp.serving.middleware.recording import RecordingMiddleware
 from wineexp.serving.refresh.messages import RefreshPaths
 from wineexp.serving.refresh.monitor import RefreshMonitor
 from wineexp.serving.supervisor import supervise
@@ -71,21 +71,24 @@ def run_worker(settings: Serve, listener: socket.socket, paths: RefreshPaths) ->
     _serve(settings, build(settings, paths), listener)
 
 
-def _serve(settings: Serve, app: ASGIApp, listener: socket.socket) -> None:
+def _serve(settings: Serve, app: RecordingMiddleware, listener: socket.socket) -> None:
     server = settings.serve
     # Objects that exist now stay for good. Left out of later collections, they do not slow down requests.
     gc.collect()
     gc.freeze()
+    protocol = partial(
+        TimeoutProtocol, request_timeout_seconds=server.request_timeout_seconds, record_refusal=app.record_refusal
+    )
     config = uvicorn.Config(
         app,
-        http=TimeoutProtocol,
+        http=protocol,  # type: ignore[arg-type]
         ws="none",
         loop="uvloop",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=server.request_timeout_seconds,
+        timeout_keep_alive=server.keep_alive_seconds,
         timeout_graceful_shutdown=server.shutdown_timeout_seconds,
     )
     try:

@@ -14,6 +14,17 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
+class _Transport:
+    """A transport whose `close` is another function."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class UvicornProtocol(HttpToolsProtocol):
     """One connection.
 
@@ -63,11 +74,6 @@ class UvicornProtocol(HttpToolsProtocol):
         self._active_cycle = cycle
         super()._start_asgi_task(cycle, app)
 
-    @property
-    def timeout_seconds(self) -> float:
-        """The keep-alive timeout."""
-        return self.timeout_keep_alive
-
     def call_later(self, seconds: float, callback: Callable[..., Any], *arguments: Any) -> asyncio.TimerHandle:
         """Schedule a call on the connection's event loop."""
         return self.loop.call_later(seconds, callback, *arguments)
@@ -84,9 +90,22 @@ class UvicornProtocol(HttpToolsProtocol):
         """Whether the head of the newest request's response was sent."""
         return self.cycle is not None and self.cycle.response_started
 
+    def honour_keep_alive_of_http_1_0(self) -> None:
+        """Keep the connection open after the newest request if its client of HTTP/1.0 asks for it.
+
+        uvicorn closes it. Such a client must read in the response that it stays open.
+        """
+        if self.scope["http_version"] == "1.0" and self.parser.should_keep_alive():
+            self.cycle.keep_alive = True
+            self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"keep-alive")]
+
     def close_after_response(self) -> None:
         """Say in the response to the newest request that the connection is closed, and close it then."""
         self.cycle.keep_alive = False
+
+    def close_by(self, close: Callable[[], None]) -> None:
+        """Let `close` close the connection once the newest request is answered, if it is to be closed then."""
+        self.cycle.transport = _Transport(self.transport, close)  # type: ignore[assignment]
 
     def newest_state(self) -> dict[str, Any] | None:
         """The ASGI state of the newest request; None before the first."""

@@ -74,6 +74,11 @@ class RecordingMiddleware:
             status = state.get(FINAL_STATUS) or status or CLIENT_CLOSED_REQUEST
             self._record(scope, request_id, status, time.perf_counter() - started_at)
 
+    def record_refusal(self, status: int, client: str | None) -> None:
+        """Count and log a request that is refused before it is parsed; `client` is an address."""
+        self.metrics.count_request("other", "none", status, 0.0)
+        self._access_log.write(os.urandom(16).hex(), "other", "none", status, 0.0, client)
+
     def _record(self, scope: HTTPScope, request_id: str, status: int, seconds: float) -> None:
         route, method, client = str(scope.get("path_template") or "none"), scope["method"], scope["client"]
         self.metrics.count_request(method if method in METHODS else "other", route, status, seconds)

@@ -1,7 +1,10 @@
 """What operators of the server use: metrics, and a refresh at once."""
 
+from typing import Annotated
+
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
 from litestar.response import Response
 
 from wineexp.core.config import Serve
@@ -9,13 +12,15 @@ from wineexp.serving.metrics import Metrics
 from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.routes.health import Ready, readiness
 
-PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
-
-@get("/metrics", media_type=PROMETHEUS_TEXT)
-async def get_metrics(metrics: Metrics) -> Response[bytes]:
-    """Give the metrics in Prometheus' text format."""
-    return Response(metrics.text(), media_type=PROMETHEUS_TEXT)
+@get("/metrics", media_type="text/plain; version=0.0.4")
+async def get_metrics(
+    metrics: Metrics, accept: Annotated[str, Parameter(header="accept", default="")]
+) -> Response[bytes]:
+    """Give the metrics in Prometheus' text format, or in OpenMetrics' to a client that accepts that one."""
+    content, media_type = metrics.text(accept)
+    # In the header, since Litestar would add a second charset to the media type.
+    return Response(content, headers={"content-type": media_type})
 
 
 @post("/refresh", status_code=200)
