@@ -4,8 +4,12 @@ import importlib.util
 import os
 import signal
 from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+from hydra.core.plugins import Plugins
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
 
 from tests.sweep.conftest import XY, Toy
 from tests.sweep.test_resume import assert_complete, last_states
@@ -37,6 +41,30 @@ def test_a_worker_killed_in_the_middle_costs_no_trial(toy: Toy) -> None:
     assert returncode == 0, output
     assert "worker is dead" in output
     assert_complete(toy, 6)
+
+
+@pytest.mark.parametrize(("n_deaths", "ends"), [(1, "complete"), (9, "killed 4 times without a trial")])
+def test_workers_that_are_killed_before_their_first_trial_are_started_again(
+    n_deaths: int, ends: str, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, started = Plugins.instantiate_launcher, Counter[str]()
+
+    def die(*_: object, **__: object) -> None:
+        raise BrokenProcessPool("a process in the pool was terminated")
+
+    def instantiate(plugins: Plugins, **more: object) -> Launcher:
+        launcher = real(plugins, **more)
+        started["launchers"] += 1
+        if started["launchers"] <= n_deaths:
+            launcher.launch = die
+        return launcher
+
+    monkeypatch.setattr(Plugins, "instantiate_launcher", instantiate)
+    if ends == "complete":
+        assert len(toy.sweep_quickly("x=1,2", "hydra.sweeper.refit_seed=null")) == 2
+    else:
+        with pytest.raises(CompactHydraException, match=ends):
+            toy.sweep_quickly("x=1,2", "hydra.sweeper.refit_seed=null")
 
 
 @needs_joblib

@@ -141,7 +141,7 @@ def _run_workers(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sw
                 log.warning(
                     "%d workers died; their trials are tried again if hydra.sweeper.retries allows",
                     len(dead),
-                    exc_info=True,
+                    exc_info=not isinstance(error, BrokenProcessPool),
                 )
                 continue
             if not isinstance(error, BrokenProcessPool):
