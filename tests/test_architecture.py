@@ -64,7 +64,8 @@ def test_a_program_imports_nothing_heavy_at_its_top(name: str) -> None:
     packages = {dotted.split(".")[0] for dotted in imported} - set(sys.stdlib_module_names)
     assert packages <= {"hydra", "omegaconf", "wineexp"}
     assert {dotted for dotted in imported if dotted.startswith("wineexp.")} <= {
-        *("wineexp.core.config", "wineexp.core.errors", "wineexp.core.instantiation", "wineexp.core.program")
+        *("wineexp.core.config", "wineexp.core.errors", "wineexp.core.instantiation", "wineexp.core.program"),
+        *("wineexp.core.output_files", "wineexp.core.paths"),
     }
 
 
