@@ -217,7 +217,9 @@ def free_port() -> int:
 def mlflow_server(folder: Path, *arguments: str, **more: str) -> Iterator[str]:
     """The address of `mlflow <arguments>` on a free port, once it answers; killed at the end, its log in the folder."""
     port = more.get("MLFLOW_PORT") or str(free_port())
-    variables = environment(folder, **{"MLFLOW_PORT": port, "MLFLOW_TRACKING_URI": "", **more})
+    # One process, where MLflow would start several that each take seconds to import it.
+    processes = {"MLFLOW_WORKERS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    variables = environment(folder, **{"MLFLOW_PORT": port, "MLFLOW_TRACKING_URI": "", **processes, **more})
     address, log = f"http://127.0.0.1:{port}", folder / "mlflow.log"
     with log.open("a") as output:
         process = subprocess.Popen(

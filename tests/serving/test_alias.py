@@ -380,8 +380,7 @@ def test_a_model_of_another_data_set_is_served(own_store: Store) -> None:
 def mlflow_registry(store: Store, port: int) -> Iterator[None]:
     """MLflow's server over a store, killed at the end."""
     folders = ["--backend-store-uri", store.uri, "--artifacts-destination", str(store.folder / "artifacts")]
-    variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_PORT": str(port)}
-    with mlflow_server(store.folder, "server", "--workers", "1", *folders, **variables):
+    with mlflow_server(store.folder, "server", *folders, MLFLOW_PORT=str(port)):
         yield
 
 
@@ -424,7 +423,7 @@ def test_a_registry_that_dies_is_reported_and_followed_again_when_it_is_back(own
 
 @pytest.mark.journey
 @pytest.mark.timeout(1200)
-def test_no_request_fails_while_the_alias_flips_a_hundred_times(own_store: Store) -> None:
+def test_no_request_fails_while_the_alias_flips_forty_times(own_store: Store) -> None:
     with serving(own_store, "serve.poll_interval_seconds=0.05") as server:
         samples = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
         expected = {number: stored_predictions(own_store, number, samples) for number in (1, 2)}
@@ -445,7 +444,7 @@ def test_no_request_fails_while_the_alias_flips_a_hundred_times(own_store: Store
         for thread in threads:
             thread.start()
         try:
-            for flip in range(100):
+            for flip in range(40):
                 number = 1 + flip % 2
                 own_store.point(number)
                 server.until(lambda number=number: served_version(server) == number)
@@ -453,11 +452,11 @@ def test_no_request_fails_while_the_alias_flips_a_hundred_times(own_store: Store
             stopping.set()
             for thread in threads:
                 thread.join()
-        assert server.metric("wineexp_model_swaps_total") == 100
+        assert server.metric("wineexp_model_swaps_total") == 40
         assert {status for _, status, _ in responses} == {200}
         for position, _, response in responses:
             (prediction,) = response["predictions"]
             probabilities = list(prediction["probabilities"].values())
             assert probabilities == pytest.approx(expected[response["model"]["version"]][position], abs=1e-12)
         assert {response["model"]["version"] for _, _, response in responses} == {1, 2}
-        assert len(responses) > 1000
+        assert len(responses) > 500

@@ -194,7 +194,7 @@ def test_schemathesis_finds_no_failure(store: Store) -> None:
                 "run",
                 f"{server.url}/schema",
                 "--phases=examples,coverage,fuzzing",
-                f"--max-examples={os.environ.get('SCHEMATHESIS_EXAMPLES', '60')}",
+                f"--max-examples={os.environ.get('SCHEMATHESIS_EXAMPLES', '30')}",
                 "--exclude-checks=positive_data_acceptance",
                 "--seed=1",
                 "--no-color",

@@ -19,7 +19,7 @@ def server(tmp_path: Path, postgres: str) -> Iterator[str]:
     """The address of an MLflow server whose records are in PostgreSQL and whose files are its own."""
     where = ["--workers", "2", "--backend-store-uri", postgres]
     files = ["--artifacts-destination", str(tmp_path / "artifacts")]
-    with mlflow_server(tmp_path, "server", *where, *files, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
+    with mlflow_server(tmp_path, "server", *where, *files) as address:
         yield address
 
 
