@@ -49,7 +49,17 @@ COPY wineexp wineexp
 # Write scikit-learn's data to a file, for containers with a read-only file system.
 RUN python -c "from wineexp.data import datasets; datasets.cultivar('data/raw/wine.data.dvc')"
 
-FROM programs AS trainer
+FROM programs AS trained
+WORKDIR /tmp/trained
+RUN python -m wineexp.train model=logreg tracking.uri=sqlite:////tmp/trained/mlflow.db && \
+    python -m wineexp.promote best_of=cultivar-cultivar allow=[dirty] tracking.uri=sqlite:////tmp/trained/mlflow.db && \
+    python -m wineexp.promote export=/tmp/trained/export tracking.uri=sqlite:////tmp/trained/mlflow.db \
+        "note='It was trained when this image was built, on the wines that scikit-learn carries.'"
+
+# Python has compiled there what training and promoting import: containers with a read-only file system would do it anew
+# at each start.
+FROM python AS trainer
+COPY --from=trained /srv /srv
 ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/lib/wineexp
 RUN chmod -R a+rX /srv/wineexp && chown 65532:65532 .
@@ -57,13 +67,6 @@ USER 65532:65532
 VOLUME /var/lib/wineexp
 ENTRYPOINT ["python", "-m"]
 CMD ["wineexp.train"]
-
-FROM programs AS trained
-WORKDIR /tmp/trained
-RUN python -m wineexp.train model=logreg tracking.uri=sqlite:////tmp/trained/mlflow.db && \
-    python -m wineexp.promote best_of=cultivar-cultivar allow=[dirty] tracking.uri=sqlite:////tmp/trained/mlflow.db && \
-    python -m wineexp.promote export=/tmp/trained/export tracking.uri=sqlite:////tmp/trained/mlflow.db \
-        "note='It was trained when this image was built, on the wines that scikit-learn carries.'"
 
 FROM scratch AS model
 COPY --from=trained /tmp/trained/export /
