@@ -1,5 +1,6 @@
 """Exploratory statistics, held against other ways to compute them."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import kruskal
@@ -45,3 +46,15 @@ def test_missing_values_are_counted_by_column() -> None:
     gaps = TABLE.assign(a=[None, None, 3.0, 4.0, 5.0, 6.0])
     assert eda.missing_values(gaps).to_dict() == {"a": 2}
     assert eda.missing_values(TABLE).empty
+
+
+def test_rows_of_few_different_values_agree_by_chance_and_copies_do_not() -> None:
+    rng = np.random.default_rng(0)
+    coarse = pd.DataFrame({"grade": rng.integers(0, 4, 2000), "sex": rng.choice(["f", "m"], 2000)})
+    assert coarse.duplicated().sum() == eda.chance_repeats(coarse) == 1992
+    assert eda.agree_by_chance(coarse)
+    fine = pd.DataFrame({"length": rng.normal(size=200), "sex": rng.choice(["f", "m"], 200)})
+    copied = pd.concat([fine, fine.head(20)])
+    assert copied.duplicated().sum() == 20
+    assert not eda.agree_by_chance(copied)
+    assert not eda.agree_by_chance(fine)

@@ -55,7 +55,7 @@ def render(task: Task, *, data: str, target: str) -> str:
         rows_with_outliers=eda.rows_with_outliers(X),
         occurrences=_occurrences(task),
         leak=_leak(task),
-        chance_repeats=eda.chance_repeats(task.dataset.frame) if _agree_by_chance(task) else None,
+        chance_repeats=eda.chance_repeats(task.dataset.frame) if eda.agree_by_chance(task.dataset.frame) else None,
         table_report=_table_report(task.frame),
     )
 
@@ -87,7 +87,7 @@ def _repeats(task: Task) -> str:
     number = task.dataset.duplicates
     if not number:
         return "No row repeats another."
-    if _agree_by_chance(task):
+    if eda.agree_by_chance(task.dataset.frame):
         return (
             f"{number:,} rows equal an earlier one, which with so few different values they do by chance "
             f"({eda.chance_repeats(task.dataset.frame):,} would if the columns were independent): they need not be "
@@ -97,11 +97,6 @@ def _repeats(task: Task) -> str:
         f"{number:,} rows repeat an earlier one exactly: a split that ignores it would have a copy of "
         f"{percent(_leak(task), 0)} of its test rows in training."
     )
-
-
-def _agree_by_chance(task: Task) -> bool:
-    """Whether chance alone explains half of the repeated rows or more."""
-    return 2 * eda.chance_repeats(task.dataset.frame) >= task.dataset.duplicates > 0
 
 
 def _table_report(frame: pd.DataFrame) -> str:

@@ -88,8 +88,8 @@ def _tensor_fault(tensor: Any, n_features: int, pointer: str) -> Fault | None:
     if not isinstance(tensor["name"], str):
         return Fault(f"a text is wanted, got {describe(tensor['name'])}", f"{pointer}/name")
     datatype, shape = tensor["datatype"], tensor["shape"]
-    if datatype not in (*NUMBER_DATATYPES, "BYTES"):
-        return Fault(f"one of {', '.join(sorted(NUMBER_DATATYPES))} or BYTES is wanted", f"{pointer}/datatype")
+    if datatype not in (*NUMBER_DATATYPES, "BOOL", "BYTES"):
+        return Fault(f"one of {', '.join(sorted(NUMBER_DATATYPES))}, BOOL or BYTES is wanted", f"{pointer}/datatype")
     if not _is_shape(shape) or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] not in (1, n_features)):
         return Fault(f"a shape of [rows], [rows, 1] or [rows, {n_features}] is wanted", f"{pointer}/shape")
     if not isinstance(tensor["data"], list) or len(_flatten(tensor["data"])) != math.prod(shape):
