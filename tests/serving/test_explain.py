@@ -32,7 +32,7 @@ def test_one_row_at_a_time_is_explained_and_checked_as_for_a_prediction(server: 
     two = server.post("/explain", [row, row])
     assert two.status_code == 422
     assert "one is explained at a time" in two.json()["errors"][0]["detail"]
-    wrong = server.post("/explain", row | {"ash": "much", "hue": None})
+    wrong = server.post("/explain", row | {"ash": "much", "hue": "deep"})
     assert wrong.status_code == 422
     assert {fault["field"] for fault in wrong.json()["errors"]} == {"ash", "hue"}
 
