@@ -14,6 +14,7 @@ import yaml
 
 from tests.sweep.conftest import NO_LOG, REPOSITORY, XY, Toy
 from wineexp.sweep.sweep_syntax import quote
+from wineexp.sweep.trial import current
 from wineexp.sweep.worker import has_time_for_trial
 
 COMPLETE = "COMPLETE"
@@ -261,20 +262,25 @@ def test_a_folder_that_yaml_states_is_the_studys(toy: Toy) -> None:
     assert not (toy.folder / "multirun").exists()
 
 
-def test_a_trial_can_have_its_folder_as_the_current_one(toy: Toy) -> None:
+@pytest.mark.parametrize(
+    ("storage", "file"),
+    [("hydra/sweeper/storage=journal", "multirun/app/journal.log"), ("hydra.sweeper.storage=sqlite:///a.db", "a.db")],
+)
+def test_a_trial_can_have_its_folder_as_the_current_one(toy: Toy, storage: str, file: str) -> None:
     folders = []
 
     def task(config) -> float:
         folders.append(Path.cwd())
+        current().set_user_attr("folder", str(Path.cwd()))
         return float(config.x)
 
     name = "${hydra.job.num}_${hydra.job.override_dirname}"
-    arguments = ("x=0,2", "hydra.job.chdir=true", f"hydra.sweep.subdir={name}", "hydra.sweeper.storage=sqlite:///a.db",
+    arguments = ("x=0,2", "hydra.job.chdir=true", f"hydra.sweep.subdir={name}", storage,
                  "hydra.sweeper.refit_seed=y")  # fmt: skip
     toy.sweep_in_process(*arguments, task=task)
     home = toy.folder / "multirun/app"
     assert folders == [home / "0_x=0", home / "1_x=2", home / "winner-0", home / "default-0"]
-    assert (toy.folder / "a.db").exists()
+    assert (toy.folder / file).exists()
     assert yaml.safe_load((home / "1_x=2/.hydra/config.yaml").read_text())["x"] == 2
 
 

@@ -96,6 +96,7 @@ def test_an_interrupted_sweep_closes_its_trials_and_writes_the_best(toy: Toy, si
     study = toy.study()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"]
     assert study.trials[1].user_attrs["ended"] == "interrupted"
+    assert study.trials[1].user_attrs["note"].startswith("No error of the task: the sweep was interrupted")
     assert "Trial 0 " in (toy.folder / "multirun/app/best.yaml").read_text()
     toy.run(*arguments)
     assert_complete(toy, 4)
