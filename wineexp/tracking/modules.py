@@ -4,7 +4,7 @@ import ast
 import hashlib
 import importlib.util
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,20 @@ def own_modules(cfg: DictConfig) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def digests(modules: dict[str, Path]) -> dict[str, str]:
+def digests(modules: Mapping[str, Path]) -> dict[str, str]:
     """The tags of a run about the user's own modules: the SHA-256 of each file."""
     return {f"{names.MODULE_PREFIX}{name}": _sha256(path) for name, path in modules.items()}
 
 
-def digests_here(recorded: dict[str, str]) -> dict[str, str]:
+def digests_here(recorded: Mapping[str, str]) -> dict[str, str]:
     """The tags that a run would have here for the modules in its recorded tags; a missing module has none."""
-    files = {tag: _file(tag.removeprefix(names.MODULE_PREFIX)) for tag in recorded if is_tag(tag)}
-    return {tag: _sha256(path) for tag, path in files.items() if path is not None}
+    return digests(files(recorded))
+
+
+def files(tags: Mapping[str, str]) -> dict[str, Path]:
+    """The file that each module in a run's tags has here; without those that are missing."""
+    found = {name: _file(name) for name in (tag.removeprefix(names.MODULE_PREFIX) for tag in filter(is_tag, tags))}
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def is_tag(tag: str) -> bool:

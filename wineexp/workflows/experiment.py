@@ -55,7 +55,7 @@ class Experiment:
             As described, or as `cross_validation.cross_validate`.
         """
         if is_stored:
-            persistence.check_types(self.estimator)
+            _check_types(self.estimator)
         task = self.task
         yield from cross_validation.cross_validate(
             self.estimator,
@@ -64,7 +64,7 @@ class Experiment:
             task.folds,
             task.metrics,
             n_jobs=self.cfg.n_jobs,
-            check_first=_check_fitted_types if is_stored else None,
+            check_first=_check_types if is_stored else None,
         )
 
     def fit(self) -> ClassifierMixin:
@@ -72,16 +72,17 @@ class Experiment:
         return cross_validation.fit(self.estimator, self.task.X, self.task.y)
 
 
-# Which models were checked in this process, by the types and words of their parameters: the trials of a sweep mostly
-# differ in numbers, on which the types that a fitted model holds do not depend.
+# Which models were checked in this process, by the types and words of their attributes: the trials of a sweep mostly
+# differ in numbers, on which the types that a model holds do not depend.
 _checked_kinds: set[frozenset[tuple[str, type, str | None]]] = set()
 
 
-def _check_fitted_types(fitted: Pipeline) -> None:
-    parameters = fitted.get_params().items()
-    kind = frozenset((name, type(value), value if isinstance(value, str) else None) for name, value in parameters)
+def _check_types(model: Pipeline) -> None:
+    """As `persistence.check_types`, once for each kind of model, fitted or not."""
+    parts = model.get_params() | {f"final {name}": value for name, value in vars(model[-1]).items()}
+    kind = frozenset((name, type(value), value if isinstance(value, str) else None) for name, value in parts.items())
     if kind not in _checked_kinds:
-        persistence.check_types(fitted)
+        persistence.check_types(model)
         _checked_kinds.add(kind)
 
 

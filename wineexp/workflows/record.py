@@ -36,11 +36,10 @@ def record_origin(run: Run, cfg: DictConfig) -> None:
 
     They are stored at once, so that they outlive a killed process.
     """
-    own = modules.own_modules(cfg)
     run.log_file(names.CONFIG_FILE, config_text(cfg))
     if names.GIT_DIFF_SHA256 in run.tags:
         run.log_file(names.DIFF_FILE, provenance.diff().encode(errors="surrogateescape"))
-    for name, path in own.items():
+    for name, path in modules.files(run.tags).items():
         run.log_file(modules.artifact(name, path), path.read_bytes())
 
 
