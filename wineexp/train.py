@@ -128,12 +128,14 @@ def run(cfg: DictConfig) -> TrainResult:
             # No trial sees the holdout; the winner does, once, when it is run again.
             tracked.log(metrics=record.fold_metrics(folds))
         else:
-            fitted = experiment.fit()
+            with console.notice_if_slow("fitting the model on all rows outside the holdout ..."):
+                fitted = experiment.fit()
             # Nor does a job of a grid: choosing the best of many by the holdout would be tuning on it.
             sees_holdout = HydraConfig.get().mode == RunMode.RUN or current.is_refit
             holdout = task.predict_holdout(fitted) if sees_holdout else None
-            importance = record.holdout_importance(experiment, fitted, holdout)
-            record.record_results(tracked, experiment, folds, fitted, holdout, importance)
+            with console.notice_if_slow("scoring and recording ..."):
+                importance = record.holdout_importance(experiment, fitted, holdout)
+                record.record_results(tracked, experiment, folds, fitted, holdout, importance)
             holdout_scores = task.score_holdout(holdout)
         tracked.describe(record.description(groups, task, folds, holdout_scores, complete=not is_trial))
     result = TrainResult(

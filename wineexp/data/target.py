@@ -25,7 +25,8 @@ class Target:
     labels : sequence of str, or None
         One label per bin, in ascending order; the second of two is the positive class.
     ordinal : bool
-        Whether the classes are ordered, so that a prediction can be nearly right.
+        Whether the classes are ordered, so that a prediction can be nearly right. Where all labels are numbers, errors
+        are differences of these; otherwise neighbours are 1 apart.
     metric : str
         Name of the deciding metric, a key of `wineexp.evaluation.metrics.METRICS`.
     direction : str
