@@ -123,6 +123,11 @@ def test_the_configs_own_values_are_run_beside_the_winner(toy: Toy) -> None:
     refit = toy.study().user_attrs["refit"]
     assert (refit["value"], refit["default"]) == (9, 1)
     assert winner.sleep == default.sleep == refit["seed"]
+    # As a crash after the winner's run would leave it.
+    toy.study().set_user_attr("refit", {key: refit[key] for key in ("trial", "seed", "value")})
+    (default,) = toy.sweep_quickly(*arguments, "hydra.sweeper.direction=maximize")
+    assert (default.x, default.sleep) == (1, refit["seed"])
+    assert toy.study().user_attrs["refit"] == refit
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep) ->
     if spec.settings["refit_seed"] is None or len(spec.directions) > 1 or not best:
         return
     winner = best[0]
-    if ledger.study.user_attrs.get("refit", {}).get("trial") == winner.number:
+    done = _earlier_refit(ledger, winner)
+    if done is not None and "default" in done:
         return
     if ledger.has_running_trials() or not ledger.claim_refit():
         log.info("another process is still at this study, and runs the winner again")
@@ -68,20 +69,31 @@ def refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep) ->
         ledger.release_refit()
 
 
+def _earlier_refit(ledger: Ledger, winner: FrozenTrial) -> dict[str, Any] | None:
+    """What the study knows of the winner's refit; None of another winner's. Without `default`, it was not completed."""
+    stored: dict[str, Any] = ledger.study.user_attrs.get("refit", {})
+    return stored if stored.get("trial") == winner.number else None
+
+
 def _refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep, winner: FrozenTrial) -> None:
-    # scikit-learn's seeds have 31 bits.
-    seed = derive_seed(worker.spec.settings["seed"], REFIT_SLOT) % 2**31
-    value = _run_again(worker, ledger, WINNER, winner, worker.plan.overrides_of(winner), seed)
-    if value is None:
-        return
+    done = _earlier_refit(ledger, winner)
+    if done is None:
+        # scikit-learn's seeds have 31 bits.
+        seed = derive_seed(worker.spec.settings["seed"], REFIT_SLOT) % 2**31
+        value = _run_again(worker, ledger, WINNER, winner, worker.plan.overrides_of(winner), seed)
+        if value is None:
+            return
+        done = {"trial": winner.number, "seed": seed, "value": value}
+        ledger.study.set_user_attr("refit", done)
     default_overrides = _default_overrides(worker, winner) if worker.spec.settings["refit_default"] else None
-    default = (
-        _run_again(worker, ledger, DEFAULT, winner, default_overrides, seed) if default_overrides is not None else None
-    )
-    ledger.study.set_user_attr("refit", {"trial": winner.number, "seed": seed, "value": value, "default": default})
+    default = None
+    if default_overrides is not None:
+        default = _run_again(worker, ledger, DEFAULT, winner, default_overrides, done["seed"])
+    ledger.study.set_user_attr("refit", {**done, "default": default})
     beside = "" if default is None else f"; the config's own values under the same seed: {default:.6g}"
-    log.info("trial %d gave %.6g; run again under seed %d: %.6g%s", winner.number, winner.value, seed, value, beside)
-    callbacks.notify("refit_end", sweep, winner, seed, value)
+    figures = (winner.number, winner.value, done["seed"], done["value"])
+    log.info("trial %d gave %.6g; run again under seed %d: %.6g%s", *figures, beside)
+    callbacks.notify("refit_end", sweep, winner, done["seed"], done["value"])
 
 
 def _run_again(
