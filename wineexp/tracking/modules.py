@@ -14,7 +14,7 @@ from wineexp.core.paths import PACKAGE
 from wineexp.tracking import names
 
 # Where Python's own modules are, and the folders that package managers install into.
-STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
+STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 INSTALLED = {"site-packages", "dist-packages"}
 
 

@@ -172,9 +172,10 @@ def _follow_moved_files(database: Path, connection: sqlite3.Connection) -> None:
         position = len(path.parts) - path.parts[::-1].index(FILES_FOLDER)
         recorded_folder, rest = Path(*path.parts[: position - 1]), Path(FILES_FOLDER, *path.parts[position:])
         here = database.parent / rest
+        if not here.exists() or (path.exists() and path.samefile(here)):
+            continue
         # Where the folder was copied, the original database still lies beside the original files.
-        is_elsewhere = not path.exists() or (recorded_folder / database.name).exists()
-        if recorded_folder != database.parent and here.exists() and is_elsewhere:
+        if not path.exists() or (recorded_folder / database.name).exists():
             _mlflow.replace_location(connection, location, here.as_uri() if "://" in location else str(here))
 
 
