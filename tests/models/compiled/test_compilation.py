@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sklearn.svm import LinearSVC
 
+from tests.conftest import environment, run_preloaded
 from tests.models.compiled.conftest import mixed_rows
 from wineexp.models import features
 from wineexp.models.compiled import compiled_model, kernel
@@ -50,3 +51,21 @@ class Crash:
 def test_a_crash_while_compiling_is_reported() -> None:
     X, _ = mixed_rows(3)
     assert compile_pipeline(Crash(), X) == (None, "the process that was to compile it ended with code 7")
+
+
+def test_a_script_without_a_main_guard_can_compile(tmp_path: Path) -> None:
+    """As the example in docs/extending.md promotes; many rows, more than a pipe holds."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pandas as pd\n"
+        "from sklearn.svm import LinearSVC\n"
+        "from tests.models.compiled.conftest import mixed_rows\n"
+        "from wineexp.models import features\n"
+        "from wineexp.models.compiled.compilation import compile_pipeline\n"
+        "from wineexp.models.pipeline import make_pipeline\n"
+        "X, y = mixed_rows(60)\n"
+        "pipeline = make_pipeline(features.raw('median'), LinearSVC(), ['dry', 'extra', 'sweet']).fit(X, y)\n"
+        "print(compile_pipeline(pipeline, pd.concat([X] * 200)))\n"
+    )
+    done = run_preloaded([str(script)], tmp_path, environment(tmp_path), timeout=100)
+    assert done.stdout == "(None, 'a model LinearSVC cannot be compiled')\n", done.stderr

@@ -1,8 +1,11 @@
 """Compiling a pipeline in a process of its own, so that a crash of the kernel cannot end the promotion."""
 
-import multiprocessing
-import signal
-from multiprocessing.connection import Connection
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,36 +23,41 @@ def compile_pipeline(fitted: Any, X: pd.DataFrame) -> tuple[bytes | None, str]:
     status : str
         `COMPILED`, or why the pipeline cannot be compiled.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_compile, args=(sender, fitted, X), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        content, status = receiver.recv()
-    except EOFError:
-        process.join()
-        content, status = None, f"the process that was to compile it ended with code {process.exitcode}"
-    finally:
-        process.terminate()
-        process.join()
-        receiver.close()
-    return content, status
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder, "pipeline.pickle"), Path(folder, "result.pickle")
+        given.write_bytes(pickle.dumps((fitted, X)))
+        # Not with multiprocessing, which runs a script that promotes without a main guard once more, and waits forever.
+        # In a session of its own, since Ctrl-C is for the parent, which then kills this process.
+        done = subprocess.run(
+            [sys.executable, "-m", __name__, given, made],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,
+            check=False,
+        )
+        if not made.exists():
+            return None, f"the process that was to compile it ended with code {done.returncode}"
+        content, status = pickle.loads(made.read_bytes())  # noqa: S301  made by the process that was started here
+        return content, status
 
 
-def _compile(sender: "Connection[Any, Any]", fitted: Any, X: pd.DataFrame) -> None:
-    # Ctrl-C reaches the whole process group; the parent handles it and terminates this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def main(given: str, made: str) -> None:
+    """Compile the pipeline in the one file, and write what `compile_pipeline` gives into the other."""
     from wineexp.models.compiled import kernel
     from wineexp.models.compiled.file_format import pack
     from wineexp.models.compiled.flatten import CannotCompileError, flatten
     from wineexp.models.compiled.proof import prove
 
+    fitted, X = pickle.loads(Path(given).read_bytes())  # noqa: S301  made by the process that started this one
     kernel.build()
+    result: tuple[bytes | None, str]
     try:
         content = pack(*flatten(fitted, X))
         prove(content, fitted, X)
+        result = content, COMPILED
     except CannotCompileError as error:
-        sender.send((None, str(error)))
-    else:
-        sender.send((content, COMPILED))
+        result = None, str(error)
+    Path(made).write_bytes(pickle.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
