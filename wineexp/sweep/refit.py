@@ -130,9 +130,9 @@ def _default_overrides(worker: Worker, winner: FrozenTrial) -> list[str] | None:
     groups, values = worker.plan.suggest(cast(OptunaTrial, FixedTrial(winner.params, winner.number)))
     fixed = worker.plan.fixed_overrides
     config = Composer(worker.context.config_loader, worker.spec.config, fixed).compose(groups, [])
-    keys = [item.key_or_group for item in values]
-    if any(OmegaConf.is_missing(config, key) for key in keys) or all(
-        OmegaConf.select(config, item.key_or_group) == item.value() for item in values
-    ):
+    if not values or any(OmegaConf.is_missing(config, item.key_or_group) for item in values):
+        return None
+    if all(OmegaConf.select(config, item.key_or_group) == item.value() for item in values):
+        log.info("the best trial has the config's own values: tuning found none that are better")
         return None
     return [*fixed, *(str(item.input_line) for item in groups)]
