@@ -151,7 +151,8 @@ def test_a_value_outside_the_training_range_is_predicted_with_a_warning(page: Pa
 
 def test_attribution_and_counterfactual_are_shown_and_applied(page: Page) -> None:
     page.start_from("wine 1 of cultivar 2")
-    page.until(lambda: page.is_current() and page.find("apply").is_displayed())
+    # The process that explains may have to start, and on a busy machine takes long to import its libraries.
+    page.until(lambda: page.is_current() and page.find("apply").is_displayed(), seconds=60)
     explanation = page.server.post("/explain", page.values).json()
     assert explanation["attribution"]["class"] == page.label
     first = page.driver.find_element(By.CSS_SELECTOR, "#contributions .row .name").text
@@ -203,6 +204,7 @@ def download(page: Page, path: Path) -> pd.DataFrame:
 
 
 def test_everything_can_be_done_with_the_keyboard(page: Page) -> None:
+    page.until(lambda: page.find("apply").is_displayed(), seconds=60)
     focus_order = []
     for _ in range(60):
         focused = press(page, Keys.TAB)
