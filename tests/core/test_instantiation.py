@@ -100,7 +100,7 @@ def test_a_value_that_makes_no_sense_is_refused(target: str, argument: dict[str,
     pytest.importorskip(target.partition(".")[0])
     ((name, value),) = argument.items()
     assert check_node("model", node(_target_=target, **argument)) == [f"model.{name}={value}: {rule}"]
-    assert check_node("model", node(_target_=target, **{name: 1 if name == "learning_rate" else None})) == []
+    assert check_node("model", node(_target_=target, **{name: 2 if name == "max_bin" else 1})) == []
 
 
 @pytest.mark.parametrize("name", installed_models())

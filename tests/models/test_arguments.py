@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
@@ -227,3 +228,21 @@ def test_a_word_of_the_library_is_left_as_it_is(table: tuple[pd.DataFrame, pd.Se
     same, _, _ = bind_columns(feature, model, *table)
     assert same is feature
     assert fitted_model(table, feature, model)[-1].estimator_.interaction_cst == "no_interactions"
+
+
+@pytest.mark.parametrize("package", ["lightgbm", "catboost"])
+def test_optional_libraries_are_told_of_labels_and_features_as_they_take_them(package: str) -> None:
+    library = pytest.importorskip(package)
+    quick = {"n_jobs": 1, "verbosity": -1} if package == "lightgbm" else {"verbose": 0, "allow_writing_files": False}
+    model_type = library.LGBMClassifier if package == "lightgbm" else library.CatBoostClassifier
+    weights = "class_weight" if package == "lightgbm" else "class_weights"
+    model = model_type(n_estimators=5, **{weights: {"poor": 1000, "fair": 3}}, **quick)
+    fitted = clone(make_pipeline(FunctionTransformer(), model, WORDS)).fit(X_WORDS, Y_WORDS)
+    assert set(fitted.predict(X_WORDS)) == {"poor"}
+    if package == "catboost":
+        X = pd.DataFrame({"a": X_WORDS[:, 0], "b": X_WORDS[::-1, 0]})
+        arguments = {"monotone_constraints": {"b": 1}, "feature_weights": {"a": 2.0}}
+        model = model_type(n_estimators=5, **arguments, **quick)
+        named = clone(FixedClassesClassifier(model, WORDS)).fit(X, Y_WORDS).estimator_.get_params()
+        assert named["monotone_constraints"] == "(0,1)"
+        assert named["feature_weights"] == [2.0, 1.0]

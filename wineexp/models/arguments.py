@@ -1,25 +1,26 @@
 """Arguments of an estimator, and of the estimators within it."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
-
-from sklearn.base import clone
 
 # From the estimators that an argument lies in, the outermost first, its dotted name, and its value, to another value.
 Change = Callable[[Sequence[Any], str, Any], Any]
 
 
 def change_arguments(estimator: Any, change: Change) -> Any:
-    """A clone of an estimator with every argument changed, also those of the estimators within it.
+    """A copy of an estimator with every argument changed, also those of the estimators within it.
 
     Parameters
     ----------
     estimator : estimator
+        Not fitted.
     change : callable
         From the estimators that an argument lies in, the outermost first, its dotted name
         (`estimator.class_weight`) and its value to the new value.
     """
-    return _changed((), "", clone(estimator), change)
+    # Not a clone: CatBoost copies lists and mappings that it is given, which scikit-learn's `clone` does not accept.
+    return _changed((), "", copy.deepcopy(estimator), change)
 
 
 def _changed(owners: Sequence[Any], name: str, value: Any, change: Change) -> Any:

@@ -5,12 +5,13 @@ decides on the class of the greatest expected utility, any other one on the like
 learned `set_thresholds_` gives prediction sets as well.
 """
 
+import copy
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, TransformerMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -93,11 +94,11 @@ def out_of_fold_probabilities(
 
 
 def fit_on_all_classes(estimator: ClassifierMixin, X: npt.ArrayLike, y: npt.ArrayLike) -> ClassifierMixin:
-    """A clone that is fitted on X (n_samples, n_features) and y (n_samples,), the models within it included.
+    """A copy that is fitted on X (n_samples, n_features) and y (n_samples,), the models within it included.
 
     A model within it may be fitted on rows that lack a class, and knows all classes of y nevertheless.
     """
-    return _with_all_classes(clone(estimator), np.unique(y).tolist()).fit(X, y)
+    return _with_all_classes(copy.deepcopy(estimator), np.unique(y).tolist()).fit(X, y)
 
 
 def _with_all_classes(estimator: ClassifierMixin, classes: list[object]) -> ClassifierMixin:
@@ -180,6 +181,10 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         self.estimator = estimator
         self.classes = classes
         self.accepts_one_class = accepts_one_class
+
+    def __sklearn_clone__(self) -> "FixedClassesClassifier":
+        """Not fitted, as `clone` gives it, and also around a CatBoost model, which `clone` refuses: it copies lists."""
+        return FixedClassesClassifier(copy.deepcopy(self.estimator), self.classes, self.accepts_one_class)
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Fit on X (n_samples, n_features) and y (n_samples,).
