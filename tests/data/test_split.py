@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GroupKFold,
     GroupShuffleSplit,
@@ -137,6 +138,7 @@ NEEDS_GROUPS = (
         (GroupShuffleSplit(5), NEEDS_GROUPS),
         (LeaveOneGroupOut(), NEEDS_GROUPS),
         (OwnGroups(), NEEDS_GROUPS),
+        (LogisticRegression(), "splits no rows; choose one of scikit-learn's splitters, such as KFold"),
         (
             TimeSeriesSplit(5),
             "needs the order of the rows in time, and a data set cannot say it yet; choose a split=...",

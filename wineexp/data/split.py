@@ -116,9 +116,11 @@ def check_splitter(splitter: BaseCrossValidator) -> None:
     Raises
     ------
     UserError
-        It needs groups or an order.
+        It needs groups or an order, or is no splitter.
     """
     name = type(splitter).__name__
+    if not hasattr(splitter, "split"):
+        raise UserError(f"split: {name} splits no rows; choose one of scikit-learn's splitters, such as KFold")
     remedy = "choose a split=... that needs neither groups nor an order, such as split=grouped"
     if isinstance(splitter, TimeSeriesSplit):
         raise UserError(
