@@ -36,13 +36,14 @@ def compose_or_explain(compose: Callable[[Sequence[str]], DictConfig], overrides
             composed = compose(remaining)
         except Exception as error:
             message = explain(error)
-            if message is None:
+            if message is None and not faults:
                 raise
-            faults.append(message)
+            faults += [message] if message else []
             rest = _without_failing(error, remaining)
-            if rest is not None:
-                remaining = rest
-                continue
+            if rest is None:
+                raise UserError(*dict.fromkeys(faults)) from error
+            remaining = rest
+            continue
         if faults:
             raise UserError(*dict.fromkeys(faults))
         return composed
