@@ -100,7 +100,9 @@ def test_a_version_carries_where_it_comes_from(store: Store, tmp_path: Path) -> 
     ):
         assert own.tags[tag] == source.tags[tag]
     assert len(own.tags["split.sha256"]) == len(own.tags["config.sha256"]) == 64
-    # The gate's folds are not those that the run was scored on.
+    # The gate splits as the run did, but its folds are not those that the run was scored on.
+    assert own.params["split"] == "grouped (the gate's)"
+    assert own.params["split.splitter._target_"] == source.params["split._target_"]
     assert own.tags["split.sha256"] != source.tags["split.sha256"]
     assert {"golden.json", "card.md", "card.html", "config.yaml", "compiled.npz"} <= {
         Path(name).name for name in version.files
