@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from tests.conftest import choices, composed
+from wineexp.core.instantiation import build
 from wineexp.models import persistence
 from wineexp.models.features import scaled, without
 
@@ -140,7 +141,7 @@ def test_domain_on_the_real_data_knows_all_its_ratios() -> None:
     ratios = set(composed("feature=domain").feature.ratios)
     names: set[str] = set()
     for name in ("cultivar", "quality"):
-        dataset = instantiate(composed(f"data={name}").data, _convert_="all")
+        dataset = build(composed(f"data={name}"))["data"]()
         names |= set(feature("domain").fit(dataset.frame[list(dataset.features)]).get_feature_names_out())
     assert ratios <= names
 
