@@ -112,10 +112,10 @@ def test_other_folds_and_other_targets_have_rankings_of_their_own(compared: Any)
     assert [row["run"] for row in stratified["runs"]] == ["logreg scaled stratified", "majority scaled stratified"]
     (loss,) = rankings_of(compared, "grouped", "log_loss")
     assert [row["run"] for row in loss["runs"]] == ["logreg scaled grouped", "majority scaled grouped"]
-    # The best trial of the study is run again with another seed, and so on other folds.
+    # The best trial of the study is run again with another seed, and so on other folds, as is the model untuned.
     first, again = rankings_of(compared, "grouped", "accuracy")
     assert first["split.sha256"] != again["split.sha256"]
-    assert len(again["runs"]) == 1
+    assert [row["run"].partition(":")[0] for row in again["runs"]] == ["winner", "default"]
     keys = {(ranking["data.md5"], ranking["split.sha256"], ranking["metric"]) for ranking in compared["rankings"]}
     assert len(keys) == len(compared["rankings"]) == 4
 
@@ -210,14 +210,14 @@ def test_runs_are_selected_by_id_alias_version_or_study(store: Store) -> None:
     ids = [row["id"] for ranking in selected["rankings"] for row in ranking["runs"]]
     assert ids.count(champion) == 1
     assert majority in ids
-    # The other five are the study's four trials and the run of its best one.
-    assert len(ids) == 7
+    # The other six are the study's four trials, the run of its best one, and the run of the model untuned.
+    assert len(ids) == 8
 
 
 def test_the_limit_holds_for_each_ranking(store: Store) -> None:
     compared = store.compare_json("runs=tuned", "limit=1")
     assert [len(ranking["runs"]) for ranking in compared["rankings"]] == [1, 1]
-    assert [ranking["ranked"] for ranking in compared["rankings"]] == [4, 1]
+    assert [ranking["ranked"] for ranking in compared["rankings"]] == [4, 2]
 
 
 @pytest.mark.parametrize(

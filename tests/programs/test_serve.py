@@ -2,8 +2,7 @@
 
 import pytest
 
-from wineexp import UserError, compose
-from wineexp.serve import run as serve
+from wineexp import UserError, compose, serve
 
 
 def test_settings_that_cannot_be_are_refused_together() -> None:
