@@ -1,6 +1,7 @@
 """Predictions over HTTP: those of the stored model, and refusals that name every fault of a body."""
 
 import json
+import statistics
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from scipy import stats
 
 from tests.serving.conftest import Server, Store, promote, serving
 from wineexp import compose, train
@@ -244,7 +246,13 @@ def test_the_model_is_described(server: Server, store: Store) -> None:
     content = server.get("/model").json()
     run = store.client.get_run(content["model"]["run_id"])
     assert content["tags"]["data.md5"] == run.data.tags["data.md5"]
-    assert content["metrics"]["cv/accuracy"] == run.data.metrics["cv/accuracy"]
+    low, mean, high = (content["metrics"][f"cv/accuracy{suffix}"] for suffix in ("_low", "", "_high"))
+    assert mean == run.data.metrics["cv/accuracy"]
+    assert low < mean < high <= 1
+    scores = [point.value for point in store.client.get_metric_history(run.info.run_id, "fold/accuracy")]
+    corrected_share = 1 / len(scores) + float(run.data.tags["split.test_to_train"])
+    half_width = stats.t.ppf(0.975, len(scores) - 1) * (corrected_share * statistics.variance(scores)) ** 0.5
+    assert mean - low == pytest.approx(half_width)
     assert content["aliases"] == ["champion"]
     assert content["card"].startswith("# ")
     described = store.client.get_model_version("wine", "2").description

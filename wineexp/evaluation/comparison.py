@@ -37,6 +37,14 @@ class Comparison:
     verdict: str
 
 
+def mean_interval(scores: npt.NDArray[np.float64], *, test_to_train: float, alpha: float) -> tuple[float, float]:
+    """The interval, at level 1 - alpha, of the mean of the scores of folds (n_folds,); see `corrected_t_test`."""
+    beyond_zero = corrected_t_test(
+        scores, np.zeros_like(scores), direction="maximize", test_to_train=test_to_train, alpha=alpha
+    )
+    return beyond_zero.low, beyond_zero.high
+
+
 def corrected_t_test(
     first: npt.NDArray[np.float64],
     second: npt.NDArray[np.float64],

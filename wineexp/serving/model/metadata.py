@@ -1,7 +1,12 @@
 """What a registry records about a version and its run."""
 
+import numpy as np
+
+from wineexp.evaluation.comparison import mean_interval
+from wineexp.evaluation.metrics import METRICS
 from wineexp.serving.model.cache import CachedVersion
-from wineexp.tracking.names import MODEL_FORM, MODEL_SHA256
+from wineexp.tracking.names import MODEL_FORM, MODEL_SHA256, SPLIT_TEST_TO_TRAIN
+from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.registry import Registry, Version
 from wineexp.tracking.runs import Runs
 
@@ -20,6 +25,21 @@ def describe_version(registry: Registry, version: Version) -> CachedVersion:
         form=version.tags.get(MODEL_FORM, "it was registered without a compiled model"),
         run_name=record.name,
         params=record.params,
-        metrics=record.metrics,
+        metrics=record.metrics | _interval(record),
         tags=record.tags,
     )
+
+
+def _interval(record: RecordedRun) -> dict[str, float]:
+    """The 95 % interval of the deciding metric over the folds; empty where it cannot be told."""
+    name = record.metric
+    if name not in METRICS or SPLIT_TEST_TO_TRAIN not in record.tags:
+        return {}
+    scores = record.fold_scores(name)
+    scores = scores[~np.isnan(scores)]
+    if len(scores) < 2:
+        return {}
+    low, high = mean_interval(scores, test_to_train=float(record.tags[SPLIT_TEST_TO_TRAIN]), alpha=0.05)
+    # No score is better than that of a model that is always right, which is 1 or 0.
+    low, high = (low, min(high, 1.0)) if METRICS[name].direction == "maximize" else (max(low, 0.0), high)
+    return {f"cv/{name}_low": low, f"cv/{name}_high": high}

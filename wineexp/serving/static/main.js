@@ -96,10 +96,10 @@ function showServed(previousForm) {
   const { model, schema, params, metrics, source } = served;
   document.title = `${schema.target} · ${model.name} ${model.version}`;
   byId("title").replaceChildren(element("span", {}, schema.target), `, predicted by version ${model.version}`);
-  const score = metrics[`cv/${schema.metric}`], deviation = metrics[`cv/${schema.metric}_std`];
-  const spread = Number.isFinite(deviation) ? ` ± ${deviation.toFixed(3)}` : "";
+  const [score, low, high] = ["", "_low", "_high"].map((suffix) => metrics[`cv/${schema.metric}${suffix}`]);
+  const interval = Number.isFinite(low) ? ` (95 % interval ${low.toFixed(3)} to ${high.toFixed(3)})` : "";
   const scoreText = Number.isFinite(score)
-    ? `; ${schema.metric.replaceAll("_", " ")} ${score.toFixed(3)}${spread} in cross-validation` : "";
+    ? `; ${schema.metric.replaceAll("_", " ")} ${score.toFixed(3)}${interval} in cross-validation` : "";
   const description = `${params.model ?? "a model"} on ${params.feature ?? "its"} features of ${schema.data} data`;
   byId("lineage").textContent = `The ${model.alias} of ${model.name}: ${description}${scoreText}.${exportText(source)}`;
   const [noun, plural] = schema.noun;
