@@ -41,9 +41,17 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run files with journeys first: they take longest, and a worker that begins one last would finish long after."""
+    """Run files with journeys first: they take longest, and a worker that begins one last would finish long after.
+
+    One worker runs all tests of a file, since they share what they set up. So it does the files on containers, which
+    share images.
+    """
     long_files = {item.path for item in items if item.get_closest_marker("journey")}
     items.sort(key=lambda item: item.path not in long_files)
+    containers = ROOT / "tests/container"
+    for item in items:
+        group = containers if item.path.is_relative_to(containers) else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group)))
 
 
 @pytest.fixture(autouse=True, scope="module")

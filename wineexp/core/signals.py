@@ -6,6 +6,7 @@ configuration and garbage collection make happen. `stop` therefore raises again 
 """
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEAT_SECONDS = 1.0
 
 # The signals that `stop` and `Interrupts` have handled, the first one first. A library that catches the exception,
-# XGBoost for one, raises an error of its own in its place: whoever handles that error learns here that the process was
-# to end.
+# XGBoost for one, raises an error of its own in its place: code that handles that error learns here that the process
+# was to end.
 received_signals: list[int] = []
 
 
@@ -25,6 +26,13 @@ def handle_termination() -> None:
     """Make Ctrl-C and SIGTERM call `stop`; for a program that has this process to itself."""
     for number in TERMINATION_SIGNALS:
         signal.signal(number, stop)
+    sys.unraisablehook = _report_unless_ending
+
+
+def _report_unless_ending(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Print an exception that Python drops, but not where it is that of `stop`, which is raised again."""
+    if not (received_signals and isinstance(unraisable.exc_value, KeyboardInterrupt | SystemExit)):
+        sys.__unraisablehook__(unraisable)
 
 
 def stop(number: int, _: FrameType | None) -> NoReturn:

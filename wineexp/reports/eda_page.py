@@ -9,6 +9,7 @@ import logging
 import re
 
 import matplotlib
+import matplotlib.style
 import pandas as pd
 from skrub import TableReport
 
@@ -100,8 +101,11 @@ def _repeats(task: Task) -> str:
 
 
 def _table_report(frame: pd.DataFrame) -> str:
-    """The HTML of skrub's report, made reproducible: random ids become numbers, and figures lose their dates."""
-    with matplotlib.rc_context({"svg.hashsalt": "wineexp"}):
+    """The HTML of skrub's report, made reproducible: random ids become numbers, and figures lose their dates.
+
+    Its figures have matplotlib's own style, whatever this process has set.
+    """
+    with matplotlib.style.context("default"), matplotlib.rc_context({"svg.hashsalt": "wineexp"}):
         html = str(TableReport(frame, verbose=0).html_snippet())
     for number, random_id in enumerate(dict.fromkeys(re.findall(r'id="((?:report_)?[0-9a-f]{8})\b', html))):
         html = html.replace(random_id, f"skrub_{number:03}")

@@ -45,7 +45,9 @@ def draw_study(study: Study, folder: Path) -> list[Path]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 warnings.simplefilter("ignore", UserWarning)
-                axes = plot()
+                # Optuna would set its style for all later figures of this process.
+                with mpl.rc_context():
+                    axes = plot()
         except Exception as error:
             log.debug("no %s of this study: %s", name, error)
             pyplot.close("all")

@@ -156,7 +156,10 @@ def _request_bodies(predictor: Predictor) -> dict[str, dict[str, Any]]:
         "predict": {JSON: {"schema": {"anyOf": [row, rows]}, "example": samples[0]}},
         "explain": {JSON: {"schema": row, "example": samples[0]}},
         "invocations": {
-            JSON: {"schema": _invocations(names, rows), "example": {"dataframe_records": samples[:2]}},
+            JSON: {
+                "schema": _invocations(names, predictor.parser.row_type),
+                "example": {"dataframe_records": samples[:2]},
+            },
             "text/csv": {"schema": {"type": "string"}, "example": _csv(samples[:2])},
         },
         "infer": {
@@ -165,13 +168,19 @@ def _request_bodies(predictor: Predictor) -> dict[str, dict[str, Any]]:
     }
 
 
-def _invocations(names: list[str], rows: dict[str, Any]) -> dict[str, Any]:
-    """The schema of MLflow's formats."""
+def _invocations(names: list[str], row_type: Any) -> dict[str, Any]:
+    """The schema of MLflow's formats, in which columns that are no features may stand beside those that are."""
+    _, components = msgspec.json.schema_components([row_type])
+    row = {key: value for key, value in components["Row"].items() if key != "additionalProperties"}
+    rows = {"type": "array", "items": row, "minItems": 1}
     table = {"type": "array", "items": {"type": "array", "minItems": len(names), "maxItems": len(names)}}
     formats = {
         "dataframe_split": {
             "type": "object",
-            "properties": {"columns": {"type": "array", "items": {"enum": names}}, "data": table},
+            "properties": {
+                "columns": {"type": "array", "items": {"type": "string"}, "minItems": len(names)},
+                "data": {"type": "array", "items": {"type": "array", "minItems": len(names)}},
+            },
             "required": ["columns", "data"],
         },
         "dataframe_records": rows,
