@@ -120,6 +120,7 @@ def reproduce_in_worktree(record: "RecordedRun", uri: str, cfg: DictConfig, fold
     import os
     from urllib.parse import urlsplit
 
+    from wineexp.tracking import modules
     from wineexp.workflows import worktree
 
     commit, diff = recorded_code(record)
@@ -133,41 +134,13 @@ def reproduce_in_worktree(record: "RecordedRun", uri: str, cfg: DictConfig, fold
         ]
         # This program sets HYDRA_FULL_ERROR at its own start, whatever its user chose.
         environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"} | {
-            "PYTHONPATH": os.pathsep.join([str(restore_modules(record, tree.parent)), str(tree)]),
+            "PYTHONPATH": os.pathsep.join([str(modules.restore(record, tree.parent)), str(tree)]),
             # A relative path would name another folder there.
             "MLFLOW_TRACKING_URI": uri if urlsplit(uri).scheme else str(Path(uri).absolute()),
         }
         log.info("Reproducing in %s, at commit %s.", tree, commit)
         sys.stdout.flush()
         return worktree.run_command(command, tree, environment)
-
-
-def restore_modules(record: "RecordedRun", scratch: Path) -> Path:
-    """Write the copies of the user's own modules that a run used; gives their folder.
-
-    Raises
-    ------
-    UserError
-        A copy was deleted or altered.
-    """
-    import hashlib
-
-    from wineexp.tracking import modules, names
-
-    faults = []
-    for tag in filter(modules.is_tag, record.tags):
-        name = tag.removeprefix(names.MODULE_PREFIX)
-        for artifact in (modules.artifact(name, Path(file)) for file in ("x.py", "__init__.py")):
-            content = record.read(artifact)
-            if content is not None and hashlib.sha256(content).hexdigest() == record.tags[tag]:
-                (scratch / artifact).parent.mkdir(parents=True, exist_ok=True)
-                (scratch / artifact).write_bytes(content)
-                break
-        else:
-            faults.append(f"run {record.id} used the module {name}, of which it has no copy that equals the tag {tag}")
-    if faults:
-        raise UserError(*faults)
-    return scratch / names.MODULES_FOLDER
 
 
 def recorded_code(record: "RecordedRun") -> tuple[str, bytes]:

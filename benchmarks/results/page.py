@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.results import references
-from wineexp.evaluation.comparison import corrected_t_test
+from wineexp.evaluation.comparison import corrected_t_test, mean_interval
 from wineexp.reports import run_charts
 from wineexp.reports.text import DASH, decimals, duration, interval, markdown_table, signed, spaced
 from wineexp.tracking import ranking
@@ -140,9 +140,8 @@ def _mean(record: RecordedRun, metric: str, alpha: float) -> str:
     if len(scores) < 2:
         return decimals(float(scores[0])) if len(scores) else DASH
     ratio = float(record.tags[SPLIT_TEST_TO_TRAIN])
-    # The difference to zeros is the mean itself.
-    mean = corrected_t_test(scores, np.zeros(len(scores)), direction="maximize", test_to_train=ratio, alpha=alpha)
-    return f"{decimals(mean.difference)} ({decimals(mean.low)} to {decimals(mean.high)})"
+    low, high = mean_interval(scores, test_to_train=ratio, alpha=alpha)
+    return f"{decimals(float(scores.mean()))} ({decimals(low)} to {decimals(high)})"
 
 
 def _ablation(ranked: Ranking, reference: Row) -> str:

@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import kruskal
 
 from wineexp.data import eda
+from wineexp.data.datasets import Dataset
 
 TABLE = pd.DataFrame(
     {"a": [1.0, 2.0, 3.0, 4.0, 100.0, 4.0], "b": [5.0, 4.0, 3.0, 2.0, 1.0, 2.0], "c": ["x", "x", "x", "y", "y", "y"]}
@@ -48,13 +49,17 @@ def test_missing_values_are_counted_by_column() -> None:
     assert eda.missing_values(TABLE).empty
 
 
+def dataset(frame: pd.DataFrame) -> Dataset:
+    return Dataset(frame, tuple(frame), dict.fromkeys(frame, ""), ())
+
+
 def test_rows_of_few_different_values_agree_by_chance_and_copies_do_not() -> None:
     rng = np.random.default_rng(0)
     coarse = pd.DataFrame({"grade": rng.integers(0, 4, 2000), "sex": rng.choice(["f", "m"], 2000)})
     assert coarse.duplicated().sum() == eda.chance_repeats(coarse) == 1992
-    assert eda.agree_by_chance(coarse)
+    assert dataset(coarse).is_repeated_by_chance
     fine = pd.DataFrame({"length": rng.normal(size=200), "sex": rng.choice(["f", "m"], 200)})
     copied = pd.concat([fine, fine.head(20)])
-    assert copied.duplicated().sum() == 20
-    assert not eda.agree_by_chance(copied)
-    assert not eda.agree_by_chance(fine)
+    assert dataset(copied).duplicates == 20
+    assert not dataset(copied).is_repeated_by_chance
+    assert not dataset(fine).is_repeated_by_chance

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from tests.conftest import empty_store
 from wineexp import UserError, compose, promote, reproduce, train
 from wineexp.models import persistence
-from wineexp.reproduce import restore_modules
+from wineexp.tracking import modules
 from wineexp.tracking.runs import Runs
 from wineexp.workflows import candidate
 
@@ -93,11 +93,11 @@ def test_a_trusted_type_is_recorded_with_its_modules_and_a_missing_one_is_named(
     assert (stored / "own_models/__init__.py").is_file()
     assert reproduce(compose(f"run={run_id}", "strict=false", program="reproduce")).first_difference is None
     record, restored = Runs(f"sqlite:///{project}/mlflow.db", "wine").get(run_id), project / "restored"
-    assert restore_modules(record, restored) == restored / "modules"
+    assert modules.restore(record, restored) == restored / "modules"
     assert (restored / "modules/own_models/linear.py").read_text() == MODEL
     MlflowClient().log_text(run_id, "ITERATIONS = 3", "modules/own_settings.py")
     with pytest.raises(UserError, match=r"used the module own_settings, of which it has no copy that equals the tag"):
-        restore_modules(record, restored)
+        modules.restore(record, restored)
     (project / "code/own_settings.py").write_text("ITERATIONS = 101")
     shutil.rmtree(project / "code/own_models")
     forget_modules()

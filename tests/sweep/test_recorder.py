@@ -142,7 +142,7 @@ def test_what_a_crash_kept_from_being_recorded_is_recorded_when_the_study_goes_o
 ) -> None:
     arguments = (*XY, *in_process.arguments)
     with monkeypatch.context() as crash:
-        # As if each worker had been killed after it told Optuna: the first before, the second while it made a run.
+        # As if each worker had been killed after its report to Optuna, the first before, the second during its run.
         crash.setattr(ledger, "current_worker_id", lambda: DEAD_WORKER)
         crash.setattr(recorder.Recorder, "new_best", lambda *_: None)
         crash.setattr(recorder.Recorder, "_write_best", lambda *_: None)

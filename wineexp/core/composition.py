@@ -1,7 +1,7 @@
 """All faults of the overrides that a config cannot be composed with, where Hydra stops at the first."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -15,38 +15,42 @@ from wineexp.core.errors import UserError
 from wineexp.core.paths import CONF
 
 
-def compose_or_explain(compose: Callable[[Sequence[str]], DictConfig], overrides: Sequence[str]) -> DictConfig:
-    """Compose a config with overrides.
+def compose_program(program: str, overrides: Sequence[str], config_dirs: Sequence[str | Path]) -> DictConfig:
+    """Compose a program's config with overrides, Hydra's own settings included.
 
     Parameters
     ----------
-    compose : callable
-        Composes a config with the overrides that it is given.
+    program : str
+        Name of conf/<program>.yaml.
     overrides : sequence of str
+    config_dirs : sequence of str or Path
+        Folders with further choices of config groups.
 
     Raises
     ------
     UserError
         With every fault: an override that fails is left out, and the others are tried again.
     """
+    search_path = [f"hydra.searchpath=[{Path(folder).absolute().as_uri()}]" for folder in config_dirs]
     faults: list[str] = []
     remaining = list(overrides)
-    while True:
-        try:
-            composed = compose(remaining)
-        except Exception as error:
-            message = explain(error)
-            if message is None and not faults:
-                raise
-            faults += [message] if message else []
-            rest = _without_failing(error, remaining)
-            if rest is None:
-                raise UserError(*dict.fromkeys(faults)) from error
-            remaining = rest
-            continue
-        if faults:
-            raise UserError(*dict.fromkeys(faults))
-        return composed
+    with hydra.initialize_config_dir(str(CONF), job_name=program, version_base="1.3"):
+        while True:
+            try:
+                composed = hydra.compose(program, [*search_path, *remaining], return_hydra_config=True)
+            except Exception as error:
+                message = explain(error)
+                if message is None and not faults:
+                    raise
+                faults += [message] if message else []
+                rest = _without_failing(error, remaining)
+                if rest is None:
+                    raise UserError(*dict.fromkeys(faults)) from error
+                remaining = rest
+                continue
+            if faults:
+                raise UserError(*dict.fromkeys(faults))
+            return composed
 
 
 def explain_command_line(program: str, arguments: Sequence[str], error: BaseException | None) -> str | None:
@@ -63,12 +67,8 @@ def explain_command_line(program: str, arguments: Sequence[str], error: BaseExce
             return explain(error)
         else:
             overrides.append(argument)
-    search_path = [f"hydra.searchpath=[{Path(folder).absolute().as_uri()}]" for folder in folders]
     try:
-        with hydra.initialize_config_dir(str(CONF), job_name=program, version_base="1.3"):
-            compose_or_explain(
-                lambda some: hydra.compose(program, [*search_path, *some], return_hydra_config=True), overrides
-            )
+        compose_program(program, overrides, folders)
     except UserError as all_faults:
         return str(all_faults)
     except Exception:
@@ -77,7 +77,7 @@ def explain_command_line(program: str, arguments: Sequence[str], error: BaseExce
 
 
 def _without_failing(error: BaseException, overrides: list[str]) -> list[str] | None:
-    """The overrides without the one that failed, and without those of its choice; None where it cannot be told."""
+    """The overrides without the one that failed, and without those of its choice; None where it is not known which."""
     key = _failing_key(error)
     rest = [
         override

@@ -8,14 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from wineexp.core.composition import compose_or_explain
+from wineexp.core.composition import compose_program
 from wineexp.core.errors import UserError
-from wineexp.core.paths import CONF
 
 
 def compose(*overrides: str, program: str = "train", config_dir: str | Path | None = None) -> DictConfig:
@@ -42,11 +40,7 @@ def compose(*overrides: str, program: str = "train", config_dir: str | Path | No
     """
     # The import registers the config schema that conf/<program>.yaml names.
     importlib.import_module(f"wineexp.{program}")
-    search_path = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir is not None else []
-    with hydra.initialize_config_dir(str(CONF), job_name=program, version_base="1.3"):
-        return compose_or_explain(
-            lambda some: hydra.compose(program, [*search_path, *some], return_hydra_config=True), overrides
-        )
+    return compose_program(program, overrides, [] if config_dir is None else [config_dir])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from wineexp.core.errors import UserError
-from wineexp.data import csv_table, pin, pinned_file
+from wineexp.data import csv_table, eda, pin, pinned_file
 from wineexp.data.csv_table import Measurement
 from wineexp.data.schema import snake_case
 
@@ -81,6 +81,16 @@ class Dataset:
     def duplicates(self) -> int:
         """Number of rows that repeat an earlier one in every column."""
         return int(self.frame.duplicated().sum())
+
+    @cached_property
+    def chance_duplicates(self) -> int:
+        """Number of rows that would repeat an earlier one by chance; see `eda.chance_repeats`."""
+        return eda.chance_repeats(self.frame)
+
+    @property
+    def is_repeated_by_chance(self) -> bool:
+        """Whether chance alone explains half of the rows that repeat an earlier one, or more."""
+        return 0 < self.duplicates <= 2 * self.chance_duplicates
 
 
 def cultivar(pin_file: str) -> Dataset:

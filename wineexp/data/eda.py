@@ -66,12 +66,6 @@ def chance_repeats(frame: pd.DataFrame) -> int:
     return int(codes.apply(lambda column: rng.permutation(column.to_numpy())).duplicated().sum())
 
 
-def agree_by_chance(frame: pd.DataFrame) -> bool:
-    """Whether chance alone explains half of the rows that repeat an earlier one, or more; see `chance_repeats`."""
-    repeats = int(frame.duplicated().sum())
-    return repeats > 0 and 2 * chance_repeats(frame) >= repeats
-
-
 def expected_leak(X: pd.DataFrame, share: float) -> float:
     """Expected share of test rows with an exact copy among the training rows, under a split that ignores copies.
 

@@ -126,7 +126,7 @@ def check_splitter(splitter: BaseCrossValidator) -> None:
         raise UserError(
             f"split: {name} needs the order of the rows in time, and a data set cannot say it yet; {remedy}"
         )
-    if isinstance(splitter, StratifiedGroupKFold | RepeatedSplitter | RepeatedStratifiedGroupKFold):
+    if isinstance(splitter, StratifiedGroupKFold | RepeatedSplitter):
         # They keep identical rows together, and are named after that here.
         return
     groups = inspect.signature(splitter.split).parameters.get("groups")
@@ -254,7 +254,7 @@ class RepeatedSplitter(BaseEstimator):  # type: ignore[misc]
             yield from _split(splitter, X, y, groups)
 
 
-class RepeatedStratifiedGroupKFold(BaseEstimator):  # type: ignore[misc]
+class RepeatedStratifiedGroupKFold(RepeatedSplitter):
     """scikit-learn's StratifiedGroupKFold, repeated with a different shuffle each time.
 
     Parameters
@@ -272,17 +272,7 @@ class RepeatedStratifiedGroupKFold(BaseEstimator):  # type: ignore[misc]
         self.n_repeats = n_repeats
         self.random_state = random_state
 
-    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
-        """Number of folds of all repeats together."""
-        return self.n_splits * self.n_repeats
-
-    def split(self, X: npt.ArrayLike, y: npt.ArrayLike, groups: npt.ArrayLike) -> Iterator[tuple[Indices, Indices]]:
-        """Positions of the training rows and of the test rows of each fold.
-
-        Raises
-        ------
-        ValueError
-            `n_repeats` is less than 1, or the rows are too few for the folds.
-        """
-        splitter = StratifiedGroupKFold(self.n_splits, shuffle=True)
-        return RepeatedSplitter(splitter, self.n_repeats, self.random_state).split(X, y, groups)
+    @property
+    def splitter(self) -> StratifiedGroupKFold:
+        """What is repeated."""
+        return StratifiedGroupKFold(self.n_splits, shuffle=True)

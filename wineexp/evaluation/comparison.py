@@ -1,11 +1,16 @@
 """Statistical comparison of two models by their scores on the same folds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from wineexp.evaluation.metrics import METRICS
+
+# Unless another level is chosen, an interval holds the true value with probability 1 - ALPHA.
+ALPHA = 0.05
 # Power of the test at the gain that is called detectable.
 POWER = 0.8
 
@@ -35,6 +40,20 @@ class Comparison:
     p_value: float
     detectable: float
     verdict: str
+
+
+def compare_folds(
+    metric: str, scores: Sequence[float], reference: Sequence[float], *, test_to_train: float
+) -> Comparison | None:
+    """A model's scores by fold in a metric compared with those of a reference, at level 1 - `ALPHA`.
+
+    None where fewer than two folds have a score of both; see `corrected_t_test`.
+    """
+    first, second = np.array(scores, dtype=float), np.array(reference, dtype=float)
+    if len(first) == len(second) and (~np.isnan(first - second)).sum() < 2:
+        return None
+    direction = METRICS[metric].direction
+    return corrected_t_test(first, second, direction=direction, test_to_train=test_to_train, alpha=ALPHA)
 
 
 def mean_interval(scores: npt.NDArray[np.float64], *, test_to_train: float, alpha: float) -> tuple[float, float]:

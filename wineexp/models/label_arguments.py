@@ -19,7 +19,7 @@ WEIGHTS = ("class_weight", "class_weights")
 PRIORS = ("priors", "class_prior")
 # A label.
 LABEL = ("constant",)
-# The number that each class stands for, which a model of ordered classes is told.
+# The number that each class stands for, an argument of models of ordered classes.
 VALUES = "class_values"
 # What cannot be translated: the names of the numbers, and the rows of each.
 REFUSED = ("class_names", "classes_count")
@@ -69,8 +69,8 @@ def translate_labels(estimator: ClassifierMixin, classes: Sequence[object], pres
     """A clone whose arguments speak of positions in `present` instead of labels.
 
     What is said of a class that is not present is dropped. Every class that is present gets a weight, because libraries
-    refuse weights of some classes only. A model with an argument `class_values` is told the numbers or positions
-    of those that are present.
+    refuse weights of some classes only. An argument `class_values` becomes the numbers or positions of those that are
+    present.
 
     Parameters
     ----------

@@ -56,7 +56,6 @@ def render(task: Task, *, data: str, target: str) -> str:
         rows_with_outliers=eda.rows_with_outliers(X),
         occurrences=_occurrences(task),
         leak=_leak(task),
-        chance_repeats=eda.chance_repeats(task.dataset.frame) if eda.agree_by_chance(task.dataset.frame) else None,
         table_report=_table_report(task.frame),
     )
 
@@ -85,13 +84,14 @@ def summary(task: Task) -> str:
 
 def _repeats(task: Task) -> str:
     """Whether rows repeat others, and whether they may be copies of them."""
-    number = task.dataset.duplicates
+    dataset = task.dataset
+    number = dataset.duplicates
     if not number:
         return "No row repeats another."
-    if eda.agree_by_chance(task.dataset.frame):
+    if dataset.is_repeated_by_chance:
         return (
             f"{number:,} rows equal an earlier one, which with so few different values they do by chance "
-            f"({eda.chance_repeats(task.dataset.frame):,} would if the columns were independent): they need not be "
+            f"({dataset.chance_duplicates:,} would if the columns were independent): they need not be "
             "copies."
         )
     return (

@@ -10,8 +10,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from wineexp.core.errors import UserError
 from wineexp.core.paths import PACKAGE
 from wineexp.tracking import names
+from wineexp.tracking.recorded_run import RecordedRun
 
 # Where Python's own modules are, and the folders that package managers install into.
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
@@ -56,14 +58,33 @@ def is_tag(tag: str) -> bool:
     return tag.startswith(names.MODULE_PREFIX)
 
 
-def artifact(name: str, path: Path) -> str:
+def artifact(name: str, *, is_package: bool) -> str:
     """The artifact that is a copy of a module, such that its folder can be put on PYTHONPATH."""
-    stem = name.replace(".", "/")
-    return (
-        f"{names.MODULES_FOLDER}/{stem}/__init__.py"
-        if path.name == "__init__.py"
-        else f"{names.MODULES_FOLDER}/{stem}.py"
-    )
+    return f"{names.MODULES_FOLDER}/{name.replace('.', '/')}{'/__init__' if is_package else ''}.py"
+
+
+def restore(record: RecordedRun, folder: Path) -> Path:
+    """Write the copies of the user's own modules that a run used below a folder; gives what to put on PYTHONPATH.
+
+    Raises
+    ------
+    UserError
+        A copy was deleted or altered.
+    """
+    faults = []
+    for tag in filter(is_tag, record.tags):
+        name = tag.removeprefix(names.MODULE_PREFIX)
+        for path in (artifact(name, is_package=is_package) for is_package in (False, True)):
+            content = record.read(path)
+            if content is not None and hashlib.sha256(content).hexdigest() == record.tags[tag]:
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
+                break
+        else:
+            faults.append(f"run {record.id} used the module {name}, of which it has no copy that equals the tag {tag}")
+    if faults:
+        raise UserError(*faults)
+    return folder / names.MODULES_FOLDER
 
 
 def _targets(node: Any) -> Iterator[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wineexp.core.errors import UserError
-from wineexp.evaluation.comparison import Comparison, corrected_t_test
+from wineexp.evaluation.comparison import ALPHA, Comparison, corrected_t_test
 from wineexp.tracking import names
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.runs import Runs
@@ -148,7 +148,7 @@ def best_run(runs: Runs, experiment: str) -> RecordedRun:
     """
     candidates = [record for record in runs.select_scored(experiment) if names.SOURCE_RUN_ID not in record.tags]
     # With one row no interval is computed, whatever alpha is.
-    rankings, _ = rank(candidates, alpha=0.05, limit=1)
+    rankings, _ = rank(candidates, alpha=ALPHA, limit=1)
     complete = [ranking for ranking in rankings if not pruned(ranking.first)]
     if not complete:
         raise UserError(

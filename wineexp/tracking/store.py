@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from wineexp.core.error_messages import FILE_SYSTEM_REMEDIES
 from wineexp.core.errors import UserError
 from wineexp.tracking import _mlflow
 from wineexp.tracking.uri import URI_VARIABLE, database_path, resolve_uri
@@ -40,7 +41,7 @@ SQLITE_BUSY_TIMEOUT_MS = 30_000
 FILES_FOLDER = "mlruns"
 
 # Errors of the file system that the user can remedy.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT)
+DISK_ERRORS = (*FILE_SYSTEM_REMEDIES, errno.ENOENT)
 
 _mlflow.silence_database_log()
 
@@ -153,7 +154,7 @@ def _create(database: Path) -> None:
 def _open_read_only(database: Path) -> None:
     """Use a database that cannot be written: neither made, nor migrated, nor locked."""
     # SQLite reads a database in WAL mode only beside its shared memory, which the process that writes it has made, or
-    # where it is told that nobody writes it.
+    # if the URI says that no process writes it.
     is_in_use = database.with_name(f"{database.name}-shm").exists()
     options = "mode=ro" if is_in_use else "mode=ro&immutable=1"
     _use(f"sqlite:///file:{quote(str(database))}?{options}&uri=true")

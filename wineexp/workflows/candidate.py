@@ -10,12 +10,11 @@ from sklearn.base import ClassifierMixin
 
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
-from wineexp.evaluation.comparison import corrected_t_test
+from wineexp.evaluation.comparison import compare_folds
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.metrics import METRICS
 from wineexp.models import manifest, persistence
 from wineexp.models.compiled.compilation import compile_pipeline
-from wineexp.reports.card.inputs import ALPHA, Baseline
+from wineexp.reports.card.inputs import Baseline
 from wineexp.tracking.names import CONFIG_FILE
 from wineexp.tracking.run import Run
 from wineexp.workflows import console, model_package, record
@@ -113,20 +112,14 @@ class Candidate:
         """Warn of a baseline that is ahead in the deciding metric; gives the warning, for the history."""
         task = self.experiment.task
         metric = task.target.metric
-        own, other = (
-            np.array(scores) for scores in ([fold.scores[metric] for fold in self.folds], baseline.folds[metric])
-        )
-        if np.isfinite(own - other).sum() < 2:
-            return []
-        comparison = corrected_t_test(
-            own, other, direction=METRICS[metric].direction, test_to_train=task.test_to_train, alpha=ALPHA
-        )
-        if comparison.difference >= 0:
+        scores, reference = [fold.scores[metric] for fold in self.folds], baseline.folds[metric]
+        comparison = compare_folds(metric, scores, reference, test_to_train=task.test_to_train)
+        if comparison is None or comparison.difference >= 0:
             return []
         certainty = "which the folds confirm" if comparison.verdict == "worse" else "which the folds do not confirm"
         warning = (
-            f"baseline: {baseline.name} is ahead on the same folds, {metric} {np.nanmean(other):.4f} against "
-            f"{np.nanmean(own):.4f}, {certainty}; the gate compares with what the alias names, not with the baseline"
+            f"baseline: {baseline.name} is ahead on the same folds, {metric} {np.nanmean(reference):.4f} against "
+            f"{np.nanmean(scores):.4f}, {certainty}; the gate compares with what the alias names, not with the baseline"
         )
         log.warning("%s", warning)
         return [warning]

@@ -40,7 +40,7 @@ def record_origin(run: Run, cfg: DictConfig) -> None:
     if names.GIT_DIFF_SHA256 in run.tags:
         run.log_file(names.DIFF_FILE, provenance.diff().encode(errors="surrogateescape"))
     for name, path in modules.files(run.tags).items():
-        run.log_file(modules.artifact(name, path), path.read_bytes())
+        run.log_file(modules.artifact(name, is_package=path.name == "__init__.py"), path.read_bytes())
 
 
 def fold_metrics(folds: list[cross_validation.Fold]) -> dict[str, float | list[float]]:

@@ -3,7 +3,7 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse.BodyHandlers;
 
-/** Sends a row to a URL twice over one connection, as Java's client does unless told otherwise; prints the responses. */
+/** Sends a row to a URL twice over one connection, as Java's client does by default; prints the responses. */
 class Predict {
     public static void main(String[] arguments) throws Exception {
         HttpClient client = HttpClient.newHttpClient();

@@ -13,13 +13,11 @@ from wineexp.core.columns import as_texts, is_number
 from wineexp.data import eda, split
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
-from wineexp.evaluation.comparison import Comparison, corrected_t_test
-from wineexp.evaluation.metrics import METRICS, Predictions, Scores, score
+from wineexp.evaluation.comparison import Comparison, compare_folds
+from wineexp.evaluation.metrics import Predictions, Scores, score
 
 # A share of fewer rows is marked as uncertain: its 95 % interval is wider than 0.3.
 MIN_ROWS = 30
-# Each interval holds the true value with probability 1 - ALPHA.
-ALPHA = 0.05
 # Slices are compared by a mean over rows, whose average over the slices of a feature is the score of all rows. A rank
 # correlation or a kappa would be lower in each slice of an important feature, because a slice has less variety.
 SLICE_METRIC = "brier_score"
@@ -95,7 +93,8 @@ class CardInputs:
         """The model compared with the baseline; None without a baseline or with fewer than two folds in common."""
         if self.baseline is None or metric not in self.task.metrics or metric not in self.baseline.folds:
             return None
-        return self._compare(metric, [fold.scores[metric] for fold in self.folds], self.baseline.folds[metric])
+        scores, reference = [fold.scores[metric] for fold in self.folds], self.baseline.folds[metric]
+        return compare_folds(metric, scores, reference, test_to_train=self.task.test_to_train)
 
     def by_class(self, predictions: Predictions) -> pd.DataFrame:
         """Scores of each class.
@@ -167,7 +166,8 @@ class CardInputs:
         no_scores = dict.fromkeys(names, np.nan)
         scores = pd.DataFrame([score(fold, names) if len(fold.y) else no_scores for fold in in_slice])
         all_rows = [fold.scores[SLICE_METRIC] for fold in self.folds]
-        comparison = self._compare(SLICE_METRIC, scores[SLICE_METRIC].tolist(), all_rows)
+        of_slice = scores[SLICE_METRIC].tolist()
+        comparison = compare_folds(SLICE_METRIC, of_slice, all_rows, test_to_train=self.task.test_to_train)
         return {
             "rows": int(mask.sum()),
             "majority": float(self.task.y[mask].value_counts(normalize=True).max()),
@@ -179,19 +179,6 @@ class CardInputs:
             and comparison.verdict == "worse"
             and -comparison.difference > MUCH_WORSE_SHARE * self.summary[SLICE_METRIC][0],
         }
-
-    def _compare(self, metric: str, scores: Sequence[float], reference: Sequence[float]) -> Comparison | None:
-        """Scores by fold compared with those of a reference; None where fewer than two folds have both."""
-        first, second = np.array(scores, dtype=float), np.array(reference, dtype=float)
-        if len(first) == len(second) and (~np.isnan(first - second)).sum() < 2:
-            return None
-        return corrected_t_test(
-            first,
-            second,
-            direction=METRICS[metric].direction,
-            test_to_train=self.task.test_to_train,
-            alpha=ALPHA,
-        )
 
 
 def _slices_of(values: pd.Series) -> dict[str, npt.NDArray[np.bool_]]:

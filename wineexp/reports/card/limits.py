@@ -3,7 +3,6 @@
 import pandas as pd
 
 from wineexp.core.columns import is_number
-from wineexp.data import eda
 from wineexp.reports.card.inputs import MIN_ROWS, SLICE_METRIC, CardInputs
 from wineexp.reports.document import Bullets, Paragraph, Part, Table
 from wineexp.reports.text import decimals, enumeration, exact, percent, spaced
@@ -89,7 +88,7 @@ def _evidence(inputs: CardInputs) -> list[str]:
         items.append(
             f"{percent(inputs.copies)} of the test rows equal a row that was trained on, which with so few different "
             "values they do by chance."
-            if eda.agree_by_chance(inputs.task.dataset.frame)
+            if inputs.task.dataset.is_repeated_by_chance
             else f"{percent(inputs.copies)} of the test rows have an exact copy among the rows trained on: the scores "
             "over the folds are too good."
         )

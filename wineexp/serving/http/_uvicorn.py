@@ -39,6 +39,7 @@ class UvicornProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._data = data
         super().data_received(data)
+        self._data = b""
 
     def offers_upgrade(self) -> bool:
         """Whether the request whose head was parsed last offers another protocol; its body is not parsed yet."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wineexp.evaluation.comparison import mean_interval
+from wineexp.evaluation.comparison import ALPHA, mean_interval
 from wineexp.evaluation.metrics import METRICS
 from wineexp.serving.model.cache import CachedVersion
 from wineexp.tracking.names import MODEL_FORM, MODEL_SHA256, SPLIT_TEST_TO_TRAIN
@@ -31,7 +31,7 @@ def describe_version(registry: Registry, version: Version) -> CachedVersion:
 
 
 def _interval(record: RecordedRun) -> dict[str, float]:
-    """The 95 % interval of the deciding metric over the folds; empty where it cannot be told."""
+    """The 95 % interval of the deciding metric over the folds; empty where fewer than two folds have a score."""
     name = record.metric
     if name not in METRICS or SPLIT_TEST_TO_TRAIN not in record.tags:
         return {}
@@ -39,7 +39,7 @@ def _interval(record: RecordedRun) -> dict[str, float]:
     scores = scores[~np.isnan(scores)]
     if len(scores) < 2:
         return {}
-    low, high = mean_interval(scores, test_to_train=float(record.tags[SPLIT_TEST_TO_TRAIN]), alpha=0.05)
+    low, high = mean_interval(scores, test_to_train=float(record.tags[SPLIT_TEST_TO_TRAIN]), alpha=ALPHA)
     # No score is better than that of a model that is always right, which is 1 or 0.
     low, high = (low, min(high, 1.0)) if METRICS[name].direction == "maximize" else (max(low, 0.0), high)
     return {f"cv/{name}_low": low, f"cv/{name}_high": high}

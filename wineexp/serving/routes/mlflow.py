@@ -110,7 +110,7 @@ def parse_json(parser: RowParser, body: bytes) -> Rows:
 def parse_csv(parser: RowParser, body: bytes) -> list[Row]:
     """The rows of a CSV text, whose first line names the columns, after one that names the separator, as in Excel's.
 
-    Commas, semicolons and tabs are told apart by the names in that line.
+    The separator is the comma, semicolon or tab with which that line names the most features.
 
     Raises
     ------
