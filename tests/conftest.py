@@ -20,6 +20,8 @@ from pathlib import Path
 import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 import wineexp.train  # noqa: F401  registers the structured config that conf/train.yaml names
 from tests import preloaded
@@ -41,17 +43,24 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run files with journeys first: they take longest, and a worker that begins one last would finish long after.
-
-    One worker runs all tests of a file, since they share what they set up. So it does the files on containers, which
-    share images.
-    """
+    """Run files with journeys first: they take longest, and a worker that begins one last would finish long after."""
     long_files = {item.path for item in items if item.get_closest_marker("journey")}
     items.sort(key=lambda item: item.path not in long_files)
-    containers = ROOT / "tests/container"
-    for item in items:
-        group = containers if item.path.is_relative_to(containers) else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group)))
+
+
+class Scheduler(LoadFileScheduling):
+    """Gives all tests of a file to one worker, since they share what they set up; so it does the files on containers,
+    which share images.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        containers = "tests/container"
+        return containers if nodeid.startswith(containers) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduler:
+    """The scheduler of pytest-xdist."""
+    return Scheduler(config, log)
 
 
 @pytest.fixture(autouse=True, scope="module")

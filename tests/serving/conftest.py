@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import mlflow.sklearn
 import pytest
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
@@ -67,6 +68,11 @@ class Store:
 
     def point(self, version: int, *, name: str = "wine", alias: str = "champion") -> None:
         self.client.set_registered_model_alias(name, alias, str(version))
+
+    def load(self, version: int, *, name: str = "wine") -> Any:
+        """The fitted pipeline of a version."""
+        # By its folder: MLflow would look for an address of its own in the store that was chosen last.
+        return mlflow.sklearn.load_model(str(self.files(version, name=name)))
 
     def files(self, version: int, *, name: str = "wine") -> Path:
         source = self.client.get_model_version(name, str(version)).source

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import mlflow
 import pandas as pd
 import pytest
 
@@ -37,8 +36,7 @@ def refused(server: Server) -> Any:
 
 def stored_predictions(store: Store, number: int, rows: list[dict[str, float]]) -> list[list[float]]:
     """The probabilities that the stored pipeline of a version gives."""
-    mlflow.set_tracking_uri(store.uri)
-    model = mlflow.sklearn.load_model(store.client.get_model_version("wine", str(number)).source)
+    model = store.load(number)
     return [model.predict_proba(pd.DataFrame([row]))[0].tolist() for row in rows]
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import mlflow
 import msgspec
 import numpy as np
 import pandas as pd
@@ -53,8 +52,7 @@ def test_one_row_is_predicted_as_the_stored_model_predicts(server: Server, store
         "config_sha256": run.data.tags["config.sha256"],
         "data_md5": run.data.tags["data.md5"],
     }
-    mlflow.set_tracking_uri(store.uri)
-    model = mlflow.sklearn.load_model(version.source)
+    model = store.load(2)
     expected = model.predict_proba(pd.DataFrame([row]))[0]
     (prediction,) = content["predictions"]
     assert list(prediction["probabilities"].values()) == expected.tolist()
@@ -114,8 +112,7 @@ def test_decisions_and_prediction_sets_are_those_of_the_model(
 def test_decisions_and_prediction_sets_are_served(model: list[str], own_store: Store) -> None:
     name = model[0].removeprefix("model=")
     promote(own_store.folder, *model, *FEW_TREES, name=name)
-    mlflow.set_tracking_uri(own_store.uri)
-    fitted = mlflow.sklearn.load_model(own_store.client.get_model_version(name, "1").source)
+    fitted = own_store.load(1, name=name)
     with serving(own_store, f"registry.name={name}") as server:
         rows = rows_in_range(msgspec.convert(server.get("/model").json()["schema"], type=Schema))
         predictions = server.post("/predict", rows.to_dict("records")).json()["predictions"]
@@ -138,9 +135,7 @@ def test_a_row_outside_the_training_range_is_predicted_and_marked(server: Server
 def test_a_value_may_be_missing_and_is_marked_where_training_missed_none(
     server: Server, store: Store, row: dict[str, float]
 ) -> None:
-    expected = mlflow.sklearn.load_model(store.client.get_model_version("wine", "2").source).predict_proba(
-        pd.DataFrame([row | {"alcohol": np.nan}])
-    )
+    expected = store.load(2).predict_proba(pd.DataFrame([row | {"alcohol": np.nan}]))
     for value in ("null", "NaN"):
         body = json.dumps(row | {"alcohol": 0}).replace('"alcohol": 0', f'"alcohol": {value}')
         (prediction,) = server.post("/predict", body).json()["predictions"]

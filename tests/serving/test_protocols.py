@@ -23,8 +23,7 @@ def samples(server: Server) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def expected(samples: pd.DataFrame, store: Store) -> Any:
     """Labels and probabilities of the stored model, computed by MLflow."""
-    mlflow.set_tracking_uri(store.uri)
-    model = mlflow.sklearn.load_model(store.client.get_model_version("wine", "2").source)
+    model = store.load(2)
     return model.predict(samples), model.predict_proba(samples)
 
 

@@ -2,14 +2,19 @@
 
 import asyncio
 import inspect
+import socket
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 import uvicorn
+import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from wineexp.serving.http._uvicorn import UvicornProtocol
+from wineexp.serving.http._uvicorn import UvicornProtocol, UvicornServer
+from wineexp.serving.http.protocol import TimeoutProtocol
 
 
 @pytest.fixture
@@ -60,3 +65,25 @@ def test_a_connection_without_requests_is_idle(loop: asyncio.AbstractEventLoop) 
     assert not protocol.is_response_started()
     assert protocol.newest_state() is None
     assert protocol.active_state() is None
+
+
+def test_what_clients_have_connected_before_the_end_is_answered() -> None:
+    async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    async def stop_at_once() -> bytes:
+        listener = socket.create_server(("127.0.0.1", 0))
+        protocol = partial(TimeoutProtocol, request_timeout_seconds=5, record_refusal=print)
+        server = UvicornServer(uvicorn.Config(answer, http=protocol, lifespan="off", log_config=None))
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.startup([listener])
+        # The kernel accepts the connection and the request; the loop, which stands still here, has seen neither.
+        with socket.create_connection(listener.getsockname()) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")
+            await server.shutdown([listener])
+            return client.recv(1000)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(stop_at_once()).startswith(b"HTTP/1.1 204")

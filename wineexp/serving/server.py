@@ -14,6 +14,7 @@ from wineexp.core.config import Serve
 from wineexp.core.errors import UserError
 from wineexp.core.signals import stop
 from wineexp.serving import logs
+from wineexp.serving.http._uvicorn import UvicornServer
 from wineexp.serving.http.protocol import TimeoutProtocol
 from wineexp.serving.middleware.recording import RecordingMiddleware
 from wineexp.serving.refresh.messages import RefreshPaths
@@ -92,7 +93,7 @@ def _serve(settings: Serve, app: RecordingMiddleware, listener: socket.socket) -
         timeout_graceful_shutdown=server.shutdown_timeout_seconds,
     )
     try:
-        uvicorn.Server(config).run([listener])
+        UvicornServer(config).run([listener])
     except SystemExit as error:
         # uvicorn finishes open requests and then raises the signal again; this cancels the alarm of `signals.stop`.
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -68,6 +68,8 @@ def supervise(work: Work, settings: Serve, listener: socket.socket, *, folder_va
                 continue
             log.error("worker died", pid=process.pid, exitcode=process.exitcode)
             workers[position], last_start = start_worker(), time.monotonic()
+    # Closed here first: the last worker that closes it then refuses connections, instead of leaving them to wait.
+    listener.close()
     for process in workers:
         process.terminate()
     for process in workers:

@@ -1,17 +1,55 @@
-"""uvicorn's HTTP/1.1 protocol, behind methods with meanings of their own.
+"""uvicorn's server and its HTTP/1.1 protocol, behind methods with meanings of their own.
 
-uvicorn documents the class `HttpToolsProtocol` for `Config(http=...)`, but not the attributes and callbacks below. They
-are used here and nowhere else; tests/serving/test_uvicorn.py says which they are.
+uvicorn documents the class `HttpToolsProtocol` for `Config(http=...)`, but not the attributes and callbacks below, nor
+`Server.shutdown`. They are used here and nowhere else; tests/serving/test_uvicorn.py says which they are.
 """
 
 import asyncio
+import select
+import socket
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import httptools
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+# Before a server stops listening. Each pass accepts all connections that wait; clients that open ever more of them must
+# not keep the server from stopping.
+MAX_ACCEPT_PASSES = 100
+
+
+class _State(ServerState):
+    """What a server and its connections share."""
+
+    is_stopping = False
+
+
+class UvicornServer(uvicorn.Server):
+    """A server that accepts, before it stops listening, what clients have already connected.
+
+    To a client, a connection is open once the kernel has accepted it. The kernel resets those that the server has not
+    taken from it when the socket is closed, and a request on them would fail.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.server_state: _State = _State()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, let open connections end, and let the application stop."""
+        self.server_state.is_stopping = True
+        listeners = select.poll()
+        for listener in sockets or []:
+            listeners.register(listener, select.POLLIN)
+        for _ in range(MAX_ACCEPT_PASSES):
+            if not listeners.poll(0):
+                break
+            await asyncio.sleep(0)
+        await super().shutdown(sockets)
 
 
 class _Transport:
@@ -35,6 +73,12 @@ class UvicornProtocol(HttpToolsProtocol):
     _active_cycle: RequestResponseCycle | None = None
     # What is being parsed.
     _data = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; and end soon if the server does, which tells only the connections that it knew by then."""
+        super().connection_made(transport)
+        if isinstance(self.server_state, _State) and self.server_state.is_stopping:
+            self.shutdown()
 
     def data_received(self, data: bytes) -> None:
         self._data = data
