@@ -134,12 +134,13 @@ def differences(expected: list[str], printed: str) -> str | None:
     return f"the page shows\n{shown}\n\nbut this was printed\n{printed}"
 
 
-def check_page(page: Path, clone: Path) -> None:
+def check_page(page: Path, clone: Path, **more: str) -> None:
     """Run the commands of a page in a clone; each must work and print what the page says that it prints.
 
-    A shell runs them. Those that are nothing but `python -m` run in processes that have imported the libraries.
+    A shell runs them, with the environment variables of `environment` and those that are given. Those that are nothing
+    but `python -m` run in processes that have imported the libraries.
     """
-    variables = environment(clone, Path(sys.executable).parent)
+    variables = environment(clone, Path(sys.executable).parent) | more
     shell = Shell(clone, variables)
     try:
         for command in commands(page):
