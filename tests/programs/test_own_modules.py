@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import empty_store
+from tests.conftest import empty_store, run
 from wineexp import UserError, compose, promote, reproduce, train
+from wineexp.core.paths import ROOT
 from wineexp.models import persistence
 from wineexp.tracking import modules
 from wineexp.tracking.runs import Runs
@@ -63,6 +64,24 @@ def test_a_type_that_is_not_trusted_is_refused_before_anything_is_trained(projec
     with pytest.raises(UserError, match=f"WINEEXP_TRUSTED_TYPES={OWN_TYPE}"):
         train_own(project)
     assert sys.modules["own_models.linear"].Own.fits == 0
+
+
+def test_a_sweep_refuses_a_choice_whose_type_is_not_trusted_before_its_first_trial(project: Path) -> None:
+    (project / "conf/model/own.yaml").write_text(f"_target_: {OWN_TYPE}\nC: 1.0\n")
+    sweep = ("train", "-m", "--config-dir=conf", "model=logreg,own", "model.C=1,-1")
+    done = run(project, *sweep, PYTHONPATH=f"{ROOT}:{project}/code")
+    assert done.returncode == 1
+    for fault in (f"WINEEXP_TRUSTED_TYPES={OWN_TYPE}", "model.C=-1: The 'C' parameter of LogisticRegression must be"):
+        assert fault in done.stderr
+    assert not (project / "multirun").exists()
+
+
+def test_an_estimator_that_scikit_learn_cannot_copy_is_refused_before_it_is_fitted(project: Path) -> None:
+    source = MODEL.replace("    fits = 0", "    def __init__(self, strength=1):\n        self.C = strength")
+    (project / "code/own_models/linear.py").write_text(source)
+    (project / "conf/model/own.yaml").write_text(f"_target_: {OWN_TYPE}\n")
+    with pytest.raises(UserError, match=rf"model\._target_={OWN_TYPE}: .* must name each of them and store it under"):
+        train_own(project)
 
 
 def test_a_type_that_only_a_fitted_model_holds_is_refused_after_the_first_fold(

@@ -206,6 +206,12 @@ def square(config: DictConfig) -> float:
     return float(config.x) ** 2
 
 
+def refuse_bushes(config: DictConfig) -> list[str]:
+    """Stand for the function that says what is wrong with a config before any trial."""
+    is_wrong = (config.get("model") or {}).get("shape") == "flat"
+    return [f"a flat bush is refused, with y={config.y}"] if is_wrong else []
+
+
 def no_task(_: DictConfig) -> float:
     """Stand for the task of a sweep that does not get as far as to run it."""
     raise AssertionError("no trial should have begun")

@@ -2,8 +2,10 @@
 
 import pytest
 from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
 
-from tests.sweep.conftest import XY, Toy
+from tests.sweep.conftest import XY, Toy, square
+from wineexp.core.errors import SetupError
 
 
 def test_a_failing_trial_keeps_its_traceback_and_the_sweep_goes_on(toy: Toy) -> None:
@@ -22,6 +24,20 @@ def test_too_many_failures_end_the_sweep(toy: Toy) -> None:
     assert "3 trials failed, more than hydra.sweeper.max_failures=2: ValueError: this trial" in output
     assert len(toy.study().trials) == 4
     assert "Trial 1 " in (toy.folder / "multirun/app/best.yaml").read_text()
+
+
+def test_a_sweep_ends_at_a_mistake_that_other_trials_would_meet_and_goes_on_when_it_is_mended(toy: Toy) -> None:
+    ran = []
+
+    def fail(config: DictConfig) -> float:
+        ran.append(config.x)
+        raise SetupError("the environment is not set up")
+
+    with pytest.raises(CompactHydraException, match="the environment is not set up"):
+        toy.sweep_in_process(*XY, "hydra.sweeper.n_trials=4", task=fail)
+    assert len(ran) == 1
+    toy.sweep_in_process(*XY, "hydra.sweeper.n_trials=4", task=square)
+    assert [trial.user_attrs.get("ended") for trial in toy.study().trials] == ["interrupted", *[None] * 4]
 
 
 def test_a_sweep_without_a_complete_trial_fails(toy: Toy) -> None:
@@ -56,6 +72,10 @@ FAULTS = {
     "no storage": ([*XY, "hydra.sweeper.storage=null"], "choose it by hydra/sweeper/storage=name"),
     "unknown choice in a group below": (["model=deep/ok,deep/no"], "no model 'deep/no': did you mean deep/ok?"),
     "no callable": (["hydra.sweeper.space=nowhere.space"], "space=nowhere.space: no such callable"),
+    "a config that the program refuses": (
+        ["model=tree,bush", "y=5,6", "hydra.sweeper.check=tests.sweep.conftest.refuse_bushes"],
+        "a flat bush is refused, with y=5",
+    ),
     "no recorder": ([*XY, "+hydra.sweeper.callbacks={a: {_target_: nowhere.Recorder}}"], "hydra.sweeper.callbacks.a: "),
 }  # fmt: skip
 

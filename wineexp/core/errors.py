@@ -24,6 +24,10 @@ class UserError(Exception):
         return "\n".join([f"{len(self.faults)} faults:", *listed])
 
 
+class SetupError(UserError):
+    """A mistake in what surrounds a config, which other values in it would not mend: a sweep ends at the first one."""
+
+
 def brief(text: str, max_chars: int) -> str:
     """At most so many characters of a text that an error repeats, and dots where there were more."""
     return text if len(text) <= max_chars else f"{text[:max_chars]}..."

@@ -45,12 +45,24 @@ def build(cfg: DictConfig) -> dict[str, Any]:
                 objects[name] = _loader(node)
             else:
                 objects[name] = instantiate(node, _convert_="all")
+                faults += _contract_faults(f"{name}._target_={node['_target_']}", objects[name])
         except InstantiationException as error:
             cause = error.__cause__ or error
             faults += cause.faults if isinstance(cause, UserError) else [f"{name}: {' '.join(str(cause).split())}"]
     if faults:
         raise UserError(*faults)
     return objects
+
+
+def _contract_faults(name: str, built: Any) -> list[str]:
+    """The fault of an estimator that scikit-learn cannot copy, since its constructor does not store its arguments."""
+    try:
+        if hasattr(built, "get_params"):
+            built.get_params()
+    except (AttributeError, RuntimeError) as error:
+        rule = "scikit-learn copies an estimator by its arguments, so that its constructor must name each of them"
+        return [f"{name}: {rule} and store it under its name: {' '.join(str(error).split())}"]
+    return []
 
 
 def check_node(name: str, node: DictConfig) -> list[str]:

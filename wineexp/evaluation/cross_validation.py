@@ -71,7 +71,7 @@ def _fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> Classifie
     with threadpool_limits(NATIVE_THREADS, user_api="openmp"):
         try:
             return clone(estimator).fit(X, y)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"fitting failed: {reason} (HYDRA_FULL_ERROR=1 shows where)") from error
 

@@ -16,7 +16,7 @@ from skops.io.exceptions import UnsupportedTypeException, UntrustedTypesFoundExc
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.columns import as_texts, is_number
-from wineexp.core.errors import UserError
+from wineexp.core.errors import SetupError, UserError
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.models.golden_rows import GoldenRows, golden_rows_gap, read_golden_rows
 
@@ -87,15 +87,15 @@ def check_types(model: Any) -> None:
 
     Raises
     ------
-    UserError
+    SetupError
         It holds a type that is not trusted, or one that skops cannot store.
     """
     try:
         untrusted = set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - set(trusted_types())
     except UnsupportedTypeException as error:
-        raise UserError(f"the model cannot be stored: {' '.join(str(error).split())}") from error
+        raise SetupError(f"the model cannot be stored: {' '.join(str(error).split())}") from error
     if untrusted:
-        raise UserError(_untrusted_message(sorted(untrusted)))
+        raise SetupError(_untrusted_message(sorted(untrusted)))
 
 
 def load(folder: Path) -> Any:

@@ -1,6 +1,6 @@
 """Trying a plan on the config before any trial: every key must exist, and every value must be accepted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -15,38 +15,76 @@ from wineexp.core.errors import did_you_mean
 from wineexp.sweep._hydra import apply_overrides
 from wineexp.sweep.compose import Composer, dotted_keys
 from wineexp.sweep.plan import Plan
-from wineexp.sweep.space import Parameter
+from wineexp.sweep.space import Parameter, Point
 
 # The values of a categorical parameter that are tried; a range or an interval is tried at both ends.
 MAX_TRIED_VALUES = 200
 
+# From a trial's config to what is wrong with it, in sentences.
+Check = Callable[[DictConfig], list[str]]
 
-def dry_run(plan: Plan, loader: ConfigLoader, sweep_config: DictConfig, space_name: str) -> list[str]:
+
+def dry_run(
+    plan: Plan, loader: ConfigLoader, sweep_config: DictConfig, space_name: str, check: Check | None
+) -> list[str]:
     """The faults that show when a plan's values are laid on the configs that its trials will have.
 
-    `space_name` is the dotted path of the plan's space function.
+    Parameters
+    ----------
+    plan : Plan
+    loader : ConfigLoader
+    sweep_config : DictConfig
+        The sweep's own config.
+    space_name : str
+        The dotted path of the plan's space function.
+    check : callable or None
+        Gives what is wrong with a trial's config; it gets those that can be composed.
     """
-    faults: list[str] = []
     composer = Composer(loader, sweep_config, plan.fixed_overrides)
     first_choices = {group.name: (group.grid() or [None])[0] for group in plan.space.groups}
+    faults: list[str] = []
     for point in plan.space.points_of_each_choice(first_choices, plan.space.groups):
-        groups = plan.space.group_overrides(point)
-        try:
-            config = composer.compose(groups, [])
-        except ConfigCompositionException as error:
-            faults.append(" ".join(str(error).split()))
+        point_faults = _try_point(plan, composer, point, space_name)
+        # Only what can be composed can be checked.
+        if check is not None and not point_faults:
+            point_faults = [fault for config in _configs_to_check(plan, point, composer) for fault in check(config)]
+        faults += point_faults
+    return list(dict.fromkeys(faults))
+
+
+def _try_point(plan: Plan, composer: Composer, point: Point, space_name: str) -> list[str]:
+    """The faults of a point's choices, and of each value on the config that they give."""
+    groups = plan.space.group_overrides(point)
+    try:
+        config = composer.compose(groups, [])
+    except ConfigCompositionException as error:
+        return [" ".join(str(error).split())]
+    faults: list[str] = []
+    for parameter in plan.space.active(point):
+        if parameter.group:
             continue
-        for parameter in plan.space.active(point):
-            if parameter.group:
-                continue
-            for override in map(parameter.override, _values_to_try(parameter)):
-                # What adds a key, or is merged into what is there, needs a config that no other value has changed.
-                leaves_traces = override.is_add() or isinstance(override.value(), dict | list)
-                new_faults = _try_override(composer.compose(groups, []) if leaves_traces else config, override)
-                faults += [fault for fault in new_faults if fault not in faults]
-        if plan.space_function is not None:
-            faults += _try_space_function(plan, composer, space_name)
+        for override in map(parameter.override, _values_to_try(parameter)):
+            # What adds a key, or is merged into what is there, needs a config that no other value has changed.
+            leaves_traces = override.is_add() or isinstance(override.value(), dict | list)
+            faults += _try_override(composer.compose(groups, []) if leaves_traces else config, override)
+    if plan.space_function is not None:
+        faults += _try_space_function(plan, composer, space_name)
     return faults
+
+
+def _configs_to_check(plan: Plan, point: Point, composer: Composer) -> Iterator[DictConfig]:
+    """The config of a point's choices with the first value of each parameter, and with one parameter's other values."""
+    groups = plan.space.group_overrides(point)
+    tried = [
+        [parameter.override(value) for value in _values_to_try(parameter)]
+        for parameter in plan.space.active(point)
+        if not parameter.group
+    ]
+    first = [overrides[0] for overrides in tried]
+    yield composer.compose(groups, first)
+    for position, overrides in enumerate(tried):
+        for override in overrides[1:]:
+            yield composer.compose(groups, [*first[:position], override, *first[position + 1 :]])
 
 
 def _try_override(config: DictConfig, override: Override) -> list[str]:

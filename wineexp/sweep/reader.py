@@ -13,7 +13,6 @@ from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
-from optuna.trial import Trial
 
 from wineexp.core.errors import UserError
 from wineexp.sweep.compose import Composer, hydra_overrides
@@ -65,8 +64,10 @@ class PlanReader:
         if self.faults:
             raise UserError(*self.faults)
         lines = tuple(str(item.input_line) for item in fixed.values())
-        plan = Plan(lines, Space(tuple(parameters)), self._group_names(), self._space_function())
-        self.faults += dry_run(plan, self.loader, self.sweep_config, str(self.settings["space"]))
+        plan = Plan(lines, Space(tuple(parameters)), self._group_names(), self._function("space"))
+        self.faults += dry_run(
+            plan, self.loader, self.sweep_config, str(self.settings["space"]), self._function("check")
+        )
         if self.faults:
             raise UserError(*dict.fromkeys(self.faults))
         return plan
@@ -174,14 +175,15 @@ class PlanReader:
             return []
         return [f"hydra.searchpath=[{','.join(map(quote, paths))}]"]
 
-    def _space_function(self) -> Callable[[Trial], Any] | None:
-        path = self.settings["space"]
+    def _function(self, setting: str) -> Callable[[Any], Any] | None:
+        """The function that a setting names by its dotted path; None where it names none."""
+        path = self.settings[setting]
         if path is None:
             return None
         try:
-            function: Callable[[Trial], Any] = get_method(path)
+            function: Callable[[Any], Any] = get_method(path)
         except Exception as error:
-            self.faults.append(f"space={path}: no such callable ({error})")
+            self.faults.append(f"{setting}={path}: no such callable ({error})")
             return None
         return function
 

@@ -39,6 +39,9 @@ class Settings:
     # The dotted path of a function that suggests what the syntax cannot express. It takes an Optuna trial, and may
     # return a mapping with more overrides.
     space: str | None = None
+    # The dotted path of a function that gives what is wrong with a config, a list of sentences: called before any trial
+    # with the config of each choice and of each value that is tried.
+    check: str | None = None
     # Whether a study may be resumed with another space, sampler, pruner or config than it was begun with.
     extend: bool = False
     # Keys of the config that change no trial's result, so that a study may always be resumed with other values.

@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from wineexp.core.errors import SetupError
 from wineexp.core.signals import Interrupts, uninterrupted
 from wineexp.sweep.best_file import write_best
 from wineexp.sweep.callbacks import Callbacks, Outcome, Sweep
@@ -77,6 +78,7 @@ class WorkerLoop:
         self.interrupts = Interrupts()
         self.started = time.time()
         self.longest_trial_seconds = 0.0
+        self.setup_error: SetupError | None = None
 
     def run(self) -> int:
         """Run trials until the budget or the time is spent; returns how many."""
@@ -123,6 +125,9 @@ class WorkerLoop:
         set_current_trial(study_trial)
         try:
             job = run_job(self._run_task, config, self.worker.context)
+            if self.setup_error is not None:
+                # Other trials would fail alike. Once it is mended, a resumed study tries these parameters again.
+                raise self.setup_error
         except BaseException:
             with uninterrupted():
                 self.ledger.close_interrupted()
@@ -140,6 +145,9 @@ class WorkerLoop:
         self.interrupts.check()
         try:
             return self.worker.task(config)
+        except SetupError as error:
+            self.setup_error = error
+            raise
         except SystemExit as error:
             raise RuntimeError(f"the task exited with {error.code!r}") from error
 

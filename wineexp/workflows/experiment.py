@@ -51,8 +51,10 @@ class Experiment:
 
         Raises
         ------
+        SetupError
+            As described.
         UserError
-            As described, or as `cross_validation.cross_validate`.
+            As `cross_validation.cross_validate`.
         """
         if is_stored:
             _check_types(self.estimator)
@@ -102,6 +104,23 @@ def assemble(cfg: DictConfig) -> Experiment:
     if faults := label_faults(model, classes) + column_faults:
         raise UserError(*faults)
     return Experiment(cfg, task, make_pipeline(feature, model, classes))
+
+
+def config_faults(cfg: DictConfig) -> list[str]:
+    """What keeps a config from being run, as far as it shows without data; empty where nothing does.
+
+    Parameters
+    ----------
+    cfg : DictConfig
+        Hydra's own settings may be in it.
+    """
+    try:
+        parts = build(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
+        if cfg.tracking.uri is not None:
+            _check_types(Pipeline([("feature", parts["feature"]), ("model", parts["model"])]))
+    except UserError as error:
+        return list(error.faults)
+    return []
 
 
 @lru_cache(maxsize=1)
