@@ -47,7 +47,7 @@ COPY hydra_plugins hydra_plugins
 COPY data data
 COPY wineexp wineexp
 # Write scikit-learn's data to a file, for containers with a read-only file system.
-RUN python -c "from wineexp.data import datasets; datasets.cultivar('data/raw/wine.data.dvc')"
+RUN python -m wineexp.fetch data=cultivar hydra.run.dir=/tmp/fetched
 
 FROM programs AS trained
 WORKDIR /tmp/trained

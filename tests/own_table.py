@@ -60,10 +60,10 @@ def frame(n_rows: int = 200) -> pd.DataFrame:
     return table.assign(churn=np.where(calls + rng.normal(0, 3, n_rows) > 50, "yes", "no"))
 
 
-def customers(columns: list[str], unlabelled: list[int] | None = None) -> Dataset:
+def customers(columns: list[str], noun: list[str], unlabelled: list[int] | None = None) -> Dataset:
     """Some columns of the table, without the labels of some rows."""
     table = frame()[[*columns, "churn"]]
     table.loc[unlabelled or [], "churn"] = None
     content = table.to_csv().encode()
     pin = Pin(Path("customers.csv.dvc"), Path("customers.csv"), hashlib.md5(content).hexdigest(), len(content), None)
-    return Dataset(table, tuple(columns), dict.fromkeys(columns, ""), (pin,))
+    return Dataset(table, tuple(columns), dict.fromkeys(columns, ""), (pin,), noun)

@@ -12,9 +12,9 @@ from wineexp.core.paths import ROOT
 DATA = """\
 # The cultivars under a name of one's own.
 defaults:
+  - cultivar
   - override /target@_global_.target: cultivar
-_target_: wineexp.data.datasets.cultivar
-pin_file: data/raw/wine.data.dvc
+noun: [bottle, bottles]
 """
 
 

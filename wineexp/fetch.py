@@ -34,7 +34,7 @@ def run(cfg: DictConfig) -> "Dataset":
     """
     dataset: Dataset = build(OmegaConf.masked_copy(cfg, "data"))["data"]()
     for pin in dataset.pins:
-        log.info("%s: %d bytes with md5 %s, as pinned.", pin.name, pin.size, pin.md5)
+        log.info("%s: %d bytes with md5 %s%s.", pin.name, pin.size, pin.md5, ", as pinned" if pin.is_pinned else "")
     if cfg.links is not None:
         link(dataset.pins, Path(cfg.links))
     if (ROOT / ".dvc").is_dir():
@@ -50,7 +50,7 @@ def store_in_cache(pins: "Iterable[Pin]") -> None:
     try:
         with Repo(str(ROOT)) as repo:
             for pin in pins:
-                if pin.dvc_file.is_relative_to(ROOT):
+                if pin.is_pinned and pin.dvc_file.is_relative_to(ROOT):
                     repo.commit(str(pin.dvc_file), force=True)
     except DvcException as error:
         # The data are there and verified.

@@ -26,7 +26,7 @@ def node(**keys: object) -> DictConfig:
     ],
 )
 def test_a_missing_target_of_wineexp_points_to_the_moved_modules(path: str) -> None:
-    (fault,) = check_node("data", node(_target_=path, pin_file="data/raw/wine.data.dvc"))
+    (fault,) = check_node("data", node(_target_=path, path="data/raw/wine.data.dvc"))
     assert fault == (
         f"data._target_={path}: wineexp has no such class or function. wineexp 0.2 moved its modules: a config that "
         "wineexp 0.1 recorded cannot be built any more, its model must be trained anew"
@@ -58,7 +58,7 @@ def test_faults_of_nested_nodes_have_their_full_key() -> None:
 
 def test_a_valid_config_is_built_with_data_left_to_be_loaded() -> None:
     cfg = node(
-        data={"_target_": "wineexp.data.datasets.cultivar", "pin_file": "data/raw/wine.data.dvc"},
+        data=composed("data=cultivar").data,
         model={"_target_": "sklearn.dummy.DummyClassifier", "strategy": "prior"},
         seed=0,
     )

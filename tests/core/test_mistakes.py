@@ -41,7 +41,7 @@ MISTAKES = {
         ["target.direction=minimize"],
         ["target.direction=minimize: accuracy is to maximize"],
     ),
-    "missing pin": (["data.pin_file=data/raw/nope.dvc"], ["data/raw/nope.dvc", "data/raw/wine.data.dvc"]),
+    "missing pin": (["data.path=data/raw/nope.dvc"], ["data/raw/nope.dvc", "data/raw/wine.data.dvc"]),
     "package that is not installed": (
         ["model._target_=lightgbn.LGBMClassifier"],
         [
@@ -102,8 +102,8 @@ def test_a_file_of_conf_that_is_not_yaml_is_named(tmp_path: Path) -> None:
 EXITS = {
     "mistake that Hydra finds": (["train", "model.max_deph=3"], ["model.max_deph: no such key"]),
     "mistakes that the program finds": (
-        ["fetch", "~data.pin_file", "+data.pinfile=wine.dvc"],
-        ["2 faults:", "  - data.pinfile=wine.dvc: ", "did you mean pin_file?", "  - data.pin_file is missing: "],
+        ["fetch", "~data.path", "+data.paths=wine.dvc"],
+        ["2 faults:", "  - data.paths=wine.dvc: ", "did you mean path?", "  - data.path is missing: "],
     ),
     "several mistakes that Hydra finds": (
         ["train", "model=xbg", "data=rde", "--config-dir=."],

@@ -33,7 +33,7 @@ def test_a_broken_pin_is_named_with_what_it_holds(tmp_path: Path, text: str, rea
 
 
 def test_a_large_file_that_is_no_pin_is_not_repeated(tmp_path: Path) -> None:
-    table = tmp_path / "table.csv"
+    table = tmp_path / "table.csv.dvc"
     table.write_text("7.4;0.7;5\n" * 10_000)
     with pytest.raises(UserError, match="not a pin of one file") as caught:
         pin.read(table)

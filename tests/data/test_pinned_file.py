@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import run
+from tests.conftest import composed, run
 from wineexp.core import paths
 from wineexp.core.errors import UserError
+from wineexp.core.instantiation import build
 from wineexp.core.paths import ROOT
 from wineexp.data import datasets, pin, pinned_file
 
@@ -265,7 +266,7 @@ def test_if_no_source_is_reachable_the_error_has_three_ways_to_get_each_file(
     monkeypatch.setattr(pinned_file, "STALL_LIMIT_SECONDS", 1.0)
     names = [f"data/raw/winequality-{colour}.csv" for colour in ("red", "white")]
     with pytest.raises(UserError) as caught:
-        datasets.wine_quality({name: f"{name}.dvc" for name in names})
+        datasets.table({name: f"{name}.dvc" for name in names})
     for name, fault in zip(names, caught.value.faults, strict=True):
         assert fault.startswith(f"{name} is missing and could not be had:")
         assert fault.count("no answer within 0.5 s") == 2
@@ -304,7 +305,7 @@ def test_a_file_that_cannot_be_written_leaves_no_part_of_it(project: Path, serve
 def test_wine_data_rebuilt_from_scikit_learn_has_the_pinned_bytes() -> None:
     path = "data/raw/wine.data"
     real = pin.read(f"{path}.dvc")
-    rebuilt = datasets.cultivar(f"{path}.dvc")
+    rebuilt = build(composed("data=cultivar"))["data"]()
     assert md5(real.path.read_bytes()) == real.md5 == rebuilt.md5 == "3e584720e6718d28509f86f05b7885a1"
     assert real.size == 10782
 
@@ -323,7 +324,7 @@ def test_two_missing_files_are_reported_together(project: Path, server: str) -> 
     for name in names:
         repin(project, CONTENT, f"{server}/nowhere", name)
     with pytest.raises(UserError) as caught:
-        datasets.wine_quality({name: f"{name}.dvc" for name in names})
+        datasets.table({name: f"{name}.dvc" for name in names})
     assert [fault.splitlines()[0] for fault in caught.value.faults] == [
         f"{name} is missing and could not be had:" for name in names
     ]

@@ -32,6 +32,6 @@ def test_both_colours_are_fetched_together(tmp_path: Path) -> None:
 
 
 def test_a_missing_pin_is_refused_with_a_list_of_the_others(tmp_path: Path) -> None:
-    cfg = compose("data.pin_file=data/raw/wine.dvc", f"hydra.run.dir={tmp_path}", program="fetch")
+    cfg = compose("data.path=data/raw/wine.dvc", f"hydra.run.dir={tmp_path}", program="fetch")
     with pytest.raises(UserError, match=r"^data/raw/wine\.dvc: there is no such pin; pins under data/: data/raw/wine"):
         fetch(cfg)

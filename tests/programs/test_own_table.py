@@ -70,8 +70,6 @@ def test_rows_are_called_what_the_data_set_calls_them(settings: dict[str, Path],
     page = explore(compose(*overrides("calls"), program="explore", **settings)).page.read_text()
     assert "Such a customer is unusual" in page
     assert not re.search(r"\bwines?\b", re.sub(r"--wine\b|var\(--wine\)", "", page))
-    with pytest.raises(UserError, match=r"data.noun=\['customer'\]: two words for a row are wanted"):
-        train(compose(*overrides("calls"), "data.noun=[customer]", **settings))
 
 
 def test_rows_that_agree_by_chance_are_not_called_copies(settings: dict[str, Path]) -> None:

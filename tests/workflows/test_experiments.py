@@ -12,9 +12,10 @@ from tests.conftest import choices, composed, empty_store
 from wineexp import UserError, compose, train
 from wineexp.core import config, instantiation
 from wineexp.core.paths import ROOT
-from wineexp.data.datasets import WINE_QUALITY_MEASUREMENTS, snake_case
+from wineexp.data.schema import snake_case
 from wineexp.workflows.experiment import Experiment, assemble
 
+MEASUREMENTS = [name for name in composed("data=red").data.columns if name != "quality"]
 BEST = [name for name in choices("experiment") if name.startswith("best_")]
 
 
@@ -46,7 +47,7 @@ def test_each_measurement_is_left_out_once() -> None:
         for choice in ABLATION
         for name in composed("experiment=ablation", f"+experiment/ablation={choice}").feature.get("columns", [])
     ]
-    assert sorted(left_out) == sorted(snake_case(name) for name in WINE_QUALITY_MEASUREMENTS)
+    assert sorted(left_out) == sorted(snake_case(name) for name in MEASUREMENTS)
 
 
 def copies_on_both_sides(experiment: Experiment) -> int:
@@ -111,7 +112,7 @@ def test_a_run_of_the_papers_protocol_beats_the_paper(name: str) -> None:
 @pytest.mark.usefixtures("wine_quality")
 def test_the_colour_is_predicted_from_the_measurements_alone() -> None:
     experiment = assemble(composed("experiment=colour", "split.n_repeats=1"))
-    assert sorted(experiment.task.X) == sorted(map(snake_case, WINE_QUALITY_MEASUREMENTS))
+    assert sorted(experiment.task.X) == sorted(map(snake_case, MEASUREMENTS))
     fold = next(experiment.cross_validate())
     assert fold.scores["accuracy"] > 0.99
 

@@ -195,11 +195,14 @@ class Serve:
 def flatten_config(cfg: DictConfig) -> dict[str, Any]:
     """Every value of a config by its dotted key, as it is spelled on the command line.
 
-    An empty mapping or list counts as a value.
+    An empty mapping or list counts as a value. What is said of a data set's columns is left out: there may be
+    thousands, and nobody compares runs by them.
     """
     flat: dict[str, Any] = {}
 
     def add(key: str, node: Any) -> None:
+        if key == "data.columns":
+            return
         if isinstance(node, DictConfig | ListConfig) and len(node):
             children = node.items() if isinstance(node, DictConfig) else enumerate(node)
             for child, value in children:

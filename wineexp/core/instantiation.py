@@ -2,8 +2,7 @@
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 from hydra.errors import InstantiationException
@@ -24,8 +23,7 @@ def build(cfg: DictConfig) -> dict[str, Any]:
     Returns
     -------
     dict of str to object
-        By group. `data` is a callable without arguments, because loading the data takes time. Its key `noun` is no
-        argument of the data set's callable: it becomes the `noun` of what that returns.
+        By group. `data` is a callable without arguments, because loading the data takes time.
 
     Raises
     ------
@@ -42,7 +40,7 @@ def build(cfg: DictConfig) -> dict[str, Any]:
     for name, node in nodes.items():
         try:
             if name == "data":
-                objects[name] = _loader(node)
+                objects[name] = instantiate(node, _convert_="all", _partial_=True)
             else:
                 objects[name] = instantiate(node, _convert_="all")
                 faults += _contract_faults(f"{name}._target_={node['_target_']}", objects[name])
@@ -74,24 +72,7 @@ def check_node(name: str, node: DictConfig) -> list[str]:
         The node's dotted key, with which each sentence begins.
     node : DictConfig
     """
-    content: Any = OmegaConf.to_container(node, resolve=True)
-    faults = []
-    if name == "data" and "noun" in content:
-        # Any data set may have one, whatever its callable is.
-        noun = content.pop("noun")
-        if not (isinstance(noun, list) and len(noun) == 2 and all(isinstance(word, str) and word for word in noun)):
-            faults.append(f"data.noun={noun}: two words for a row are wanted, as [customer, customers]")
-    return [*faults, *_node_faults(name, content)]
-
-
-def _loader(node: DictConfig) -> Callable[[], Any]:
-    """Loads a data set; the key `noun` of its config becomes that of what its callable returns."""
-    load = instantiate(
-        OmegaConf.masked_copy(node, [str(key) for key in node if key != "noun"]), _convert_="all", _partial_=True
-    )
-    if "noun" not in node:
-        return load  # type: ignore[no-any-return]
-    return lambda: replace(load(), noun=list(node.noun))
+    return list(_node_faults(name, OmegaConf.to_container(node, resolve=True)))
 
 
 def _node_faults(name: str, node: Any) -> Iterator[str]:

@@ -1,51 +1,29 @@
 """Data sets: pinned files, parsed and validated."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from wineexp.core.errors import UserError
-from wineexp.data import csv_table, eda, pin, pinned_file
-from wineexp.data.csv_table import Measurement
+from wineexp.core.errors import UserError, brief
+from wineexp.data import column_rules, eda, pin, pinned_file, table_file
+from wineexp.data.column_rules import ColumnRule, Parsed
 from wineexp.data.schema import snake_case
+from wineexp.data.table_file import RawTable, Violation
 
-# Columns of UCI's wine quality files; units are those of Cortez et al. 2009, table 1.
-WINE_QUALITY_MEASUREMENTS = {
-    "fixed acidity": Measurement(3, 20, "g/L tartaric acid"),
-    "volatile acidity": Measurement(0, 3, "g/L acetic acid"),
-    "citric acid": Measurement(0, 3, "g/L"),
-    "residual sugar": Measurement(0, 100, "g/L"),
-    "chlorides": Measurement(0, 1, "g/L sodium chloride"),
-    "free sulfur dioxide": Measurement(0, 350, "mg/L"),
-    "total sulfur dioxide": Measurement(0, 500, "mg/L"),
-    "density": Measurement(0.98, 1.05, "g/cm³"),
-    "pH": Measurement(2.5, 4.5, "pH"),
-    "sulphates": Measurement(0, 3, "g/L potassium sulphate"),
-    "alcohol": Measurement(7, 16, "% vol"),
-}
+# Words that mean a missing value where a data set's YAML says none. "None" is not among them: it often is an answer.
+MISSING_WORDS = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null")
 
-# Columns of UCI's wine data, which has no header and gives no units: the names are scikit-learn's.
-CULTIVAR_MEASUREMENTS = {
-    "alcohol": Measurement(10, 16, "% vol"),
-    "malic_acid": Measurement(0, 10, ""),
-    "ash": Measurement(1, 4, ""),
-    "alcalinity_of_ash": Measurement(5, 40, ""),
-    "magnesium": Measurement(50, 200, ""),
-    "total_phenols": Measurement(0, 6, ""),
-    "flavanoids": Measurement(0, 8, ""),
-    "nonflavanoid_phenols": Measurement(0, 1, ""),
-    "proanthocyanins": Measurement(0, 6, ""),
-    "color_intensity": Measurement(0, 20, ""),
-    "hue": Measurement(0, 3, ""),
-    "od280_od315_of_diluted_wines": Measurement(0, 6, ""),
-    "proline": Measurement(100, 2500, ""),
-}
+# Characters of a list of columns that an error repeats.
+MAX_COLUMNS_CHARS = 400
 
-# The columns that a target can be read from, and the values that may occur.
-TARGET_CLASSES = {"cultivar": range(1, 4), "quality": range(3, 10)}
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +41,11 @@ class Dataset:
     pins : tuple of Pin
         The files that hold the rows, in their order.
     noun : sequence of two str
-        What a row is, in singular and plural, for pages and reports; the config's `data.noun`.
+        What a row is, in singular and plural, for pages and reports.
+    meanings : dict of str to str
+        What a feature means, of those of which it is said.
+    ids, groups, times : Series of shape (n_samples,), or None
+        The name of each row, the rows that belong together, and when a row was.
     """
 
     frame: pd.DataFrame
@@ -71,6 +53,10 @@ class Dataset:
     units: dict[str, str]
     pins: tuple[pin.Pin, ...]
     noun: Sequence[str] = ("row", "rows")
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    ids: pd.Series | None = None
+    groups: pd.Series | None = None
+    times: pd.Series | None = None
 
     @property
     def md5(self) -> str:
@@ -93,76 +79,222 @@ class Dataset:
         return 0 < self.duplicates <= 2 * self.chance_duplicates
 
 
-def cultivar(pin_file: str) -> Dataset:
-    """UCI's wine data: 178 wines of three cultivars, rebuilt from scikit-learn where the file is missing.
+def table(
+    path: str | list[str] | dict[str, str],
+    columns: dict[str, Any] | None = None,
+    drop: list[str] | None = None,
+    targets: list[str] | None = None,
+    id: str | None = None,  # noqa: A002  a key of a data set's YAML
+    group: str | None = None,
+    time: str | None = None,
+    file_column: str | None = None,
+    header: bool = True,
+    separator: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
+    missing: list[str] | None = None,
+    noun: list[str] | None = None,
+    rebuild: Callable[[], bytes] | None = None,
+) -> Dataset:
+    """A data set in CSV or Parquet files: what is not said of it is inferred from them.
+
+    Spaces in the names of columns become underscores.
 
     Parameters
     ----------
-    pin_file : str
-        The pin of `wine.data`.
+    path : str, list of str, or dict of str to str
+        A file, or its pin, which `dvc add` writes; several such files of the same columns, which may have names. A
+        relative path starts at the project's root.
+    columns : dict of str to dict, optional
+        By column, as far as there is something to say: `type` (`number`, `category`, `boolean`, `date`, or `text`,
+        which is left out of the features), `unit`, `range` (the least and the greatest number, null for none), `levels`
+        (the values of a category), `meaning`.
+    drop : list of str, optional
+        Columns that are left out.
+    targets : list of str, optional
+        Columns that labels are read from, and that are no features of another target.
+    id, group, time : str, optional
+        Columns that name a row, the rows that belong together, and when a row was; none of them is a feature. The rows
+        of a group stay on one side of every split.
+    file_column : str, optional
+        Name of a column that is added: the name of the file that each row is from.
+    header : bool
+        Whether the first line of a CSV file names the columns; else `columns` does, in their order.
+    separator, decimal, encoding : str, optional
+        Of a CSV file: what is between values and before decimals, and the encoding of its text.
+    missing : list of str, optional
+        Words that mean a missing value, by default `MISSING_WORDS`; with an empty list no value may be missing.
+    noun : list of two str, optional
+        What a row is, in singular and plural, for pages and reports.
+    rebuild : callable, optional
+        Makes the bytes of the file without a network where it is missing.
 
     Raises
     ------
     UserError
-        The file is not available, has other bytes than its pin says, or holds an invalid value.
+        Files are not available, have other bytes than their pins say, or break a rule; it lists the faults of all.
     """
-    pinned = pin.read(pin_file)
-    frame = csv_table.parse(
-        pinned_file.load(pinned, rebuild=uci_wine_bytes),
-        pinned.name,
-        CULTIVAR_MEASUREMENTS,
-        TARGET_CLASSES,
-        columns=["cultivar", *CULTIVAR_MEASUREMENTS],
-        separator=",",
-        header=False,
-    )
-    units = {name: measurement.unit for name, measurement in CULTIVAR_MEASUREMENTS.items()}
-    return Dataset(frame, tuple(units), units, (pinned,))
+    roles = {key: snake_case(column) for key, column in (("id", id), ("group", group), ("time", time)) if column}
+    left_out, labels = set(map(snake_case, drop or [])), set(map(snake_case, targets or []))
+    rules, faults = _read_rules(columns or {})
+    faults += [
+        f"data.{key}={mark!r}: one character is wanted"
+        for key, mark in (("separator", separator), ("decimal", decimal))
+        if mark is not None and len(mark) != 1
+    ]
+    faults += [
+        f"data.{key}={column}: the column is in data.drop, too; name it once"
+        for key, column in [*roles.items(), *(("targets", name) for name in sorted(labels))]
+        if column in left_out
+    ]
+    if noun is not None and not (len(noun) == 2 and all(noun)):
+        faults.append(f"data.noun={noun}: two words for a row are wanted, as [customer, customers]")
+    if not header and not columns:
+        faults.append("data.header=false: data.columns must name the columns, in their order")
+    if faults:
+        raise UserError(*faults)
+    if isinstance(path, dict):
+        files = [(str(name), file) for name, file in path.items()]
+    else:
+        files = [(Path(file).name.partition(".")[0], file) for file in ([path] if isinstance(path, str) else path)]
 
-
-def wine_quality(pin_files: dict[str, str]) -> Dataset:
-    """UCI's wine quality data: physico-chemical measurements and the median of three tasters' grades.
-
-    Parameters
-    ----------
-    pin_files : dict of str to str
-        The pin of each colour's file. With more than one colour, the table has a column `colour`.
-
-    Raises
-    ------
-    UserError
-        Files are not available, have other bytes than their pins say, or hold invalid values; it lists the faults of
-        all files.
-    """
-
-    def load(pin_file: str) -> tuple[pin.Pin, pd.DataFrame] | UserError:
+    def load(file: str) -> tuple[pin.Pin, RawTable] | UserError:
         try:
-            pinned = pin.read(pin_file)
-            return pinned, csv_table.parse(
-                pinned_file.load(pinned),
-                pinned.name,
-                WINE_QUALITY_MEASUREMENTS,
-                TARGET_CLASSES,
-                columns=[*WINE_QUALITY_MEASUREMENTS, "quality"],
-                separator=";",
-                header=True,
-            )
+            pinned = pin.read(file)
+            content = pinned_file.load(pinned, rebuild)
+            names = None if header else list(columns or {})
+            return pinned, table_file.read(content, pinned.name, separator=separator, encoding=encoding, header=names)
         except UserError as error:
             return error
 
     # Concurrently, because each file that cannot be reached takes seconds to fail.
     with ThreadPoolExecutor() as pool:
-        loaded = list(pool.map(load, pin_files.values()))
-    if faults := [fault for error in loaded if isinstance(error, UserError) for fault in error.faults]:
+        loaded = list(pool.map(load, [file for _, file in files]))
+    tables = [result[1] for result in loaded if isinstance(result, tuple)]
+    parsed, reports = _parse_tables(
+        tables,
+        rules,
+        left_out=left_out,
+        named={*rules, *left_out, *labels, *roles.values()},
+        missing_words=MISSING_WORDS if missing is None else missing,
+        decimal=decimal,
+    )
+    remaining = iter(reports)
+    faults = [
+        fault for result in loaded for fault in (result.faults if isinstance(result, UserError) else next(remaining))
+    ]
+    if faults:
         raise UserError(*faults)
-    pins, frames = zip(*loaded, strict=True)
-    if len(frames) > 1:
-        frames = [frame.assign(colour=colour) for colour, frame in zip(pin_files, frames, strict=True)]
-    frame = pd.concat(frames, ignore_index=True).rename(columns=snake_case)
-    units = {snake_case(name): measurement.unit for name, measurement in WINE_QUALITY_MEASUREMENTS.items()}
-    if len(pin_files) > 1:
-        units["colour"] = ""
-    return Dataset(frame, tuple(units), units, pins)
+    if file_column is not None:
+        words = [name for (name, _), raw in zip(files, tables, strict=True) for _ in raw.places]
+        parsed[snake_case(file_column)] = Parsed(pd.Series(words, dtype="str"), "category", [])
+    faults = _role_faults(parsed, roles)
+    if faults:
+        raise UserError(*faults)
+    return _assemble(
+        parsed, rules, labels, roles, tuple(result[0] for result in loaded if isinstance(result, tuple)), noun
+    )
+
+
+def _read_rules(columns: Mapping[str, Any]) -> tuple[dict[str, ColumnRule], list[str]]:
+    """What is said of each column, by its name without spaces, and what is wrong with that."""
+    read = {name: column_rules.read_rule(f"data.columns.{name}", said) for name, said in columns.items()}
+    return (
+        {snake_case(name): rule for name, (rule, _) in read.items()},
+        [fault for _, faults in read.values() for fault in faults],
+    )
+
+
+def _parse_tables(
+    tables: Sequence[RawTable],
+    rules: Mapping[str, ColumnRule],
+    *,
+    left_out: set[str],
+    named: set[str],
+    missing_words: Sequence[str],
+    decimal: str | None,
+) -> tuple[dict[str, Parsed], list[list[str]]]:
+    """The columns of all files together, by their names without spaces, and the faults of each file.
+
+    Columns are read only where every file has all of those that the first file has, or that the config names.
+    """
+    titles = [{snake_case(column): column for column in raw.columns} for raw in tables]
+    violations: list[list[Violation]] = [[] for _ in tables]
+    lacking = [[name for name in dict.fromkeys([*titles[0], *sorted(named)]) if name not in found] for found in titles]
+    parsed: dict[str, Parsed] = {}
+    if not any(lacking):
+        ends = np.cumsum([len(raw.places) for raw in tables])
+        for name in titles[0] if tables else {}:
+            if name in left_out:
+                continue
+            cells = [raw.columns[found[name]] for raw, found in zip(tables, titles, strict=True)]
+            parsed[name] = column_rules.parse(
+                cells[0] if len(cells) == 1 else pd.concat(cells, ignore_index=True),
+                rules.get(name, ColumnRule()),
+                missing_words=missing_words,
+                decimal=decimal,
+            )
+            for rule, rows in parsed[name].faults:
+                for number, (raw, end) in enumerate(zip(tables, ends, strict=True)):
+                    start = end - len(raw.places)
+                    here = rows[(start <= rows) & (rows < end)] - start
+                    if here.size:
+                        violations[number].append(Violation(titles[number][name], rule, here))
+    reports = []
+    for raw, names, found in zip(tables, lacking, violations, strict=True):
+        header = []
+        if names:
+            separated = f" (separated by {raw.separator!r})" if raw.separator else ""
+            listed = brief(str(list(raw.columns)), MAX_COLUMNS_CHARS)
+            header = [
+                f"{raw.name}, line 1: columns are {listed}{separated}, the data set wants also {', '.join(names)}"
+            ]
+        reports.append([*header, *table_file.report(raw, found)])
+    return parsed, reports
+
+
+def _role_faults(parsed: Mapping[str, Parsed], roles: Mapping[str, str]) -> list[str]:
+    """Why columns cannot be what the config says that they are."""
+    faults = []
+    if "time" in roles and parsed[roles["time"]].type not in ("date", "number"):
+        kind = parsed[roles["time"]].type
+        faults.append(f"data.time={roles['time']}: dates or numbers are wanted, the column is of type {kind}")
+    return faults + [
+        f"data.{key}={roles[key]}: {n_missing:,} rows have no value, and every row needs one"
+        for key in ("group", "time")
+        if key in roles and (n_missing := int(parsed[roles[key]].values.isna().sum()))
+    ]
+
+
+def _assemble(
+    parsed: Mapping[str, Parsed],
+    rules: Mapping[str, ColumnRule],
+    labels: set[str],
+    roles: Mapping[str, str],
+    pins: tuple[pin.Pin, ...],
+    noun: Sequence[str] | None,
+) -> Dataset:
+    """The data set of columns that are read."""
+    names = [name for name in parsed if name not in roles.values()]
+    frame = pd.DataFrame({name: parsed[name].values for name in names})
+    texts = [name for name in names if parsed[name].type == "text"]
+    if unsaid := [name for name in texts if name not in labels and not rules.get(name, ColumnRule()).type]:
+        log.info(
+            "left out, since almost every row has another text: %s (data.columns.NAME.type=category takes one in)",
+            ", ".join(unsaid),
+        )
+    features = tuple(name for name in names if name not in labels and name not in texts)
+    said = {name: rules.get(name, ColumnRule()) for name in features}
+    by_role = {f"{key}s": parsed[name].values.rename(name) for key, name in roles.items()}
+    return Dataset(
+        frame,
+        features,
+        {name: rule.unit for name, rule in said.items()},
+        pins,
+        noun=noun or Dataset.noun,
+        meanings={name: rule.meaning for name, rule in said.items() if rule.meaning},
+        **by_role,
+    )
 
 
 def uci_wine_bytes() -> bytes:

@@ -1,5 +1,7 @@
 """Pins: the `.dvc` files that name the exact bytes of a data file and where they come from."""
 
+import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from wineexp.core.errors import UserError, brief
 # Characters of a file that an error repeats.
 MAX_SHOWN_CHARS = 100
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Pin:
@@ -20,7 +24,7 @@ class Pin:
     Attributes
     ----------
     dvc_file : Path
-        The `.dvc` file.
+        The `.dvc` file; of a file without one, the file itself.
     path : Path
         The data file.
     md5 : str
@@ -37,6 +41,11 @@ class Pin:
     source_url: str | None
 
     @property
+    def is_pinned(self) -> bool:
+        """Whether there is a `.dvc` file."""
+        return self.dvc_file != self.path
+
+    @property
     def name(self) -> str:
         """The data file's path as a user would type it; see `display_path`."""
         return display_path(self.path)
@@ -47,20 +56,36 @@ class Pin:
         return display_path(self.dvc_file)
 
 
-def read(dvc_file: str | Path) -> Pin:
-    """Read a pin.
+def read(file: str | Path) -> Pin:
+    """Read a pin, or make that of a data file as it stands where it has none.
 
     Parameters
     ----------
-    dvc_file : str or Path
-        A `.dvc` file with one output, its md5 and size. A relative path starts at the project's root; one that is not
-        there may be the name of a pin that came with an installed wineexp.
+    file : str or Path
+        A `.dvc` file with one output, its md5 and size, or a data file, beside which its pin may lie. A relative path
+        starts at the project's root; a pin that is not there may have come with an installed wineexp.
 
     Raises
     ------
     UserError
-        The file is missing or is not a pin of one file.
+        The file is missing, or its pin is not one of one file.
     """
+    if Path(file).suffix == ".dvc":
+        return _read_dvc_file(file)
+    if str(file).startswith(("http://", "https://")):
+        raise UserError(f"{file}: an address; python -m wineexp.add file={file} fetches the file and pins it")
+    path = paths.ROOT / file
+    dvc_file = path.with_name(f"{path.name}.dvc")
+    if dvc_file.exists() or not path.exists():
+        return _read_dvc_file(dvc_file if path.is_absolute() else f"{file}.dvc")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{display_path(path)} cannot be read: {error.strerror}") from error
+    return Pin(path, path, hashlib.md5(content, usedforsecurity=False).hexdigest(), len(content), source_url=None)
+
+
+def _read_dvc_file(dvc_file: str | Path) -> Pin:
     path = paths.ROOT / dvc_file
     folder = path.parent
     if not path.exists() and (paths.PINS / path.name).is_file():
@@ -83,6 +108,46 @@ def read(dvc_file: str | Path) -> Pin:
         f"{dvc_file}: not a pin of one file: it holds {brief(repr(content), MAX_SHOWN_CHARS)}, but must hold outs: "
         "with one md5 of 32 hexadecimal digits, one size in bytes and one path, as `dvc add` writes it"
     )
+
+
+def write(path: Path, source_url: str | None) -> None:
+    """Pin a data file as it stands, beside it, without copying it: by DVC in a DVC project, else as DVC would.
+
+    Parameters
+    ----------
+    path : Path
+    source_url : str or None
+        Address from which the file was downloaded.
+
+    Raises
+    ------
+    UserError
+        The pin cannot be written.
+    """
+    if any((folder / ".dvc" / "config").is_file() for folder in path.parents):
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        try:
+            with Repo(str(path.parent)) as repo:
+                # The cache takes a copy when the file is fetched, committed or pushed.
+                repo.add([str(path)], no_commit=True)
+        except DvcException as error:
+            # As of a file that git tracks, which DVC leaves to git.
+            log.info("pinned without DVC, since it says: %s", " ".join(str(error).split()))
+    dvc_file = path.with_name(f"{path.name}.dvc")
+    content: dict[str, object] = {}
+    if dvc_file.exists():
+        content = yaml.safe_load(dvc_file.read_text())
+    else:
+        md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        content["outs"] = [{"md5": md5, "size": path.stat().st_size, "hash": "md5", "path": path.name}]
+    if source_url is not None:
+        content["meta"] = {"source_url": source_url}
+    try:
+        dvc_file.write_text(yaml.safe_dump(content, sort_keys=False))
+    except OSError as error:
+        raise UserError(f"{display_path(dvc_file)} cannot be written: {error.strerror}") from error
 
 
 def display_path(path: Path) -> str:

@@ -97,6 +97,23 @@ def _unavailable(pin: Pin, failures: list[str]) -> str:
     )
 
 
+def fetch(url: str, path: Path) -> None:
+    """Write what is at an http(s) address to a file that is not there yet.
+
+    Raises
+    ------
+    UserError
+        Nothing answers, or the file cannot be written.
+    """
+    source = partial(_from_url, Pin(path, path, md5="", size=0, source_url=url))
+    try:
+        content = _read_until_stall(source, STALL_LIMIT_SECONDS)
+    # urllib has no common base class for what cannot be fetched.
+    except Exception as error:
+        raise UserError(f"{url} cannot be fetched: {' '.join(str(error).split())}") from error
+    _write(path, content)
+
+
 def _mismatch(pin: Pin, content: bytes) -> str | None:
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if (len(content), md5) == (pin.size, pin.md5):
@@ -134,7 +151,7 @@ def _from_url(pin: Pin) -> Iterator[bytes]:
         Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
         urllib.request.urlopen(url, timeout=2 * STALL_LIMIT_SECONDS) as response,  # noqa: S310  the scheme was checked
     ):
-        task = progress.add_task(pin.path.name, total=pin.size)
+        task = progress.add_task(pin.path.name, total=pin.size or None)
         while chunk := response.read1(CHUNK_BYTES):
             progress.advance(task, len(chunk))
             yield chunk

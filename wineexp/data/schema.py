@@ -1,5 +1,6 @@
 """The schema of a model: its features and classes, and how its training rows were distributed."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,7 +35,7 @@ class Histogram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="number"):
     """A numeric feature: its unit, empty where the source gives none, and its distribution in the training rows.
 
-    `missing` is the number of training rows without a value.
+    `missing` is the number of training rows without a value, `meaning` what the data set's YAML says of the feature.
     """
 
     name: str
@@ -45,6 +46,7 @@ class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     median: float
     histogram: Histogram
     missing: int = 0
+    meaning: str = ""
 
 
 class TextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text"):
@@ -55,6 +57,7 @@ class TextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     dtype: str
     values: dict[str, int]
     missing: int = 0
+    meaning: str = ""
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,9 +109,11 @@ def snake_case(name: str) -> str:
     return name.strip().replace(" ", "_")
 
 
-def describe_features(X: "pd.DataFrame", units: dict[str, str]) -> list[NumericFeature | TextFeature]:
+def describe_features(
+    X: "pd.DataFrame", units: Mapping[str, str], meanings: Mapping[str, str]
+) -> list[NumericFeature | TextFeature]:
     """Describe the columns of the training rows X (n_samples, n_features)."""
-    return [_describe_feature(X[name], units[str(name)]) for name in X]
+    return [_describe_feature(X[name], units[str(name)], meanings.get(str(name), "")) for name in X]
 
 
 def pick_samples(X: "pd.DataFrame", y: "pd.Series") -> list[Sample]:
@@ -150,15 +155,16 @@ def from_json(text: str) -> Schema:
     return msgspec.json.decode(text, type=Schema)
 
 
-def _describe_feature(column: "pd.Series", unit: str) -> NumericFeature | TextFeature:
+def _describe_feature(column: "pd.Series", unit: str, meaning: str) -> NumericFeature | TextFeature:
     from wineexp.core.columns import as_texts, is_number
 
     name, dtype, missing = str(column.name), str(column.dtype), int(column.isna().sum())
     if not is_number(column):
         counts = as_texts(column).value_counts().sort_index()
-        return TextFeature(name, unit, dtype, {str(value): int(count) for value, count in counts.items()}, missing)
+        values_seen = {str(value): int(count) for value, count in counts.items()}
+        return TextFeature(name, unit, dtype, values_seen, missing, meaning)
     values = column.dropna().to_numpy(dtype=np.float64)
     heights, edges = np.histogram(values, bins=HISTOGRAM_BINS)
     histogram = Histogram(edges.tolist(), heights.tolist())
     low, high, median = float(values.min()), float(values.max()), float(np.median(values))
-    return NumericFeature(name, unit, dtype, low, high, median, histogram, missing)
+    return NumericFeature(name, unit, dtype, low, high, median, histogram, missing, meaning)

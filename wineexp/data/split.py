@@ -26,6 +26,34 @@ def group_identical_rows(X: pd.DataFrame) -> Indices:
     return np.asarray(X.groupby(list(X.columns), sort=False, dropna=False).ngroup(), dtype=np.intp)
 
 
+def join_groups(identical: Indices, groups: pd.Series) -> Indices:
+    """Number of each row's set, which the rows of its group and identical rows are in: (n_samples,).
+
+    Parameters
+    ----------
+    identical : ndarray of shape (n_samples,)
+        As `group_identical_rows` gives them.
+    groups : Series of shape (n_samples,)
+        The rows that belong together; none is missing.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    codes, names = pd.factorize(groups)
+    n_identical = int(identical.max()) + 1
+    size = n_identical + len(names)
+    # Each row links its group with the rows that equal it.
+    links = coo_matrix((np.ones(len(codes), dtype=np.int8), (identical, n_identical + codes)), shape=(size, size))
+    _, sets = connected_components(links, directed=False)
+    return np.asarray(sets[identical], dtype=np.intp)
+
+
+def share_on_both_sides(folds: list[tuple[Indices, Indices]], groups: Indices) -> float:
+    """Share of the folds' test rows whose group, one of those of shape (n_samples,), also has training rows."""
+    shared = [np.isin(groups[test], groups[training]) for training, test in folds]
+    return float(np.mean(np.concatenate(shared)))
+
+
 def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int, fold: int) -> tuple[Indices, Indices]:
     """Set rows aside that no tuning may see, stratified by class and without separating the rows of a group.
 
@@ -107,11 +135,17 @@ def _folds_of_numbers(fold: Indices, n_folds: int) -> Iterator[tuple[Indices, In
         yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
 
 
-def check_splitter(splitter: BaseCrossValidator) -> None:
-    """Refuse a splitter that needs the group of each row or their order in time, which no data set says.
+def check_splitter(splitter: BaseCrossValidator, *, has_groups: bool) -> None:
+    """Refuse a splitter that needs the order of the rows in time, or their groups where the data set says none.
 
     Its groups would be identical rows and its order that of the file, so that rows of one customer, or of the future,
     would be in training.
+
+    Parameters
+    ----------
+    splitter : cross-validator
+    has_groups : bool
+        Whether the data set says which rows belong together.
 
     Raises
     ------
@@ -124,17 +158,17 @@ def check_splitter(splitter: BaseCrossValidator) -> None:
     remedy = "choose a split=... that needs neither groups nor an order, such as split=grouped"
     if isinstance(splitter, TimeSeriesSplit):
         raise UserError(
-            f"split: {name} needs the order of the rows in time, and a data set cannot say it yet; {remedy}"
+            f"split: {name} needs the order of the rows in time, by which wineexp does not split yet; {remedy}"
         )
-    if isinstance(splitter, StratifiedGroupKFold | RepeatedSplitter):
-        # They keep identical rows together, and are named after that here.
+    if has_groups or isinstance(splitter, StratifiedGroupKFold | RepeatedSplitter):
+        # The latter two keep identical rows together, and are named after that here.
         return
     groups = inspect.signature(splitter.split).parameters.get("groups")
     asks = hasattr(splitter, "get_metadata_routing") and splitter.get_metadata_routing().consumes("split", ["groups"])
     if asks or (groups is not None and groups.default is inspect.Parameter.empty):
         raise UserError(
-            f"split: {name} needs to know which rows belong together, and a data set cannot say it yet; {remedy}, which"
-            " keeps identical rows together"
+            f"split: {name} needs to know which rows belong together: name the column that says it, data.group=COLUMN; "
+            f"or {remedy}, which keeps identical rows together"
         )
 
 

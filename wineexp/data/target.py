@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 
 from wineexp.core.columns import as_texts, is_number
-from wineexp.core.errors import UserError
+from wineexp.core.errors import UserError, brief
 
 # Rows without a label that an error names.
 MAX_SHOWN_ROWS = 5
+# Characters of a list of columns that an error repeats.
+MAX_COLUMNS_CHARS = 400
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,17 @@ class Target:
     direction: str
 
     def column_values(self, frame: pd.DataFrame) -> pd.Series:
-        """The column, as texts where its values are of several types, which have no order: shape (n_samples,)."""
+        """The column as labels: shape (n_samples,).
+
+        Whole numbers are integers, also where they are texts. Values of several types, which have no order, are texts.
+        """
         y = frame[self.column]
-        return as_texts(y) if y.dtype == object and len({type(value) for value in y.dropna()}) > 1 else y
+        if y.dtype == object and len({type(value) for value in y.dropna()}) > 1:
+            y = as_texts(y)
+        if pd.api.types.is_bool_dtype(y) or y.isna().any():
+            return y
+        texts = y.astype(str).str.removesuffix(".0") if pd.api.types.is_float_dtype(y) else as_texts(y)
+        return y.astype("int64") if texts.str.fullmatch("0|-?[1-9][0-9]{0,17}").all() else y
 
     def read(self, frame: pd.DataFrame, features: tuple[str, ...]) -> tuple[pd.DataFrame, pd.Series, np.ndarray]:
         """Features, labels and classes.
@@ -68,10 +78,10 @@ class Target:
             all rows are of one class.
         """
         if self.column not in frame:
-            readable = [str(column) for column in frame if column not in features]
+            readable = [str(column) for column in frame if column not in features] or list(features)
             raise UserError(
                 f"target.column={self.column}: the data has no such column; it has targets in "
-                f"{', '.join(readable)} (choose a target=... that reads one of them)"
+                f"{brief(', '.join(readable), MAX_COLUMNS_CHARS)} (choose a target=... that reads one of them)"
             )
         X = frame[[name for name in features if name != self.column]]
         y = self.column_values(frame)

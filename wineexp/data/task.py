@@ -1,5 +1,6 @@
 """The learning task that a config defines: rows and labels, split into a holdout and the folds of the rest."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,8 @@ from wineexp.evaluation.metrics import (
 
 # Number of the fold in a table of predictions for the rows of the holdout.
 HOLDOUT_FOLD = -1
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class Task:
             classes=[str(label) for label in self.classes],
             ordinal=self.target.ordinal,
             metric=self.target.metric,
-            features=schema.describe_features(self.X, self.dataset.units),
+            features=schema.describe_features(self.X, self.dataset.units, self.dataset.meanings),
             samples=schema.pick_samples(self.X, self.y),
             noun=list(self.dataset.noun),
         )
@@ -197,14 +200,18 @@ def make_task(
     Raises
     ------
     UserError
-        The target, its metric, the holdout or the splitter does not fit the data, the splitter needs groups or an
-        order, which no data set says, or a column is of a kind that no model learns from.
+        The target, its metric, the holdout or the splitter does not fit the data, the splitter needs an order, or
+        groups that the data set does not say, or a column is of a kind that no model learns from.
     """
     if splitter is not None:
-        split.check_splitter(splitter)
+        split.check_splitter(splitter, has_groups=dataset.groups is not None)
     X, y, classes = target.read(dataset.frame, dataset.features)
     check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal)
     groups = split.group_identical_rows(X)
+    if dataset.groups is not None:
+        # Rows that agree by chance would join groups that have nothing to do with each other.
+        copies = np.arange(len(X)) if dataset.is_repeated_by_chance else groups
+        groups = split.join_groups(copies, dataset.groups)
     # Stratified by the column, not by the classes, so that all targets that are read from it share one holdout.
     strata = target.column_values(dataset.frame)
     # Old runs have a config without this key, and held out the first fold.
@@ -213,6 +220,14 @@ def make_task(
     faults = {str(name): column_fault(X[name].iloc[training]) for name in X}
     if any(faults.values()):
         raise UserError(*(f"data: the column {name} {fault}" for name, fault in faults.items() if fault))
+    folds = split.folds(splitter, X.iloc[training], y.iloc[training], groups[training]) if splitter else []
+    if folds and dataset.groups is not None and (shared := split.share_on_both_sides(folds, groups[training])):
+        log.warning(
+            "split: %.0f %% of the test rows have rows of their %s in training, so that scores may be too high; "
+            "split=grouped keeps them together",
+            100 * shared,
+            dataset.groups.name,
+        )
     return Task(
         dataset=dataset,
         target=target,
@@ -221,7 +236,7 @@ def make_task(
         y=y.iloc[training].reset_index(drop=True),
         X_holdout=X.iloc[held_out].reset_index(drop=True),
         y_holdout=y.iloc[held_out].reset_index(drop=True),
-        folds=split.folds(splitter, X.iloc[training], y.iloc[training], groups[training]) if splitter else [],
+        folds=folds,
         rows=training,
         rows_holdout=held_out,
     )

@@ -1,5 +1,6 @@
 """An experiment: the task and the estimator that a config names."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,8 @@ from wineexp.workflows.console import notice_if_slow
 
 # The keys of a config that define its task.
 TASK_KEYS = ["data", "target", "split", "holdout", "seed"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -130,5 +133,10 @@ def _task(config: str) -> Task:
     parts = build(cfg)
     with notice_if_slow("reading the data ..."):
         dataset = parts["data"]()
+    for pin in dataset.pins:
+        if not pin.is_pinned:
+            log.warning(
+                "%s is not pinned, so that nothing tells when it changes; dvc add %s pins it", pin.name, pin.name
+            )
     with notice_if_slow(f"splitting {len(dataset.frame):,} rows ..."):
         return make_task(dataset, parts["target"], parts["split"], cfg.holdout)

@@ -99,7 +99,8 @@ def _last_line(done: subprocess.CompletedProcess[bytes]) -> str:
 
 def _bring_data(tree: Path) -> None:
     """Copy the data files of this project that match the worktree's own pins."""
-    for dvc_file in sorted((tree / "data").rglob("*.dvc")):
+    # A folder may have such a name, too: that of DVC's own settings.
+    for dvc_file in sorted(path for path in tree.rglob("*.dvc") if path.is_file()):
         pinned = pin.read(dvc_file)
         if not pinned.path.resolve().is_relative_to(tree.resolve()):
             continue

@@ -156,9 +156,7 @@ class CardInputs:
     @cached_property
     def copies(self) -> float:
         """Share of the folds' test rows that have an exact copy among the rows trained on."""
-        groups = split.group_identical_rows(self.task.X)
-        copied = [np.isin(groups[test], groups[training]) for training, test in self.task.folds]
-        return float(np.mean(np.concatenate(copied)))
+        return split.share_on_both_sides(self.task.folds, split.group_identical_rows(self.task.X))
 
     def _score_slice(self, mask: npt.NDArray[np.bool_]) -> dict[str, float | bool]:
         names = list(dict.fromkeys(["accuracy", self.metric, SLICE_METRIC]))

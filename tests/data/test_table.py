@@ -1,0 +1,274 @@
+"""Tables of a user's own: what is inferred from their files, what can be said of them, and what is refused."""
+
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.model_selection import GroupKFold, StratifiedKFold
+
+from wineexp.core.errors import UserError
+from wineexp.data import pin, split
+from wineexp.data.datasets import Dataset, table
+from wineexp.data.target import Target
+from wineexp.data.task import Task, make_task
+
+
+def read(folder: Path, text: str | bytes, **settings: Any) -> Dataset:
+    path = folder / "own.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return table(str(path), **settings)
+
+
+def faults(folder: Path, text: str, **settings: Any) -> list[str]:
+    """The faults of a file, without its path."""
+    with pytest.raises(UserError) as refused:
+        read(folder, text, **settings)
+    return [fault.removeprefix(f"{folder}/own.csv").removeprefix(", ") for fault in refused.value.faults]
+
+
+KINDS = """Customer Id,calls,minutes,zip,plan,active,since,note
+a,3,1.5,01234,basic,true,2020-01-31,x
+b,4,,12345,NA,FALSE,2020-02-01T10:30,x
+c,-5,2e3,12345,pro,True,2020-03-01,y
+"""
+
+
+def test_types_are_inferred_from_all_values(tmp_path: Path) -> None:
+    data = read(tmp_path, KINDS, drop=["note"])
+    assert data.features == ("Customer_Id", "calls", "minutes", "zip", "plan", "active", "since")
+    assert [str(dtype) for dtype in data.frame.dtypes] == [
+        *("str", "int64", "float64", "str", "str", "bool"),
+        "datetime64[us]",
+    ]
+    assert data.frame["minutes"].tolist()[::2] == [1.5, 2000]
+    assert data.frame.isna().sum().to_dict() | {"minutes": 1, "plan": 1} == data.frame.isna().sum().to_dict()
+    assert data.frame["active"].tolist() == [True, False, True]
+    assert data.frame["zip"].tolist() == ["01234", "12345", "12345"]
+    assert data.units == dict.fromkeys(data.features, "")
+    assert data.noun == ("row", "rows")
+
+
+@pytest.mark.parametrize(
+    ("content", "settings"),
+    [
+        ("a;b\n1,5;é\n2,25;b\n", {}),
+        ("a\tb\n1.5\té\n2.25\tb\n", {}),
+        ("\ufeffa,b\r\n1.5,é\r\n2.25,b\r\n\r\n", {}),
+        ("a|b\n1.5|é\n2.25|b".encode("utf-16"), {}),
+        ("a,b\n1.5,é\n2.25,b\n".encode("latin-1"), {"encoding": "latin-1"}),
+        ('"a","b"\n"1,5","é"\n"2,25","b"\n', {"decimal": ","}),
+        (" a , b \n 1.5 , é \n 2.25 , b \n", {}),
+    ],
+    ids=["decimal comma", "tab", "byte order mark and CRLF", "UTF-16", "latin-1", "quoted", "padded"],
+)
+def test_a_csv_file_is_read_as_it_comes(tmp_path: Path, content: str | bytes, settings: dict[str, Any]) -> None:
+    frame = read(tmp_path, content, **settings).frame
+    assert frame["a"].tolist() == [1.5, 2.25]
+    assert frame["b"].tolist() == ["é", "b"]
+
+
+def test_a_comma_that_may_separate_thousands_makes_no_number(tmp_path: Path) -> None:
+    assert read(tmp_path, "a;b\n1,500;1\n2;2\n").frame["a"].tolist() == ["1,500", "2"]
+
+
+def test_what_is_said_of_columns_holds(tmp_path: Path) -> None:
+    said = {
+        "calls": {"type": "category"},
+        "zip": {"type": "number"},
+        "minutes": {"unit": "min", "range": [0, None], "meaning": "a month"},
+        "Customer Id": {"type": "text"},
+        "plan": {"levels": ["basic", "pro"]},
+    }
+    data = read(tmp_path, KINDS, columns=said, drop=["since", "note"], missing=["", "NA", "-5"])
+    assert data.features == ("calls", "minutes", "zip", "plan", "active")
+    assert data.frame["calls"].tolist()[:2] == ["3", "4"]
+    assert data.frame["calls"].isna().tolist() == [False, False, True]
+    assert data.frame["zip"].tolist() == [1234.0, 12345.0, 12345.0]
+    assert (data.units["minutes"], data.meanings) == ("min", {"minutes": "a month"})
+
+
+def test_every_violation_is_reported_at_once_by_line_column_value_and_rule(tmp_path: Path) -> None:
+    said = {
+        "calls": {"range": [0, 3]},
+        "zip": {"levels": [1234, 5]},
+        "plan": {"levels": ["basic"]},
+        "active": {"type": "number"},
+        "since": {"type": "boolean"},
+        "note": {"type": "date"},
+    }
+    assert faults(tmp_path, KINDS + "d,1,2\n", columns=said) == [
+        "line 2, active: 'true' is no number",
+        "line 2, since: '2020-01-31' is neither true nor false",
+        "line 2, note: 'x' is no date; write it as 2024-12-31",
+        "line 3, calls: '4' is not from 0 to 3",
+        "line 3, zip: '12345' is not one of 1234, 5",
+        "line 3, active: 'FALSE' is no number",
+        "line 3, since: '2020-02-01T10:30' is neither true nor false",
+        "line 3, note: 'x' is no date; write it as 2024-12-31",
+        "line 4, calls: '-5' is not from 0 to 3",
+        "line 4, zip: '12345' is not one of 1234, 5",
+        "line 4, plan: 'pro' is not one of basic",
+        "line 4, active: 'True' is no number",
+        "line 4, since: '2020-03-01' is neither true nor false",
+        "line 4, note: 'y' is no date; write it as 2024-12-31",
+        "line 5: 3 values ('d,1,2'), there are 8 columns, separated by ','",
+    ]
+
+
+def test_the_lines_of_faults_are_those_of_the_file(tmp_path: Path) -> None:
+    assert faults(tmp_path, 'a,b\n"two\nlines",1\nx,y\n', columns={"b": {"type": "number"}}) == [
+        "line 4, b: 'y' is no number"
+    ]
+
+
+def test_faults_of_many_rows_are_found_in_each_of_several_files(tmp_path: Path) -> None:
+    paths = []
+    for name in ("first", "second"):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("b,a\n" * (name == "second") + "a,b\n" * (name == "first") + "1,1\n" * 3 + "x,1\n")
+        paths.append(str(path))
+    with pytest.raises(UserError) as refused:
+        table(paths, columns={"a": {"type": "number"}})
+    assert refused.value.faults == (f"{paths[0]}, line 5, a: 'x' is no number",)
+    data = table(paths, file_column="source")
+    assert data.frame["source"].tolist() == ["first"] * 4 + ["second"] * 4
+    assert data.frame["b"].tolist() == ["1"] * 7 + ["x"]
+
+
+def test_what_is_wrong_with_the_config_is_said_at_once_before_files_are_read() -> None:
+    with pytest.raises(UserError) as refused:
+        table(
+            "nowhere.csv",
+            columns={
+                "a": {"type": "nmber", "units": "kg"},
+                "b": {"range": [3, 1]},
+                "c": {"levels": [True, False]},
+                "d": {"type": "date", "range": [0, 1]},
+                "e": 3,
+            },
+            drop=["x"],
+            group="x",
+            separator="::",
+            noun=["customer"],
+        )
+    starts = [
+        "data.columns.a.units=kg: no such key; did you mean unit?",
+        "data.columns.a.type=nmber: no such type; did you mean number?",
+        "data.columns.b.range=[3, 1]: the least and the greatest number are wanted",
+        "data.columns.c.levels=[True, False]: a list of texts, or of numbers, is wanted; words such as yes and no need",
+        "data.columns.d.range=[0, 1]: only a column of type number has a range, this one is a date",
+        "data.columns.e=3: keys are wanted",
+        "data.separator='::': one character is wanted",
+        "data.group=x: the column is in data.drop, too",
+        "data.noun=['customer']: two words for a row are wanted, as [customer, customers]",
+    ]
+    assert [fault[: len(start)] for fault, start in zip(refused.value.faults, starts, strict=True)] == starts
+
+
+def test_columns_that_the_file_lacks_are_named(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, KINDS, drop=["customer"], group="home", columns={"Plan": {}})
+    assert fault.startswith("line 1: columns are ['Customer Id', 'calls', ")
+    assert fault.endswith("(separated by ','), the data set wants also Plan, customer, home")
+
+
+def test_a_parquet_file_keeps_its_types_and_is_checked(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "n": pd.array([1, None, 3], dtype="Int64"),
+            "k": [1, 2, 3],
+            "t": ["a", None, "b"],
+            "c": pd.Categorical(["x", "y", "x"]),
+            "b": [True, False, True],
+            "d": pd.to_datetime(["2020-01-01"] * 3),
+        }
+    )
+    path = tmp_path / "own.parquet"
+    frame.to_parquet(path)
+    read = table(str(path)).frame
+    assert [str(dtype) for dtype in read.dtypes][:5] == ["float64", "int64", "str", "str", "bool"]
+    assert read["n"].isna().tolist() == [False, True, False]
+    assert table(str(path), columns={"k": {"type": "category"}}).frame["k"].tolist() == ["1", "2", "3"]
+    with pytest.raises(UserError) as refused:
+        table(str(path), columns={"k": {"range": [0, 2]}, "c": {"type": "number"}}, missing=[])
+    assert [fault.removeprefix(f"{path}, ") for fault in refused.value.faults] == [
+        "row 0, c: 'x' is no number",
+        "row 1, n: '' is missing, and no value may be",
+        "row 1, t: '' is missing, and no value may be",
+        "row 1, c: 'y' is no number",
+        "row 2, k: '3' is not from 0 to 2",
+        "row 2, c: 'x' is no number",
+    ]
+
+
+def test_free_text_is_left_out_unless_it_is_called_a_category(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    text = "note,a\n" + "".join(f"word {n},{n % 3}\n" for n in range(100))
+    assert read(tmp_path, text).features == ("a",)
+    assert "almost every row has another text: note" in caplog.text
+    assert read(tmp_path, text, columns={"note": {"type": "category"}}).features == ("note", "a")
+
+
+def test_a_file_without_a_pin_is_known_by_its_md5(tmp_path: Path) -> None:
+    data = read(tmp_path, KINDS)
+    assert not data.pins[0].is_pinned
+    assert data.md5 == md5(KINDS.encode()).hexdigest()
+    assert pin.read(data.pins[0].dvc_name) == data.pins[0]
+    pin.write(data.pins[0].path, None)
+    pinned = pin.read(data.pins[0].path)
+    assert (pinned.is_pinned, pinned.md5, pinned.path) == (True, data.md5, data.pins[0].path)
+
+
+def grouped_table(folder: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+    rows = [f"r{n},c{n // 4},{n},{rng.normal():.6f},{'ab'[n // 4 % 2]}" for n in range(200)]
+    # An exact copy of the first row in another group.
+    rows[190] = "r190,c47," + ",".join(rows[0].split(",")[2:])
+    return read(folder, "id,customer,day,x,y\n" + "\n".join(rows), id="id", group="customer", time="day", targets=["y"])
+
+
+def make(data: Dataset, splitter: Any) -> Task:
+    target = Target("y", None, None, False, "accuracy", "maximize")
+    return make_task(data, target, splitter, {"size": 0.2, "seed": 0})
+
+
+@pytest.mark.parametrize("splitter", [GroupKFold(4), split.RepeatedStratifiedGroupKFold(4, 1, 0)])
+def test_rows_of_a_group_and_copies_stay_on_one_side(tmp_path: Path, splitter: Any) -> None:
+    data = grouped_table(tmp_path)
+    assert data.features == ("x",)
+    assert data.ids is not None
+    assert (data.ids.iloc[5], data.times.tolist()) == ("r5", [*range(190), 0, *range(191, 200)])
+    task = make(data, splitter)
+    customers = data.groups.to_numpy()
+    for training, test in [(task.rows, task.rows_holdout), *((task.rows[a], task.rows[b]) for a, b in task.folds)]:
+        assert not set(customers[training]) & set(customers[test])
+        assert ("c0" in customers[training]) == ("c47" in customers[training]) or {0, 190} <= set(task.rows_holdout)
+
+
+def test_a_split_that_ignores_groups_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(grouped_table(tmp_path), StratifiedKFold(4))
+    assert "of the test rows have rows of their customer in training" in caplog.text
+
+
+def test_copies_by_chance_do_not_join_groups(tmp_path: Path) -> None:
+    text = "customer,x,y\n" + "".join(f"{n // 5},{n % 3},{'ab'[n // 15 % 2]}\n" for n in range(300))
+    task = make(read(tmp_path, text, group="customer", targets=["y"]), GroupKFold(4))
+    assert len(task.rows_holdout) == 60
+
+
+def test_a_group_or_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
+    assert faults(tmp_path, "g,t,x\na,soon,1\n,2,2\n", group="g", time="t") == [
+        "data.time=t: dates or numbers are wanted, the column is of type category",
+        "data.group=g: 1 rows have no value, and every row needs one",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [("1.0 2.0 10.0", [1, 2, 10]), ("1 2 10", [1, 2, 10]), ("01 2 10", ["01", "10", "2"]), ("a b c", ["a", "b", "c"])],
+)
+def test_whole_numbers_are_classes_in_their_order(tmp_path: Path, values: str, labels: list[Any]) -> None:
+    data = read(tmp_path, "y,x\n" + "".join(f"{value},1\n" for value in values.split()))
+    assert Target("y", None, None, True, "accuracy", "maximize").read(data.frame, data.features)[2].tolist() == labels

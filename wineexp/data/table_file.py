@@ -1,0 +1,238 @@
+"""Files of tables, read into columns of cells as they stand in the file, and the report of what is wrong with cells."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wineexp.core.errors import UserError, brief
+from wineexp.data.schema import snake_case
+
+# So many faults of one kind are listed one by one; of more, the first few are.
+MAX_LISTED, N_LISTED_OF_MANY = 5, 3
+# Characters of a line or a value that an error repeats.
+MAX_LINE_CHARS = 80
+
+DECIMAL_COMMA = "written with a decimal comma; say decimal: ',' where all are"
+
+# What may separate the values of a CSV file, the likeliest first, and the lines that are looked at to find out.
+SEPARATORS, N_SNIFFED_LINES = (",", ";", "\t", "|"), 20
+# Lines that are gathered before their cells are packed, which take a tenth of the memory of Python's own strings.
+CHUNK_LINES = 1 << 16
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """The cells of a file.
+
+    Attributes
+    ----------
+    name : str
+        The file's name, for messages.
+    columns : dict of str to Series of shape (n_rows,)
+        By the column's name in the file: the texts of a CSV file, or whatever a Parquet file holds.
+    places : ndarray of int of shape (n_rows,)
+        The line of each row, from 1, in a CSV file, and its number, from 0, in a Parquet file.
+    place : str
+        What `places` are: `line` or `row`.
+    separator : str or None
+        Of a CSV file.
+    faults : list of Fault
+        What is wrong with the file whatever its columns mean.
+    """
+
+    name: str
+    columns: dict[str, pd.Series]
+    places: npt.NDArray[np.int64]
+    place: str
+    separator: str | None
+    faults: "list[Fault]"
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong with a file: where, for sorting, and the sentence about it."""
+
+    place: int
+    text: str
+
+
+class Violation(NamedTuple):
+    """A rule that cells of a column break.
+
+    Attributes
+    ----------
+    column : str
+    rule : str
+        How the sentence `'12' is ...` ends.
+    rows : ndarray of int
+        Positions of the cells in the column, ascending.
+    """
+
+    column: str
+    rule: str
+    rows: npt.NDArray[np.intp]
+
+
+def read(
+    content: bytes, name: str, *, separator: str | None, encoding: str | None, header: Sequence[str] | None
+) -> RawTable:
+    """The cells of a CSV file, or of a Parquet file, which is known by its first bytes.
+
+    Parameters
+    ----------
+    content : bytes
+    name : str
+        The file's name, for messages.
+    separator : str or None
+        What separates the values of a CSV file; None finds out.
+    encoding : str or None
+        Of a CSV file; None takes UTF-8, with or without a byte order mark, or the UTF-16 that such a mark announces.
+    header : sequence of str or None
+        The columns of a CSV file without a line that names them.
+
+    Raises
+    ------
+    UserError
+        It cannot be read at all.
+    """
+    if content.startswith(b"PAR1"):
+        try:
+            frame = pd.read_parquet(io.BytesIO(content))
+        # pyarrow raises errors of its own, with no base class but OSError and ValueError.
+        except (OSError, ValueError) as error:
+            raise UserError(f"{name} is no Parquet file that can be read: {error}") from error
+        columns = {str(column): frame[column].reset_index(drop=True) for column in frame}
+        faults = [] if len(frame) else [Fault(0, f"{name} holds no rows")]
+        return RawTable(name, columns, np.arange(len(frame)), "row", None, faults)
+    return _read_csv(_decode(content, name, encoding), name, separator=separator, header=header)
+
+
+def _decode(content: bytes, name: str, encoding: str | None) -> str:
+    if encoding is None:
+        encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        return content.decode(encoding).rstrip("\r\n")
+    except LookupError as error:
+        raise UserError(f"data.encoding={encoding}: Python knows no such encoding; utf-8, latin-1, cp1252") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{name} is not CSV text in {encoding.removesuffix('-sig').upper()}: {error}; say encoding: in the data "
+            "set's YAML, such as latin-1 or cp1252"
+        ) from error
+
+
+def _read_csv(text: str, name: str, *, separator: str | None, header: Sequence[str] | None) -> RawTable:
+    separator = separator or sniff_separator(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    names: list[str] | None = list(header) if header is not None else None
+    parts: list[list[pd.api.extensions.ExtensionArray]] = []
+    chunk: list[list[str]] = []
+    lines: list[int] = []
+    misfits: list[tuple[int, list[str]]] = []
+
+    def pack() -> None:
+        for part, cells in zip(parts, zip(*chunk, strict=True), strict=False):
+            part.append(pd.array(list(cells), dtype="str"))
+        chunk.clear()
+
+    try:
+        for row in reader:
+            if names is None:
+                names = [cell.strip() or f"column {number}" for number, cell in enumerate(row, 1)]
+            elif len(row) != len(names):
+                misfits.append((reader.line_num, row))
+            else:
+                parts = parts or [[] for _ in names]
+                chunk.append(row)
+                lines.append(reader.line_num)
+                if len(chunk) == CHUNK_LINES:
+                    pack()
+        pack()
+    except csv.Error as error:
+        raise UserError(f"{name}, line {reader.line_num}: not CSV text: {error}") from error
+    if not lines and not misfits:
+        raise UserError(f"{name} holds no rows")
+    names = names or []
+    rule = f"there are {len(names)} columns, separated by {separator!r}"
+    faults = _listed(
+        f"{name}: {{count}} more lines, up to line {{last}}, have another number of values; {rule}",
+        [line for line, _ in misfits],
+        [
+            f"{name}, line {line}: {len(row)} values ({brief(separator.join(row), MAX_LINE_CHARS)!r}), {rule}"
+            for line, row in misfits[:MAX_LISTED]
+        ],
+    )
+    if len(set(map(snake_case, names))) < len(names):
+        repeated = sorted({column for column in names if list(map(snake_case, names)).count(snake_case(column)) > 1})
+        listed = brief(", ".join(map(repr, repeated)), MAX_LINE_CHARS)
+        faults.insert(0, Fault(1, f"{name}, line 1: several columns have the same name: {listed}; rename them"))
+    columns = {
+        column: pd.Series(pd.concat([pd.Series(array) for array in part], ignore_index=True))
+        for column, part in zip(names, parts, strict=False)
+    }
+    return RawTable(
+        name,
+        columns or {column: pd.Series(dtype="str") for column in names},
+        np.array(lines),
+        "line",
+        separator,
+        faults,
+    )
+
+
+def sniff_separator(text: str) -> str:
+    """What separates the values of a CSV file: what gives most of its first lines the same number of values, over 1."""
+    lines = text[: 1 << 16].splitlines()[:N_SNIFFED_LINES]
+
+    def agreement(separator: str) -> tuple[int, int]:
+        widths = [len(row) for row in csv.reader(lines, delimiter=separator)]
+        width = widths[0] if widths else 1
+        return (widths.count(width) if width > 1 else 0), width
+
+    return max(SEPARATORS, key=agreement)
+
+
+def report(table: RawTable, violations: Sequence[Violation]) -> list[str]:
+    """Sentences about a file and the rules that its cells break, by line; many of one kind are grouped."""
+    kinds: dict[tuple[str, str], list[Violation]] = defaultdict(list)
+    for violation in violations:
+        # A decimal comma is a property of the file, not of a column.
+        where = "" if violation.rule == DECIMAL_COMMA else f", {violation.column}"
+        kinds[where, violation.rule].append(violation)
+    faults = list(table.faults)
+    for (where, rule), found in kinds.items():
+        cells = sorted(cell for order, violation in enumerate(found) for cell in _first_cells(table, violation, order))
+        faults += _listed(
+            f"{table.name}{where}: {{count}} more values, up to {table.place} {{last}}, are {rule}",
+            np.sort(table.places[np.concatenate([violation.rows for violation in found])]).tolist(),
+            [
+                f"{table.name}, {table.place} {place}, {column}: {value!r} is {rule}"
+                for place, _, column, value in cells[:MAX_LISTED]
+            ],
+        )
+    return [fault.text for fault in sorted(faults, key=lambda fault: fault.place)]
+
+
+def _first_cells(table: RawTable, violation: Violation, order: int) -> Iterator[tuple[int, int, str, str]]:
+    for row in violation.rows[:MAX_LISTED]:
+        value = table.columns[violation.column].iloc[row]
+        shown = brief("" if pd.isna(value) else str(value), MAX_LINE_CHARS)
+        yield int(table.places[row]), order, violation.column, shown
+
+
+def _listed(others: str, places: Sequence[int], first: Sequence[str]) -> list[Fault]:
+    """Faults of one kind, at ascending places, from the sentences about the first of them.
+
+    Of too many, the first few are listed, and `others` says how many more there are.
+    """
+    if len(places) <= MAX_LISTED:
+        return list(map(Fault, places, first))
+    count = len(places) - N_LISTED_OF_MANY
+    rest = Fault(places[N_LISTED_OF_MANY], others.format(count=f"{count:,}", last=places[-1]))
+    return [*map(Fault, places[:N_LISTED_OF_MANY], first), rest]
