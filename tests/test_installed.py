@@ -55,6 +55,7 @@ def call(project: Path, installed: Path, *command: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.journey
 def test_a_data_set_and_a_model_of_ones_own_are_trained_on(installed: Path, project: Path) -> None:
     own = ["data=mine", "model=nearest", "--config-dir", "conf"]
     done = call(project, installed, "-m", "wineexp.train", *own)

@@ -169,6 +169,7 @@ def test_dvc_reports_no_usage() -> None:
     assert settings["core"]["analytics"] == "false"
 
 
+@pytest.mark.journey
 def test_a_stage_depends_on_the_packages_that_it_imports(tmp_path: Path) -> None:
     clone = Clone(tmp_path)
     shutil.copy(empty_store(), clone.root / "mlflow.db")

@@ -128,6 +128,7 @@ def test_a_trusted_type_is_recorded_with_its_modules_and_a_missing_one_is_named(
     assert "The run used own_models, own_models.linear, not found here: put the folder that holds it" in message
 
 
+@pytest.mark.journey
 def test_a_type_that_only_this_process_trusts_moves_no_alias(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persistence, "TRUSTED_TYPES", [*persistence.TRUSTED_TYPES, OWN_TYPE])
     monkeypatch.setattr(candidate, "compile_pipeline", lambda *_: (None, "a test needs no compiled form"))

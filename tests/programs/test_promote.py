@@ -178,6 +178,7 @@ def test_a_model_that_is_promoted_twice_or_to_another_alias_is_not_trained_again
     )
 
 
+@pytest.mark.journey
 def test_a_baseline_that_is_ahead_is_said_and_written_down(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     promoted = store.promote(f"run={source_of(store, '1')}", "registry.name=ahead", *QUICK)
     assert promoted.version.number == 1
@@ -293,6 +294,7 @@ def test_a_mistake_is_named_with_its_rule(store: Store, overrides: list[str], pa
     assert part in store.refuses(*overrides)
 
 
+@pytest.mark.journey
 def test_a_promotion_is_compared_with_what_the_alias_names_by_then(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +344,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.mark.journey
 def test_a_full_or_read_only_disk_leaves_nothing_half_registered(small_disk: Path) -> None:
     # Processes, since the files that this one had open would keep the disk from becoming read-only.
     trained = run(small_disk, "train", "model=logreg")

@@ -176,6 +176,7 @@ def check_refused(done: Done, *parts: str) -> None:
         assert part in done.stderr
 
 
+@pytest.mark.journey
 def test_a_run_reproduces_with_other_threads(world: World, xgb: str) -> None:
     before = world.state()
     done = world.command("reproduce", f"run={xgb}", "n_jobs=2", OMP_NUM_THREADS="1")
@@ -349,6 +350,7 @@ def test_a_run_of_an_earlier_release_is_refused_by_the_name_that_is_gone(
             program(compose(f"run={xgb}", program=name))
 
 
+@pytest.mark.journey
 def test_a_checkout_reproduces_while_the_tree_is_another(changed: World, xgb: str) -> None:
     before = changed.state()
     done = changed.command("reproduce", f"run={xgb}", "checkout=true", "n_jobs=2")

@@ -324,6 +324,7 @@ def test_a_server_goes_on_while_a_version_is_refused(moved_store: Store, followi
     assert server.post("/predict", row).status_code == 200
 
 
+@pytest.mark.journey
 def test_a_server_starts_from_its_cache_while_the_registry_is_down(
     own_store: Store, server: Server, row: dict[str, float]
 ) -> None:
@@ -345,6 +346,7 @@ def test_a_server_starts_from_its_cache_while_the_registry_is_down(
         own_server.until(lambda: served_version(own_server) == 1)
 
 
+@pytest.mark.journey
 def test_a_changed_cache_is_not_served(own_store: Store) -> None:
     (own_store.folder / "mlflow.db").write_bytes(b"no database" * 1000)
     (model,) = own_store.cache.rglob("model.skops")

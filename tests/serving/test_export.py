@@ -31,6 +31,7 @@ def export_server(store: Store, exported: Path) -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.journey
 def test_the_export_is_served_like_the_version_in_the_registry(export_server: Server, server: Server) -> None:
     rows = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
     of_export, of_registry = export_server.get("/model").json(), server.get("/model").json()

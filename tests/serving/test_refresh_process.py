@@ -61,6 +61,7 @@ def test_the_server_module_imports_no_heavy_library() -> None:
     assert not {"pandas", "sklearn", "xgboost", "mlflow", "skops", "scipy", "sqlalchemy"} & set(done.stdout.split())
 
 
+@pytest.mark.journey
 def test_the_refresh_process_comes_and_goes_while_the_server_stays_small(own_store: Store) -> None:
     with serving(own_store, SHORT_IDLE) as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
@@ -115,6 +116,7 @@ def test_the_refresh_process_does_not_outlive_a_server_that_is_killed(own_store:
         server.until(lambda: not is_running(pid))
 
 
+@pytest.mark.journey
 def test_a_version_of_another_model_that_is_not_compiled_is_served_by_its_pipeline(
     own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

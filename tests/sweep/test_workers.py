@@ -99,6 +99,7 @@ def test_programs_that_race_share_one_study(toy: Toy) -> None:
     assert_complete(toy, 240)
 
 
+@pytest.mark.journey
 def test_a_study_in_postgresql_survives_a_kill(toy: Toy, postgres: str) -> None:
     import optuna
 

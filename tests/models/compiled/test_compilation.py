@@ -53,6 +53,7 @@ def test_a_crash_while_compiling_is_reported() -> None:
     assert compile_pipeline(Crash(), X) == (None, "the process that was to compile it ended with code 7")
 
 
+@pytest.mark.journey
 def test_a_script_without_a_main_guard_can_compile(tmp_path: Path) -> None:
     """As the example in docs/extending.md promotes; many rows, more than a pipe holds."""
     script = tmp_path / "script.py"
