@@ -47,6 +47,7 @@ class Measurements:
     p50: list[float] = field(default_factory=list)
     rate: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
     memory: float = 0
     busiest_memory: float = 0
 
@@ -91,6 +92,7 @@ def in_turns(settings: Settings, specs: dict[str, ServerSpec]) -> dict[str, Meas
                 result.p50.append(one_connection.p50)
                 result.rate.append(eight_connections.rate)
                 result.cpu.append(eight_connections.cpu)
+                result.others.append(eight_connections.others)
                 memory = measure.resident(root)
                 result.memory, result.busiest_memory = sum(memory.values()), memory[max(used, key=used.__getitem__)]
         if WINEEXP in running:
@@ -129,18 +131,33 @@ def report(results: dict[str, Measurements]) -> None:
     for name, result in results.items():
         p50, rate, cpu = (statistics.median(values) for values in (result.p50, result.rate, result.cpu))
         print(f"| {name} | {p50:.2f} | {rate:,.0f} | {cpu:,.0f} | {result.memory:.0f} | {result.busiest_memory:.0f} |")
+    others = [share for result in results.values() for share in result.others]
+    if others:
+        print(f"\nother programs used {statistics.median(others):.0%} of the processors, at most {max(others):.0%}")
     print()
 
 
 def ratio(results: dict[str, Measurements], server: str, reference: str, goal: float) -> None:
-    """Print the ratio of two servers' requests per second: the median of the ratios of each round."""
+    """Print how much less CPU a request takes of one server than of another, and how many more it serves per second.
+
+    The first is judged; the second falls where other programs need the processors.
+    """
     if {server, reference} <= results.keys():
-        compare(f"req/s, {server} / {reference}", results[server].rate, results[reference].rate, goal)
+        one, other = results[server], results[reference]
+        compare(f"CPU a request, {reference} / {server}", other.cpu, one.cpu, goal)
+        median, span = ratios(one.rate, other.rate)
+        print(f"req/s, {server} / {reference}: {median:.2f}{span}")
 
 
 def compare(name: str, values: list[float], references: list[float], goal: float, *, at_most: bool = False) -> None:
-    ratios = [value / reference for value, reference in zip(values, references, strict=True)]
-    reached(name, statistics.median(ratios), goal, at_most=at_most, span=f" ({min(ratios):.2f} to {max(ratios):.2f})")
+    median, span = ratios(values, references)
+    reached(name, median, goal, at_most=at_most, span=span)
+
+
+def ratios(values: list[float], references: list[float]) -> tuple[float, str]:
+    """The median of the ratios of each round, and the lowest and the highest as text."""
+    by_round = [value / reference for value, reference in zip(values, references, strict=True)]
+    return statistics.median(by_round), f" ({min(by_round):.2f} to {max(by_round):.2f})"
 
 
 def reached(name: str, value: float, goal: float, *, at_most: bool = False, span: str = "") -> None:

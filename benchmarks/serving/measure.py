@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -28,12 +29,16 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """Responses per second, percentiles in milliseconds, and CPU of the server in microseconds per response."""
+    """Responses per second, percentiles in milliseconds, and CPU of the server in microseconds per response.
+
+    `others` is the share of all processors that programs beside the server and wrk used meanwhile.
+    """
 
     rate: float
     p50: float
     p99: float
     cpu: float
+    others: float
 
 
 def wrk(url: str, body: bytes, connections: int, seconds: float, root: int) -> Load:
@@ -48,7 +53,7 @@ def wrk(url: str, body: bytes, connections: int, seconds: float, root: int) -> L
         script, file = Path(folder) / "post.lua", Path(folder) / "body"
         script.write_text(SCRIPT)
         file.write_bytes(body)
-        before = cpu(root)
+        before, busy_before, wrk_before = cpu(root), _busy(), _own_children()
         done = subprocess.run(
             ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout=30s", f"-s{script}", url],
             env={**os.environ, "BODY": str(file)},
@@ -57,16 +62,29 @@ def wrk(url: str, body: bytes, connections: int, seconds: float, root: int) -> L
             check=True,
         )
         used = sum(cpu(root).values()) - sum(before.values())
+        others = _busy() - busy_before - used - (_own_children() - wrk_before)
     summary: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     if summary["bad"] or not summary["requests"]:
         raise RuntimeError(f"{url}: {summary['bad']} of {summary['requests']} responses were errors")
     rate = 1e6 * summary["requests"] / summary["microseconds"]
-    return Load(rate, summary["p50"] / 1000, summary["p99"] / 1000, used / summary["requests"])
+    share = max(0.0, others / (summary["microseconds"] * (os.cpu_count() or 1)))
+    return Load(rate, summary["p50"] / 1000, summary["p99"] / 1000, used / summary["requests"], share)
 
 
 def cpu(root: int) -> dict[int, float]:
     """Microseconds of CPU that each process of a server has used, including children that it has waited for."""
     return {pid: TICK_MICROSECONDS * sum(map(int, stat[11:15])) for pid, stat in _processes(root).items()}
+
+
+def _busy() -> float:
+    """Microseconds that all processors of the machine have worked: user, nice and system time."""
+    return TICK_MICROSECONDS * sum(map(int, Path("/proc/stat").read_text().split(maxsplit=4)[1:4]))
+
+
+def _own_children() -> float:
+    """Microseconds of CPU of the processes that this one has started and waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return 1e6 * (usage.ru_utime + usage.ru_stime)
 
 
 def resident(root: int) -> dict[int, float]:

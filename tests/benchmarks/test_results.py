@@ -88,6 +88,7 @@ def record_benchmark(client: mlflow.MlflowClient) -> None:
             client.set_terminated(run)
 
 
+@pytest.mark.journey
 def test_each_config_of_an_experiment_has_one_row(results: Results) -> None:
     shown = re.findall(r"`([0-9a-f]{8})` \|$", results.section("cultivar"), re.MULTILINE)
     assert len(results.runs) == 8
@@ -98,6 +99,7 @@ def test_each_config_of_an_experiment_has_one_row(results: Results) -> None:
     assert "### cultivar · cultivar · split stratified" in results.text
 
 
+@pytest.mark.journey
 def test_the_scores_are_those_of_the_runs(results: Results) -> None:
     rows = {run.info.run_id: line for run in results.runs for line in results.text.splitlines()
             if f"`{run.info.run_id[:8]}`" in line}  # fmt: skip
@@ -112,11 +114,13 @@ def test_the_scores_are_those_of_the_runs(results: Results) -> None:
             assert f"| {run.data.params['model']} |" in rows[run.info.run_id]
 
 
+@pytest.mark.journey
 def test_the_charts_are_where_the_page_says(results: Results) -> None:
     (chart,) = re.findall(r"!\[.*?\]\((.*?)\)", results.section("cultivar"))
     assert (results.folder / "docs" / chart).read_text().startswith("<svg")
 
 
+@pytest.mark.journey
 def test_the_gain_of_a_change_is_over_the_reference(results: Results) -> None:
     changed, whole = (
         results.run_of(f"ablation/{name}").data.metrics["cv/accuracy"] for name in ("with_products", "whole")
@@ -126,6 +130,7 @@ def test_the_gain_of_a_change_is_over_the_reference(results: Results) -> None:
     assert "| whole | " not in results.text
 
 
+@pytest.mark.journey
 def test_the_coverage_of_prediction_sets_is_given_by_class(results: Results) -> None:
     section = results.section("conformal")
     assert "the goal is 90%" in section
@@ -137,6 +142,7 @@ def test_the_coverage_of_prediction_sets_is_given_by_class(results: Results) -> 
     assert float(share) == pytest.approx(mean, abs=1e-4)
 
 
+@pytest.mark.journey
 def test_autogluon_is_compared_on_the_folds_of_both(results: Results) -> None:
     section = results.section("Comparison with AutoGluon")
     (row,) = re.findall(r"^\| grade \| 60 s \| log loss \| (.*)", section, re.MULTILINE)
@@ -147,6 +153,7 @@ def test_autogluon_is_compared_on_the_folds_of_both(results: Results) -> None:
     assert (times, folds) == (["61 s", "61 s"], "2")
 
 
+@pytest.mark.journey
 def test_a_goal_of_autogluon_alone_is_compared_with_the_sweep_for_another(results: Results) -> None:
     (row,) = re.findall(r"^\| kappa \| 60 s \| (.*)", results.section("Comparison with AutoGluon"), re.MULTILINE)
     metric, wineexp, autogluon, gain, *_ = row.split(" | ")

@@ -65,6 +65,7 @@ def test_what_no_model_can_learn_from_is_refused_by_name(settings: dict[str, Pat
         program(compose(*overrides("calls"), "+data.unlabelled=[0,1,2,3,4,5,6]", program=name, **settings))  # type: ignore[operator]
 
 
+@pytest.mark.journey
 def test_rows_are_called_what_the_data_set_calls_them(settings: dict[str, Path], predictor: Predictor) -> None:
     assert predictor.schema.noun == ["customer", "customers"]
     page = explore(compose(*overrides("calls"), program="explore", **settings)).page.read_text()
@@ -93,6 +94,7 @@ def predictor(folder: Path) -> Predictor:
     return loading.load(store.files(1), version, "champion", max_rows=1000)
 
 
+@pytest.mark.journey
 def test_a_version_predicts_rows_without_some_values_as_its_pipeline_does(predictor: Predictor, folder: Path) -> None:
     assert predictor.form == "compiled"
     fitted = persistence.load(Store(folder).files(1))
@@ -109,6 +111,7 @@ def test_a_version_predicts_rows_without_some_values_as_its_pipeline_does(predic
     assert np.array_equal(predictor.probabilities(nan), expected)
 
 
+@pytest.mark.journey
 def test_only_values_that_training_never_missed_count_as_unlike_it(predictor: Predictor) -> None:
     row = {"calls": None, "day calls": 3, "plan": None, "active": True}
     (prediction,) = predictor.predict(predictor.parser.parse_objects([row]))

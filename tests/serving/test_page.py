@@ -298,6 +298,7 @@ def test_the_page_asks_for_an_api_key(page_with_key: Page) -> None:
     assert not page_with_key.find("key-form").is_displayed()
 
 
+@pytest.mark.journey
 def test_the_page_loads_another_version(page_with_key: Page, own_server: tuple[Server, Store]) -> None:
     page, (server, store) = page_with_key, own_server
     assert "version 2" in page.text("title")

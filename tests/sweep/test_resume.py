@@ -45,6 +45,7 @@ def parameters_without_interruption(toy: Toy, n_trials: int) -> list[dict]:
     return params
 
 
+@pytest.mark.journey
 def test_a_sweep_killed_at_random_ends_as_one_that_was_not_killed(toy: Toy) -> None:
     n_trials = 14
     reference = parameters_without_interruption(toy, n_trials)
