@@ -260,6 +260,17 @@ def mlflow_server(folder: Path, *arguments: str, **more: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[str]:
     """The URL of an empty PostgreSQL database."""
     with postgres_server(tmp_path) as url:

@@ -62,7 +62,8 @@ def run(cfg: DictConfig) -> PromoteResult:
     from wineexp.workflows.promotion import Promotion
 
     with store.store_errors():
-        registry = Registry(cfg.tracking.uri, cfg.registry.name)
+        access = store.Access.READ if cfg.history or cfg.export else store.Access.WRITE
+        registry = Registry(cfg.tracking.uri, cfg.registry.name, access=access)
         if cfg.history:
             return PromoteResult(decisions=tuple(show_history(registry)))
         if cfg.rollback:
@@ -78,7 +79,7 @@ def run(cfg: DictConfig) -> PromoteResult:
             )
             log.info("Serve it: python -m wineexp.serve serve.export_folder=%s", cfg.export)
             return PromoteResult(export=Path(cfg.export))
-        runs = Runs(cfg.tracking.uri, cfg.registry.name)
+        runs = Runs(cfg.tracking.uri, cfg.registry.name, access=access)
         folder, choices = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().runtime.choices
         promotion = Promotion(runs, registry, gate, cfg, choices, folder, tuple(written_by_hydra()))
         return PromoteResult(promotion.attempt(source_run(cfg, runs)))

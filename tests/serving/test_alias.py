@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -344,6 +345,26 @@ def test_a_server_starts_from_its_cache_while_the_registry_is_down(
         own_server.until(lambda: own_server.get("/readyz").json()["stale"] is False)
         own_store.point(1)
         own_server.until(lambda: served_version(own_server) == 1)
+        # A database that is deleted is not made again, and one that is put back is read as it is.
+        database.rename(saved)
+        for left in own_store.folder.glob("mlflow.db-*"):
+            left.unlink()
+        own_server.until(lambda: own_server.get("/readyz").json()["stale"])
+        assert "there is no such database" in own_server.get("/readyz").json()["registry"]
+        assert [path.name for path in own_store.folder.glob("mlflow.db*") if path.suffix != ".lock"] == []
+        saved.rename(database)
+        own_server.until(lambda: own_server.get("/readyz").json()["stale"] is False)
+        assert served_version(own_server) == 1
+
+
+def test_a_server_reads_a_registry_that_it_cannot_write(promoted: Path, disk: Path, tmp_path: Path) -> None:
+    store = copy_store(promoted, disk / "store")
+    before = sorted(store.folder.rglob("*"))
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    with serving(Store(tmp_path), MLFLOW_TRACKING_URI=store.uri) as server:
+        assert server.get("/readyz").json()["registry"] == "reachable"
+        assert served_version(server) == 2
+    assert sorted(store.folder.rglob("*")) == before
 
 
 @pytest.mark.journey

@@ -62,6 +62,7 @@ FAULTS = {
     "sampler's option": ([*XY, "+hydra.sweeper.sampler.bogus=1"], "unexpected keyword argument 'bogus'"),
     "nothing varies": (["x=3"], "nothing varies"),
     "no url": ([*XY, "hydra/sweeper/storage=rdb"], "the storage's url is missing"),
+    "a name that is too long": ([*XY, f"hydra.sweeper.study_name={'x' * 300}"], "it has 300 bytes, and its folder"),
     "negative budget": ([*XY, "hydra.sweeper.n_trials=-1"], "n_trials must be 0 or more"),
     "memory for processes": (
         [*XY, "hydra/sweeper/storage=memory", "hydra.launcher._target_=processes.Launcher"],

@@ -14,7 +14,8 @@ from tests.tracking.conftest import Stored
 from wineexp.core.errors import UserError
 from wineexp.models import manifest, persistence
 from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256
-from wineexp.tracking.registry import Registry, UnavailableError
+from wineexp.tracking.registry import Registry
+from wineexp.tracking.store import UnavailableError
 from wineexp.workflows.experiment import assemble
 
 

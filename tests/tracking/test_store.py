@@ -1,5 +1,6 @@
 """A store: a moved one and a read-only one on SQLite, and a server behind a proxy."""
 
+import importlib
 import shutil
 import sqlite3
 import subprocess
@@ -91,6 +92,22 @@ def test_files_that_are_gone_are_named_and_their_place_is_not_made_again(project
     assert recorded(tmp_path, record(tmp_path)).read("note.txt") == b"a note"
 
 
+def test_a_reader_makes_no_file_and_a_missing_database_is_named(project: Path, tmp_path: Path) -> None:
+    first, copy = record(project), tmp_path / "copy"
+    copy.mkdir()
+    copy_database(project, copy)
+    assert recorded(copy, first).name == "n"
+    assert [path.name for path in copy.iterdir()] == ["mlflow.db"]
+    mistyped = f"sqlite:///{copy}/mlfow.db"
+    for read in (["compare"], ["promote", "history=true"], ["promote", f"run={first}"], ["reproduce", f"run={first}"]):
+        program, *overrides = read
+        with pytest.raises(UserError, match=f"tracking.uri={mistyped}: there is no such database; correct the address"):
+            importlib.import_module(f"wineexp.{program}")(
+                compose(*overrides, f"tracking.uri={mistyped}", program=program)
+            )
+    assert [path.name for path in copy.iterdir()] == ["mlflow.db"]
+
+
 @pytest.mark.parametrize(
     ("location", "path"),
     [("file:///a%20b/c", "/a b/c"), ("/a%20b", "/a%20b"), ("s3://bucket/key", None), ("mlflow-artifacts:/1", None)],
@@ -143,17 +160,6 @@ def test_a_store_behind_a_proxy_is_asked_through_it(proxy: str, monkeypatch: pyt
     with pytest.raises(OSError, match="through the proxy 127") as refusal:
         store.check_reachable("http://store.example:5000")
     assert "secret" not in str(refusal.value)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_read_only_store_is_read_and_a_read_only_folder_is_named(

@@ -11,6 +11,7 @@ from wineexp.tracking import names
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.registry import Registry
 from wineexp.tracking.runs import Runs
+from wineexp.tracking.store import Access
 
 UNKNOWN = "not recorded"
 
@@ -35,7 +36,7 @@ def lineage(name: str, runs: Runs) -> dict[str, Any]:
     UserError
         Nothing has this name.
     """
-    version = Registry(runs.uri, runs.registry).find(name)
+    version = Registry(runs.uri, runs.registry, access=Access.READ).find(name)
     run = runs.get(name)
     source = _source_run(run, runs)
     tags = run.tags

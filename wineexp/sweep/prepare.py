@@ -4,7 +4,7 @@ import argparse
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from hydra.types import HydraContext
@@ -20,7 +20,7 @@ from wineexp.sweep.reader import PlanReader
 from wineexp.sweep.samplers import Grid, SamplerFactory, make_pruner
 from wineexp.sweep.space import Point, Space
 from wineexp.sweep.storage import absolute, check_storage, is_in_memory, rdb
-from wineexp.sweep.study import StudySpec, check_directions, directions_of, study_name
+from wineexp.sweep.study import StudySpec, check_directions, directions_of, name_faults, study_name
 from wineexp.sweep.sweep_syntax import quote
 
 
@@ -69,9 +69,7 @@ def check_settings(settings: Mapping[str, Any], config: DictConfig) -> list[str]
             faults += error.faults
     if is_in_memory(settings["storage"] or {}) and config.hydra.launcher._target_ != BASIC_LAUNCHER:
         faults.append("a study in memory cannot be shared by processes: use hydra/sweeper/storage=journal")
-    place = PurePath(str(settings["study_name"] or "default"))
-    if place.is_absolute() or ".." in place.parts or not place.parts:
-        faults.append(f"study_name={place}: it names a folder in multirun/ and cannot lead out of it; choose another")
+    faults += name_faults(str(settings["study_name"] or "default"))
     if settings["n_workers"] < 1:
         faults.append(f"n_workers must be 1 or more, but got {settings['n_workers']}")
     if settings["n_trials"] is not None and settings["n_trials"] < 0:
@@ -89,6 +87,8 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
     if faults:
         raise UserError(*faults)
     name = study_name(settings, config, plan)
+    if faults := name_faults(name):
+        raise UserError(*faults)
     folder = _study_folder(settings, config, name).absolute()
     n_trials = _n_trials(settings, samplers)
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import optuna
@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 
-from wineexp.core.errors import UserError, did_you_mean
+from wineexp.core.errors import UserError, brief, did_you_mean
 from wineexp.sweep._optuna import storage_of
 from wineexp.sweep.definition import Definition, check_or_record
 from wineexp.sweep.ledger import Budget, Ledger
@@ -18,6 +18,10 @@ from wineexp.sweep.plan import Plan
 from wineexp.sweep.samplers import make_pruner
 from wineexp.sweep.space import Point
 from wineexp.sweep.storage import open_storage
+
+# What a study's name may have, which names a folder and a run in MLflow, and how much of a longer one an error shows.
+MAX_NAME_BYTES = 250
+SHOWN_NAME_CHARS = 60
 
 
 @dataclass
@@ -93,6 +97,20 @@ def study_name(settings: Mapping[str, Any], config: DictConfig, plan: Plan) -> s
     parts = [str(choices[group]) for group in settings["name_from"] if choices.get(group) not in (None, "null")]
     # A choice of a group below a group has a slash, which would put its study into a folder below.
     return "-".join(parts).replace("/", "_") or str(config.hydra.job.name)
+
+
+def name_faults(name: str) -> list[str]:
+    """What is wrong with a study's name, which is also its folder's."""
+    place = PurePath(name)
+    if place.is_absolute() or ".." in place.parts or not place.parts:
+        return [f"study_name={name}: it names a folder in multirun/ and cannot lead out of it; choose another"]
+    size = len(name.encode())
+    if size > MAX_NAME_BYTES:
+        return [
+            f"study_name={brief(name, SHOWN_NAME_CHARS)}: it has {size} bytes, and its folder and its run in MLflow "
+            f"take {MAX_NAME_BYTES}; give a shorter hydra.sweeper.study_name"
+        ]
+    return []
 
 
 def create_or_load(spec: StudySpec, storage: BaseStorage) -> Study:

@@ -24,10 +24,6 @@ from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256
 MAX_MESSAGE_CHARS = 300
 
 
-class UnavailableError(UserError):
-    """Files cannot be fetched at the moment; nothing speaks against them."""
-
-
 @dataclass(frozen=True)
 class Version:
     """A registered version.
@@ -80,6 +76,8 @@ class Registry:
     name : str
     lease_seconds : float, optional
         How long another process may hold the lock before it counts as dead.
+    access : store.Access, optional
+        What it is opened for.
 
     Raises
     ------
@@ -87,10 +85,12 @@ class Registry:
         The name is none that MLflow takes, or the store cannot be reached or opened.
     """
 
-    def __init__(self, uri: str, name: str, lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self, uri: str, name: str, lease_seconds: float = LEASE_SECONDS, *, access: store.Access = store.Access.WRITE
+    ) -> None:
         if not name.strip() or set(name) & set("/:"):
             raise UserError(f"registry.name={name}: a registered model's name has no / and no :, and is not empty")
-        self.uri = store.connect(uri)
+        self.uri = store.connect(uri, access)
         self.name = name
         self.lease_seconds = lease_seconds
         self.client = mlflow.MlflowClient()
@@ -258,10 +258,12 @@ class Registry:
             files = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
         except (MlflowException, OSError) as error:
             message = " ".join(str(error).split())[:MAX_MESSAGE_CHARS]
-            raise UnavailableError(f"the files at {self._location(source)} cannot be fetched: {message}") from error
+            raise store.UnavailableError(
+                f"the files at {self._location(source)} cannot be fetched: {message}"
+            ) from error
         # Where the source is missing, as on a disk that is not mounted, MLflow makes an empty folder.
         if not any(path.is_file() and path.name not in manifest.ADDED_BY_DOWNLOAD for path in files.rglob("*")):
-            raise UnavailableError(f"the files at {self._location(source)} cannot be fetched: there are none")
+            raise store.UnavailableError(f"the files at {self._location(source)} cannot be fetched: there are none")
         return files
 
     def _location(self, source: str) -> str:
@@ -289,7 +291,7 @@ def load(alias: str = "champion", *, name: str = "wine", uri: str = "sqlite:///m
     UserError
         There is no such version, its files are not those that were registered, or it holds a type that is not trusted.
     """
-    registry = Registry(uri, name)
+    registry = Registry(uri, name, access=store.Access.READ)
     return registry.load(registry.version(alias))
 
 

@@ -27,6 +27,8 @@ class Runs:
         `MLFLOW_TRACKING_URI` wins.
     registry : str
         Name of the registered model that aliases and versions belong to.
+    access : store.Access, optional
+        What the store is opened for, here and by whatever uses MLflow next.
 
     Raises
     ------
@@ -34,8 +36,8 @@ class Runs:
         The store cannot be reached or opened.
     """
 
-    def __init__(self, uri: str, registry: str) -> None:
-        self.uri = store.connect(uri)
+    def __init__(self, uri: str, registry: str, *, access: store.Access = store.Access.READ) -> None:
+        self.uri = store.connect(uri, access)
         self.registry = registry
         self._client = mlflow.MlflowClient()
         self._experiments = {

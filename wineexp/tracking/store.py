@@ -7,7 +7,8 @@ import shlex
 import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -37,6 +38,10 @@ PROXY_FAILURES = (502, 503, 504)
 # How long a writer waits for another one to finish.
 SQLITE_BUSY_TIMEOUT_MS = 30_000
 
+# The byte in a SQLite file's header that says how it is read, and its value where a write-ahead log is used.
+SQLITE_READ_VERSION_AT = 19
+SQLITE_WAL = b"\x02"
+
 # Beside a local database, the folder of its artifacts.
 FILES_FOLDER = "mlruns"
 
@@ -46,8 +51,24 @@ DISK_ERRORS = (*FILE_SYSTEM_REMEDIES, errno.ENOENT)
 _mlflow.silence_database_log()
 
 
-def connect(uri: str) -> str:
-    """Point MLflow at a tracking store, making a local one that is missing; `MLFLOW_TRACKING_URI` wins.
+class UnavailableError(UserError):
+    """A store, or a file in it, cannot be had at the moment; nothing speaks against what is there."""
+
+
+class Access(Enum):
+    """What a store is opened for. Only `CREATE` makes a local one that is missing; `READ` changes and makes nothing."""
+
+    CREATE, WRITE, READ = "create", "write", "read"
+
+
+def connect(uri: str, access: Access = Access.CREATE) -> str:
+    """Point MLflow at a tracking store; `MLFLOW_TRACKING_URI` wins.
+
+    Parameters
+    ----------
+    uri : str
+    access : Access, optional
+        A database that cannot be written is read, whatever is asked for.
 
     Returns
     -------
@@ -56,22 +77,28 @@ def connect(uri: str) -> str:
 
     Raises
     ------
-    UserError
-        The store cannot be reached or opened.
+    UnavailableError
+        The store cannot be reached or opened, or is missing.
     """
     uri = resolve_uri(uri)
     try:
         if (database := database_path(uri)) is not None:
-            if database.exists() and not all(os.access(path, os.W_OK) for path in (database, database.parent)):
-                _open_read_only(database)
-            else:
+            if access is not Access.CREATE and not database.exists():
+                raise UnavailableError(
+                    f"tracking.uri={uri}: there is no such database; correct the address, or train first: "
+                    "`python -m wineexp.train` makes it"
+                )
+            is_writable = all(os.access(path, os.W_OK) for path in (database, database.parent) if path.exists())
+            if is_writable and (access is not Access.READ or _has_moved_files(database)):
                 _use(uri)
                 _create(database)
+            else:
+                _open_read_only(database)
         else:
             check_reachable(uri)
             _use(uri)
     except (OSError, sqlite3.Error, MlflowException) as error:
-        raise UserError(
+        raise UnavailableError(
             f"tracking.uri={uri}: the store cannot be opened: {str(error).splitlines()[0]}; start it, name another "
             "one, or record nothing with tracking=off"
         ) from error
@@ -152,13 +179,27 @@ def _create(database: Path) -> None:
 
 
 def _open_read_only(database: Path) -> None:
-    """Use a database that cannot be written: neither made, nor migrated, nor locked."""
-    # SQLite reads a database in WAL mode only beside its shared memory, which the process that writes it has made, or
-    # if the URI says that no process writes it.
-    is_in_use = database.with_name(f"{database.name}-shm").exists()
-    options = "mode=ro" if is_in_use else "mode=ro&immutable=1"
-    _use(f"sqlite:///file:{quote(str(database))}?{options}&uri=true")
+    """Use a database without changing it: neither made, nor migrated, nor locked."""
+    _use(f"sqlite:///{_read_only_address(database)}&uri=true")
     mlflow.search_experiments(max_results=1)
+
+
+def _read_only_address(database: Path) -> str:
+    """SQLite's `file:` URI that opens a database for reading, and makes no file beside it."""
+    with database.open("rb") as file:
+        header = file.read(SQLITE_READ_VERSION_AT + 1)
+    # Beside a database in WAL mode, a reader makes the log and the shared memory, unless the URI says that no process
+    # writes. None does where there is no log.
+    has_log_mode = header[SQLITE_READ_VERSION_AT:] == SQLITE_WAL
+    is_in_use = database.with_name(f"{database.name}-wal").exists()
+    options = "mode=ro" if is_in_use or not has_log_mode else "mode=ro&immutable=1"
+    return f"file:{quote(str(database))}?{options}"
+
+
+def _has_moved_files(database: Path) -> bool:
+    """Whether a database names files at another place than beside it, where they are."""
+    with closing(sqlite3.connect(_read_only_address(database), uri=True)) as connection:
+        return bool(_moved_locations(database, connection))
 
 
 def _follow_moved_files(database: Path, connection: sqlite3.Connection) -> None:
@@ -166,6 +207,13 @@ def _follow_moved_files(database: Path, connection: sqlite3.Connection) -> None:
 
     MLflow stores absolute paths, so that a moved project would go on writing to its old place.
     """
+    for old, new in _moved_locations(database, connection).items():
+        _mlflow.replace_location(connection, old, new)
+
+
+def _moved_locations(database: Path, connection: sqlite3.Connection) -> dict[str, str]:
+    """The locations in a database of a folder that was moved or copied, and the locations beside it."""
+    moved = {}
     for location in _mlflow.experiment_locations(connection):
         path = local_path(location)
         if path is None or FILES_FOLDER not in path.parts:
@@ -177,7 +225,8 @@ def _follow_moved_files(database: Path, connection: sqlite3.Connection) -> None:
             continue
         # Where the folder was copied, the original database still lies beside the original files.
         if not path.exists() or (recorded_folder / database.name).exists():
-            _mlflow.replace_location(connection, location, here.as_uri() if "://" in location else str(here))
+            moved[location] = here.as_uri() if "://" in location else str(here)
+    return moved
 
 
 def local_path(location: str) -> Path | None:

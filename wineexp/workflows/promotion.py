@@ -12,9 +12,10 @@ from wineexp.core.errors import UserError
 from wineexp.serving.model import fresh_process
 from wineexp.tracking import modules, names
 from wineexp.tracking.recorded_run import RecordedRun
-from wineexp.tracking.registry import Registry, UnavailableError, Version
+from wineexp.tracking.registry import Registry, Version
 from wineexp.tracking.run import Run
 from wineexp.tracking.runs import Runs
+from wineexp.tracking.store import UnavailableError
 from wineexp.workflows import alias_move, record
 from wineexp.workflows.candidate import Candidate, measure_costs
 from wineexp.workflows.champion import champion_config, champion_scores

@@ -12,8 +12,8 @@ from wineexp.serving.model import export
 from wineexp.serving.model.cache import Cache, CachedVersion
 from wineexp.serving.refresh.messages import AliasState, Refusal, describe_error, utc_now
 from wineexp.serving.refresh.verifier import VerifiedVersion, Verifier, identity
-from wineexp.tracking import store
-from wineexp.tracking.registry import Registry, UnavailableError, Version
+from wineexp.tracking.registry import Registry, Version
+from wineexp.tracking.store import Access, UnavailableError
 from wineexp.tracking.uri import resolve_uri
 
 
@@ -38,7 +38,6 @@ class AliasChecker:
         self._cache_folder = cache
         self._verifier = Verifier(settings, self._cache)
         self._verified: VerifiedVersion | None = None
-        self._registry: Registry | None = None
         self._checking = threading.Lock()
 
     def check(self, state: AliasState) -> AliasState:
@@ -121,11 +120,9 @@ class AliasChecker:
             self._report(unreachable=None)
 
     def _open_registry(self) -> Registry:
-        if self._registry is None:
-            self._registry = Registry(self.settings.tracking.uri or "", self.settings.registry.name)
-        else:
-            store.check_reachable(self._registry.uri)
-        return self._registry
+        # Opened anew each time: a server may be down by now, and a database deleted, put back or written by others.
+        settings = self.settings
+        return Registry(settings.tracking.uri or "", settings.registry.name, access=Access.READ)
 
     def _try(self, registered: Version) -> None:
         """Verify a version and report it, or why it is refused."""
@@ -158,7 +155,7 @@ class AliasChecker:
             self._accept(cached)
 
     def _cache(self) -> Cache:
-        uri = self._registry.uri if self._registry else resolve_uri(self.settings.tracking.uri or "")
+        uri = resolve_uri(self.settings.tracking.uri or "")
         return Cache(self._cache_folder, uri, self.settings.registry.name, self.settings.serve.alias)
 
     def _faults_of_missing_alias(self) -> list[str]:
