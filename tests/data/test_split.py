@@ -1,5 +1,6 @@
 """Splits keep identical rows together, and the holdout depends on its own settings alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from tests.conftest import choices, composed
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
 from wineexp.data import split
+from wineexp.data.datasets import Dataset
 from wineexp.data.split import CopiesTogetherKFold
 from wineexp.data.task import Task, make_task
 
@@ -43,6 +45,8 @@ def tables(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.Series]:
 
 # Splitters that separate identical rows, as their files in conf/split say.
 PLAIN = {"stratified", "runs"}
+# Splitters of what a column of the data set says.
+SAID = {"time", "given"}
 
 
 def n_copies(X: pd.DataFrame, training: split.Indices, test: split.Indices) -> int:
@@ -58,7 +62,7 @@ def test_identical_rows_have_the_same_group_number() -> None:
     assert len(set(split.group_identical_rows(X.assign(colour=["red", "red", "white", "red", "white"])))) == 5
 
 
-@pytest.mark.parametrize("name", sorted(set(choices("split")) - PLAIN))
+@pytest.mark.parametrize("name", sorted(set(choices("split")) - PLAIN - SAID))
 @settings(max_examples=8, deadline=None)
 @given(table=tables(), seed=st.integers(0, 1000))
 def test_identical_rows_are_not_separated(name: str, table: tuple[pd.DataFrame, pd.Series], seed: int) -> None:
@@ -139,11 +143,12 @@ NEEDS_GROUPS = "needs to know which rows belong together: name the column that s
         (LogisticRegression(), "splits no rows; choose one of scikit-learn's splitters, such as KFold"),
         (
             TimeSeriesSplit(5),
-            "needs the order of the rows in time, by which wineexp does not split yet; choose a split=...",
+            "needs to know when each row was: name the column that says it, data.time=COLUMN; or choose a",
         ),
+        (split.GivenFolds(), "needs to know the fold of each row: name the column that says it, data.fold=COLUMN; or"),
     ],
 )
-def test_a_splitter_that_needs_groups_or_an_order_is_refused(splitter: Any, need: str) -> None:
+def test_a_splitter_that_needs_what_the_data_set_does_not_say_is_refused(splitter: Any, need: str) -> None:
     cfg = composed()
     parts = build(cfg)
     with pytest.raises(UserError) as refused:
@@ -153,7 +158,86 @@ def test_a_splitter_that_needs_groups_or_an_order_is_refused(splitter: Any, need
 
 @pytest.mark.parametrize("splitter", [KFold(5), ShuffleSplit(5), RepeatedStratifiedKFold(), LeaveOneOut()])
 def test_a_splitter_that_needs_the_rows_alone_is_not_refused(splitter: Any) -> None:
-    split.check_splitter(splitter, has_groups=False)
+    split.check_splitter(splitter, has_groups=False, has_times=False, has_folds=False)
+
+
+def own_task(name: str, size: float = 0.2, **said: pd.Series) -> Task:
+    """A task of 40 rows, of which the data set says more than the rows."""
+    frame = pd.DataFrame({"x": np.arange(40.0), "label": np.arange(40) % 2})
+    dataset = Dataset(frame, ("x",), {}, (), **said)
+    cfg = composed(f"split={name}")
+    target = replace(build(cfg)["target"], column="label")
+    return make_task(dataset, target, instantiate(cfg.split), {"size": size, "seed": 0})
+
+
+def test_rows_are_trained_on_before_and_tested_after_in_time() -> None:
+    # Four rows of each day, in no order.
+    days = pd.Series(np.random.default_rng(0).permutation(np.arange(40) // 4), name="day")
+    task = own_task("time", times=days)
+    assert set(days[task.rows_holdout]) == {8, 9}
+    assert [(set(days[task.rows[fit]]), set(days[task.rows[test]])) for fit, test in task.folds] == [
+        (set(range(3 + number)), {3 + number}) for number in range(5)
+    ]
+    assert task.leaks == {"copies": 0, "older": 0, "holdout_copies": 0, "holdout_older": 0}
+    assert task.tags()["split.leaks.older"] == "0.0000"
+
+
+def test_a_gap_in_time_counts_different_times() -> None:
+    days = pd.Series(np.arange(40) // 4)
+    folds = split.folds_in_time(TimeSeriesSplit(3, gap=2), days, np.arange(40))
+    assert [(days[fit].max(), days[test].min()) for fit, test in folds] == [(1, 4), (3, 6), (5, 8)]
+
+
+def test_a_split_that_ignores_time_is_said_to_look_ahead(caplog: pytest.LogCaptureFixture) -> None:
+    task = own_task("grouped", times=pd.Series(np.arange(40)))
+    # The holdout is the latest rows all the same.
+    assert task.rows_holdout.tolist() == list(range(32, 40))
+    assert task.leaks["older"] > 0.9
+    assert "test rows are older than a row trained on: scores may be too high; split=time" in caplog.text
+
+
+def test_times_that_leave_no_choice_are_refused() -> None:
+    for days, message in (
+        (pd.Series([1] * 10 + [2] * 30, name="day"), "holdout.size=0.2: 30 of 40 rows are of day=2 or later"),
+        (pd.Series(np.arange(40) // 20, name="day"), r"\(samples are the 1 different times of day\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            own_task("time", times=days)
+    with pytest.raises(UserError, match=r"holdout\.fold=1: 0 must hold where data.time is said"):
+        split.hold_out_latest(pd.Series([1, 2, 3]), size=0.4, fold=1)
+
+
+def test_a_column_gives_the_folds_and_the_holdout() -> None:
+    words = pd.Series(["train", "a", "b", "holdout", "a"] * 8, name="part")
+    task = own_task("given", folds=words)
+    assert set(words[task.rows_holdout]) == {"holdout"}
+    assert [(set(words[task.rows[fit]]), set(words[task.rows[test]])) for fit, test in task.folds] == [
+        ({"train", "b"}, {"a"}),
+        ({"train", "a"}, {"b"}),
+    ]
+    with pytest.raises(UserError, match=r"split: part has the values \['train'\]; two folds, or one and rows of train"):
+        own_task("given", folds=pd.Series(["train"] * 40, name="part"))
+
+
+def test_earlier_rows_of_a_later_group_are_left_out() -> None:
+    days = pd.Series(np.arange(40), name="day")
+    # Customer 0 buys again and again, the others once.
+    customers = pd.Series(np.where(np.arange(40) % 5 == 0, 0, np.arange(40)), name="customer")
+    task = own_task("time", times=days, groups=customers)
+    assert task.rows_holdout.tolist() == list(range(32, 40))
+    assert task.rows.tolist() == [day for day in range(32) if day % 5]
+    assert set(task.leaks.values()) == {0}
+    assert "25 cross-validated, 8 held out, 7 left out for their group" in task.describe()
+    with pytest.raises(UserError, match="split: no row is left to train on"):
+        own_task("time", times=days, groups=pd.Series(np.arange(40) % 2, name="customer"))
+
+
+def test_groups_on_both_sides_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    customers = pd.Series(np.arange(40) // 4, name="customer")
+    assert own_task("grouped", groups=customers).leaks["groups"] == 0
+    assert "in training" not in caplog.text
+    assert own_task("stratified", groups=customers).leaks["groups"] > 0.9
+    assert "100 % of the test rows have rows of their customer in training" in caplog.text
 
 
 def test_very_many_groups_are_balanced_without_a_search_for_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,8 +44,8 @@ class Dataset:
         What a row is, in singular and plural, for pages and reports.
     meanings : dict of str to str
         What a feature means, of those of which it is said.
-    ids, groups, times : Series of shape (n_samples,), or None
-        The name of each row, the rows that belong together, and when a row was.
+    ids, groups, times, folds : Series of shape (n_samples,), or None
+        The name of each row, the rows that belong together, when a row was, and the fold in which it is tested.
     """
 
     frame: pd.DataFrame
@@ -57,6 +57,7 @@ class Dataset:
     ids: pd.Series | None = None
     groups: pd.Series | None = None
     times: pd.Series | None = None
+    folds: pd.Series | None = None
 
     @property
     def md5(self) -> str:
@@ -87,6 +88,7 @@ def table(
     id: str | None = None,  # noqa: A002  a key of a data set's YAML
     group: str | None = None,
     time: str | None = None,
+    fold: str | None = None,
     file_column: str | None = None,
     header: bool = True,
     separator: str | None = None,
@@ -113,9 +115,11 @@ def table(
         Columns that are left out.
     targets : list of str, optional
         Columns that labels are read from, and that are no features of another target.
-    id, group, time : str, optional
-        Columns that name a row, the rows that belong together, and when a row was; none of them is a feature. The rows
-        of a group stay on one side of every split.
+    id, group, time, fold : str, optional
+        Columns that name a row, the rows that belong together, when a row was, and the fold in which it is tested; none
+        of them is a feature. The rows of a group stay on one side of every split. With times, the latest rows are held
+        out, and `split=time` tests what follows. With folds, rows of the word `holdout` are held out, and `split=given`
+        tests each other value once, except `train`.
     file_column : str, optional
         Name of a column that is added: the name of the file that each row is from.
     header : bool
@@ -134,7 +138,8 @@ def table(
     UserError
         Files are not available, have other bytes than their pins say, or break a rule; it lists the faults of all.
     """
-    roles = {key: snake_case(column) for key, column in (("id", id), ("group", group), ("time", time)) if column}
+    said = {"id": id, "group": group, "time": time, "fold": fold}
+    roles = {key: snake_case(column) for key, column in said.items() if column}
     left_out, labels = set(map(snake_case, drop or [])), set(map(snake_case, targets or []))
     rules, faults = _read_rules(columns or {})
     faults += [
@@ -261,7 +266,7 @@ def _role_faults(parsed: Mapping[str, Parsed], roles: Mapping[str, str]) -> list
         faults.append(f"data.time={roles['time']}: dates or numbers are wanted, the column is of type {kind}")
     return faults + [
         f"data.{key}={roles[key]}: {n_missing:,} rows have no value, and every row needs one"
-        for key in ("group", "time")
+        for key in ("group", "time", "fold")
         if key in roles and (n_missing := int(parsed[roles[key]].values.isna().sum()))
     ]
 

@@ -1,4 +1,4 @@
-"""Splits into training and test rows that keep identical rows together."""
+"""Splits into training and test rows: identical rows together, in the order of time, or as a column says."""
 
 import copy
 import hashlib
@@ -15,6 +15,10 @@ from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, Ti
 from wineexp.core.errors import UserError
 
 Indices = npt.NDArray[np.intp]
+
+# Words in the column of `data.fold`: rows that are held out, and rows that are in the training rows of every fold.
+HOLDOUT_WORD = "holdout"
+TRAINING_WORD = "train"
 
 # StratifiedGroupKFold looks for the best fold of each group in turn, which takes about a millisecond. More groups than
 # these are balanced without a search.
@@ -48,10 +52,31 @@ def join_groups(identical: Indices, groups: pd.Series) -> Indices:
     return np.asarray(sets[identical], dtype=np.intp)
 
 
-def share_on_both_sides(folds: list[tuple[Indices, Indices]], groups: Indices) -> float:
-    """Share of the folds' test rows whose group, one of those of shape (n_samples,), also has training rows."""
-    shared = [np.isin(groups[test], groups[training]) for training, test in folds]
-    return float(np.mean(np.concatenate(shared)))
+def leaks(
+    folds: list[tuple[Indices, Indices]], identical: Indices, groups: pd.Series | None, times: pd.Series | None
+) -> dict[str, float]:
+    """Shares of the folds' test rows of which training rows tell more than they could of new rows.
+
+    Parameters
+    ----------
+    folds : list of (training, test) positions
+    identical : ndarray of shape (n_samples,)
+        As `group_identical_rows` gives them.
+    groups, times : Series of shape (n_samples,), or None
+        The rows that belong together, and when a row was.
+
+    Returns
+    -------
+    dict of str to float
+        `copies`: the share that equals a training row. Where there are groups, `groups`: whose group has training rows.
+        Where there are times, `older`: that is older than a training row. Empty where there are no folds.
+    """
+    found = {"copies": [np.isin(identical[test], identical[training]) for training, test in folds]}
+    if groups is not None:
+        found["groups"] = [groups.iloc[test].isin(groups.iloc[training]).to_numpy() for training, test in folds]
+    if times is not None:
+        found["older"] = [(times.iloc[test] < times.iloc[training].max()).to_numpy() for training, test in folds]
+    return {name: float(np.mean(np.concatenate(rows))) for name, rows in found.items()} if folds else {}
 
 
 def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int, fold: int) -> tuple[Indices, Indices]:
@@ -93,8 +118,92 @@ def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int, fold: int
         raise UserError(f"holdout.size={size}: too small a share of {len(y)} rows ({error})") from error
 
 
+def hold_out_latest(times: pd.Series, *, size: float, fold: int) -> tuple[Indices, Indices]:
+    """Set the latest rows aside, which no tuning may see.
+
+    Parameters
+    ----------
+    times : Series of shape (n_samples,)
+        When each row was. Rows of one time stay together.
+    size : float
+        Share of the rows, in [0, 0.5].
+    fold : int
+        0, since only one part of the rows is the latest.
+
+    Returns
+    -------
+    training, holdout : ndarrays of int
+        Positions in times, ascending.
+
+    Raises
+    ------
+    UserError
+        Size or fold is out of range, or too many rows are of the latest time.
+    """
+    if not 0 <= size <= 0.5:
+        raise UserError(f"holdout.size={size}: 0 <= size <= 0.5 must hold")
+    if fold != 0:
+        raise UserError(f"holdout.fold={fold}: 0 must hold where data.time is said, since the latest rows are held out")
+    if size == 0:
+        return np.arange(len(times)), np.array([], dtype=np.intp)
+    first = times.sort_values().iloc[int(np.floor(len(times) * (1 - size)))]
+    is_held_out = (times >= first).to_numpy()
+    if is_held_out.mean() > 0.5:
+        raise UserError(
+            f"holdout.size={size}: {is_held_out.sum():,} of {len(times):,} rows are of {times.name}={first} or later, "
+            "and rows of one time are not separated; choose another size, or a column with more times"
+        )
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+
+
+def without_sets_of(test: Indices, training: Indices, sets: Indices) -> Indices:
+    """Those of the training rows whose set, one of those of shape (n_samples,), has no test row.
+
+    Raises
+    ------
+    UserError
+        No row is left.
+    """
+    left = training[~np.isin(sets[training], sets[test])]
+    if not len(left):
+        raise UserError(
+            "split: no row is left to train on, since all earlier rows have copies, or others of their group, among "
+            "the later ones; name only one of data.group and data.time, or choose another split=..."
+        )
+    return left
+
+
+def folds_in_time(splitter: TimeSeriesSplit, times: pd.Series, sets: Indices) -> list[tuple[Indices, Indices]]:
+    """Positions of the training rows and of the test rows of each fold, which follow them in time.
+
+    The splitter splits the different times, so that rows of one time stay together: its sizes and its gap count these.
+    Training rows whose set has test rows are left out.
+
+    Parameters
+    ----------
+    splitter : TimeSeriesSplit
+    times : Series of shape (n_samples,)
+    sets : ndarray of shape (n_samples,)
+        Number of each row's set, as `join_groups` gives them.
+
+    Raises
+    ------
+    UserError
+        There are too few times.
+    """
+    moments, moment = np.unique(times, return_inverse=True)
+    try:
+        found = [
+            (np.flatnonzero(np.isin(moment, training)), np.flatnonzero(np.isin(moment, test)))
+            for training, test in splitter.split(moments)
+        ]
+    except ValueError as error:
+        raise UserError(f"split: {error} (samples are the {len(moments)} different times of {times.name})") from error
+    return [(without_sets_of(test, training, sets), test) for training, test in found]
+
+
 def folds(
-    splitter: BaseCrossValidator, X: pd.DataFrame, y: pd.Series, groups: Indices
+    splitter: BaseCrossValidator, X: pd.DataFrame, y: pd.Series, groups: Indices | pd.Series
 ) -> list[tuple[Indices, Indices]]:
     """Positions of the training rows and of the test rows of each fold.
 
@@ -135,8 +244,8 @@ def _folds_of_numbers(fold: Indices, n_folds: int) -> Iterator[tuple[Indices, In
         yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
 
 
-def check_splitter(splitter: BaseCrossValidator, *, has_groups: bool) -> None:
-    """Refuse a splitter that needs the order of the rows in time, or their groups where the data set says none.
+def check_splitter(splitter: BaseCrossValidator, *, has_groups: bool, has_times: bool, has_folds: bool) -> None:
+    """Refuse a splitter that needs what the data set does not say: the times, the groups or the folds of its rows.
 
     Its groups would be identical rows and its order that of the file, so that rows of one customer, or of the future,
     would be in training.
@@ -144,22 +253,32 @@ def check_splitter(splitter: BaseCrossValidator, *, has_groups: bool) -> None:
     Parameters
     ----------
     splitter : cross-validator
-    has_groups : bool
-        Whether the data set says which rows belong together.
+    has_groups, has_times, has_folds : bool
+        Whether the data set says which rows belong together, when each row was, and the fold of each row.
 
     Raises
     ------
     UserError
-        It needs groups or an order, or is no splitter.
+        It needs more than the data set says, or is no splitter.
     """
     name = type(splitter).__name__
     if not hasattr(splitter, "split"):
         raise UserError(f"split: {name} splits no rows; choose one of scikit-learn's splitters, such as KFold")
-    remedy = "choose a split=... that needs neither groups nor an order, such as split=grouped"
+    remedy = "choose a split=... that needs neither, such as split=grouped"
     if isinstance(splitter, TimeSeriesSplit):
-        raise UserError(
-            f"split: {name} needs the order of the rows in time, by which wineexp does not split yet; {remedy}"
-        )
+        if not has_times:
+            raise UserError(
+                f"split: {name} needs to know when each row was: name the column that says it, data.time=COLUMN; "
+                f"or {remedy}"
+            )
+        return
+    if isinstance(splitter, GivenFolds):
+        if not has_folds:
+            raise UserError(
+                f"split: {name} needs to know the fold of each row: name the column that says it, data.fold=COLUMN; "
+                f"or {remedy}"
+            )
+        return
     if has_groups or isinstance(splitter, StratifiedGroupKFold | RepeatedSplitter):
         # The latter two keep identical rows together, and are named after that here.
         return
@@ -211,6 +330,44 @@ def fingerprint(holdout: Indices, folds: list[tuple[Indices, Indices]]) -> str:
         digest.update(len(rows).to_bytes(8, "little"))
         digest.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())
     return digest.hexdigest()
+
+
+class GivenFolds(BaseEstimator):  # type: ignore[misc]
+    """The folds that a column of the table says, `data.fold`: each of its values is tested once.
+
+    Rows of `TRAINING_WORD` are in the training rows of every fold.
+    """
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
+        """Number of folds.
+
+        Parameters
+        ----------
+        groups : Series of shape (n_samples,)
+            The value of each row.
+        """
+        return len(self._words(groups))
+
+    def split(self, X: npt.ArrayLike, y: npt.ArrayLike, groups: pd.Series) -> Iterator[tuple[Indices, Indices]]:
+        """Positions of the training rows and of the test rows of each fold, in the ascending order of the values.
+
+        Raises
+        ------
+        ValueError
+            No row is to be tested, or none to be trained on.
+        """
+        words = self._words(groups)
+        if not words or (len(words) == 1 and (groups == words[0]).all()):
+            raise ValueError(
+                f"{groups.name} has the values {sorted(map(str, groups.unique()))}; two folds, or one and rows of "
+                f"{TRAINING_WORD}, are wanted"
+            )
+        for word in words:
+            yield np.flatnonzero(groups != word), np.flatnonzero(groups == word)
+
+    @staticmethod
+    def _words(groups: object) -> list[object]:
+        return sorted(word for word in pd.Series(groups).unique() if word != TRAINING_WORD)
 
 
 class CopiesTogetherKFold(BaseEstimator):  # type: ignore[misc]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.model_selection import BaseCrossValidator
+from sklearn.model_selection import BaseCrossValidator, TimeSeriesSplit
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
@@ -32,6 +32,14 @@ from wineexp.evaluation.metrics import (
 # Number of the fold in a table of predictions for the rows of the holdout.
 HOLDOUT_FOLD = -1
 
+# What is said of a split by which a model knows more of test rows than of new ones. The model card speaks of copies.
+LEAKS = {
+    "groups": "test rows have rows of their {group} in training: scores may be too high; split=grouped separates none",
+    "older": "test rows are older than a row trained on: scores may be too high; split=time tests on what follows",
+    "holdout_groups": "held-out rows have rows of their {group} in training: scores on them may be too high",
+    "holdout_older": "held-out rows are older than a row trained on: scores on them may be too high",
+}
+
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +60,8 @@ class Task:
     folds : list of (training, test) positions in X
     rows, rows_holdout : ndarrays of int
         Positions in the data set of the rows of X and of X_holdout.
+    leaks : dict of str to float
+        What `split.leaks` finds in the folds, on average, and, by names that begin with `holdout_`, in the holdout.
     """
 
     dataset: Dataset
@@ -64,6 +74,7 @@ class Task:
     folds: list[tuple[split.Indices, split.Indices]]
     rows: split.Indices
     rows_holdout: split.Indices
+    leaks: dict[str, float]
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -141,6 +152,7 @@ class Task:
                 self.rows_holdout, [(self.rows[training], self.rows[test]) for training, test in self.folds]
             ),
             "split.test_to_train": str(self.test_to_train),
+            **{f"split.leaks.{name}": f"{share:.4f}" for name, share in self.leaks.items()},
             "deciding_metric": self.target.metric,
         }
 
@@ -160,9 +172,11 @@ class Task:
 
     def describe(self) -> str:
         """The numbers of rows, as a sentence."""
+        n_left_out = len(self.dataset.frame) - len(self.y) - len(self.y_holdout)
+        left_out = f", {n_left_out} left out for their group or their copies among the latest" if n_left_out else ""
         return (
             f"{len(self.dataset.frame)} rows, {self.dataset.duplicates} of them exact duplicates of an earlier one; "
-            f"{len(self.y)} cross-validated, {len(self.y_holdout)} held out."
+            f"{len(self.y)} cross-validated, {len(self.y_holdout)} held out{left_out}."
         )
 
 
@@ -204,30 +218,45 @@ def make_task(
         groups that the data set does not say, or a column is of a kind that no model learns from.
     """
     if splitter is not None:
-        split.check_splitter(splitter, has_groups=dataset.groups is not None)
+        split.check_splitter(
+            splitter,
+            has_groups=dataset.groups is not None,
+            has_times=dataset.times is not None,
+            has_folds=dataset.folds is not None,
+        )
     X, y, classes = target.read(dataset.frame, dataset.features)
     check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal)
-    groups = split.group_identical_rows(X)
+    identical = sets = split.group_identical_rows(X)
+    if dataset.is_repeated_by_chance and (dataset.groups is not None or dataset.times is not None):
+        # Rows that agree by chance would join groups and leave out earlier rows for no reason.
+        sets = np.arange(len(X))
     if dataset.groups is not None:
-        # Rows that agree by chance would join groups that have nothing to do with each other.
-        copies = np.arange(len(X)) if dataset.is_repeated_by_chance else groups
-        groups = split.join_groups(copies, dataset.groups)
+        sets = split.join_groups(sets, dataset.groups)
     # Stratified by the column, not by the classes, so that all targets that are read from it share one holdout.
     strata = target.column_values(dataset.frame)
     # Old runs have a config without this key, and held out the first fold.
     fold = holdout.get("fold", 0)
-    training, held_out = split.hold_out(strata, groups, size=holdout["size"], seed=holdout["seed"], fold=fold)
+    if dataset.folds is not None and (dataset.folds == split.HOLDOUT_WORD).any():
+        is_held_out = (dataset.folds == split.HOLDOUT_WORD).to_numpy()
+        training, held_out = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+    elif dataset.times is not None:
+        earlier, held_out = split.hold_out_latest(dataset.times, size=holdout["size"], fold=fold)
+        training = split.without_sets_of(held_out, earlier, sets)
+    else:
+        training, held_out = split.hold_out(strata, sets, size=holdout["size"], seed=holdout["seed"], fold=fold)
     faults = {str(name): column_fault(X[name].iloc[training]) for name in X}
     if any(faults.values()):
         raise UserError(*(f"data: the column {name} {fault}" for name, fault in faults.items() if fault))
-    folds = split.folds(splitter, X.iloc[training], y.iloc[training], groups[training]) if splitter else []
-    if folds and dataset.groups is not None and (shared := split.share_on_both_sides(folds, groups[training])):
-        log.warning(
-            "split: %.0f %% of the test rows have rows of their %s in training, so that scores may be too high; "
-            "split=grouped keeps them together",
-            100 * shared,
-            dataset.groups.name,
-        )
+    folds = _folds(splitter, dataset, X, y, sets, training) if splitter else []
+    in_folds = [(training[fit], training[test]) for fit, test in folds]
+    leaks = split.leaks(in_folds, identical, dataset.groups, dataset.times)
+    if len(held_out):
+        in_holdout = split.leaks([(training, held_out)], identical, dataset.groups, dataset.times)
+        leaks |= {f"holdout_{name}": share for name, share in in_holdout.items()}
+    for name, message in LEAKS.items():
+        if leaks.get(name):
+            group = dataset.groups.name if dataset.groups is not None else None
+            log.warning("split: %.0f %% of the %s", 100 * leaks[name], message.format(group=group))
     return Task(
         dataset=dataset,
         target=target,
@@ -239,4 +268,21 @@ def make_task(
         folds=folds,
         rows=training,
         rows_holdout=held_out,
+        leaks=leaks,
     )
+
+
+def _folds(
+    splitter: BaseCrossValidator,
+    dataset: Dataset,
+    X: pd.DataFrame,
+    y: pd.Series,
+    sets: split.Indices,
+    training: split.Indices,
+) -> list[tuple[split.Indices, split.Indices]]:
+    """Positions in `training` of each fold's rows."""
+    if isinstance(splitter, TimeSeriesSplit) and dataset.times is not None:
+        return split.folds_in_time(splitter, dataset.times.iloc[training], sets[training])
+    if isinstance(splitter, split.GivenFolds) and dataset.folds is not None:
+        return split.folds(splitter, X.iloc[training], y.iloc[training], dataset.folds.iloc[training])
+    return split.folds(splitter, X.iloc[training], y.iloc[training], sets[training])

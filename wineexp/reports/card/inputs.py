@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
 from wineexp.core.columns import as_texts, is_number
-from wineexp.data import eda, split
+from wineexp.data import eda
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.comparison import Comparison, compare_folds
@@ -152,11 +152,6 @@ class CardInputs:
             for label, mask in _slices_of(self.task.X[name]).items()
         }
         return pd.DataFrame.from_dict(scores, orient="index")
-
-    @cached_property
-    def copies(self) -> float:
-        """Share of the folds' test rows that have an exact copy among the rows trained on."""
-        return split.share_on_both_sides(self.task.folds, split.group_identical_rows(self.task.X))
 
     def _score_slice(self, mask: npt.NDArray[np.bool_]) -> dict[str, float | bool]:
         names = list(dict.fromkeys(["accuracy", self.metric, SLICE_METRIC]))

@@ -84,12 +84,13 @@ def _slices(inputs: CardInputs) -> list[str]:
 
 def _evidence(inputs: CardInputs) -> list[str]:
     items = []
-    if inputs.copies > 0:
+    copies = inputs.task.leaks["copies"]
+    if copies > 0:
         items.append(
-            f"{percent(inputs.copies)} of the test rows equal a row that was trained on, which with so few different "
+            f"{percent(copies)} of the test rows equal a row that was trained on, which with so few different "
             "values they do by chance."
             if inputs.task.dataset.is_repeated_by_chance
-            else f"{percent(inputs.copies)} of the test rows have an exact copy among the rows trained on: the scores "
+            else f"{percent(copies)} of the test rows have an exact copy among the rows trained on: the scores "
             "over the folds are too good."
         )
     if inputs.holdout is None:
