@@ -2,14 +2,33 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from tests.conftest import composed
+from benchmarks.explanations.counterfactuals import brute_force
+from benchmarks.explanations.models import TREE, FittedModel, fit
 from wineexp.models.counterfactual import Categories, Change, NumericRange, smallest_change
-from wineexp.workflows.experiment import assemble
+
+Columns = dict[str, Any]
+
+RED = ["data=red", "target=good", "feature=raw"]
+SMALL_MODELS = {
+    "xgb": [*RED, "model=xgb", "model.n_estimators=10", "model.learning_rate=0.5"],
+    "forest": [*RED, "model=forest", "model.n_estimators=5", "+model.max_leaf_nodes=15"],
+    "histgb": [*RED, "model=histgb", "model.max_iter=5", "model.learning_rate=0.5"],
+    "tree": [*RED, *TREE, "+model.max_leaf_nodes=30"],
+    "logreg": [*RED, "model=logreg"],
+    "colour": [
+        "data=quality",
+        "target=good",
+        "feature=raw",
+        "model=xgb",
+        "model.n_estimators=10",
+        "model.learning_rate=0.5",
+    ],
+}
 
 RANGES: dict[str, NumericRange | Categories] = {
     "alcohol": NumericRange(8, 14, 10, 2),
@@ -21,43 +40,51 @@ def likeliest(probabilities: np.ndarray) -> np.ndarray:
     return probabilities.argmax(axis=1)
 
 
-def numeric_ranges(X: pd.DataFrame) -> dict[str, NumericRange]:
-    ranges = {}
-    for name, column in X.items():
-        low, first, median, third, high = (float(value) for value in column.quantile([0, 0.25, 0.5, 0.75, 1]))
-        ranges[str(name)] = NumericRange(low, high, median, third - first)
-    return ranges
+@pytest.fixture(scope="module", params=["xgb", "forest", "histgb", "tree", "logreg", "colour"])
+def model(request: pytest.FixtureRequest) -> FittedModel:
+    """Small models of each kind that has a search of its own, one of them with a text."""
+    return fit(*SMALL_MODELS[request.param])
 
 
-@pytest.mark.parametrize("settings", [["model=xgb", "model.n_estimators=15"], ["model=logreg"]], ids=["xgb", "logreg"])
-def test_a_change_flips_the_decision_and_no_change_of_one_feature_is_smaller(settings: list[str]) -> None:
-    experiment = assemble(composed(*settings))
-    pipeline = experiment.fit()
-    X, classes = experiment.task.X, experiment.task.classes.tolist()
-    ranges = numeric_ranges(X)
-    n_flipped = 0
-    for position in range(0, len(X), 25):
-        row = X.iloc[[position]]
-        change = smallest_change(pipeline.predict_proba, pipeline[-1].decide, classes, row.iloc[0].to_dict(), ranges)
-        before = pipeline.predict(row)[0]
-        distance = math.inf if change is None else change.distance
+@pytest.mark.usefixtures("wine_quality")
+def test_no_change_of_one_or_two_features_is_smaller(model: FittedModel) -> None:
+    """Beside a brute force over all thresholds; the model predicts what is found, within the training range."""
+    n_found = 0
+    for position in range(0, len(model.X), len(model.X) // 6):
+        row = model.row(position)
+        change = smallest_change(
+            model.predict_proba, model.pipeline[-1].decide, model.classes, row, model.training_values, model.boxes
+        )
+        assert brute_force(model, row, math.inf if change is None else change.distance / 1.05) is None
         if change is not None:
-            n_flipped += 1
-            changed = row.assign(**change.values)
-            assert pipeline.predict(changed)[0] == change.label != before
-            assert pipeline.predict_proba(changed).max() == pytest.approx(change.probability)
-            assert all(X[name].min() <= value <= X[name].max() for name, value in change.values.items())
-        for name in X:
-            values = np.linspace(X[name].min(), X[name].max(), 40)
-            rows = pd.concat([row] * 40).assign(**{str(name): values})
-            flips = values[pipeline.predict(rows) != before]
-            distances = abs(flips - row[name].iloc[0]) / ranges[str(name)].spread
-            assert not len(flips) or distance <= distances.min() + 0.02
-    assert n_flipped >= 3
+            n_found += 1
+            assert len(change.values) <= 2
+            changed = model.X.iloc[[position]].assign(**change.values)
+            assert (
+                model.pipeline.predict(changed)[0] == change.label != model.pipeline.predict(changed.assign(**row))[0]
+            )
+            assert model.pipeline.predict_proba(changed).max() == pytest.approx(change.probability, abs=1e-6)
+            for name, value in change.values.items():
+                assert model.X[name].min() <= value <= model.X[name].max()
+    assert n_found >= 3
+
+
+@pytest.mark.usefixtures("wine_quality")
+def test_a_change_of_two_features_is_found_at_the_thresholds_of_trees() -> None:
+    """None was found, since the grid of evenly spaced values has none of these."""
+    red = fit("model=xgb", "data=red", "target=good")
+    values = [9.5, 0.37, 0.52, 2.0, 0.088, 12.0, 51.0, 0.99613, 3.29, 0.58, 11.1]
+    row = dict(zip(map(str, red.X), values, strict=True))
+    change = smallest_change(
+        red.predict_proba, red.pipeline[-1].decide, red.classes, row, red.training_values, red.boxes
+    )
+    assert change is not None
+    assert change.label == "good"
+    assert change.values == {"density": 0.99676, "sulphates": 0.77}
 
 
 def test_the_change_may_be_of_a_text() -> None:
-    def predict_proba(rows: pd.DataFrame) -> np.ndarray:
+    def predict_proba(rows: Columns) -> np.ndarray:
         is_good = (rows["colour"] == "white") & (rows["alcohol"] > 9)
         return np.column_stack([~is_good, is_good]).astype(float)
 
@@ -73,7 +100,7 @@ def test_every_value_that_is_named_is_a_change(alcohol: float) -> None:
     ranges = RANGES | {"hue": NumericRange(0, 2, 1, 0.5), "sugar": NumericRange(0, 9, 2, 1, whole=True)}
     row = {"alcohol": alcohol, "colour": "red", "hue": 1.0, "sugar": 2.0}
 
-    def predict_proba(rows: pd.DataFrame, limit: float) -> np.ndarray:
+    def predict_proba(rows: Columns, limit: float) -> np.ndarray:
         is_good = rows["alcohol"] + 2 * (rows["colour"] == "white") + rows["hue"] + 2 * rows["sugar"] > limit
         return np.column_stack([~is_good, is_good]).astype(float)
 
@@ -86,8 +113,8 @@ def test_every_value_that_is_named_is_a_change(alcohol: float) -> None:
 
 
 def test_a_missing_number_counts_as_the_median() -> None:
-    def predict_proba(rows: pd.DataFrame) -> np.ndarray:
-        is_good = rows["alcohol"].fillna(10) > 9
+    def predict_proba(rows: Columns) -> np.ndarray:
+        is_good = np.nan_to_num(rows["alcohol"], nan=10) > 9
         return np.column_stack([~is_good, is_good]).astype(float)
 
     missing = {"alcohol": None, "colour": "white"}
@@ -102,5 +129,7 @@ def test_a_missing_number_counts_as_the_median() -> None:
 def test_nothing_flips_a_model_that_always_predicts_the_same(probabilities: list[float]) -> None:
     ranges = {"alcohol": NumericRange(8, 14, 10, 2), "hue": NumericRange(0, 1, 0.5, 0.1)}
     row = {"alcohol": 10.0, "hue": 0.2}
-    change = smallest_change(lambda rows: np.tile(probabilities, (len(rows), 1)), likeliest, ["no", "yes"], row, ranges)
+    change = smallest_change(
+        lambda rows: np.tile(probabilities, (len(rows["hue"]), 1)), likeliest, ["no", "yes"], row, ranges
+    )
     assert change is None

@@ -65,7 +65,7 @@ def explain(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame, *, se
     position = int(np.searchsorted(model.present_, code))
     base_value, of_columns = _tree_shapley_values(model.estimator_, fitted[:-1].transform(row), position)
     contributions = {str(name): 0.0 for name in row}
-    for name, contribution in zip(_source_features(fitted[:-1], background), of_columns.tolist(), strict=True):
+    for name, contribution in zip(source_features(fitted[:-1], background), of_columns.tolist(), strict=True):
         contributions[name] = contributions.get(name, 0.0) + contribution
     unit = "log-odds" if len(model.present_) == 2 else "score"
     return _explanation(label, unit, base_value, contributions)
@@ -107,9 +107,17 @@ def _tree_shapley_values(
     return float(of_class[-1]), of_class[:-1]
 
 
-def _source_features(feature: Pipeline, background: pd.DataFrame) -> list[str]:
+def source_features(feature: Pipeline, background: pd.DataFrame) -> list[str]:
     """For each transformed column, the only feature that it depends on, or its own name where there are several.
 
+    Parameters
+    ----------
+    feature : Pipeline
+        Of transformers.
+    background : DataFrame of shape (n_rows, n_features)
+
+    Notes
+    -----
     To find out, the values of each feature are exchanged between rows: the columns that change depend on it.
     """
     exchanged = []

@@ -2,6 +2,7 @@
 
 import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 from wineexp.models.compiled.arrays import Array
 from wineexp.models.compiled.flat_trees import Tree
@@ -9,20 +10,20 @@ from wineexp.models.compiled.flat_trees import Tree
 
 def forest_trees(estimator: RandomForestClassifier | ExtraTreesClassifier) -> list[Tree]:
     """The trees of a fitted forest, whose values are the shares of the classes in each node."""
-    trees = []
-    for member in estimator.estimators_:
-        tree = member.tree_
-        trees.append(
-            Tree(
-                left=tree.children_left,
-                right=tree.children_right,
-                feature=tree.feature,
-                threshold=tree.threshold,
-                missing_left=np.asarray(tree.missing_go_to_left) != 0,
-                values=tree.value[:, 0],
-            )
-        )
-    return trees
+    return [single_tree(member) for member in estimator.estimators_]
+
+
+def single_tree(estimator: DecisionTreeClassifier) -> Tree:
+    """A fitted tree, whose values are the shares of the classes in each node."""
+    tree = estimator.tree_
+    return Tree(
+        left=tree.children_left,
+        right=tree.children_right,
+        feature=tree.feature,
+        threshold=tree.threshold,
+        missing_left=np.asarray(tree.missing_go_to_left) != 0,
+        values=tree.value[:, 0],
+    )
 
 
 def has_categorical_splits(estimator: HistGradientBoostingClassifier) -> bool:

@@ -41,10 +41,11 @@ class RefreshWorker:
     def __init__(self, settings: Serve, cache: Path) -> None:
         # These imports take seconds, in which requests wait at the socket.
         from wineexp.serving.refresh.alias_checker import AliasChecker
-        from wineexp.serving.refresh.explanations import explain
+        from wineexp.serving.refresh.explanations import Explainer
 
         self._checker = AliasChecker(settings, cache)
-        self._explain_row = explain
+        self._make_explainer = Explainer
+        self._explainer: Explainer | None = None
         self._explaining = threading.Lock()
 
     def handle(self, request: RefreshRequest, send: Callable[[Any], None]) -> None:
@@ -68,7 +69,9 @@ class RefreshWorker:
             reasons = "; ".join(describe_error(error))
             return ExplanationReply(503, detail=f"the version that is to be explained cannot be loaded: {reasons}")
         try:
-            return self._explain_row(verified, request.row)
+            if self._explainer is None or self._explainer.verified is not verified:
+                self._explainer = self._make_explainer(verified)
+            return self._explainer.explain(request.row)
         except Exception as error:
             log.error("explanation failed", exc_info=error)
             return ExplanationReply(500, detail="the explanation failed; the server's log tells more")
