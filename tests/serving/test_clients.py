@@ -1,16 +1,40 @@
 """Requests as other people's HTTP clients send them."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pandas as pd
 import pytest
 
-from tests.serving.conftest import Server
+from tests.serving.conftest import Server, Store
+
+CLIENTS = Path(__file__).with_name("clients")
+
+# The clients of Triton and KServe, and what they import and the project does not have. They have a folder of their own:
+# KServe's package needs older versions than the project has, of pandas among others.
+INFERENCE_CLIENTS = [
+    "tritonclient==2.73.0",
+    "brotli==1.2.1",
+    "gevent==26.9.0",
+    "geventhttpclient==2.6.1",
+    "greenlet==3.3.2",
+    "ml_dtypes==0.5.4",
+    "python-rapidjson==1.25",
+    "zope.event==6.2",
+    "zope.interface==8.7",
+    "kserve==0.21.0",
+    "cloudevents==1.13.0",
+    "deprecation==2.1.0",
+    "grpcio==1.81.1",
+    "protobuf==6.33.6",
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +57,7 @@ def output(*command: str) -> str:
 def test_javas_client_which_offers_http2_is_answered_over_http1(
     server: Server, body: str, expected: list[dict[str, object]]
 ) -> None:
-    printed = output("java", str(Path(__file__).with_name("clients") / "Predict.java"), f"{server.url}/predict", body)
+    printed = output("java", str(CLIENTS / "Predict.java"), f"{server.url}/predict", body)
     assert [json.loads(line)["predictions"] for line in printed.splitlines()] == [expected, expected]
 
 
@@ -67,3 +91,59 @@ def test_a_body_after_an_offer_to_upgrade_is_read_whole_and_so_are_the_requests_
         received = b"".join(iter(lambda: client.recv(65536), b""))
     bodies = [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 200 ")[2:]]
     assert [json.loads(part)["predictions"] for part in bodies] == [expected, expected]
+
+
+@pytest.fixture(scope="module")
+def inference_clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the clients of Triton and KServe."""
+    folder = tmp_path_factory.mktemp("inference-clients")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", str(folder)]
+    done = subprocess.run([*pip, *INFERENCE_CLIENTS], capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        pytest.skip(f"the clients cannot be installed: {done.stderr[-200:]}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(server: Server) -> pd.DataFrame:
+    return pd.DataFrame([sample["row"] for sample in server.get("/model").json()["schema"]["samples"]])
+
+
+@pytest.fixture(scope="module")
+def answers(store: Store, table: pd.DataFrame) -> tuple[list[int], list[list[float]]]:
+    """Labels and probabilities of the stored model."""
+    model = store.load(2)
+    return model.predict(table).tolist(), model.predict_proba(table).tolist()
+
+
+def run_client(name: str, server: Server, table: pd.DataFrame, folder: Path) -> list[object]:
+    """The lines that a client's script prints."""
+    arguments = [server.url, "wine", json.dumps(table.to_dict("list")), str(folder)]
+    # Without the folder of the script, whose name is that of the client's package.
+    command = [sys.executable, "-P", str(CLIENTS / name), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.journey
+def test_tritons_client(server: Server, table: pd.DataFrame, answers: list[object], inference_clients: Path) -> None:
+    labels, probabilities = answers
+    *inferred, about = run_client("triton.py", server, table, inference_clients)
+    assert inferred == [[[str(label) for label in labels], probabilities, "mine"]] * 4
+    index = [{"name": "wine", "version": "2", "state": "READY", "reason": ""}]
+    assert about[:4] == ["wine", index, True, ["binary_tensor_data"]]
+    assert "alcool: no such feature; did you mean alcohol?" in about[4]
+
+
+@pytest.mark.journey
+def test_kserves_client(server: Server, table: pd.DataFrame, answers: list[object], inference_clients: Path) -> None:
+    labels, probabilities = answers
+    *inferred, ready, objects, arrays, is_model_ready, status = run_client(
+        "kserve.py", server, table, inference_clients
+    )
+    assert inferred == [[[str(label) for label in labels], probabilities, "mine"]] * 3
+    assert ready == [True, True, False]
+    assert objects == arrays == {"predictions": labels}
+    assert (is_model_ready, status) == (True, 422)

@@ -29,7 +29,7 @@ def parser() -> RowParser:
             "organic": [True, False],
         }
     )
-    features = schema.describe_features(X, dict.fromkeys(X, ""))
+    features = schema.describe_features(X, dict.fromkeys(X, ""), dict.fromkeys(X, ""))
     return RowParser(Schema("red", "grade", "quality", ["1"], False, "accuracy", features, []), 100)
 
 
@@ -68,9 +68,9 @@ def test_the_file_that_a_model_was_trained_on_is_accepted(parser: RowParser, tex
         {"dataframe_records": json.loads(TABLE.to_json(orient="records"))},
         {"instances": json.loads(TABLE.to_json(orient="records"))},
         {"inputs": {name: json.loads(column.to_json(orient="values")) for name, column in TABLE.items()}},
-        {"instances": [[7.4, 9.4, "red", True], [7.8, math.nan, "white", False]]},
+        {"inputs": json.loads(TABLE.astype(str).replace("nan", None).to_json(orient="records"))},
     ],
-    ids=["split", "records", "instances", "inputs", "values"],
+    ids=["split", "records", "instances", "inputs", "texts"],
 )
 def test_extra_columns_are_ignored_and_values_may_be_missing(parser: RowParser, body: Any) -> None:
     assert without_nan(mlflow.parse_json(parser, json.dumps(body).encode())) == ROWS

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from wineexp.serving.http.guards import MAX_INLINE_BYTES
 from wineexp.serving.http.protocol import FINAL_STATUS
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.middleware.body import MAX_INCOMPLETE_BODIES, BodyMiddleware
+from wineexp.serving.middleware.body import MAX_BODIES, BodyMiddleware
 from wineexp.serving.middleware.concurrency import ConcurrencyLimitMiddleware
 from wineexp.serving.middleware.head import HeadMiddleware
 from wineexp.serving.middleware.host import HostMiddleware, host_name
@@ -88,14 +89,14 @@ def test_nothing_is_sent_to_a_client_that_left_before_its_body_was_complete() ->
     assert asyncio.run(call(app, request, [*body(b"ab", b"")[:1], DISCONNECT])) == []
 
 
-def test_incomplete_bodies_take_up_limited_memory() -> None:
+def test_incomplete_bodies_take_up_limited_memory_and_small_ones_in_one_piece_still_reach_the_application() -> None:
     async def fill() -> None:
         app = BodyMiddleware(echo, 10)
         half = body(b"x" * 9, b"")[:1]
         waiting = [asyncio.ensure_future(call(app, scope(content_length="10"), half)) for _ in range(17)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert 17 * 9 < MAX_INCOMPLETE_BODIES * 10 < 18 * 9
+        assert 17 * 9 < MAX_BODIES * 10 < 18 * 9
         refused = await call(app, scope(content_length="10"), half)
         assert status(refused) == 503
         assert (b"retry-after", b"1") in refused[0]["headers"]
@@ -159,6 +160,28 @@ def test_an_ipv6_address_is_allowed_with_and_without_brackets_and_with_a_port(al
     assert status(asyncio.run(call(app, scope(host="[::1]:8080")))) == 200
     assert status(asyncio.run(call(app, scope(host="[::1]")))) == 200
     assert status(asyncio.run(call(app, scope(host="[::2]:8080")))) == 400
+
+
+def test_bodies_count_until_their_requests_are_answered() -> None:
+    async def wait(*_: Any) -> None:
+        await asyncio.Future()
+
+    async def fill() -> None:
+        size = MAX_INLINE_BYTES + 1
+        app = BodyMiddleware(wait, size)
+        length = str(size)
+        waiting = [
+            asyncio.ensure_future(call(app, scope(content_length=length), body(b"x" * size))) for _ in range(MAX_BODIES)
+        ]
+        await asyncio.sleep(0)
+        assert status(await call(app, scope(content_length=length), body(b"x" * size))) == 503
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        app.app = echo
+        assert status(await call(app, scope(content_length=length), body(b"x" * size))) == 200
+
+    asyncio.run(fill())
 
 
 def test_head_is_answered_as_get_and_keeps_the_route_for_the_metrics() -> None:

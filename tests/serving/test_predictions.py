@@ -188,8 +188,14 @@ def test_a_body_that_is_wrong_everywhere_gets_a_short_response(server: Server) -
         (b"", "empty"),
         (b"{", "not JSON"),
         (b'{"alcohol": 1,}', "not JSON"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"alcohol": ' * 50_000, "nested too deeply"),
+        (b"[" * 50_000 + b"]" * 50_000, "nested too deeply"),
+        (b'{"alcohol": ' * 50_000 + b"1" + b"}" * 50_000, "nested too deeply"),
+        (b"[" * 100_000, "a bracket is not closed: byte 100000"),
+        (b'[{"alcohol}]', "a string is not closed: byte 2"),
+        (b"[{}}", "a comma or ] is wanted: byte 3"),
+        (b"[{} {}]", "a comma or ] is wanted: byte 4"),
+        (b"[{}] []", "nothing is wanted after this bracket: byte 3"),
+        (b"[{},]", "a value is wanted: byte 4"),
         (b'{"alc\xffohol": 1}', "not UTF-8: byte 5 is 0xff"),
         (b'{"alcohol": "\xff"}', "not UTF-8"),
         (b"\xef\xbb\xbf{}", "not JSON"),
@@ -216,7 +222,7 @@ def test_an_escaped_name_is_the_same_name(server: Server, row: dict[str, float])
 def test_more_rows_than_a_request_may_hold_are_refused(server: Server, row: dict[str, float]) -> None:
     body = json.dumps([dict.fromkeys(row, 1)] * 10_001, separators=(",", ":"))
     content = problem(server.post("/predict", body), 422)
-    assert content["errors"][0]["detail"] == "10001 rows; at most 10000 in one request"
+    assert content["errors"][0]["detail"] == "more than 10000 rows; at most so many may be in one request"
 
 
 @pytest.mark.parametrize(

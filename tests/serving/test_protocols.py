@@ -2,10 +2,13 @@
 
 import gzip
 import json
+import struct
 import tomllib
+import zlib
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -35,9 +38,10 @@ def bodies(samples: pd.DataFrame) -> dict[str, Any]:
         "split, other order": {"dataframe_split": reordered},
         "records": {"dataframe_records": records},
         "instances": {"instances": records},
-        "instances without names": {"instances": samples.to_numpy().tolist()},
+        "instances in columns": {"instances": samples.to_dict("list")},
         "inputs": {"inputs": samples.to_dict("list")},
-        "inputs without names": {"inputs": samples.to_numpy().tolist(), "params": {}},
+        "inputs in rows": {"inputs": records, "params": {}},
+        "numbers as texts": {"dataframe_records": json.loads(samples.astype(str).to_json(orient="records"))},
     }
 
 
@@ -74,6 +78,8 @@ def test_a_fault_in_csv_names_row_and_field(server: Server, samples: pd.DataFram
         {"dataframe_split": {"columns": ["alcohol", "alcohol"], "data": [[1, 2]]}},
         {"dataframe_records": {"alcohol": 1}},
         {"instances": [[1], 2]},
+        {"instances": [[1] * 13]},
+        {"inputs": [[1] * 13]},
         {"inputs": {"alcohol": [1, 2], "ash": [1]}},
         {"inputs": []},
         {"instances": [], "inputs": []},
@@ -111,7 +117,9 @@ def test_a_body_that_is_no_csv_table_is_refused(server: Server, body: str) -> No
     assert problem(server.post("/invocations", body, headers={"content-type": "text/csv"}), 422)["errors"]
 
 
-def test_a_body_may_come_as_gzip_within_the_same_limits(server: Server, samples: pd.DataFrame, expected: Any) -> None:
+def test_a_body_may_come_as_gzip_or_deflate_within_the_same_limits(
+    server: Server, samples: pd.DataFrame, expected: Any
+) -> None:
     csv = samples.to_csv().encode()
     headers = {"content-type": "text/csv", "content-encoding": "gzip"}
     response = server.post("/invocations", gzip.compress(csv), headers=headers)
@@ -122,11 +130,16 @@ def test_a_body_may_come_as_gzip_within_the_same_limits(server: Server, samples:
     for broken in (csv, gzip.compress(csv)[:-9], gzip.compress(csv) + b"more"):
         problem(server.post("/invocations", broken, headers=headers), 400)
     refused = server.post("/invocations", csv, headers=headers | {"content-encoding": "br"})
-    assert "accepts gzip" in problem(refused, 415)["detail"]
+    assert "accepts gzip and deflate" in problem(refused, 415)["detail"]
+    headers["content-encoding"] = "deflate"
+    response = server.post("/invocations", zlib.compress(csv), headers=headers)
+    assert response.json() == {"predictions": expected[0].tolist()}
+    problem(server.post("/invocations", zlib.compress(bytes(200_000_000)), headers=headers), 413)
+    problem(server.post("/invocations", gzip.compress(csv), headers=headers), 400)
 
 
 def test_mlflows_health_paths(server: Server) -> None:
-    assert server.get("/ping").status_code == 200
+    assert [server.get(path).status_code for path in ("/ping", "/health")] == [200, 200]
     assert server.get("/version").text == mlflow.__version__
 
 
@@ -160,6 +173,117 @@ def test_open_inference_takes_one_tensor_of_all_features(server: Server, samples
     assert server.post("/v2/models/wine/infer", body, headers={}).json()["outputs"] == [output]
 
 
+def binary_body(samples: pd.DataFrame, **more: Any) -> tuple[bytes, dict[str, str]]:
+    """A request whose tensors are bytes after the JSON, and its headers."""
+    parts = [column.to_numpy().tobytes() for _, column in samples.items()]
+    described = [
+        {"name": name, "datatype": "FP64", "shape": [len(samples)], "parameters": {"binary_data_size": len(part)}}
+        for name, part in zip(samples, parts, strict=True)
+    ]
+    head = json.dumps({"inputs": described, "model_name": "wine", **more}).encode()
+    return b"".join([head, *parts]), {"inference-header-content-length": str(len(head))}
+
+
+def test_open_inference_takes_and_gives_tensors_as_bytes(server: Server, samples: pd.DataFrame) -> None:
+    # So many rows that they are read in a thread; NaN is a missing value, as null is.
+    many = pd.concat([samples] * 60, ignore_index=True)
+    many.loc[3, "ash"] = np.nan
+    body, headers = binary_body(many, parameters={"binary_data_output": True})
+    assert len(body) > 50_000
+    response = server.post("/v2/models/wine/infer", body, headers=headers)
+    assert response.headers["content-type"] == "application/octet-stream"
+    length = int(response.headers["inference-header-content-length"])
+    labels, probabilities = json.loads(response.content[:length])["outputs"]
+    sizes = [output["parameters"]["binary_data_size"] for output in (labels, probabilities)]
+    assert len(response.content) == length + sum(sizes)
+    assert (labels["shape"], probabilities["shape"]) == ([len(many), 1], [len(many), 3])
+    rows = json.loads(many.to_json(orient="records", double_precision=15))
+    predictions = server.post("/predict", rows).json()["predictions"]
+    shares = np.frombuffer(response.content[length + sizes[0] :]).reshape(-1, 3)
+    assert shares.tolist() == [list(prediction["probabilities"].values()) for prediction in predictions]
+    texts = b"".join(struct.pack("<I1s", 1, prediction["class"].encode()) for prediction in predictions)
+    assert response.content[length : length + sizes[0]] == texts
+    compressed = server.post(
+        "/v2/models/wine/infer", gzip.compress(body), headers=headers | {"content-encoding": "gzip"}
+    )
+    assert compressed.content == response.content
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP16", "INT16", "UINT8", "BOOL", "BYTES"])
+def test_each_type_of_binary_tensor_is_read_as_its_numbers_are_in_json(server: Server, datatype: str) -> None:
+    row = {each["name"]: 1 for each in server.get("/v2/models/wine").json()["inputs"]}
+    expected = server.post("/predict", row).json()["predictions"][0]["probabilities"]
+    dtypes = {"FP32": "<f4", "FP16": "<f2", "INT16": "<i2", "UINT8": "u1", "BOOL": "?"}
+    content = np.ones(13, dtypes[datatype]).tobytes() if datatype in dtypes else b"\x01\0\0\0a" * 13
+    tensor = {"name": "x", "datatype": datatype, "shape": [1, 13], "parameters": {"binary_data_size": len(content)}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
+    response = server.post("/v2/models/wine/infer", head + content, headers=headers)
+    if datatype in ("BOOL", "BYTES"):
+        assert len(problem(response, 422)["errors"]) == 13
+    else:
+        assert response.json()["outputs"][1]["data"] == list(expected.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parameters": {"binary_data_size": 8}}, "as many values as the shape says, 9"),
+        ({"parameters": {"binary_data_size": 71}}, "71 bytes are no whole number of FP64"),
+        ({"parameters": {"binary_data_size": -1}}, "a number of bytes is wanted, got -1"),
+        ({"datatype": "BYTES"}, "as its length, in four bytes"),
+        ({"data": [1] * 9}, "either data, or the parameter binary_data_size"),
+        ({"parameters": {}}, "either data, or the parameter binary_data_size"),
+    ],
+)
+def test_wrong_bytes_are_refused(server: Server, samples: pd.DataFrame, change: dict[str, Any], message: str) -> None:
+    body, headers = binary_body(samples)
+    length = int(headers["inference-header-content-length"])
+    head = json.loads(body[:length])
+    head["inputs"][0] |= change
+    changed = json.dumps(head).encode()
+    headers["inference-header-content-length"] = str(len(changed))
+    refused = server.post("/v2/models/wine/infer", changed + body[length:], headers=headers)
+    assert message in problem(refused, 422)["errors"][0]["detail"]
+
+
+def test_bytes_that_belong_to_no_tensor_and_wrong_lengths_of_the_json_are_refused(
+    server: Server, samples: pd.DataFrame
+) -> None:
+    body, headers = binary_body(samples)
+    refused = problem(server.post("/v2/models/wine/infer", body + b"more", headers=headers), 422)
+    assert refused["errors"][0]["detail"] == "936 bytes of binary data are wanted after the JSON, got 940"
+    for length in ("x", "-1", "10", str(len(body) + 9)):
+        wrong = {"inference-header-content-length": length}
+        problem(server.post("/v2/models/wine/infer", body, headers=wrong), 400)
+
+
+def test_only_asked_outputs_are_given_each_in_the_form_that_is_asked_for(server: Server, samples: pd.DataFrame) -> None:
+    outputs = [{"name": "probabilities", "parameters": {"binary_data": True}}, {"name": "class"}]
+    response = server.post("/v2/models/wine/infer", tensors(samples) | {"outputs": outputs})
+    length = int(response.headers["inference-header-content-length"])
+    probabilities, labels = json.loads(response.content[:length])["outputs"]
+    assert probabilities["parameters"] == {"binary_data_size": 9 * 3 * 8}
+    assert len(labels["data"]) == 9
+    ranked = [{"name": "class", "parameters": {"classification": 2}}]
+    problem(server.post("/v2/models/wine/infer", tensors(samples) | {"outputs": ranked}), 422)
+
+
+def test_kserves_first_protocol(server: Server, samples: pd.DataFrame, expected: Any) -> None:
+    assert server.get("/v1/models").json() == {"models": ["wine"]}
+    assert server.get("/v1/models/wine").json() == {"name": "wine", "ready": True}
+    records, values = samples.to_dict("records"), samples.to_numpy().tolist()
+    for body in ({"instances": records}, {"instances": values}, {"inputs": values}):
+        response = server.post("/v1/models/wine:predict", body)
+        assert response.json() == {"predictions": expected[0].tolist()}, body
+    for path in ("/v1/models/beer:predict", "/v1/models/wine", "/v1/models/wine:explain"):
+        problem(server.post(path, {"instances": values}), 404)
+    problem(server.get("/v1/models/beer"), 404)
+    for body in ({}, [], {"instances": []}, {"instances": values, "inputs": values}, {"instances": [[1], *values]}):
+        refused = problem(server.post("/v1/models/wine:predict", body), 422)
+        assert refused["error"].startswith(refused["detail"])
+
+
 def test_open_inference_has_its_own_key_for_errors(server: Server) -> None:
     refused = problem(server.post("/v2/models/wine/infer", {"inputs": []}), 422)
     assert refused["error"] == f"{refused['detail']}; {refused['errors'][0]['detail']}"
@@ -187,6 +311,7 @@ def test_open_inference_has_its_own_key_for_errors(server: Server) -> None:
         (["outputs"], [{"name": "regression"}]),
         (["outputs"], [{"name": ["class"]}]),
         (["id"], 7),
+        (["model_name"], "beer"),
     ],
 )
 def test_a_faulty_inference_request_is_refused(
@@ -203,12 +328,20 @@ def test_a_faulty_inference_request_is_refused(
 def test_open_inference_describes_server_and_model(server: Server, samples: pd.DataFrame) -> None:
     assert server.get("/v2/health/live").json() == {"live": True}
     assert server.get("/v2/health/ready").json() == {"ready": True}
-    assert server.get("/v2").json() == {"name": "wineexp", "version": wineexp.__version__, "extensions": []}
+    assert server.get("/v2").json() == {
+        "name": "wineexp",
+        "version": wineexp.__version__,
+        "extensions": ["binary_tensor_data"],
+    }
     metadata = server.get("/v2/models/wine").json()
     assert metadata == server.get("/v2/models/wine/versions/2").json()
     assert [tensor["name"] for tensor in metadata["inputs"]] == list(samples)
     assert metadata["versions"] == ["2"]
-    assert server.get("/v2/models/wine/ready").json() == {"ready": True}
+    assert server.get("/v2/models/wine/ready").json() == {"name": "wine", "ready": True}
+    assert server.get("/v2/models").json() == {"models": ["wine"]}
+    index = [{"name": "wine", "version": "2", "state": "READY", "reason": ""}]
+    assert server.post("/v2/repository/index", "", headers={}).json() == index
+    assert server.post("/v2/repository/index", {"ready": True}).json() == index
     for path in ("/v2/models/beer", "/v2/models/wine/versions/1", "/v2/models/beer/ready"):
         problem(server.get(path), 404)
     problem(server.post("/v2/models/beer/infer", tensors(samples)), 404)

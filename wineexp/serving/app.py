@@ -27,6 +27,7 @@ from wineexp.serving.routes import (
     docs,
     explain,
     health,
+    kserve_v1,
     mlflow,
     model,
     open_inference,
@@ -65,10 +66,10 @@ def _litestar(
     settings: Serve, follower: AliasFollower, metrics: Metrics, prediction_key: ApiKey, administration_key: ApiKey
 ) -> Litestar:
     predictions = chain.from_iterable(
-        module.PREDICTION_HANDLERS for module in (predict, explain, mlflow, open_inference)
+        module.PREDICTION_HANDLERS for module in (predict, explain, mlflow, open_inference, kserve_v1)
     )
     public = chain.from_iterable(
-        module.PUBLIC_HANDLERS for module in (model, health, mlflow, open_inference, openapi, docs, ui)
+        module.PUBLIC_HANDLERS for module in (model, health, mlflow, open_inference, kserve_v1, openapi, docs, ui)
     )
     origins = settings.serve.allowed_origins
     return Litestar(

@@ -1,5 +1,6 @@
 """Runs a server: opens the socket, starts the refresh monitor, and runs uvicorn in one process or in several."""
 
+import ctypes
 import gc
 import os
 import signal
@@ -28,6 +29,11 @@ BACKLOG = 2048
 
 # How long a thread with a large request may keep the event loop waiting for the interpreter.
 SWITCH_INTERVAL_SECONDS = 0.001
+
+# Blocks of memory from this size on go back to the system as soon as they are freed. Without it, glibc raises the size
+# to that of the largest block so far, keeps what smaller ones leave between each other, and does not give it back.
+RETURNED_BLOCK_BYTES = 262_144
+M_MMAP_THRESHOLD = -3
 
 
 def run(settings: Serve) -> None:
@@ -76,6 +82,9 @@ def run_worker(settings: Serve, listener: socket.socket, paths: RefreshPaths) ->
 
 def _serve(settings: Serve, app: RecordingMiddleware, listener: socket.socket) -> None:
     server = settings.serve
+    # Of glibc; other libraries have no such function.
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, RETURNED_BLOCK_BYTES)
     # Objects that exist now stay for good. Left out of later collections, they do not slow down requests.
     gc.collect()
     gc.freeze()

@@ -5,6 +5,8 @@ import hmac
 import os
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -20,14 +22,35 @@ Parsed = TypeVar("Parsed")
 # Larger bodies are parsed in a thread, so that other requests need not wait; for smaller ones a thread costs more.
 MAX_INLINE_BYTES = 32_768
 
-# Tells zlib to expect the header and the check sum of gzip.
-GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
+# What tells zlib the format of each content encoding; deflate is the format of zlib (RFC 9110, section 8.4.1).
+WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+# Reads the bodies that take long, one at a time: what a body becomes while it is read takes more memory than the body.
+_reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
 
-async def read_body(
-    request: Request[Any, Any, Any], *media_types: str, default: str | None = None
-) -> tuple[bytes, str]:
-    """Read the whole body, inflated where it came as gzip.
+@dataclass(frozen=True)
+class Body:
+    """A whole body as it came.
+
+    Attributes
+    ----------
+    content : bytes
+    media_type : str
+    encoding : str
+        One of `WINDOW_BITS`, or `identity`.
+    max_bytes : int
+        No more may be in it once it is inflated.
+    """
+
+    content: bytes
+    media_type: str
+    encoding: str
+    max_bytes: int
+
+
+async def read_body(request: Request[Any, Any, Any], *media_types: str, default: str | None = None) -> Body:
+    """Receive the whole body.
 
     Parameters
     ----------
@@ -37,16 +60,11 @@ async def read_body(
     default : str, optional
         The media type of a body without a Content-Type.
 
-    Returns
-    -------
-    body : bytes
-    media_type : str
-
     Raises
     ------
     ProblemError
-        400, 413: see `inflate`. 415: the body has another media type, another content encoding than gzip, or another
-        character set than UTF-8.
+        415: the body has another media type, a content encoding that is none of `WINDOW_BITS`, or another character
+        set than UTF-8.
     """
     media_type, parameters = request.content_type
     media_type = media_type or default or ""
@@ -56,42 +74,53 @@ async def read_body(
     if (charset := parameters.get("charset", "utf-8").strip('"').lower()) not in ("utf-8", "utf8", "us-ascii"):
         raise ProblemError(415, f"charset is {charset[:60]}; this path accepts utf-8")
     encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding not in ("identity", "gzip"):
-        message = f"Content-Encoding is {encoding[:60]}; this path accepts gzip, or none"
-        raise ProblemError(415, message, headers={"accept-encoding": "gzip, identity"})
-    body = await request.body()
-    if encoding == "gzip":
-        max_bytes = request.route_handler.resolve_request_max_body_size() or len(body)
-        # In a thread, since a small body may inflate to a large one.
-        body = await asyncio.to_thread(inflate, body, max_bytes)
-    return body, media_type.lower()
+    if encoding not in ("identity", *WINDOW_BITS):
+        message = f"Content-Encoding is {encoding[:60]}; this path accepts gzip and deflate, or none"
+        raise ProblemError(415, message, headers={"accept-encoding": "gzip, deflate, identity"})
+    # Not by `request.body()`, which keeps it in the scope, and so in memory until the garbage collector runs.
+    content = b"".join([chunk async for chunk in request.stream() if chunk])
+    max_bytes = request.route_handler.resolve_request_max_body_size() or len(content)
+    return Body(content, media_type.lower(), encoding, max_bytes)
 
 
-def inflate(body: bytes, max_bytes: int) -> bytes:
-    """What a gzip body holds; no more than one byte over the limit is ever inflated.
+async def parse_body(parse: Callable[[bytes], Parsed], body: Body) -> Parsed:
+    """Call `parse` with what is in a body.
+
+    One that is large, or may inflate to a large one, is read in a thread, so that other requests need not wait, and
+    after those that came before it, so that the memory that reading takes does not grow with their number.
 
     Raises
     ------
     ProblemError
-        400: it is not a whole gzip file. 413: it holds more than `max_bytes`.
+        400, 413: see `inflate`. And what `parse` raises.
     """
-    decompressor = zlib.decompressobj(wbits=GZIP_WINDOW_BITS)
+    if body.encoding == "identity" and len(body.content) <= MAX_INLINE_BYTES:
+        return parse(body.content)
+    return await asyncio.get_running_loop().run_in_executor(_reader, lambda: parse(inflate(body)))
+
+
+def inflate(body: Body) -> bytes:
+    """What is in a body; no more than one byte over its limit is ever inflated.
+
+    Raises
+    ------
+    ProblemError
+        400: it is not in the encoding that it names, or not whole. 413: it holds more than `max_bytes`.
+    """
+    if body.encoding == "identity":
+        return body.content
+    decompressor = zlib.decompressobj(wbits=WINDOW_BITS[body.encoding])
     try:
-        content = decompressor.decompress(body, max_bytes + 1)
+        content = decompressor.decompress(body.content, body.max_bytes + 1)
     except zlib.error as error:
-        raise ProblemError(400, f"the body is not gzip, which Content-Encoding says: {error}") from error
-    if len(content) > max_bytes:
-        raise ProblemError(413, f"the body inflates to more than {max_bytes} bytes, which is more than is accepted")
+        message = f"the body is not {body.encoding}, which Content-Encoding says: {error}"
+        raise ProblemError(400, message) from error
+    if len(content) > body.max_bytes:
+        message = f"the body inflates to more than {body.max_bytes} bytes, which is more than is accepted"
+        raise ProblemError(413, message)
     if not decompressor.eof or decompressor.unused_data:
-        raise ProblemError(400, "the body is not one whole gzip file, which Content-Encoding says")
+        raise ProblemError(400, f"the body is not {body.encoding} from its first to its last byte")
     return content
-
-
-async def parse_body(parse: Callable[[bytes], Parsed], body: bytes) -> Parsed:
-    """Call `parse` with a body; with a large one in a thread, so that other requests need not wait."""
-    if len(body) <= MAX_INLINE_BYTES:
-        return parse(body)
-    return await asyncio.to_thread(parse, body)
 
 
 async def check_accept(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

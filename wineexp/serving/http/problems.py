@@ -48,7 +48,7 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """The body of every error response.
 
-    `error` is only filled for paths of the Open Inference Protocol, whose clients read it.
+    `error` is only filled for paths of KServe's protocols, whose clients read it.
     """
 
     title: str
@@ -112,8 +112,10 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
         headers = dict(error.headers or {})
     if status == 500:
         log.error("failed", request_id=request_id, exc_info=error)
-    is_open_inference = request.scope["path"].startswith("/v2/")
-    message = "; ".join([detail, *(fault.detail for fault in faults)]) if is_open_inference else ""
+    # Its frames hold the body and the error: such a circle stays in memory until the garbage collector runs.
+    error.__traceback__ = None
+    is_kserve = request.scope["path"].startswith(("/v1/", "/v2/"))
+    message = "; ".join([detail, *(fault.detail for fault in faults)]) if is_kserve else ""
     content = encode(status, detail, request_id, faults, message)
     return Response(content, media_type=MEDIA_TYPE, status_code=status, headers=headers)
 

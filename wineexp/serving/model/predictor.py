@@ -151,10 +151,12 @@ class Predictor:
             if sets is None
             else (list(itertools.compress(classes, members)) for members in sets.tolist())
         )
+        # Python's floats are compared faster than numpy's.
+        values = rows.tolist() if isinstance(rows, np.ndarray) else rows
         return [
             Prediction(classes[position], dict(zip(classes, shares, strict=True)), outside(row), labelled_set)
             for position, shares, row, labelled_set in zip(
-                decided, probabilities.tolist(), rows, labelled_sets, strict=True
+                decided, probabilities.tolist(), values, labelled_sets, strict=True
             )
         ]
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any, Literal
@@ -20,8 +20,15 @@ from wineexp.serving.model.strict_json import MAX_SHOWN_CHARS, UnrepresentableNu
 
 # The features of one row, in the schema's order; a missing number is NaN, a missing text None.
 Row = tuple[float | str | None, ...]
-# Many rows are an array of shape (n_rows, n_features) where all features are numbers and they came as a table.
+# Many rows are an array of shape (n_rows, n_features) where all features are numbers.
 Rows = Sequence[Row] | npt.NDArray[np.float64]
+
+# So many rows are gathered before they become a part of an array: as tuples, they take four times the memory.
+ROWS_PER_ARRAY = 500
+
+
+class NoRow(str):
+    """Why a part of a body is no row, in place of that row."""
 
 
 class RowParser:
@@ -64,7 +71,7 @@ class RowParser:
         )
         self._decoder = msgspec.json.Decoder(self.row_type | list[self.row_type])  # type: ignore[name-defined]
         get_values = attrgetter(*attributes)
-        self._values = get_values if len(attributes) > 1 else lambda row: (get_values(row),)
+        self._values: Callable[[Any], Row] = get_values if len(attributes) > 1 else lambda row: (row.f0,)
         self._ranges = [
             (position, feature.name, feature.minimum, feature.maximum, feature.missing > 0)
             for position, feature in enumerate(schema.features)
@@ -79,7 +86,7 @@ class RowParser:
         simple_names = Counter(map(snake_case, self.features))
         self._by_simple_name = {snake_case(name): name for name in self.features if simple_names[snake_case(name)] == 1}
 
-    def parse_json(self, body: bytes) -> list[Row]:
+    def parse_json(self, body: bytes) -> Rows:
         """The rows of a JSON text: an object, or an array of them.
 
         Raises
@@ -88,38 +95,56 @@ class RowParser:
             400: it is no JSON. 422: it is not rows of this schema.
         """
         try:
-            decoded = self._decoder.decode(body)
+            # A row has a bracket: no more rows are decoded than a request may hold.
+            decoded = self._decoder.decode(body) if body.count(b"{") <= self.max_rows else []
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             decoded = []
         rows = decoded if isinstance(decoded, list) else [decoded]
         # msgspec would let the last of two equal keys win: as many quotes as this mean that each key is there once.
         quotes = 2 * len(rows) * (len(self.features) + len(self.text_features))
-        plain = body.count(b'"') == quotes and b"\\" not in body and b"null" not in body
-        if plain and 0 < len(rows) <= self.max_rows:
-            return [self._values(row) for row in rows]
-        value = strict_json.decode(body)
-        if isinstance(value, list):
-            return self.parse_objects(value)
-        return self.parse_objects([value], single=True)
+        if rows and body.count(b'"') == quotes and b"\\" not in body and b"null" not in body:
+            return self._gathered(map(self._values, rows))
+        value = strict_json.read(body)
+        if value.is_array:
+            return self.parse_objects(element.decode() for element in value.elements())
+        return self.parse_objects([value.decode()], single=True)
 
-    def parse_objects(self, values: list[Any], *, single: bool = False) -> list[Row]:
-        """The rows in a list of decoded objects; `single` where the one row is not in an array.
+    def parse_objects(self, values: Iterable[Any], *, single: bool = False) -> Rows:
+        """The rows that decoded objects are, which are taken one at a time.
+
+        Parameters
+        ----------
+        values : iterable
+            Decoded objects, and `NoRow` for what cannot be one.
+        single : bool
+            Whether the one row is not in an array.
 
         Raises
         ------
         ProblemError
             422, with all faults.
         """
-        self.check_row_count(len(values))
-        all_faults = ((row, *fault) for row, value in enumerate(values) for fault in self._faults(value))
-        # Only the faults that are listed are worded: to find the nearest name takes long.
-        listed = [
-            _fault("" if single else f"/{row}", row, name, reason or f"no such feature; {self._nearest(str(name))}")
-            for row, name, reason in islice(all_faults, MAX_FAULTS)
-        ]
-        if listed:
-            raise unprocessable(listed, len(listed) + sum(1 for _ in all_faults))
-        return [tuple(_converted(value[name], feature) for name, feature in self.features.items()) for value in values]
+        faults: list[Fault] = []
+        n_faults = 0
+
+        def right_rows() -> Iterator[Row]:
+            nonlocal n_faults
+            for row, value in enumerate(values):
+                self.check_row_count(row + 1)
+                for name, reason in self._faults(value):
+                    n_faults += 1
+                    # Only the faults that are listed are worded: to find the nearest name takes long.
+                    if n_faults <= MAX_FAULTS:
+                        reason = reason or f"no such feature; {self._nearest(str(name))}"
+                        faults.append(_fault("" if single else f"/{row}", row, name, reason))
+                if not n_faults:
+                    yield tuple([_converted(value[name], feature) for name, feature in self.features.items()])
+
+        rows = self._gathered(right_rows())
+        if faults:
+            raise unprocessable(faults, n_faults)
+        self.check_row_count(len(rows))
+        return rows
 
     def feature_name(self, column: str) -> str | None:
         """The feature that a column of a table is; None where it is none.
@@ -139,7 +164,17 @@ class RowParser:
         if not count:
             raise unprocessable([Fault("no rows; at least one is wanted")])
         if count > self.max_rows:
-            raise unprocessable([Fault(f"{count} rows; at most {self.max_rows} in one request")])
+            raise unprocessable([Fault(f"more than {self.max_rows} rows; at most so many may be in one request")])
+
+    def _gathered(self, rows: Iterator[Row]) -> Rows:
+        """Rows in a form that takes little memory: as an array where they are many, and all features are numbers."""
+        first = list(islice(rows, ROWS_PER_ARRAY))
+        if self.text_features or len(first) < ROWS_PER_ARRAY:
+            return [*first, *rows]
+        parts = [np.array(first, dtype=np.float64)]
+        while part := list(islice(rows, ROWS_PER_ARRAY)):
+            parts.append(np.array(part, dtype=np.float64))
+        return np.concatenate(parts)
 
     def features_out_of_range(self, row: Row) -> list[str]:
         """Names of the features whose value in a row is unlike those of the training rows.
@@ -164,6 +199,9 @@ class RowParser:
 
     def _faults(self, value: Any) -> Iterator[tuple[str | None, str]]:
         """Names in a decoded row with what is wrong with each; an unknown name comes with an empty text."""
+        if isinstance(value, NoRow):
+            yield None, value
+            return
         if not isinstance(value, dict):
             yield None, f"an object of {len(self.features)} features is wanted, got {describe(value)}"
             return

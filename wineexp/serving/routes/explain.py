@@ -32,7 +32,7 @@ class ExplainResponse(msgspec.Struct, frozen=True):
 @post("/explain", status_code=200)
 async def explain(request: Request[Any, Any, Any], predictor: Predictor, follower: AliasFollower) -> ExplainResponse:
     """Explain the prediction for one row."""
-    body, _ = await guards.read_body(request, JSON)
+    body = await guards.read_body(request, JSON)
     rows = await guards.parse_body(predictor.parser.parse_json, body)
     if len(rows) != 1:
         raise unprocessable([Fault(f"{len(rows)} rows; one is explained at a time")])

@@ -1,14 +1,16 @@
 """MLflow's scoring protocol: clients of `mlflow models serve` can use this server without a change.
 
-As there, columns that are no features are ignored, and a value may be missing.
+As there, columns that are no features are ignored, numbers may be written as texts, and a value may be missing.
 """
 
-import asyncio
+import codecs
 import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -22,8 +24,8 @@ from wineexp.serving.http.problems import MAX_FAULTS, Fault, key_faults, unproce
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.model import strict_json
 from wineexp.serving.model.predictor import Predictor
-from wineexp.serving.model.rows import Row, RowParser, Rows
-from wineexp.serving.model.strict_json import describe
+from wineexp.serving.model.rows import NoRow, RowParser, Rows
+from wineexp.serving.model.strict_json import MAX_VALUES, Value, describe
 from wineexp.serving.routes import predict, tables
 
 CSV = "text/csv"
@@ -33,6 +35,10 @@ MISSING_CELLS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "
     "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"
 }  # fmt: skip
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+# Python holds a line of a CSV text with up to ten times its bytes.
+MAX_LINE_CHARS = 2**20
+
+Feature = NumericFeature | TextFeature
 
 
 class Predictions(msgspec.Struct, frozen=True):
@@ -44,23 +50,21 @@ class Predictions(msgspec.Struct, frozen=True):
 @post("/invocations", status_code=200)
 async def invocations(request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics) -> Predictions:
     """Predict labels, for rows in any of MLflow's formats."""
-    body, media_type = await guards.read_body(request, predict.JSON, CSV)
-    parse = partial(parse_csv if media_type == CSV else parse_json, predictor.parser)
-    if len(body) > guards.MAX_INLINE_BYTES:
-        encoded = await asyncio.to_thread(lambda: msgspec.json.encode(_predict_labels(predictor, metrics, parse(body))))
-        return Response(encoded, media_type=predict.JSON)  # type: ignore[return-value]
-    return await predict.compute(predictor, parse(body), partial(_predict_labels, predictor, metrics))
+    body = await guards.read_body(request, predict.JSON, CSV)
+    parse = parse_csv if body.media_type == CSV else parse_json
+    rows = await guards.parse_body(partial(parse, predictor.parser), body)
+    return await predict.respond(predictor, rows, partial(encode_labels, predictor, metrics))  # type: ignore[return-value]
 
 
-def _predict_labels(predictor: Predictor, metrics: Metrics, rows: Rows) -> Predictions:
-    """Predict the labels of rows, and count them."""
+def encode_labels(predictor: Predictor, metrics: Metrics, rows: Rows) -> bytes:
+    """Predict the labels of rows, count them, and encode the response."""
     positions = predictor.classifier.decide(predictor.probabilities(rows)).tolist()
     classes, labels = predictor.schema.classes, predictor.classifier.labels
     metrics.count_labels([classes[position] for position in positions], predictor.parser.count_out_of_range(rows))
-    return Predictions([labels[position] for position in positions])
+    return msgspec.json.encode(Predictions([labels[position] for position in positions]))
 
 
-@get("/ping", media_type="text/plain")
+@get(["/ping", "/health"], media_type="text/plain")
 async def ping() -> Response[str]:
     """Tell that the process responds."""
     return Response("\n", media_type="text/plain")
@@ -82,32 +86,47 @@ def parse_json(parser: RowParser, body: bytes) -> Rows:
     """
     if (rows := tables.parse_split(parser, body)) is not None:
         return rows
-    value = strict_json.decode(body)
-    formats = [name for name in FORMATS if isinstance(value, dict) and name in value]
-    if len(formats) != 1 or key_faults(value, "", (*formats, "params")):
+    value = strict_json.read(body.removeprefix(codecs.BOM_UTF8))
+    fields = value.members() if value.is_object else {}
+    formats = [name for name in FORMATS if name in fields]
+    if len(formats) != 1 or key_faults(fields, "", (*formats, "params")):
         message = f"an object with one of {', '.join(FORMATS)} is wanted, and nothing else but params"
         raise unprocessable([Fault(message)])
-    if value.get("params"):
+    if "params" in fields and fields["params"].decode():
         raise unprocessable([Fault("this model takes no params", "/params")])
     name = formats[0]
-    table = value[name]
+    table, pointer = fields[name], f"/{name}"
     if name == "dataframe_split":
-        if not isinstance(table, dict) or key_faults(table, "", ("columns", "data", "index")):
-            message = "an object of columns, data and, optionally, index is wanted, each once"
-            raise unprocessable([Fault(message, f"/{name}")])
-        objects = _objects_of_rows(parser, table.get("data"), table.get("columns"), f"/{name}/data")
-    elif name == "inputs" and isinstance(table, dict):
-        objects = _objects_of_columns(parser, table, f"/{name}")
-    elif not isinstance(table, list):
-        raise unprocessable([Fault(f"an array of rows is wanted, got {describe(table)}", f"/{name}")])
-    elif name != "dataframe_records" and any(isinstance(row, list) for row in table):
-        objects = _objects_of_rows(parser, table, None, f"/{name}")
-    else:
-        objects = table
-    return _features_only(parser, objects)
+        return parser.parse_objects(_objects_of_split(parser, table, pointer))
+    if name != "dataframe_records":
+        if table.is_object:
+            return parser.parse_objects(_objects_of_columns(parser, table, pointer))
+        if holds_arrays(table):
+            message = "the model's columns have names: an array of objects is wanted, or an object of columns"
+            raise unprocessable([Fault(message, pointer)])
+    return parser.parse_objects(objects_of_records(parser, table, pointer))
 
 
-def parse_csv(parser: RowParser, body: bytes) -> list[Row]:
+def holds_arrays(table: Value) -> bool:
+    """Whether the first element of an array is an array."""
+    first = next(table.elements(), None) if table.is_array else None
+    return first is not None and first.is_array
+
+
+def objects_of_records(parser: RowParser, table: Value, pointer: str) -> Iterator[Any]:
+    """The objects in an array, one at a time, without the keys that are no features."""
+    if not table.is_array:
+        kind = "an object" if table.is_object else describe(table.decode())
+        raise unprocessable([Fault(f"an array of rows is wanted, got {kind}", pointer)])
+    return (_features_only(parser, element.decode()) for element in table.elements())
+
+
+def objects_of_values(parser: RowParser, table: Value, columns: list[str]) -> Iterator[Any]:
+    """The arrays of values in an array, one at a time, as objects of those that are features."""
+    return _objects_of_rows(parser, (element.decode() for element in table.elements()), columns, _lenient_value)
+
+
+def parse_csv(parser: RowParser, body: bytes) -> Rows:
     """The rows of a CSV text, whose first line names the columns, after one that names the separator, as in Excel's.
 
     The separator is the comma, semicolon or tab with which that line names the most features.
@@ -117,100 +136,136 @@ def parse_csv(parser: RowParser, body: bytes) -> list[Row]:
     ProblemError
         422, with all faults.
     """
+    lines = _lines(body)
     try:
-        separator, text = _separator(body.decode("utf-8-sig"), parser)
-        lines = list(csv.reader(io.StringIO(text), delimiter=separator, strict=True))
+        head = next(lines, "")
+        if named := re.fullmatch(r"sep=(.)\r?\n?", head):
+            separator = named[1]
+        else:
+            separator, lines = _separator(head, parser), chain([head], lines)
+        rows = csv.reader(lines, delimiter=separator, strict=True)
+        columns = next(rows, None)
+        if columns is None:
+            message = "the body is empty; a line that names the features is wanted, and one for each row"
+            raise unprocessable([Fault(message)])
+        _check_columns(parser, columns, "")
+        return parser.parse_objects(_objects_of_rows(parser, filter(None, rows), columns, _cell_value))
     except (UnicodeDecodeError, csv.Error) as error:
         raise unprocessable([Fault(f"the body is no CSV text in UTF-8: {error}")]) from error
-    if not lines:
-        message = "the body is empty; a line that names the features is wanted, and one for each row"
-        raise unprocessable([Fault(message)])
-    columns, *rows = lines
-    features = [parser.features.get(parser.feature_name(column) or "") for column in columns]
-    values = [_convert(row, features) for row in rows if row]
-    return _features_only(parser, _objects_of_rows(parser, values, columns, ""))
 
 
-def _features_only(parser: RowParser, objects: list[Any]) -> list[Row]:
-    """The rows in decoded objects, whose keys that are no features are ignored, as MLflow does."""
-    return parser.parse_objects(
-        [strict_json.renamed(value, parser.feature_name) if isinstance(value, dict) else value for value in objects]
-    )
+def _lines(body: bytes) -> Iterator[str]:
+    """The lines of a text, one at a time."""
+    for line in io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline=""):
+        if len(line) > MAX_LINE_CHARS:
+            raise csv.Error(f"a line has more than {MAX_LINE_CHARS} characters")
+        yield line
 
 
-def _separator(text: str, parser: RowParser) -> tuple[str, str]:
-    """The separator of a CSV text, with which its first line names the most features, and the text from there on."""
-    head, _, rest = text.partition("\n")
-    if named := re.fullmatch(r"sep=(.)\r?", head):
-        return named[1], rest
+def _separator(head: str, parser: RowParser) -> str:
+    """The separator with which the first line of a CSV text names the most features."""
 
     def count_features(separator: str) -> int:
         columns = next(csv.reader([head], delimiter=separator), [])
         return len({parser.feature_name(column) for column in columns} - {None})
 
-    return max(SEPARATORS, key=count_features), text
+    return max(SEPARATORS, key=count_features)
 
 
-def _convert(cells: list[str], features: list[NumericFeature | TextFeature | None]) -> list[Any]:
-    """Cells with the types of their columns; cells beyond the last column stay, for the row to be refused."""
-    converted = [_cell_value(cell, feature) for feature, cell in zip(features, cells, strict=False)]
-    return converted + cells[len(features) :]
-
-
-def _cell_value(cell: str, feature: NumericFeature | TextFeature | None) -> Any:
+def _cell_value(cell: str, feature: Feature) -> Any:
     """The number or text in a cell, None where there is none; the cell itself where it is wrong, to be refused."""
     if isinstance(feature, TextFeature) and cell in feature.values:
         return cell
-    if cell.strip() in MISSING_CELLS:
-        return None
-    try:
-        # float() would take 1_000, which is no number in a CSV text.
-        return float(cell) if isinstance(feature, NumericFeature) and "_" not in cell else cell
-    except ValueError:
-        return cell
+    return None if cell.strip() in MISSING_CELLS else _lenient_value(cell, feature)
 
 
-def _objects_of_rows(parser: RowParser, data: Any, columns: Any, pointer: str) -> list[dict[str, Any]]:
-    """Arrays of values as objects; where `columns` is None, the values are in the schema's order."""
-    names = list(parser.features) if columns is None else columns
+def _lenient_value(value: Any, feature: Feature) -> Any:
+    """A decoded value with the type of its feature, where MLflow would convert it; otherwise the value itself."""
+    if isinstance(feature, NumericFeature) and isinstance(value, str | bool):
+        try:
+            # float() would take 1_000, which is no number in a text.
+            return value if isinstance(value, str) and "_" in value else float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _features_only(parser: RowParser, value: Any) -> Any:
+    """A decoded object without the keys that are no features; what is no object as it is."""
+    if not isinstance(value, dict):
+        return value
+    features = strict_json.renamed(value, parser.feature_name)
+    for name, each in features.items():
+        features[name] = _lenient_value(each, parser.features[name])
+    return features
+
+
+def _objects_of_split(parser: RowParser, table: Value, pointer: str) -> Iterator[Any]:
+    fields = table.members() if table.is_object else {}
+    if not fields or key_faults(fields, pointer, ("columns", "data", "index")):
+        message = "an object of columns, data and, optionally, index is wanted, each once"
+        raise unprocessable([Fault(message, pointer)])
+    columns: Any = fields["columns"].decode() if "columns" in fields else None
+    _check_columns(parser, columns, f"{pointer}/columns")
+    if "data" not in fields or not fields["data"].is_array:
+        raise unprocessable([Fault("an array of rows is wanted", f"{pointer}/data")])
+    if "index" in fields:
+        fields["index"].check()
+    return objects_of_values(parser, fields["data"], columns)
+
+
+def _check_columns(parser: RowParser, columns: Any, pointer: str) -> None:
+    """Check that a table names each feature once."""
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise unprocessable([Fault("an array of the features' names is wanted as columns", pointer)])
+    features = Counter(filter(None, map(parser.feature_name, columns)))
     faults = []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        faults.append(Fault("an array of the features' names is wanted as columns", f"{pointer}/columns"))
-    else:
-        features = Counter(filter(None, map(parser.feature_name, names)))
-        if repeated := [name for name, count in features.items() if count > 1]:
-            listed = ", ".join(map(describe, repeated[:MAX_FAULTS]))
-            faults.append(Fault(f"columns names {listed} more than once", f"{pointer}/columns"))
-        faults += [
-            Fault(f"the column {name} is missing", f"{pointer}/columns", field=name)
-            for name in parser.features
-            if name not in features
-        ]
-    if not isinstance(data, list):
-        faults.append(Fault(f"an array of rows is wanted, got {describe(data)}", pointer))
-    if not faults:
-        parser.check_row_count(len(data))
-        faults = [
-            Fault(f"row {row}: an array of {len(names)} values is wanted", f"{pointer}/{row}", row)
-            for row, values in enumerate(data)
-            if not isinstance(values, list) or len(values) != len(names)
-        ]
+    if repeated := [name for name, count in features.items() if count > 1]:
+        listed = ", ".join(map(describe, repeated[:MAX_FAULTS]))
+        faults.append(Fault(f"columns names {listed} more than once", pointer))
+    faults += [
+        Fault(f"the column {name} is missing", pointer, field=name) for name in parser.features if name not in features
+    ]
     if faults:
         raise unprocessable(faults[:MAX_FAULTS], len(faults))
-    return [dict(zip(names, values, strict=True)) for values in data]
 
 
-def _objects_of_columns(parser: RowParser, columns: dict[str, Any], pointer: str) -> list[dict[str, Any]]:
+def _objects_of_rows(
+    parser: RowParser, rows: Iterable[Any], columns: list[str], convert: Callable[[Any, Feature], Any]
+) -> Iterator[Any]:
+    """Arrays of values, one for each column, as objects of those that are features."""
+    features = [
+        (position, name, parser.features[name])
+        for position, name in enumerate(map(parser.feature_name, columns))
+        if name is not None
+    ]
+    for values in rows:
+        if not isinstance(values, list) or len(values) != len(columns):
+            yield NoRow(f"an array of {len(columns)} values is wanted")
+        else:
+            yield {name: convert(values[position], feature) for position, name, feature in features}
+
+
+def _objects_of_columns(parser: RowParser, table: Value, pointer: str) -> Iterator[Any]:
     """Columns of values as objects; single values make one row."""
-    if faults := key_faults(columns, pointer):
+    fields = table.members()
+    if faults := key_faults(fields, pointer):
         raise unprocessable(faults)
-    if not all(isinstance(values, list) for values in columns.values()):
-        return [columns]
+    if not all(values.is_array for values in fields.values()):
+        yield _features_only(parser, table.decode())
+        return
+    _check_columns(parser, list(fields), pointer)
+    columns: dict[str, list[Any]] = {}
+    for column, values in fields.items():
+        if (name := parser.feature_name(column)) is None:
+            values.check()
+        else:
+            columns[name] = values.decode(max(MAX_VALUES, parser.max_rows))
+            parser.check_row_count(len(columns[name]))
     lengths = {len(values) for values in columns.values()}
     if len(lengths) != 1:
         raise unprocessable([Fault(f"columns of one length are wanted, got {sorted(lengths)}", pointer)])
-    parser.check_row_count(*lengths)
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    yield from _objects_of_rows(parser, map(list, zip(*columns.values(), strict=True)), list(columns), _lenient_value)
 
 
 PREDICTION_HANDLERS: list[HTTPRouteHandler] = [invocations]

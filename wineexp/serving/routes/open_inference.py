@@ -4,17 +4,32 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import numpy as np
 from litestar import Request, get, post
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
+from litestar.response import Response
 
 import wineexp
 from wineexp.data.schema import NumericFeature, TextFeature
 from wineexp.serving.http import guards
+from wineexp.serving.http.problems import ProblemError
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.model.predictor import Predictor
+from wineexp.serving.model.rows import Rows
+from wineexp.serving.model.strict_json import describe
 from wineexp.serving.routes import predict
-from wineexp.serving.routes.tensors import OUTPUT_DATATYPES, parse_request
+from wineexp.serving.routes.tensors import (
+    OUTPUT_DATATYPES,
+    InferenceRequest,
+    OutputTensor,
+    encode_response,
+    parse_request,
+)
+
+# The media type of a body in which bytes follow the JSON, and the header that says how long the JSON is.
+BINARY = "application/octet-stream"
+JSON_BYTES_HEADER = "Inference-Header-Content-Length"
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -23,10 +38,23 @@ class Live(msgspec.Struct, frozen=True):
     live: bool
 
 
-class ModelReady(msgspec.Struct, frozen=True):
-    """The server, or the model, predicts."""
+class Ready(msgspec.Struct, frozen=True):
+    """The server predicts."""
 
     ready: bool
+
+
+class ModelReady(msgspec.Struct, frozen=True):
+    """The model predicts."""
+
+    name: str
+    ready: bool
+
+
+class Models(msgspec.Struct, frozen=True):
+    """Names of the models that the server has."""
+
+    models: list[str]
 
 
 class ServerMetadata(msgspec.Struct, frozen=True):
@@ -55,15 +83,6 @@ class ModelMetadata(msgspec.Struct, frozen=True):
     outputs: list[TensorMetadata]
 
 
-class OutputTensor(msgspec.Struct, frozen=True):
-    """Values in row-major order."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    data: list[str | float]
-
-
 class InferenceResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """The response to an inference request, with its id."""
 
@@ -73,6 +92,15 @@ class InferenceResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str = ""
 
 
+class IndexedModel(msgspec.Struct, frozen=True):
+    """A model that the server has."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
 @get("/v2/health/live")
 async def live() -> Live:
     """Tell that the process responds."""
@@ -80,21 +108,33 @@ async def live() -> Live:
 
 
 @get("/v2/health/ready")
-async def ready() -> ModelReady:
+async def ready() -> Ready:
     """Tell that the server predicts."""
-    return ModelReady(ready=True)
+    return Ready(ready=True)
 
 
 @get("/v2")
 async def server() -> ServerMetadata:
     """Give the server's name and version."""
-    return ServerMetadata("wineexp", wineexp.__version__, [])
+    return ServerMetadata("wineexp", wineexp.__version__, ["binary_tensor_data"])
+
+
+@get("/v2/models")
+async def models(predictor: Predictor) -> Models:
+    """List the one model that is served."""
+    return Models([predictor.lineage.name])
+
+
+@post("/v2/repository/index", status_code=200)
+async def repository_index(predictor: Predictor) -> list[IndexedModel]:
+    """List the version that is served; what the body asks for makes no difference, since it is always ready."""
+    return [IndexedModel(predictor.lineage.name, str(predictor.lineage.version), "READY", "")]
 
 
 @get(["/v2/models/{name:str}", "/v2/models/{name:str}/versions/{version:str}"])
 async def metadata(predictor: Predictor, name: str, version: str | None = None) -> ModelMetadata:
     """Describe the model's inputs and outputs."""
-    _check_served(predictor, name, version)
+    check_served(predictor, name, version)
     inputs = [TensorMetadata(feature.name, _datatype(feature), [-1, 1]) for feature in predictor.schema.features]
     shapes = {"class": [-1, 1], "probabilities": [-1, len(predictor.schema.classes)]}
     outputs = [TensorMetadata(output, datatype, shapes[output]) for output, datatype in OUTPUT_DATATYPES.items()]
@@ -104,8 +144,8 @@ async def metadata(predictor: Predictor, name: str, version: str | None = None) 
 @get(["/v2/models/{name:str}/ready", "/v2/models/{name:str}/versions/{version:str}/ready"])
 async def model_ready(predictor: Predictor, name: str, version: str | None = None) -> ModelReady:
     """Tell that this model, in this version, is served."""
-    _check_served(predictor, name, version)
-    return ModelReady(ready=True)
+    check_served(predictor, name, version)
+    return ModelReady(name, ready=True)
 
 
 @post(["/v2/models/{name:str}/infer", "/v2/models/{name:str}/versions/{version:str}/infer"], status_code=200)
@@ -113,34 +153,62 @@ async def infer(
     request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics, name: str, version: str | None = None
 ) -> InferenceResponse:
     """Predict the rows in a tensor for each feature, or in one tensor of all features."""
-    _check_served(predictor, name, version)
-    # Triton's client sends JSON without a Content-Type.
-    body, _ = await guards.read_body(request, predict.JSON, default=predict.JSON)
-    inference = await guards.parse_body(partial(parse_request, predictor.parser), body)
-    predictions = await predict.predict_rows(predictor, inference.rows, metrics)
-    labels: list[str | float] = [prediction.label for prediction in predictions]
-    probabilities: list[str | float] = [
-        probability for prediction in predictions for probability in prediction.probabilities.values()
-    ]
-    n_rows, n_classes = len(inference.rows), len(predictor.schema.classes)
-    outputs = {
-        "class": OutputTensor("class", OUTPUT_DATATYPES["class"], [n_rows, 1], labels),
-        "probabilities": OutputTensor(
-            "probabilities", OUTPUT_DATATYPES["probabilities"], [n_rows, n_classes], probabilities
-        ),
-    }
-    requested = [outputs[output] for output in inference.outputs]
-    return InferenceResponse(name, str(predictor.lineage.version), requested, inference.id)
+    check_served(predictor, name, version)
+    json_bytes = _json_bytes(request)
+    # Triton's client sends no Content-Type, KServe's this one where bytes follow the JSON.
+    default = predict.JSON if json_bytes is None else BINARY
+    body = await guards.read_body(request, predict.JSON, BINARY, default=default)
+    inference = await guards.parse_body(partial(parse_request, predictor.parser, name, json_bytes), body)
+    encode = partial(_encode_outputs, predictor, metrics, inference)
+    content, response_json_bytes = await predict.compute(predictor, inference.rows, encode)
+    if response_json_bytes is None:
+        return Response(content, media_type=predict.JSON)  # type: ignore[return-value]
+    headers = {JSON_BYTES_HEADER: str(response_json_bytes)}
+    return Response(content, media_type=BINARY, headers=headers)  # type: ignore[return-value]
+
+
+def _json_bytes(request: Request[Any, Any, Any]) -> int | None:
+    """The length of the JSON at the beginning of a body, from its header; None without that header.
+
+    Raises
+    ------
+    ProblemError
+        400: it is no number.
+    """
+    value = request.headers.get(JSON_BYTES_HEADER)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdecimal()):
+        raise ProblemError(400, f"{JSON_BYTES_HEADER} must be a number of bytes, but is {describe(value)}")
+    return int(value)
+
+
+def _encode_outputs(
+    predictor: Predictor, metrics: Metrics, inference: InferenceRequest, rows: Rows
+) -> tuple[bytes, int | None]:
+    """Predict rows, count the predictions, and encode the response."""
+    probabilities = predictor.probabilities(rows)
+    labels = [predictor.schema.classes[position] for position in predictor.classifier.decide(probabilities).tolist()]
+    metrics.count_labels(labels, predictor.parser.count_out_of_range(rows))
+    values = {"class": np.array(labels, dtype=object)[:, None], "probabilities": probabilities}
+    name, version = predictor.lineage.name, str(predictor.lineage.version)
+    return encode_response(name, version, inference.id, inference.outputs, values)
 
 
 def _datatype(feature: NumericFeature | TextFeature) -> str:
     return "FP64" if isinstance(feature, NumericFeature) else "BYTES"
 
 
-def _check_served(predictor: Predictor, name: str, version: str | None) -> None:
+def check_served(predictor: Predictor, name: str, version: str | None = None) -> None:
+    """Check that a path names the model that is served, and, where it names a version, that one.
+
+    Raises
+    ------
+    NotFoundException
+    """
     if name != predictor.lineage.name or version not in (None, str(predictor.lineage.version)):
         raise NotFoundException
 
 
 PREDICTION_HANDLERS: list[HTTPRouteHandler] = [infer]
-PUBLIC_HANDLERS: list[HTTPRouteHandler] = [live, ready, server, metadata, model_ready]
+PUBLIC_HANDLERS: list[HTTPRouteHandler] = [live, ready, server, models, metadata, model_ready, repository_index]

@@ -41,6 +41,7 @@ TAGS = {
     "model": "Served version",
     "mlflow": "MLflow's protocol",
     "open_inference": "Open Inference Protocol",
+    "kserve_v1": "KServe's first protocol",
     "health": "Health",
     "administration": "Administration",
 }
@@ -96,7 +97,8 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
         if any(getattr(guard, "required", False) for guard in handler.resolve_guards()):
             operation["security"] = [{"bearer": []}, {"header": []}]
             operation["responses"]["401"] = _problem_response("An API key is required")
-        paths.setdefault(route.path_format, {})[_method(handler).lower()] = operation
+        path = route.path_format + handler.opt.get("path_suffix", "")
+        paths.setdefault(path, {})[_method(handler).lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {

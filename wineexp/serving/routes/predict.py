@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -41,31 +42,21 @@ async def compute(predictor: Predictor, rows: Rows, function: Callable[[Rows], R
     return await asyncio.to_thread(function, rows)
 
 
-async def predict_rows(predictor: Predictor, rows: Rows, metrics: Metrics) -> list[Prediction]:
-    """Predict rows, and count the predictions."""
-    predictions = await compute(predictor, rows, predictor.predict)
-    metrics.count_predictions(predictions)
-    return predictions
+async def respond(predictor: Predictor, rows: Rows, encode: Callable[[Rows], bytes]) -> Response[bytes]:
+    """The response whose JSON `encode` makes of rows; see `compute`."""
+    return Response(await compute(predictor, rows, encode), media_type=JSON)
 
 
 @post("/predict", status_code=200)
 async def predict(request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics) -> PredictResponse:
     """Predict one row, or many."""
-    body, _ = await guards.read_body(request, JSON)
-    request_id = request.scope["state"]["request_id"]
-    if len(body) > guards.MAX_INLINE_BYTES:
-        encoded = await asyncio.to_thread(_predict_many, predictor, body, metrics, request_id)
-        return Response(encoded, media_type=JSON)  # type: ignore[return-value]
-    rows = predictor.parser.parse_json(body)
-    return PredictResponse(request_id, predictor.lineage, await predict_rows(predictor, rows, metrics))
+    rows = await guards.parse_body(predictor.parser.parse_json, await guards.read_body(request, JSON))
+    encode = partial(_encode_predictions, predictor, metrics, request.scope["state"]["request_id"])
+    return await respond(predictor, rows, encode)  # type: ignore[return-value]
 
 
-def _predict_many(predictor: Predictor, body: bytes, metrics: Metrics, request_id: str) -> bytes:
-    """The encoded response for many rows.
-
-    It is made in a thread, and in chunks: between two of them the event loop gets its turn.
-    """
-    rows = predictor.parser.parse_json(body)
+def _encode_predictions(predictor: Predictor, metrics: Metrics, request_id: str, rows: Rows) -> bytes:
+    """The encoded response, made in chunks: between two of them the event loop gets its turn."""
     probabilities = predictor.probabilities(rows)
     chunks = []
     for start in range(0, len(rows), CHUNK_ROWS):

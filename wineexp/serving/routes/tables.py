@@ -27,6 +27,9 @@ _decoder = msgspec.json.Decoder(_Body)
 
 def parse_split(parser: RowParser, body: bytes) -> Rows | None:
     """The rows in a `dataframe_split`, with features in the schema's order; None where the strict parser is needed."""
+    # Each row has a bracket, as have `columns`, `data` and `index`: no more rows are decoded than a request may hold.
+    if body.count(b"[") > parser.max_rows + 3:
+        return None
     try:
         table = _decoder.decode(body).dataframe_split
         if sorted(table.columns) != sorted(parser.features):
