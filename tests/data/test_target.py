@@ -30,6 +30,27 @@ def test_good_means_seven_or_more() -> None:
     )
 
 
+def test_the_positive_class_is_the_last() -> None:
+    good = target(bins=[6], labels=["ordinary", "good"], ordinal=False, positive="ordinary")
+    assert good.read(FRAME, FEATURES)[2].tolist() == ["good", "ordinary"]
+    numbers = target(column="flag", ordinal=False, positive=0)
+    assert numbers.read(FRAME.assign(flag=[0, 1, 0, 1, 1]), FEATURES)[2].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"positive": "godo"}, "target.positive=godo: one of the two classes is wanted; did you mean good?"),
+        ({"positive": "good", "ordinal": True}, "target.positive=good: the classes are ordered, and the second is"),
+        ({"positive": "3", "bins": None, "labels": None}, "target.positive=3: there are 5 classes, and only of two is"),
+    ],
+)
+def test_a_positive_class_that_is_not_one_of_two_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        target(**({"bins": [6], "labels": ["ordinary", "good"], "ordinal": False} | changes)).read(FRAME, FEATURES)
+    assert message in str(caught.value)
+
+
 def test_tiers_hold_their_upper_edges() -> None:
     _, y, classes = target(bins=[4, 6], labels=["low", "middle", "high"]).read(FRAME, FEATURES)
     assert y.tolist() == ["low", "low", "middle", "high", "high"]

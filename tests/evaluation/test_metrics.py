@@ -66,6 +66,11 @@ BINARY = Predictions(
         ("quadratic_weighted_kappa", NUMBERS, 1 - 10 / 16),
         # Of the four pairs of a negative and a positive row, only (0.6, 0.3) is in the wrong order.
         ("roc_auc", BINARY, 3 / 4),
+        ("precision", BINARY, 1 / 2),
+        ("recall", BINARY, 1 / 2),
+        ("f1", BINARY, 1 / 2),
+        # By falling probability a positive row, a negative one, the other positive one: 1 at a recall of 1/2, then 2/3.
+        ("average_precision", BINARY, (1 + 2 / 3) / 2),
     ],
 )
 def test_metrics_by_hand(name: str, predictions: Predictions, value: float) -> None:
@@ -177,7 +182,12 @@ def test_a_class_without_rows_does_not_change_the_mean_recall() -> None:
 def test_roc_auc_and_kappa_of_one_class_are_nan() -> None:
     predictions = Predictions(np.array([0, 0]), np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]]))
     scores = metrics.score(predictions, metrics.metrics_for(2, ordinal=False))
-    assert [name for name, value in scores.items() if math.isnan(value)] == ["cohen_kappa", "roc_auc"]
+    assert [name for name, value in scores.items() if math.isnan(value)] == [
+        "cohen_kappa",
+        "recall",
+        "average_precision",
+        "roc_auc",
+    ]
 
 
 def test_metrics_that_are_defined_for_a_target() -> None:

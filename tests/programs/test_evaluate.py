@@ -63,6 +63,7 @@ def test_a_repeated_split_without_a_holdout_or_a_record() -> None:
 def test_the_majority_class_is_that_of_the_rows_that_a_fold_was_trained_on() -> None:
     table = pd.DataFrame(
         {"fold": [0, 0, 1], "row": [0, 1, 2], "true": ["b", "b", "a"], "predicted": ["b", "b", "a"]}
+        | {"majority": ["a", "a", "b"]}
         | {"probability a": [0.0, 0.0, 1.0], "probability b": [1.0, 1.0, 0.0]}
     )
     scores = assessment.score_folds(table, Target("colour", None, None, False, "accuracy", "maximize"))
@@ -76,16 +77,12 @@ def test_the_majority_class_is_that_of_the_rows_that_a_fold_was_trained_on() -> 
         ([], "predictions=: no file is given; give the path of the predictions.parquet in a run's output folder"),
         (["predictions=none.parquet"], "predictions=none.parquet: there is no such file"),
         (["predictions=text.parquet"], "predictions=text.parquet: not a Parquet file"),
-        (["predictions=other.parquet"], "not the predictions of a run, no column predicted, true"),
-        (["predictions=few.parquet", "target=grade"], "fold 0 has every row"),
+        (["predictions=other.parquet"], "not the predictions of a run, no column majority, predicted, true"),
     ],
 )
 @pytest.mark.usefixtures("in_tmp_path")
 def test_a_file_that_holds_no_predictions_of_a_run_is_refused(overrides: list[str], message: str) -> None:
     Path("text.parquet").write_text("no table")
     pd.DataFrame({"fold": [0], "row": [0]}).to_parquet("other.parquet")
-    pd.DataFrame(
-        {"fold": [0], "row": [0], "true": ["a"], "predicted": ["a"], "probability a": [1.0], "probability b": [0.0]}
-    ).to_parquet("few.parquet")
     with pytest.raises(UserError, match=re.escape(message)):
         evaluate(compose(*overrides, program="evaluate"))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from wineexp.core.columns import as_texts, is_number
-from wineexp.core.errors import UserError, brief
+from wineexp.core.errors import UserError, brief, did_you_mean
 
 # Rows without a label that an error names.
 MAX_SHOWN_ROWS = 5
@@ -33,6 +33,8 @@ class Target:
         Name of the deciding metric, a key of `wineexp.evaluation.metrics.METRICS`.
     direction : str
         `maximize` or `minimize`: which way the deciding metric is better.
+    positive : str or number, optional
+        Of two classes, the one that precision, recall, F1 and the areas under curves speak of; by default the second.
     """
 
     column: str
@@ -41,6 +43,7 @@ class Target:
     ordinal: bool
     metric: str
     direction: str
+    positive: str | int | float | None = None
 
     def column_values(self, frame: pd.DataFrame) -> pd.Series:
         """The column as labels: shape (n_samples,).
@@ -69,13 +72,13 @@ class Target:
         X : DataFrame of shape (n_samples, n_features)
         y : Series of shape (n_samples,)
         classes : ndarray of shape (n_classes,)
-            The labels that occur, in ascending order.
+            The labels that occur, in ascending order, or the positive one of two last.
 
         Raises
         ------
         UserError
-            The data set lacks the column, a row has no label, bins and labels do not fit each other or the column, or
-            all rows are of one class.
+            The data set lacks the column, a row has no label, bins and labels do not fit each other or the column, all
+            rows are of one class, or the positive class is not one of two.
         """
         if self.column not in frame:
             readable = [str(column) for column in frame if column not in features] or list(features)
@@ -114,4 +117,17 @@ class Target:
                 f"target.column={self.column}, target.bins={self.bins}: all {len(y)} rows are of class {classes[0]}, "
                 "there is nothing to tell apart; choose other bins"
             )
-        return X, y, classes
+        return X, y, classes if self.positive is None else self._positive_last(classes)
+
+    def _positive_last(self, classes: np.ndarray) -> np.ndarray:
+        is_positive = np.array([str(label) == str(self.positive) for label in classes])
+        if len(classes) != 2 or self.ordinal or not is_positive.any():
+            why = (
+                "the classes are ordered, and the second is the positive one"
+                if self.ordinal
+                else f"one of the two classes is wanted; {did_you_mean(str(self.positive), map(str, classes))}"
+                if len(classes) == 2
+                else f"there are {len(classes)} classes, and only of two is one the positive one"
+            )
+            raise UserError(f"target.positive={self.positive}: {why}")
+        return np.concatenate([classes[~is_positive], classes[is_positive]])

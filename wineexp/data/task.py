@@ -25,6 +25,7 @@ from wineexp.evaluation.metrics import (
     check_metric,
     class_values,
     majority_accuracy,
+    majority_class,
     metrics_for,
     score,
 )
@@ -115,23 +116,28 @@ class Task:
 
         Returns
         -------
-        DataFrame of shape (n_predictions, 4 + n_classes) or (n_predictions, 4 + 2 n_classes)
-            `fold` (`HOLDOUT_FOLD` for the holdout), `row` (position in the data set), `true` and `predicted` (labels as
-            text), for each class `probability <label>`, not rounded, and `in set <label>` where the model gives
-            prediction sets.
+        DataFrame of shape (n_predictions, 5 + n_classes) or (n_predictions, 5 + 2 n_classes)
+            `fold` (`HOLDOUT_FOLD` for the holdout), `row` (position in the data set), `true`, `predicted` and
+            `majority` (labels as text; the last is that of most training rows), for each class `probability <label>`,
+            not rounded, and `in set <label>` where the model gives prediction sets.
         """
-        tables = [self._table(fold.number, self.rows[fold.test], fold.predictions) for fold in folds]
+        codes = self.codes(self.y)
+        tables = [
+            self._table(fold.number, self.rows[fold.test], fold.predictions, codes[self.folds[fold.number][0]])
+            for fold in folds
+        ]
         if holdout is not None:
-            tables.append(self._table(HOLDOUT_FOLD, self.rows_holdout, holdout))
+            tables.append(self._table(HOLDOUT_FOLD, self.rows_holdout, holdout, codes))
         return pd.concat(tables, ignore_index=True)
 
-    def _table(self, fold: int, rows: split.Indices, predictions: Predictions) -> pd.DataFrame:
+    def _table(self, fold: int, rows: split.Indices, predictions: Predictions, y_train: split.Indices) -> pd.DataFrame:
         labels = np.array([str(label) for label in self.classes], dtype=object)
         columns: dict[str, Any] = {
             "fold": fold,
             "row": rows,
             "true": labels[predictions.y],
             "predicted": labels[predictions.predicted],
+            "majority": labels[majority_class(y_train)],
         }
         for code, label in enumerate(labels):
             columns[f"probability {label}"] = predictions.probabilities[:, code]

@@ -177,6 +177,16 @@ METRICS: dict[str, Metric] = {
     "log_loss": Metric(_log_loss, "minimize", computed_from="probabilities"),
     "brier_score": Metric(_brier_score, "minimize", computed_from="probabilities"),
     "expected_calibration_error": Metric(_expected_calibration_error, "minimize", computed_from="probabilities"),
+    # Of the second of two classes, the positive one: how many of those predicted are it, how many of it are predicted,
+    # and the harmonic mean of both.
+    "precision": Metric(lambda p: metrics.precision_score(p.y, p.predicted, zero_division=0), applies_to="binary"),
+    "recall": Metric(lambda p: metrics.recall_score(p.y, p.predicted, zero_division=np.nan), applies_to="binary"),
+    "f1": Metric(lambda p: metrics.f1_score(p.y, p.predicted, zero_division=0), applies_to="binary"),
+    "average_precision": Metric(
+        lambda p: metrics.average_precision_score(p.y, p.probabilities[:, 1]) if p.y.any() else np.nan,
+        applies_to="binary",
+        computed_from="probabilities",
+    ),
     "roc_auc": Metric(
         lambda p: metrics.roc_auc_score(p.y, p.probabilities[:, 1]), applies_to="binary", computed_from="probabilities"
     ),
@@ -210,7 +220,7 @@ def check_metric(name: str, direction: str, n_classes: int, *, ordinal: bool) ->
 
 
 def score(predictions: Predictions, names: list[str]) -> Scores:
-    """The named metrics of some predictions; ROC-AUC and kappa are NaN where only one class occurs.
+    """The named metrics of some predictions; ROC-AUC, kappa and the like are NaN where only one class occurs.
 
     Predictions with prediction sets also get `set_coverage`, the share of sets that hold the true class, and
     `set_size`, the mean number of classes in a set.
@@ -248,6 +258,11 @@ def coverage_by_class(predictions: Predictions) -> pd.DataFrame:
     return table.reindex(range(predictions.prediction_sets.shape[1])).fillna({"rows": 0}).astype({"rows": int})
 
 
+def majority_class(y_train: npt.NDArray[np.intp]) -> int:
+    """Position of the training rows' most frequent class; the first of several."""
+    return int(np.bincount(y_train).argmax())
+
+
 def majority_accuracy(y_train: npt.NDArray[np.intp], y_test: npt.NDArray[np.intp]) -> float:
     """Accuracy on the test rows of always predicting the training rows' most frequent class."""
-    return float(np.mean(y_test == np.bincount(y_train).argmax()))
+    return float(np.mean(y_test == majority_class(y_train)))

@@ -9,7 +9,7 @@ from wineexp.data.target import Target
 from wineexp.data.task import HOLDOUT_FOLD, out_of_fold_predictions, predictions_from_table
 from wineexp.evaluation import metrics
 
-COLUMNS = {"fold", "row", "true", "predicted"}
+COLUMNS = {"fold", "row", "true", "predicted", "majority"}
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -36,7 +36,7 @@ def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
 
     Parameters
     ----------
-    table : DataFrame of shape (n_predictions, 4 + n_classes)
+    table : DataFrame of shape (n_predictions, 5 + n_classes)
     target : Target
 
     Returns
@@ -47,20 +47,15 @@ def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
     Raises
     ------
     UserError
-        The target's deciding metric does not apply to so many classes, or the table is not that of a whole run.
+        The target's deciding metric does not apply to so many classes.
     """
     n_classes = table.filter(regex="^probability ").shape[1]
     metrics.check_metric(target.metric, target.direction, n_classes, ordinal=target.ordinal)
     names = metrics.metrics_for(n_classes, ordinal=target.ordinal)
-    training_rows = table[table["fold"] != HOLDOUT_FOLD].drop_duplicates("row")
     scores = {}
     for number, fold in table.groupby("fold"):
         predictions = predictions_from_table(fold)
-        # A fold was trained on the rows that are not its own.
-        y_train = predictions_from_table(training_rows[~training_rows["row"].isin(fold["row"])]).y
-        if not len(y_train):
-            raise UserError(f"fold {number} has every row: in the table of a whole run it was trained on others")
-        majority = metrics.majority_accuracy(y_train, predictions.y)
+        majority = float((fold["true"] == fold["majority"]).mean())
         scores[number] = metrics.score(predictions, names) | {"majority_accuracy": majority}
     return pd.DataFrame.from_dict(scores, orient="index")
 
