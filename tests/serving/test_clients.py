@@ -36,6 +36,9 @@ INFERENCE_CLIENTS = [
     "protobuf==6.33.6",
 ]
 
+# Makes a client from the API's document.
+CODE_GENERATOR = ["openapi-python-client==0.29.1", "typer==0.27.3", "shellingham==1.5.4"]
+
 
 @pytest.fixture(scope="module")
 def body(row: dict[str, float]) -> str:
@@ -93,15 +96,19 @@ def test_a_body_after_an_offer_to_upgrade_is_read_whole_and_so_are_the_requests_
     assert [json.loads(part)["predictions"] for part in bodies] == [expected, expected]
 
 
+def install(packages: list[str], folder: Path) -> Path:
+    """Install packages, without what they need, into a folder; skips the test where that fails."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", str(folder)]
+    done = subprocess.run([*pip, *packages], capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        pytest.skip(f"{packages[0]} cannot be installed: {done.stderr[-200:]}")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def inference_clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the clients of Triton and KServe."""
-    folder = tmp_path_factory.mktemp("inference-clients")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", str(folder)]
-    done = subprocess.run([*pip, *INFERENCE_CLIENTS], capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode:
-        pytest.skip(f"the clients cannot be installed: {done.stderr[-200:]}")
-    return folder
+    return install(INFERENCE_CLIENTS, tmp_path_factory.mktemp("inference-clients"))
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +154,33 @@ def test_kserves_client(server: Server, table: pd.DataFrame, answers: list[objec
     assert ready == [True, True, False]
     assert objects == arrays == {"predictions": labels}
     assert (is_model_ready, status) == (True, 422)
+
+
+@pytest.mark.journey
+def test_a_generated_client_has_every_operation(
+    server: Server, row: dict[str, float], expected: list[dict[str, object]], tmp_path: Path
+) -> None:
+    document = server.get("/schema").json()
+    (tmp_path / "schema.json").write_text(json.dumps(document))
+    environment = os.environ | {"PYTHONPATH": str(install(CODE_GENERATOR, tmp_path / "generator"))}
+    arguments = ["generate", "--path", "schema.json", "--output-path", "generated", "--meta", "none"]
+    generated = subprocess.run(
+        [sys.executable, "-m", "openapi_python_client", *arguments],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    # It leaves out the one way of sending a table that is no JSON.
+    warnings = [line for line in (generated.stdout + generated.stderr).splitlines() if "WARNING" in line]
+    assert warnings == ["WARNING parsing POST /invocations within mlflow."]
+    operations = [operation for methods in document["paths"].values() for operation in methods.values()]
+    for operation in operations:
+        (tag,) = operation["tags"]
+        assert (tmp_path / "generated/api" / tag / f"{operation['operationId']}.py").exists()
+    script = (
+        "import json, sys; from generated import Client; from generated.models import Row;"
+        "from generated.api.predictions import predict; url, row = sys.argv[1:];"
+        "response = predict.sync(client=Client(url), body=Row.from_dict(json.loads(row)));"
+        "print(json.dumps(response.to_dict()['predictions']))"
+    )
+    command = [sys.executable, "-c", script, server.url, json.dumps(row)]
+    printed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=60).stdout
+    assert json.loads(printed) == expected

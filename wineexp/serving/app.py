@@ -54,7 +54,7 @@ def build(settings: Serve, paths: RefreshPaths) -> RecordingMiddleware:
     follower.start()
     litestar = _litestar(settings, follower, metrics, prediction_key, administration_key)
     # From the innermost to the outermost: a request takes them in the opposite order.
-    app: ASGIApp = HeadMiddleware(litestar)
+    app: ASGIApp = kserve_v1.PredictPathMiddleware(HeadMiddleware(litestar))
     app = FastPathMiddleware(app, follower, metrics, server, prediction_key)
     app = ConcurrencyLimitMiddleware(app, server.max_concurrent_requests)
     app = BodyMiddleware(app, server.max_body_bytes)

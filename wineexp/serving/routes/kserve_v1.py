@@ -4,8 +4,8 @@ from functools import partial
 from typing import Any
 
 from litestar import Request, get, post
-from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from wineexp.serving.http import guards
 from wineexp.serving.http.problems import Fault, key_faults, unprocessable
@@ -17,8 +17,28 @@ from wineexp.serving.routes import mlflow, predict
 from wineexp.serving.routes.mlflow import Predictions
 from wineexp.serving.routes.open_inference import ModelReady, Models, check_served
 
-PREDICT_SUFFIX = ":predict"
 FORMATS = ("instances", "inputs")
+
+
+class PredictPathMiddleware:
+    """Lets the application see `/v1/models/NAME/predict` where the path ends with `:predict`.
+
+    Litestar takes only whole segments of a path as parameters.
+
+    Parameters
+    ----------
+    app : ASGI application
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path = scope.get("path", "")
+        if path.startswith("/v1/models/") and path.endswith(":predict"):
+            scope["path"] = path.removesuffix(":predict") + "/predict"
+        await self.app(scope, receive, send)
 
 
 @get("/v1/models")
@@ -34,13 +54,10 @@ async def v1_model_ready(predictor: Predictor, name: str) -> ModelReady:
     return ModelReady(name, ready=True)
 
 
-# Litestar takes only whole segments of a path as parameters. The suffix is a part of the path in the API's document.
-@post("/v1/models/{name:str}", status_code=200, opt={"path_suffix": PREDICT_SUFFIX})
+@post("/v1/models/{name:str}/predict", status_code=200, opt={"path": "/v1/models/{name}:predict"})
 async def v1_predict(request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics, name: str) -> Predictions:
     """Predict labels, for rows as objects, or as arrays in the order of the model's features."""
-    if not name.endswith(PREDICT_SUFFIX):
-        raise NotFoundException
-    check_served(predictor, name.removesuffix(PREDICT_SUFFIX))
+    check_served(predictor, name)
     body = await guards.read_body(request, predict.JSON, default=predict.JSON)
     rows = await guards.parse_body(partial(parse_instances, predictor.parser), body)
     encode = partial(mlflow.encode_labels, predictor, metrics)

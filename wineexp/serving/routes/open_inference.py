@@ -38,7 +38,7 @@ class Live(msgspec.Struct, frozen=True):
     live: bool
 
 
-class Ready(msgspec.Struct, frozen=True):
+class ServerReady(msgspec.Struct, frozen=True):
     """The server predicts."""
 
     ready: bool
@@ -102,25 +102,25 @@ class IndexedModel(msgspec.Struct, frozen=True):
 
 
 @get("/v2/health/live")
-async def live() -> Live:
+async def server_live() -> Live:
     """Tell that the process responds."""
     return Live(live=True)
 
 
 @get("/v2/health/ready")
-async def ready() -> Ready:
+async def server_ready() -> ServerReady:
     """Tell that the server predicts."""
-    return Ready(ready=True)
+    return ServerReady(ready=True)
 
 
 @get("/v2")
-async def server() -> ServerMetadata:
+async def server_metadata() -> ServerMetadata:
     """Give the server's name and version."""
     return ServerMetadata("wineexp", wineexp.__version__, ["binary_tensor_data"])
 
 
 @get("/v2/models")
-async def models(predictor: Predictor) -> Models:
+async def list_models(predictor: Predictor) -> Models:
     """List the one model that is served."""
     return Models([predictor.lineage.name])
 
@@ -132,7 +132,7 @@ async def repository_index(predictor: Predictor) -> list[IndexedModel]:
 
 
 @get(["/v2/models/{name:str}", "/v2/models/{name:str}/versions/{version:str}"])
-async def metadata(predictor: Predictor, name: str, version: str | None = None) -> ModelMetadata:
+async def model_metadata(predictor: Predictor, name: str, version: str | None = None) -> ModelMetadata:
     """Describe the model's inputs and outputs."""
     check_served(predictor, name, version)
     inputs = [TensorMetadata(feature.name, _datatype(feature), [-1, 1]) for feature in predictor.schema.features]
@@ -211,4 +211,12 @@ def check_served(predictor: Predictor, name: str, version: str | None = None) ->
 
 
 PREDICTION_HANDLERS: list[HTTPRouteHandler] = [infer]
-PUBLIC_HANDLERS: list[HTTPRouteHandler] = [live, ready, server, models, metadata, model_ready, repository_index]
+PUBLIC_HANDLERS: list[HTTPRouteHandler] = [
+    server_live,
+    server_ready,
+    server_metadata,
+    list_models,
+    model_metadata,
+    model_ready,
+    repository_index,
+]

@@ -1,6 +1,6 @@
 """The API as an OpenAPI 3.1 document, made from the routes and from the schema of the served version."""
 
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 from litestar import Litestar, MediaType, Request, get
@@ -10,6 +10,7 @@ from litestar.routes import HTTPRoute
 
 import wineexp
 from wineexp.core.config import Serve
+from wineexp.data.schema import TextFeature
 from wineexp.serving.http.problems import MEDIA_TYPE, Problem
 from wineexp.serving.model.predictor import Predictor
 from wineexp.serving.routes.predict import JSON
@@ -34,17 +35,30 @@ BODY_ERRORS = {
 }
 
 
-# The groups of the API's documentation, in their order, by the module of a handler.
+class Tag(NamedTuple):
+    """A group of the API's documentation; code generators make a module of each, so that its name is a word."""
+
+    name: str
+    description: str
+
+
+# In their order, by the module of a handler.
 TAGS = {
-    "predict": "Predictions",
-    "explain": "Predictions",
-    "model": "Served version",
-    "mlflow": "MLflow's protocol",
-    "open_inference": "Open Inference Protocol",
-    "kserve_v1": "KServe's first protocol",
-    "health": "Health",
-    "administration": "Administration",
+    "predict": Tag("predictions", "Predictions of the served model, and explanations"),
+    "explain": Tag("predictions", "Predictions of the served model, and explanations"),
+    "model": Tag("model", "The served version"),
+    "mlflow": Tag("mlflow", "MLflow's protocol"),
+    "open_inference": Tag("open_inference", "The Open Inference Protocol"),
+    "kserve_v1": Tag("kserve_v1", "KServe's first protocol"),
+    "health": Tag("health", "Health"),
+    "administration": Tag("administration", "Administration"),
 }
+
+# A number written as a text.
+NUMBER_PATTERN = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?$"
+NULL = {"type": "null"}
+
+TensorValue = float | bool | str | None
 
 
 class InputTensor(msgspec.Struct):
@@ -53,21 +67,25 @@ class InputTensor(msgspec.Struct):
     name: str
     datatype: str
     shape: list[int]
-    data: list[Any]
+    data: list[TensorValue | list[TensorValue]] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class RequestedOutput(msgspec.Struct):
     """An output that a request names."""
 
-    name: str
+    name: Literal["class", "probabilities"]
+    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class InferenceRequest(msgspec.Struct):
     """A request of the Open Inference Protocol."""
 
-    inputs: list[InputTensor]
+    inputs: Annotated[list[InputTensor], msgspec.Meta(min_length=1)]
     id: str = ""
-    outputs: list[RequestedOutput] | None = None
+    model_name: str = ""
+    outputs: Annotated[list[RequestedOutput], msgspec.Meta(min_length=1)] | None = None
+    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 @get("/schema", include_in_schema=False)
@@ -87,17 +105,18 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
         if handler.resolve_include_in_schema()
     ]
     response_types = {handler: get_type_hints(handler.fn)["return"] for _, handler in handlers}
-    structs = {type_ for type_ in response_types.values() if _is_struct(type_)}
+    types = [type_ for type_ in response_types.values() if _is_encoded(type_)]
     _, components = msgspec.json.schema_components(
-        [predictor.parser.row_type, Problem, InferenceRequest, *structs], ref_template=REFERENCE
+        [predictor.parser.row_type, Problem, InferenceRequest, *types], ref_template=REFERENCE
     )
     paths: dict[str, Any] = {}
     for route, handler in handlers:
-        operation = _operation(handler, response_types[handler], route, predictor)
+        operation = _operation(handler, response_types[handler], route, predictor, settings)
         if any(getattr(guard, "required", False) for guard in handler.resolve_guards()):
             operation["security"] = [{"bearer": []}, {"header": []}]
             operation["responses"]["401"] = _problem_response("An API key is required")
-        path = route.path_format + handler.opt.get("path_suffix", "")
+        # Where Litestar's router cannot have the path that clients use, the handler says it.
+        path = handler.opt.get("path", route.path_format)
         paths.setdefault(path, {})[_method(handler).lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -108,10 +127,10 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
             f"{predictor.schema.target} from {predictor.schema.data}. At most {settings.serve.max_rows} rows and "
             f"{settings.serve.max_body_bytes} bytes in a request.",
         },
-        "tags": [{"name": name} for name in dict.fromkeys(TAGS.values())],
+        "tags": [tag._asdict() for tag in dict.fromkeys(TAGS.values())],
         "paths": dict(sorted(paths.items())),
         "components": {
-            "schemas": components,
+            "schemas": components | _table_components(predictor, settings.serve.max_rows),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -120,13 +139,15 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
     }
 
 
-def _operation(handler: HTTPRouteHandler, response_type: Any, route: HTTPRoute, predictor: Predictor) -> dict[str, Any]:
-    body = _request_bodies(predictor).get(handler.fn.__name__)
+def _operation(
+    handler: HTTPRouteHandler, response_type: Any, route: HTTPRoute, predictor: Predictor, settings: Serve
+) -> dict[str, Any]:
+    body = _request_bodies(predictor, settings.serve.max_rows).get(handler.fn.__name__)
     errors = COMMON_ERRORS | (BODY_ERRORS if body else {}) | ({404: "No such model"} if route.path_parameters else {})
     operation = {
-        "operationId": f"{handler.fn.__name__}{len(route.path_components)}",
+        "operationId": _operation_id(handler, route),
         "summary": (handler.fn.__doc__ or "").splitlines()[0],
-        "tags": [TAGS[handler.fn.__module__.rpartition(".")[2]]],
+        "tags": [TAGS[handler.fn.__module__.rpartition(".")[2]].name],
         "responses": {"200": {"description": "The response", "content": _content(handler, response_type)}}
         | {str(status): _problem_response(description) for status, description in sorted(errors.items())},
     }
@@ -141,60 +162,104 @@ def _operation(handler: HTTPRouteHandler, response_type: Any, route: HTTPRoute, 
     return operation
 
 
+def _operation_id(handler: HTTPRouteHandler, route: HTTPRoute) -> str:
+    """The name of an operation, from which code generators make that of a function."""
+    name = handler.fn.__name__
+    if "version" in route.path_parameters:
+        return f"{name}_of_version"
+    return name if route.path_parameters or len(handler.paths) == 1 else route.path.rpartition("/")[2]
+
+
 def _content(handler: HTTPRouteHandler, response_type: Any) -> dict[str, Any]:
     """Media type and schema of a handler's response."""
-    if _is_struct(response_type):
-        return {JSON: {"schema": _reference(response_type.__name__)}}
+    if _is_encoded(response_type):
+        return {JSON: {"schema": msgspec.json.schema_components([response_type], ref_template=REFERENCE)[0][0]}}
     media_type = handler.media_type.split(";")[0] if isinstance(handler.media_type, str) else JSON
     return {media_type: {"schema": {"type": "string"}}}
 
 
-def _request_bodies(predictor: Predictor) -> dict[str, dict[str, Any]]:
+def _request_bodies(predictor: Predictor, max_rows: int) -> dict[str, dict[str, Any]]:
     """What the handlers with a request body accept, by the name of their function."""
-    row, names = _reference("Row"), list(predictor.parser.features)
+    row = _reference("Row")
     samples = [sample.row for sample in predictor.schema.samples]
-    rows = {"type": "array", "items": row, "minItems": 1}
+    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": max_rows}
     return {
         "predict": {JSON: {"schema": {"anyOf": [row, rows]}, "example": samples[0]}},
         "explain": {JSON: {"schema": row, "example": samples[0]}},
         "invocations": {
-            JSON: {
-                "schema": _invocations(names, predictor.parser.row_type),
-                "example": {"dataframe_records": samples[:2]},
-            },
+            JSON: {"schema": _invocations(max_rows), "example": {"dataframe_records": samples[:2]}},
             "text/csv": {"schema": {"type": "string"}, "example": _csv(samples[:2])},
         },
         "infer": {
             JSON: {"schema": _reference("InferenceRequest"), "example": {"inputs": _tensors(predictor, samples[0])}}
         },
+        "v1_predict": {
+            JSON: {"schema": _one_of({"instances": _instances(max_rows)}), "example": {"instances": samples[:2]}},
+        },
     }
 
 
-def _invocations(names: list[str], row_type: Any) -> dict[str, Any]:
-    """The schema of MLflow's formats, in which columns that are no features may stand beside those that are."""
-    _, components = msgspec.json.schema_components([row_type])
-    row = {key: value for key, value in components["Row"].items() if key != "additionalProperties"}
-    rows = {"type": "array", "items": row, "minItems": 1}
-    table = {"type": "array", "items": {"type": "array", "minItems": len(names), "maxItems": len(names)}}
-    formats = {
-        "dataframe_split": {
+def _table_components(predictor: Predictor, max_rows: int) -> dict[str, Any]:
+    """Rows in MLflow's formats, in which columns that are no features may stand beside those that are."""
+    number = {"anyOf": [{"type": ["number", "boolean"]}, {"type": "string", "pattern": NUMBER_PATTERN}]}
+    row_properties = {
+        feature.name: {"anyOf": [{"enum": list(feature.values)} if isinstance(feature, TextFeature) else number, NULL]}
+        for feature in predictor.schema.features
+    }
+    names = list(predictor.parser.features)
+    of_all = {"minItems": len(names), "maxItems": len(names)}
+    texts = {
+        value for feature in predictor.schema.features if isinstance(feature, TextFeature) for value in feature.values
+    }
+    values: list[dict[str, Any]] = [number] if len(predictor.parser.text_features) < len(names) else []
+    values += [{"enum": sorted(texts)}] if texts else []
+    row = {"type": "array", "items": {"anyOf": [*values, NULL]}, **of_all}
+    return {
+        "RowWithOtherColumns": {
+            "title": "RowWithOtherColumns",
+            "type": "object",
+            "properties": row_properties,
+            "required": names,
+        },
+        "Values": {"title": "Values"} | row,
+        "Table": {
+            "title": "Table",
             "type": "object",
             "properties": {
-                "columns": {"type": "array", "items": {"type": "string"}, "minItems": len(names)},
-                "data": {"type": "array", "items": {"type": "array", "minItems": len(names)}},
+                "columns": {"type": "array", "items": {"type": "string", "enum": names}, "uniqueItems": True, **of_all},
+                "data": {"type": "array", "items": _reference("Values"), "minItems": 1, "maxItems": max_rows},
             },
             "required": ["columns", "data"],
+            "additionalProperties": False,
         },
-        "dataframe_records": rows,
-        "instances": {"anyOf": [rows, table]},
-        "inputs": {"anyOf": [rows, table, {"type": "object"}]},
     }
-    return {
-        "oneOf": [
-            {"type": "object", "properties": {name: schema}, "required": [name], "additionalProperties": False}
-            for name, schema in formats.items()
-        ]
-    }
+
+
+def _instances(max_rows: int) -> dict[str, Any]:
+    """The schema of rows as objects, or as arrays in the order of the features."""
+    kinds = [_reference(name) for name in ("RowWithOtherColumns", "Values")]
+    return {"anyOf": [{"type": "array", "items": kind, "minItems": 1, "maxItems": max_rows} for kind in kinds]}
+
+
+def _invocations(max_rows: int) -> dict[str, Any]:
+    rows = {"type": "array", "items": _reference("RowWithOtherColumns"), "minItems": 1, "maxItems": max_rows}
+    formats = {"dataframe_split": _reference("Table"), "dataframe_records": rows, "instances": rows, "inputs": rows}
+    return _one_of(formats)
+
+
+def _one_of(formats: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an object with one of these keys."""
+    objects = [
+        {
+            "title": name.title().replace("_", ""),
+            "type": "object",
+            "properties": {name: schema},
+            "required": [name],
+            "additionalProperties": False,
+        }
+        for name, schema in formats.items()
+    ]
+    return {"oneOf": objects} if len(objects) > 1 else objects[0]
 
 
 def _tensors(predictor: Predictor, row: dict[str, float | str | None]) -> list[dict[str, Any]]:
@@ -220,8 +285,10 @@ def _reference(name: str) -> dict[str, str]:
     return {"$ref": REFERENCE.format(name=name)}
 
 
-def _is_struct(type_: Any) -> bool:
-    return isinstance(type_, type) and issubclass(type_, msgspec.Struct)
+def _is_encoded(type_: Any) -> bool:
+    """Whether the type of a response is encoded as JSON: a struct, or a list of them."""
+    (inner,) = get_args(type_) if get_origin(type_) is list else (type_,)
+    return isinstance(inner, type) and issubclass(inner, msgspec.Struct)
 
 
 def _method(handler: HTTPRouteHandler) -> str:

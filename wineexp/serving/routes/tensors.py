@@ -67,7 +67,7 @@ class OutputTensor(msgspec.Struct, omit_defaults=True):
     name: str
     datatype: str
     shape: list[int]
-    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    data: list[str | float] | msgspec.UnsetType = msgspec.UNSET
     parameters: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -127,6 +127,8 @@ def parse_request(parser: RowParser, model_name: str, json_bytes: int | None, bo
     rest = {key: value.decode(MAX_PARAMETERS) for key, value in fields.items() if key != "inputs"}
     if not isinstance(rest.get("id", ""), str):
         faults.append(Fault(f"a text is wanted, got {describe(rest['id'])}", "/id"))
+    if not isinstance(rest.get("parameters", {}), dict):
+        faults.append(Fault(f"an object is wanted, got {describe(rest['parameters'])}", "/parameters"))
     if rest.get("model_name", model_name) != model_name:
         message = f"the path names the model {model_name}, the body {describe(rest['model_name'])}"
         faults.append(Fault(message, "/model_name"))
@@ -206,8 +208,10 @@ def _parse_tensor(parser: RowParser, value: Value, binary: _Bytes, pointer: str)
     n_rows, n_columns = int(shape[0]), int(shape[1]) if len(shape) == 2 else 1
     parser.check_row_count(n_rows)
     size = n_rows * n_columns
-    parameters = fields["parameters"].decode(MAX_PARAMETERS) if "parameters" in fields else None
-    n_bytes = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    parameters = fields["parameters"].decode(MAX_PARAMETERS) if "parameters" in fields else {}
+    if not isinstance(parameters, dict):
+        return Fault(f"an object is wanted, got {describe(parameters)}", f"{pointer}/parameters")
+    n_bytes = parameters.get("binary_data_size")
     if ("data" in fields) is (n_bytes is not None):
         return Fault("either data, or the parameter binary_data_size and bytes after the JSON, are wanted", pointer)
     if n_bytes is not None:
@@ -284,7 +288,10 @@ def _requested_outputs(value: Any, parameters: Any) -> tuple[list[RequestedOutpu
         return [], [Fault(f"an array of outputs is wanted, named {' or '.join(OUTPUT_DATATYPES)}", "/outputs")]
     outputs, faults = [], []
     for position, (name, entry) in enumerate(zip(names, entries, strict=True)):
-        own = entry.get("parameters") if isinstance(entry.get("parameters"), dict) else {}
+        own = entry.get("parameters", {})
+        if not isinstance(own, dict):
+            faults.append(Fault(f"an object is wanted, got {describe(own)}", f"/outputs/{position}/parameters"))
+            continue
         outputs.append(RequestedOutput(name, own.get("binary_data", all_binary) is True))
         if "classification" in own:
             message = "this server does not rank classes; the output probabilities has them in the model's order"
