@@ -1,5 +1,6 @@
 """MLflow's scoring protocol, the Open Inference Protocol, and the OpenAPI document."""
 
+import csv
 import gzip
 import json
 import struct
@@ -12,6 +13,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import scoring_server
 
 import wineexp
 from tests.serving.conftest import Server, Store
@@ -53,6 +56,70 @@ def test_every_format_of_mlflow_gives_the_models_labels(
     response = server.post("/invocations", bodies(samples)[name])
     assert response.status_code == 200, response.text
     assert response.json() == {"predictions": expected[0].tolist()}
+
+
+def mlflows_cases(samples: pd.DataFrame) -> dict[str, tuple[str, Any]]:
+    """Bodies as they may come to `mlflow models serve`, with their media types."""
+    records, columns = samples.to_dict("records"), samples.to_dict("list")
+    texts = samples.astype(str)
+    json_bodies = {
+        "other column": {"dataframe_records": [record | {"more": "a"} for record in records]},
+        "other column in a table": {"dataframe_split": samples.assign(more="a").to_dict("split")},
+        "missing value": {"dataframe_records": [record | {"ash": None} for record in records]},
+        "missing column": {"dataframe_records": [{"ash": 1}]},
+        "truth value": {"dataframe_records": [record | {"ash": True} for record in records]},
+        "texts": {"dataframe_split": texts.to_dict("split")},
+        "texts in columns": {"inputs": texts.to_dict("list")},
+        "words": {"dataframe_records": [record | {"ash": "many"} for record in records]},
+        "one record": {"dataframe_records": records[0]},
+        "one instance": {"instances": records[0]},
+        "one input": {"inputs": records[0]},
+        "instances in columns": {"instances": columns},
+        "arrays as instances": {"instances": samples.to_numpy().tolist()},
+        "arrays as inputs": {"inputs": samples.to_numpy().tolist()},
+        "columns of arrays": {"inputs": {name: [[value] for value in values] for name, values in columns.items()}},
+        "a list": records,
+    }
+    row = texts.iloc[[0]]
+    csv_bodies = {
+        "index": samples.to_csv(),
+        "other column": samples.assign(more="a").to_csv(index=False),
+        "byte order mark": "\ufeff" + samples.to_csv(index=False),
+        "quotes": samples.to_csv(index=False, quoting=csv.QUOTE_ALL),
+        "spaces": (" " + texts + " ").to_csv(index=False),
+        "empty cell": row.assign(ash="").to_csv(index=False),
+        "NA": row.assign(ash="NA").to_csv(index=False),
+        "exponent": row.assign(ash="1e0").to_csv(index=False),
+        "word": row.assign(ash="many").to_csv(index=False),
+        "underscore": row.assign(ash="1_0").to_csv(index=False),
+        "hexadecimal": row.assign(ash="0x0E").to_csv(index=False),
+        "infinite": row.assign(ash="inf").to_csv(index=False),
+        "no row": row.iloc[:0].to_csv(index=False),
+    }
+    cases = {name: ("application/json", json.dumps(body)) for name, body in json_bodies.items()}
+    cases["byte order mark"] = ("application/json", "\ufeff" + json.dumps({"inputs": columns}))
+    return cases | {f"CSV, {name}": ("text/csv", body) for name, body in csv_bodies.items()}
+
+
+@pytest.fixture(scope="module")
+def mlflows_model(store: Store) -> Any:
+    return mlflow.pyfunc.load_model(str(store.files(2)))
+
+
+@pytest.mark.parametrize("name", mlflows_cases(pd.DataFrame({"ash": [1.0]})))
+def test_mlflows_server_answers_the_same_bodies_with_the_same_labels(
+    server: Server, samples: pd.DataFrame, mlflows_model: Any, name: str
+) -> None:
+    media_type, body = mlflows_cases(samples)[name]
+    schema = mlflows_model.metadata.get_input_schema()
+    try:
+        theirs = scoring_server.invocations(body.encode(), media_type, mlflows_model, schema)
+    except MlflowException:
+        problem(server.post("/invocations", body, headers={"content-type": media_type}), 422)
+        return
+    assert theirs.status == 200
+    ours = server.post("/invocations", body, headers={"content-type": media_type})
+    assert ours.json() == json.loads(theirs.response)
 
 
 def test_csv_gives_the_models_labels(server: Server, samples: pd.DataFrame, expected: Any) -> None:
@@ -121,22 +188,22 @@ def test_a_body_that_is_no_csv_table_is_refused(server: Server, body: str) -> No
 def test_a_body_may_come_as_gzip_or_deflate_within_the_same_limits(
     server: Server, samples: pd.DataFrame, expected: Any
 ) -> None:
-    csv = samples.to_csv().encode()
+    text = samples.to_csv().encode()
     headers = {"content-type": "text/csv", "content-encoding": "gzip"}
-    response = server.post("/invocations", gzip.compress(csv), headers=headers)
+    response = server.post("/invocations", gzip.compress(text), headers=headers)
     assert response.json() == {"predictions": expected[0].tolist()}
     bomb = gzip.compress(bytes(200_000_000))
     assert len(bomb) < 1_000_000
     assert "inflates to more than" in problem(server.post("/invocations", bomb, headers=headers), 413)["detail"]
-    for broken in (csv, gzip.compress(csv)[:-9], gzip.compress(csv) + b"more"):
+    for broken in (text, gzip.compress(text)[:-9], gzip.compress(text) + b"more"):
         problem(server.post("/invocations", broken, headers=headers), 400)
-    refused = server.post("/invocations", csv, headers=headers | {"content-encoding": "br"})
+    refused = server.post("/invocations", text, headers=headers | {"content-encoding": "br"})
     assert "accepts gzip and deflate" in problem(refused, 415)["detail"]
     headers["content-encoding"] = "deflate"
-    response = server.post("/invocations", zlib.compress(csv), headers=headers)
+    response = server.post("/invocations", zlib.compress(text), headers=headers)
     assert response.json() == {"predictions": expected[0].tolist()}
     problem(server.post("/invocations", zlib.compress(bytes(200_000_000)), headers=headers), 413)
-    problem(server.post("/invocations", gzip.compress(csv), headers=headers), 400)
+    problem(server.post("/invocations", gzip.compress(text), headers=headers), 400)
 
 
 def test_mlflows_health_paths(server: Server) -> None:
