@@ -71,6 +71,19 @@ def test_a_data_set_and_a_model_of_ones_own_are_trained_on(installed: Path, proj
     assert "finished: 2/2" in swept.stdout
 
 
+def test_a_table_of_ones_own_is_added_and_trained_on(installed: Path, project: Path) -> None:
+    rows = "".join(f"{n % 7},{'ab'[n % 7 > 3]}\n" for n in range(60))
+    (project / "own.csv").write_text(f"day,kind\n{rows}")
+    added = call(project, installed, "-m", "wineexp.add", "file=own.csv", "target=kind")
+    assert added.returncode == 0, added.stderr
+    assert (project / "own.csv.dvc").is_file()
+    command = added.stdout.strip().rpartition("Train on it: python ")[2].split()
+    assert command == ["-m", "wineexp.train", "--config-dir", "conf", "data=own"]
+    trained = call(project, installed, *command, "split=stratified", "holdout.size=0", "model=logreg", "tracking=off")
+    assert trained.returncode == 0, trained.stderr
+    assert "own · kind · scaled · stratified · logreg" in trained.stdout
+
+
 def test_the_command_lists_the_programs_and_corrects_a_name(installed: Path, project: Path) -> None:
     script = str(installed / "bin" / "wineexp")
     listed = call(project, installed, script)

@@ -14,6 +14,17 @@ from wineexp.core.error_messages import error_chain, explain
 from wineexp.core.errors import UserError
 from wineexp.core.paths import CONF
 
+# By program, words of its command line and the keys of its config that they mean: each word is the name of a config
+# group, too, of which Hydra would look a choice up.
+ALIASES = {"add": {"target": "column"}}
+
+
+def resolve_aliases(program: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments of a program with the keys of its config for the words in `ALIASES`."""
+    keys = ALIASES.get(program, {})
+    split = [argument.partition("=") for argument in arguments]
+    return [f"{keys.get(word, word)}{equals}{value}" for word, equals, value in split]
+
 
 def compose_program(program: str, overrides: Sequence[str], config_dirs: Sequence[str | Path]) -> DictConfig:
     """Compose a program's config with overrides, Hydra's own settings included.
@@ -33,7 +44,7 @@ def compose_program(program: str, overrides: Sequence[str], config_dirs: Sequenc
     """
     search_path = [f"hydra.searchpath=[{Path(folder).absolute().as_uri()}]" for folder in config_dirs]
     faults: list[str] = []
-    remaining = list(overrides)
+    remaining = resolve_aliases(program, overrides)
     with hydra.initialize_config_dir(str(CONF), job_name=program, version_base="1.3"):
         while True:
             try:

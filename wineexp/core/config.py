@@ -103,6 +103,25 @@ class Evaluate:
 
 
 @dataclass
+class Add:
+    """Schema of conf/add.yaml. On the command line `column` is called `target`, which it becomes."""
+
+    file: str = MISSING
+    column: str = MISSING
+    name: str | None = MISSING
+    separator: str | None = MISSING
+    decimal: str | None = MISSING
+    encoding: str | None = MISSING
+    missing: list[str] | None = MISSING
+    drop: list[str] | None = MISSING
+    id: str | None = MISSING
+    group: str | None = MISSING
+    time: str | None = MISSING
+    fold: str | None = MISSING
+    noun: list[str] | None = MISSING
+
+
+@dataclass
 class Promote:
     """Schema of conf/promote.yaml. Exactly one of the first six keys is set, and selects the action."""
 

@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core import help as choices_help
-from wineexp.core.composition import explain_command_line
+from wineexp.core.composition import explain_command_line, resolve_aliases
 from wineexp.core.error_messages import explain
 from wineexp.core.in_process import make_callable
 from wineexp.core.paths import CONF
@@ -85,6 +85,7 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
         def main() -> None:
             show_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
             _prepare_process()
+            sys.argv[1:] = resolve_aliases(name, sys.argv[1:])
             try:
                 try:
                     run()

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute
 
 from wineexp.core.columns import as_texts, is_number
 from wineexp.core.errors import did_you_mean
@@ -17,6 +19,7 @@ KEYS = ("type", "unit", "range", "levels", "meaning")
 
 TRUE_WORDS, FALSE_WORDS = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
+NUMBER = r"(?:[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf|infinity)))"
 ISO_DATE = r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"
 # A column of words is free text, of which a model learns nothing, from so many different ones and so large a share of
 # its rows on; any other is a category.
@@ -205,8 +208,9 @@ def _infer(present: pd.Series, decimal: str | None) -> tuple[str, pd.Series | No
     """The type of texts, none of them missing, and for numbers their values."""
     numbers = _to_numbers(present, decimal)
     # Leading zeros are those of a code, as of a postal code, which is no quantity.
-    if numbers.notna().all() and not present.str.fullmatch(r"0\d+").any():
-        is_whole = len(present) > 0 and present.str.fullmatch(r"[+-]?\d{1,15}").all()
+    if numbers.notna().all() and not present[present.str.startswith("0")].str.fullmatch(r"0\d+").any():
+        may_be_whole = len(present) > 0 and bool((numbers % 1 == 0).all())
+        is_whole = may_be_whole and present.str.fullmatch(r"[+-]?\d{1,15}").all()
         return "number", numbers.astype("int64") if is_whole else numbers
     if present.str.lower().isin(["true", "false"]).all():
         return "boolean", None
@@ -217,15 +221,27 @@ def _infer(present: pd.Series, decimal: str | None) -> tuple[str, pd.Series | No
 
 
 def _to_numbers(texts: pd.Series, decimal: str | None) -> pd.Series:
-    numbers = pd.to_numeric(texts, errors="coerce") if decimal != "," else None
+    """The numbers that texts, none of them missing, are; NaN where one is no number."""
+    numbers = _cast(texts) if decimal != "," else None
     if numbers is not None and (decimal or numbers.notna().all()):
-        return numbers.astype("float64")
-    with_points = pd.to_numeric(
-        texts.str.replace(",", ".", regex=False).where(~texts.str.contains(".", regex=False)), errors="coerce"
-    )
+        return numbers
+    has_point = texts.str.contains(".", regex=False)
+    with_points = _cast(texts.str.replace(",", ".", regex=False)).mask(has_point)
     # One comma before three digits may as well separate thousands.
     is_decimal = decimal == "," or (with_points.notna().all() and not texts.str.fullmatch(r"[+-]?\d+(?:,\d{3})?").all())
-    return (with_points if is_decimal or numbers is None else numbers).astype("float64")
+    return with_points if is_decimal or numbers is None else numbers
+
+
+def _cast(texts: pd.Series) -> pd.Series:
+    """Texts as floats, NaN where one is no number in Python's notation."""
+    # pyarrow takes a tenth of pandas's time, which stumbles over each word.
+    try:
+        return pd.Series(pa.compute.cast(pa.array(texts), pa.float64()).to_numpy(), texts.index)
+    except pa.ArrowInvalid:
+        is_number = texts.str.fullmatch(NUMBER)
+    values = np.full(len(texts), np.nan)
+    values[is_number.to_numpy()] = pa.compute.cast(pa.array(texts[is_number]), pa.float64()).to_numpy()
+    return pd.Series(values, texts.index)
 
 
 def _parse_numbers(present: pd.Series, decimal: str | None) -> Parsed:

@@ -130,6 +130,8 @@ def write(path: Path, source_url: str | None) -> None:
 
         try:
             with Repo(str(path.parent)) as repo:
+                # Its hints at git would be logged twice.
+                repo.scm_context.quiet = True
                 # The cache takes a copy when the file is fetched, committed or pushed.
                 repo.add([str(path)], no_commit=True)
         except DvcException as error:

@@ -2,14 +2,17 @@
 
 import csv
 import io
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from wineexp.core.errors import UserError, brief
 from wineexp.data.schema import snake_case
@@ -24,7 +27,7 @@ DECIMAL_COMMA = "written with a decimal comma; say decimal: ',' where all are"
 # What may separate the values of a CSV file, the likeliest first, and the lines that are looked at to find out.
 SEPARATORS, N_SNIFFED_LINES = (",", ";", "\t", "|"), 20
 # Lines that are gathered before their cells are packed, which take a tenth of the memory of Python's own strings.
-CHUNK_LINES = 1 << 16
+CHUNK_LINES = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -110,14 +113,10 @@ def read(
         columns = {str(column): frame[column].reset_index(drop=True) for column in frame}
         faults = [] if len(frame) else [Fault(0, f"{name} holds no rows")]
         return RawTable(name, columns, np.arange(len(frame)), "row", None, faults)
-    return _read_csv(_decode(content, name, encoding), name, separator=separator, header=header)
-
-
-def _decode(content: bytes, name: str, encoding: str | None) -> str:
     if encoding is None:
         encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
-        return content.decode(encoding).rstrip("\r\n")
+        return _read_csv(content, name, separator=separator, encoding=encoding, header=header)
     except LookupError as error:
         raise UserError(f"data.encoding={encoding}: Python knows no such encoding; utf-8, latin-1, cp1252") from error
     except UnicodeDecodeError as error:
@@ -127,28 +126,34 @@ def _decode(content: bytes, name: str, encoding: str | None) -> str:
         ) from error
 
 
-def _read_csv(text: str, name: str, *, separator: str | None, header: Sequence[str] | None) -> RawTable:
-    separator = separator or sniff_separator(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+def _read_csv(
+    content: bytes, name: str, *, separator: str | None, encoding: str, header: Sequence[str] | None
+) -> RawTable:
+    # Decoded piece by piece, because the text of a whole file takes several times its bytes.
+    text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
+    if separator is None:
+        separator = sniff_separator([*islice(text, N_SNIFFED_LINES)])
+        text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
+    reader = csv.reader(text, delimiter=separator)
     names: list[str] | None = list(header) if header is not None else None
-    parts: list[list[pd.api.extensions.ExtensionArray]] = []
+    parts: list[list[pa.Array]] = [[] for _ in names or []]
     chunk: list[list[str]] = []
-    lines: list[int] = []
+    lines = array("q")
     misfits: list[tuple[int, list[str]]] = []
 
     def pack() -> None:
         for part, cells in zip(parts, zip(*chunk, strict=True), strict=False):
-            part.append(pd.array(list(cells), dtype="str"))
+            part.append(pa.array(cells, pa.large_string()))
         chunk.clear()
 
     try:
         for row in reader:
             if names is None:
                 names = [cell.strip() or f"column {number}" for number, cell in enumerate(row, 1)]
+                parts = [[] for _ in names]
             elif len(row) != len(names):
                 misfits.append((reader.line_num, row))
             else:
-                parts = parts or [[] for _ in names]
                 chunk.append(row)
                 lines.append(reader.line_num)
                 if len(chunk) == CHUNK_LINES:
@@ -156,6 +161,9 @@ def _read_csv(text: str, name: str, *, separator: str | None, header: Sequence[s
         pack()
     except csv.Error as error:
         raise UserError(f"{name}, line {reader.line_num}: not CSV text: {error}") from error
+    while misfits and not misfits[-1][1] and (not lines or misfits[-1][0] > lines[-1]):
+        # Blank lines at the end of a file are no rows.
+        misfits.pop()
     if not lines and not misfits:
         raise UserError(f"{name} holds no rows")
     names = names or []
@@ -173,22 +181,14 @@ def _read_csv(text: str, name: str, *, separator: str | None, header: Sequence[s
         listed = brief(", ".join(map(repr, repeated)), MAX_LINE_CHARS)
         faults.insert(0, Fault(1, f"{name}, line 1: several columns have the same name: {listed}; rename them"))
     columns = {
-        column: pd.Series(pd.concat([pd.Series(array) for array in part], ignore_index=True))
-        for column, part in zip(names, parts, strict=False)
+        column: pd.Series(pa.chunked_array(part, pa.large_string()), dtype="str")
+        for column, part in zip(names, parts, strict=True)
     }
-    return RawTable(
-        name,
-        columns or {column: pd.Series(dtype="str") for column in names},
-        np.array(lines),
-        "line",
-        separator,
-        faults,
-    )
+    return RawTable(name, columns, np.array(lines, dtype=np.int64), "line", separator, faults)
 
 
-def sniff_separator(text: str) -> str:
+def sniff_separator(lines: Sequence[str]) -> str:
     """What separates the values of a CSV file: what gives most of its first lines the same number of values, over 1."""
-    lines = text[: 1 << 16].splitlines()[:N_SNIFFED_LINES]
 
     def agreement(separator: str) -> tuple[int, int]:
         widths = [len(row) for row in csv.reader(lines, delimiter=separator)]

@@ -56,7 +56,7 @@ class Target:
         if pd.api.types.is_bool_dtype(y) or y.isna().any():
             return y
         texts = y.astype(str).str.removesuffix(".0") if pd.api.types.is_float_dtype(y) else as_texts(y)
-        return y.astype("int64") if texts.str.fullmatch("0|-?[1-9][0-9]{0,17}").all() else y
+        return y.astype("int64") if texts.str.fullmatch("(?:0|-?[1-9][0-9]{0,17})").all() else y
 
     def read(self, frame: pd.DataFrame, features: tuple[str, ...]) -> tuple[pd.DataFrame, pd.Series, np.ndarray]:
         """Features, labels and classes.
