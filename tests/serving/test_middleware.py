@@ -1,6 +1,7 @@
 """Middleware around an application of the tests, without a server."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from wineexp.serving.http.guards import MAX_INLINE_BYTES
 from wineexp.serving.http.protocol import FINAL_STATUS
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.middleware.body import MAX_BODIES, BodyMiddleware
-from wineexp.serving.middleware.concurrency import ConcurrencyLimitMiddleware
+from wineexp.serving.middleware.concurrency import MAX_CONCURRENT_EXPLANATIONS, ConcurrencyLimitMiddleware
 from wineexp.serving.middleware.head import HeadMiddleware
 from wineexp.serving.middleware.host import HostMiddleware, host_name
 from wineexp.serving.middleware.recording import RecordingMiddleware
@@ -131,6 +132,29 @@ def test_requests_beyond_the_limit_are_refused_except_those_of_orchestrators() -
     asyncio.run(fill())
 
 
+def test_explanations_take_no_places_of_predictions() -> None:
+    async def wait(*_: Any) -> None:
+        await asyncio.Future()
+
+    async def fill() -> None:
+        app = ConcurrencyLimitMiddleware(wait, 100)
+        waiting = [
+            asyncio.ensure_future(call(app, scope(path=path)))
+            for path in ["/explain", "/explain/"] * (MAX_CONCURRENT_EXPLANATIONS // 2)
+        ]
+        await asyncio.sleep(0)
+        assert status(await call(app, scope(path="/explain"))) == 503
+        app.app = echo
+        for _ in range(3):
+            assert status(await call(app, scope())) == 200
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert status(await call(app, scope(path="/explain"))) == 200
+
+    asyncio.run(fill())
+
+
 @pytest.mark.parametrize(
     ("header", "name"),
     [
@@ -213,6 +237,35 @@ def test_a_response_has_the_id_of_its_request_and_a_line_in_the_log(recorded: An
     assert (b"x-content-type-options", b"nosniff") in sent[0]["headers"]
     assert line[:4] == ("mine-1", "POST", "none", 200)
     assert line[5] == "127.0.0.1"
+
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def test_a_request_of_a_trace_has_its_id_in_the_log_and_a_span_of_its_own_in_the_response(recorded: Any) -> None:
+    for version in ("00", "01"):
+        sent, line = asyncio.run(recorded(echo, scope(traceparent=f"{version}-{TRACE}-{SPAN}-01")))
+        response = dict(sent[0]["headers"])[b"traceparent"].decode()
+        assert line[6] == TRACE
+        assert re.fullmatch(rf"00-{TRACE}-[0-9a-f]{{16}}-01", response)
+        assert SPAN not in response
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}",
+        "",
+    ],
+)
+def test_what_is_no_trace_is_ignored(recorded: Any, given: str) -> None:
+    sent, line = asyncio.run(recorded(echo, scope(traceparent=given)))
+    assert line[6] is None
+    assert b"traceparent" not in dict(sent[0]["headers"])
 
 
 @pytest.mark.parametrize("given", ["two words", "x" * 65, "ümlaut"])

@@ -292,6 +292,15 @@ def test_metrics_have_few_labels(server: Server, row: dict[str, float]) -> None:
     assert "/predict/c" not in text
 
 
+@pytest.mark.parametrize("media_type", ["text/plain", "application/openmetrics-text"])
+def test_metrics_come_in_the_one_format_that_is_accepted(server: Server, media_type: str) -> None:
+    response = server.get("/metrics", headers={"accept": f"{media_type};version=1.0.0"})
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith(f"{media_type}; version=")
+    assert response.headers["content-type"].count("charset") == 1
+    assert response.text.endswith("# EOF\n") is (media_type != "text/plain")
+
+
 def test_logs_are_json_with_request_ids(server: Server, row: dict[str, float]) -> None:
     server.post("/predict", row, headers=JSON | {"x-request-id": "to-be-content"})
     server.post("/predict", row, headers=JSON | {"x-request-id": "forged\tid"})

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 import struct
 import tomllib
 import zlib
@@ -455,6 +456,10 @@ def test_the_examples_of_the_openapi_document_are_answered(server: Server) -> No
 def test_swagger_ui_comes_from_the_server_itself(server: Server) -> None:
     page = server.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'; script-src 'self'; " in page.headers["content-security-policy"]
+    assert re.findall(r"<script(.*?)>(.*?)</script>", page.text) == [
+        (f' src="docs/{name}"', "") for name in ("swagger-ui-bundle.js", "start.js")
+    ]
     assert "//" not in page.text.replace("https://", "//").replace("<!", "")
     script = server.get("/docs/swagger-ui-bundle.js")
     assert script.headers["content-type"].startswith("text/javascript")

@@ -51,6 +51,7 @@ class _AccessRecord(msgspec.Struct, frozen=True):
     status: int
     milliseconds: float
     client: str | None
+    trace_id: str | None
     event: str
     level: str
     timestamp: datetime
@@ -64,13 +65,20 @@ class AccessLog:
         self._encoder = msgspec.json.Encoder()
 
     def write(
-        self, request_id: str, method: str, route: str, status: int, milliseconds: float, client: str | None
+        self,
+        request_id: str,
+        method: str,
+        route: str,
+        status: int,
+        milliseconds: float,
+        client: str | None,
+        trace_id: str | None,
     ) -> None:
         """Write a line, within `FLUSH_DELAY_SECONDS`."""
         if not self._lines:
             asyncio.get_running_loop().call_later(FLUSH_DELAY_SECONDS, self._flush)
         record = _AccessRecord(
-            request_id, method, route, status, milliseconds, client, "request", "info", datetime.now(UTC)
+            request_id, method, route, status, milliseconds, client, trace_id, "request", "info", datetime.now(UTC)
         )
         self._lines.append(self._encoder.encode(record))
 

@@ -124,7 +124,9 @@ def inflate(body: Body) -> bytes:
 
 
 async def check_accept(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Refuse a request whose Accept header excludes the handler's media type; a Litestar guard.
+    """Refuse a request whose Accept header excludes the handler's media types; a Litestar guard.
+
+    A handler with several has them in its option `media_types`.
 
     Raises
     ------
@@ -132,10 +134,11 @@ async def check_accept(connection: ASGIConnection[Any, Any, Any, Any], handler: 
         406.
     """
     media_type: Any = getattr(handler, "media_type", None) or MediaType.JSON
-    media_type = media_type.value if isinstance(media_type, Enum) else media_type
+    media_types = handler.opt.get("media_types", [media_type.value if isinstance(media_type, Enum) else media_type])
+    offered = [each.split(";")[0].strip() for each in media_types]
     accept = connection.headers.get("accept", "")
-    if accept and not any(_covers(each, media_type.split(";")[0].strip()) for each in accept.split(",")):
-        raise ProblemError(406, f"this path responds with {media_type}, which the header Accept excludes")
+    if accept and not any(_covers(accepted, each) for accepted in accept.split(",") for each in offered):
+        raise ProblemError(406, f"this path responds with {' or '.join(offered)}, which the header Accept excludes")
 
 
 class ApiKey:

@@ -21,12 +21,19 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 
+# A trace's id, the caller's span and flags (W3C Trace Context), of which versions beyond 00 may have more parts. Ids of
+# zeros, and the version ff, are not valid.
+TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
+
 # A client's own request id is used where it is harmless in a log.
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class RecordingMiddleware:
     """Gives each request an id, counts and logs it, and answers with a problem where the application fails.
+
+    A request that is a part of a trace has the trace's id in its line of the log. Its response has a `traceparent` with
+    the same id and a span of its own, so that a client, or a proxy, finds the request in the trace.
 
     The request's ASGI state holds `request_id`, and `headers` as a dict, for the middleware within.
 
@@ -52,14 +59,17 @@ class RecordingMiddleware:
         request_id = own_id.decode() if own_id and REQUEST_ID.fullmatch(own_id) else os.urandom(16).hex()
         state = scope.setdefault("state", {})
         state["request_id"], state["headers"] = request_id, headers
-        id_header = (b"x-request-id", request_id.encode())
+        added = [(b"x-request-id", request_id.encode()), NOSNIFF]
+        trace = TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
+        if trace is not None:
+            added.append((b"traceparent", b"00-%b-%b-%b" % (trace[1], os.urandom(8).hex().encode(), trace[2])))
         status = 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], id_header, NOSNIFF]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         self.metrics.in_flight.inc()
@@ -72,15 +82,16 @@ class RecordingMiddleware:
         finally:
             self.metrics.in_flight.dec()
             status = state.get(FINAL_STATUS) or status or CLIENT_CLOSED_REQUEST
-            self._record(scope, request_id, status, time.perf_counter() - started_at)
+            trace_id = trace[1].decode() if trace else None
+            self._record(scope, request_id, status, time.perf_counter() - started_at, trace_id)
 
     def record_refusal(self, status: int, client: str | None) -> None:
         """Count and log a request that is refused before it is parsed; `client` is an address."""
         self.metrics.count_request("other", "none", status, 0.0)
-        self._access_log.write(os.urandom(16).hex(), "other", "none", status, 0.0, client)
+        self._access_log.write(os.urandom(16).hex(), "other", "none", status, 0.0, client, None)
 
-    def _record(self, scope: HTTPScope, request_id: str, status: int, seconds: float) -> None:
+    def _record(self, scope: HTTPScope, request_id: str, status: int, seconds: float, trace_id: str | None) -> None:
         route, method, client = str(scope.get("path_template") or "none"), scope["method"], scope["client"]
         self.metrics.count_request(method if method in METHODS else "other", route, status, seconds)
         address = client[0] if client else None
-        self._access_log.write(request_id, method, route, status, round(1000 * seconds, 3), address)
+        self._access_log.write(request_id, method, route, status, round(1000 * seconds, 3), address, trace_id)

@@ -12,8 +12,10 @@ from wineexp.serving.metrics import Metrics
 from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.routes.health import Ready, readiness
 
+METRICS_TYPES = ["text/plain", "application/openmetrics-text"]
 
-@get("/metrics", media_type="text/plain; version=0.0.4")
+
+@get("/metrics", media_type="text/plain; version=0.0.4", opt={"media_types": METRICS_TYPES})
 async def get_metrics(
     metrics: Metrics, accept: Annotated[str, Parameter(header="accept", default="")]
 ) -> Response[bytes]:

@@ -148,7 +148,11 @@ async def model_ready(predictor: Predictor, name: str, version: str | None = Non
     return ModelReady(name, ready=True)
 
 
-@post(["/v2/models/{name:str}/infer", "/v2/models/{name:str}/versions/{version:str}/infer"], status_code=200)
+@post(
+    ["/v2/models/{name:str}/infer", "/v2/models/{name:str}/versions/{version:str}/infer"],
+    status_code=200,
+    opt={"media_types": [predict.JSON, BINARY]},
+)
 async def infer(
     request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics, name: str, version: str | None = None
 ) -> InferenceResponse:

@@ -1,7 +1,7 @@
 // Many rows: a CSV file, predicted in chunks, with the predictions in a table and in a file.
 
 import { backoffSeconds, request, RequestError, showError } from "./api.js";
-import { download, format, isMissing, parse, simpleName } from "./csv.js";
+import { download, format, isMissing, isNumber, parse, simpleName } from "./csv.js";
 import { byId, capitalized, displayName, element, enumerate, formatCount, formatPercent } from "./element.js";
 
 const ROWS_PER_REQUEST = 500;
@@ -86,7 +86,7 @@ export class Batch {
     return Object.fromEntries(this.features.map(({ name, kind, values }) => {
       const cell = (cells[columns.get(name)] ?? "").trim();
       if (isMissing(cell) && !(kind === "text" && cell in values)) return [name, null];
-      return [name, kind === "number" && Number.isFinite(Number(cell)) ? Number(cell) : cell];
+      return [name, kind === "number" && isNumber(cell) ? Number(cell) : cell];
     }));
   }
 

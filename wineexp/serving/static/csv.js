@@ -8,6 +8,9 @@ const MISSING_CELLS = new Set([
 
 export const isMissing = (cell) => MISSING_CELLS.has(cell);
 
+/** Whether a cell is a decimal number; JavaScript's `Number` takes 0x0E, which is none in a table. */
+export const isNumber = (cell) => /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(cell) && Number.isFinite(Number(cell));
+
 /** A column's name without spaces, as features are called. */
 export const simpleName = (name) => name.trim().replaceAll(" ", "_");
 
@@ -48,8 +51,13 @@ function separatorOf(body) {
 /** Rows as CSV. */
 export const format = (rows) => rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
 
+// Spreadsheets run a cell that begins with one of these signs as a formula, and some start programs: a text that does
+// gets an apostrophe, which makes it a text to them.
+const FORMULA = /^[=+\-@\t\r]/;
+
 const quote = (cell) => {
-  const text = String(cell ?? "");
+  const raw = String(cell ?? "");
+  const text = FORMULA.test(raw) && !isNumber(raw) ? `'${raw}` : raw;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
