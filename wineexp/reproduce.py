@@ -120,6 +120,7 @@ def reproduce_in_worktree(record: "RecordedRun", uri: str, cfg: DictConfig, fold
     import os
     from urllib.parse import urlsplit
 
+    from wineexp.core.addresses import with_credentials
     from wineexp.tracking import modules
     from wineexp.workflows import worktree
 
@@ -136,7 +137,7 @@ def reproduce_in_worktree(record: "RecordedRun", uri: str, cfg: DictConfig, fold
         environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"} | {
             "PYTHONPATH": os.pathsep.join([str(modules.restore(record, tree.parent)), str(tree)]),
             # A relative path would name another folder there.
-            "MLFLOW_TRACKING_URI": uri if urlsplit(uri).scheme else str(Path(uri).absolute()),
+            "MLFLOW_TRACKING_URI": with_credentials(uri) if urlsplit(uri).scheme else str(Path(uri).absolute()),
         }
         log.info("Reproducing in %s, at commit %s.", tree, commit)
         sys.stdout.flush()

@@ -125,6 +125,18 @@ def test_a_database_may_be_named_with_options(tmp_path: Path, monkeypatch: pytes
     assert mlflow.get_experiment_by_name("mine").artifact_location == (tmp_path / "mlruns/mine").as_uri()
 
 
+def test_a_password_in_a_config_file_is_in_no_record_and_no_message(tmp_path: Path) -> None:
+    (tmp_path / "conf/tracking").mkdir(parents=True)
+    (tmp_path / "conf/tracking/mine.yaml").write_text(f"uri: http://me:secret@127.0.0.1:{free_port()}\n")
+    training = ("train", "--config-dir=conf", "tracking=mine", "model=majority", "hydra.run.dir=out")
+    done = run(tmp_path, *training, MLFLOW_TRACKING_URI="")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "tracking.uri=http://127.0.0.1:" in done.stderr
+    assert "uri: http://127.0.0.1:" in (tmp_path / "out/.hydra/config.yaml").read_text()
+    written = [path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not any("secret" in text for text in [*written, done.stdout, done.stderr])
+
+
 class Proxy(BaseHTTPRequestHandler):
     """A forward proxy that knows one server."""
 

@@ -9,6 +9,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
+from wineexp.core.addresses import keep_credentials
 from wineexp.core.config import GROUPS
 from wineexp.core.error_messages import error_chain, explain
 from wineexp.core.errors import UserError
@@ -44,7 +45,7 @@ def compose_program(program: str, overrides: Sequence[str], config_dirs: Sequenc
     """
     search_path = [f"hydra.searchpath=[{Path(folder).absolute().as_uri()}]" for folder in config_dirs]
     faults: list[str] = []
-    remaining = resolve_aliases(program, overrides)
+    remaining = resolve_aliases(program, [keep_credentials(override) for override in overrides])
     with hydra.initialize_config_dir(str(CONF), job_name=program, version_base="1.3"):
         while True:
             try:

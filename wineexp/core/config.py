@@ -12,6 +12,8 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
+from wineexp.core.addresses import without_credentials
+
 # Config groups whose choices define an experiment, in the order in which a run's name and a report list them.
 GROUPS = ("data", "target", "feature", "split", "model")
 
@@ -239,7 +241,8 @@ def config_sha256(cfg: DictConfig) -> str:
     values: Any = OmegaConf.to_container(hashed, resolve=True)
     if isinstance(values.get("data"), dict):
         values["data"] = without_noun(values["data"])
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    # Credentials are not recorded, and change no score.
+    return hashlib.sha256(without_credentials(json.dumps(values, sort_keys=True)).encode()).hexdigest()
 
 
 def without_noun(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from wineexp.core.addresses import without_credentials
+
 
 class UserError(Exception):
     """A mistake in a config, a file or the environment, which the user can correct.
@@ -10,12 +12,12 @@ class UserError(Exception):
     Parameters
     ----------
     *faults : str
-        One sentence for each fault: the value, the rule that it breaks, what to do.
+        One sentence for each fault: the value, the rule that it breaks, what to do. No address in it shows credentials.
     """
 
     def __init__(self, *faults: str) -> None:
-        super().__init__(*faults)
-        self.faults = faults
+        self.faults = tuple(map(without_credentials, faults))
+        super().__init__(*self.faults)
 
     def __str__(self) -> str:
         if len(self.faults) == 1:

@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn, TextIO
 
 import hydra
@@ -20,9 +22,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core import help as choices_help
+from wineexp.core.addresses import keep_credentials, without_credentials
 from wineexp.core.composition import explain_command_line, resolve_aliases
 from wineexp.core.error_messages import explain
 from wineexp.core.in_process import make_callable
+from wineexp.core.output_files import hide_credentials
 from wineexp.core.paths import CONF
 from wineexp.core.signals import TERMINATION_SIGNALS, cancel_repetition, handle_termination, received_signals
 
@@ -72,6 +76,7 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def guarded(cfg: DictConfig) -> Any:
+            hide_credentials()
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return task(select_keys(cfg, schema))
             try:
@@ -124,6 +129,10 @@ def select_keys(cfg: DictConfig, schema: type) -> DictConfig:
 def _prepare_process() -> None:
     """Set up signals, output, completion and warnings of a process that is this program's alone."""
     handle_termination()
+    sys.argv[1:] = map(keep_credentials, sys.argv[1:])
+    make_record = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(lambda *arguments, **more: _without_credentials(make_record(*arguments, **more)))
+    sys.excepthook = _print_exception
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Where only ASCII can be shown, a ± becomes a question mark instead of a traceback.
@@ -141,6 +150,23 @@ def _prepare_process() -> None:
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}"
     # Makes Hydra pass exceptions on instead of printing them itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+
+
+def _without_credentials(record: logging.LogRecord) -> logging.LogRecord:
+    """A record of the log whose addresses show no credentials, whichever library it is from."""
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError):
+        # Its handler reports that it cannot be formatted.
+        return record
+    if (cut := without_credentials(message)) != message:
+        record.msg, record.args = cut, None
+    return record
+
+
+def _print_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does, without the credentials of addresses."""
+    sys.stderr.write(without_credentials("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _exit_interrupted() -> NoReturn:
@@ -167,5 +193,5 @@ def _exit_failed(error: BaseException, name: str, *, show_traceback: bool) -> No
         message = str(cause)
     if show_traceback or message is None:
         raise cause from None  # type: ignore[misc]
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {without_credentials(message)}", file=sys.stderr)
     sys.exit(1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from wineexp.core import paths
+from wineexp.core.addresses import keep_credentials, without_credentials
 from wineexp.core.errors import UserError, brief
 
 # Characters of a file that an error repeats.
@@ -102,7 +103,7 @@ def _read_dvc_file(dvc_file: str | Path) -> Pin:
         case {"outs": [{"md5": str(md5), "size": int(size), "path": str(name)}]} if re.fullmatch("[0-9a-f]{32}", md5):
             match content.get("meta"):
                 case {"source_url": str(source_url)}:
-                    return Pin(path, folder / name, md5, size, source_url)
+                    return Pin(path, folder / name, md5, size, keep_credentials(source_url))
             return Pin(path, folder / name, md5, size, source_url=None)
     raise UserError(
         f"{dvc_file}: not a pin of one file: it holds {brief(repr(content), MAX_SHOWN_CHARS)}, but must hold outs: "
@@ -145,7 +146,7 @@ def write(path: Path, source_url: str | None) -> None:
         md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         content["outs"] = [{"md5": md5, "size": path.stat().st_size, "hash": "md5", "path": path.name}]
     if source_url is not None:
-        content["meta"] = {"source_url": source_url}
+        content["meta"] = {"source_url": without_credentials(source_url)}
     try:
         dvc_file.write_text(yaml.safe_dump(content, sort_keys=False))
     except OSError as error:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from wineexp.core import paths
+from wineexp.core.addresses import basic_authorization, keep_credentials
 from wineexp.core.errors import UserError
 from wineexp.data.pin import Pin, display_path
 
@@ -105,7 +106,7 @@ def fetch(url: str, path: Path) -> None:
     UserError
         Nothing answers, or the file cannot be written.
     """
-    source = partial(_from_url, Pin(path, path, md5="", size=0, source_url=url))
+    source = partial(_from_url, Pin(path, path, md5="", size=0, source_url=keep_credentials(url)))
     try:
         content = _read_until_stall(source, STALL_LIMIT_SECONDS)
     # urllib has no common base class for what cannot be fetched.
@@ -145,11 +146,13 @@ def _from_url(pin: Pin) -> Iterator[bytes]:
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise ValueError("a source URL must start with http:// or https://")
     log.info("fetching %s from %s", pin.name, url)
+    address, headers = basic_authorization(url)
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme was checked
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with (
         Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
-        urllib.request.urlopen(url, timeout=2 * STALL_LIMIT_SECONDS) as response,  # noqa: S310  the scheme was checked
+        urllib.request.urlopen(request, timeout=2 * STALL_LIMIT_SECONDS) as response,  # noqa: S310  the scheme was checked
     ):
         task = progress.add_task(pin.path.name, total=pin.size or None)
         while chunk := response.read1(CHUNK_BYTES):

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import structlog
 
+from wineexp.core.addresses import without_credentials
+
 # A line of the access log waits this long for others, so that they are written together.
 FLUSH_DELAY_SECONDS = 0.005
 
@@ -89,4 +91,4 @@ class AccessLog:
 
 
 def _encode(event: Any, **_: Any) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
+    return without_credentials(msgspec.json.encode(event, enc_hook=str).decode())

@@ -45,6 +45,8 @@ def run(settings: Serve) -> None:
         The address is taken, or there is nothing to serve.
     """
     logs.configure()
+    # What this process and its children keep, files and sockets, is readable by their user alone.
+    os.umask(0o077)
     # A registry that is down is asked again at the next poll; MLflow's own retries would take minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")

@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
+from wineexp.core.addresses import without_credentials
 from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.lock import locked
 from wineexp.sweep.plan import Plan
@@ -35,7 +36,7 @@ def write_best(ledger: Ledger, spec: StudySpec, plan: Plan, only_if: int | None 
 def _replace(file: Path, text: str) -> Path:
     """Write a file in one step, so that a reader never sees half of it."""
     draft = file.with_suffix(".draft")
-    draft.write_text(text, encoding="utf-8")
+    draft.write_text(without_credentials(text), encoding="utf-8")
     draft.replace(file)
     return file
 

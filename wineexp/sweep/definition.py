@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution, check_distribution_compatibil
 from optuna.storages import BaseStorage
 from optuna.study import Study
 
+from wineexp.core.addresses import without_credentials
 from wineexp.core.errors import UserError
 from wineexp.sweep.compose import Composer
 from wineexp.sweep.plan import Plan
@@ -120,7 +121,7 @@ def _config_values(composer: Composer, plan: Plan, ignored: Sequence[str]) -> di
         choices = "".join(f"@{choice}" for name, choice in point.items() if choice != first[name])
         for key, text in _flatten(composer.compose(plan.space.group_overrides(point), [])):
             if values.get(key) != text and not any(f"{key}.".startswith(f"{name}.") for name in ignored):
-                values[f"{key}{choices}"] = text
+                values[f"{key}{choices}"] = without_credentials(text)
     return values
 
 

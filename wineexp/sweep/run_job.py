@@ -14,6 +14,7 @@ from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, en
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from wineexp.core.addresses import without_credentials
 from wineexp.sweep._hydra import flush_loggers
 from wineexp.sweep._omegaconf import attach_hydra, detach_hydra, set_parent, to_yaml
 
@@ -86,4 +87,4 @@ def _save_records(folder: Path, task_config: DictConfig, hydra_config: DictConfi
         ("hydra.yaml", hydra_config),
         ("overrides.yaml", hydra_config.hydra.overrides.task),
     ):
-        (folder / name).write_text(to_yaml(node), encoding="utf-8")
+        (folder / name).write_text(without_credentials(to_yaml(node)), encoding="utf-8")

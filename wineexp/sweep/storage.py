@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
+from wineexp.core.addresses import with_credentials
 from wineexp.core.errors import UserError
 from wineexp.sweep.lock import KernelLock, locked
 
@@ -69,6 +70,7 @@ def memory(folder: Path) -> BaseStorage:  # noqa: ARG001 - every storage is call
 
 def rdb(folder: Path, url: str) -> BaseStorage:  # noqa: ARG001
     """A database, by SQLAlchemy's URL."""
+    url = with_credentials(url)
     if url.startswith("sqlite"):
         # Another worker may hold the database for the length of its transaction.
         options: dict[str, Any] = {"connect_args": {"timeout": SQLITE_TIMEOUT_SECONDS}}
@@ -120,10 +122,7 @@ def open_storage(conf: Mapping[str, Any], folder: Path) -> BaseStorage:
             package = PACKAGE_OF_DRIVER.get(missing[1], missing[1])
             raise UserError(f"this storage needs a package that is missing: pip install '{package}'") from error
         first_line = reason.strip().splitlines()[0]
-        raise UserError(f"the storage {_without_password(conf)} cannot be opened: {first_line}") from error
+        raise UserError(
+            f"the storage {conf.get('url') or conf.get('_target_')} cannot be opened: {first_line}"
+        ) from error
     return storage
-
-
-def _without_password(conf: Mapping[str, Any]) -> str:
-    """The storage's URL with its password masked, or its `_target_` if it has none."""
-    return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", str(conf.get("url") or conf.get("_target_")))

@@ -13,7 +13,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna.trial import FrozenTrial
 
+from wineexp.core.addresses import without_credentials
 from wineexp.core.errors import UserError
+from wineexp.core.output_files import SWEEP_RECORD
 from wineexp.core.signals import Interrupts, uninterrupted
 from wineexp.sweep._hydra import BASIC_LAUNCHER, without_callbacks
 from wineexp.sweep.best_file import write_best
@@ -65,7 +67,7 @@ def run_sweep(
     ledger = open_ledger(spec, plan, storage)
     callbacks = Callbacks(settings["callbacks"])
     sweep = Sweep(ledger.study, spec.folder, config, settings["seed"], plan)
-    OmegaConf.save(config, spec.folder / "multirun.yaml")
+    (spec.folder / SWEEP_RECORD).write_text(without_credentials(OmegaConf.to_yaml(config)), encoding="utf-8")
     started = time.time()
     deadline = started + settings["timeout"] if settings["timeout"] is not None else None
     shared_storage = storage if is_in_memory(settings["storage"]) else None

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import wineexp
+from wineexp.core.addresses import without_credentials
 from wineexp.core.paths import ROOT
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.tracking import names
@@ -87,14 +88,15 @@ def git_tags(modules: Iterable[Path] = ()) -> dict[str, str]:
 def diff() -> str:
     """The text with which `git apply` makes `RESULT_FILES` from those of the commit; empty where none of them differs.
 
-    A run stores copies of the user's own modules instead, which may lie anywhere.
+    A run stores copies of the user's own modules instead, which may lie anywhere. Addresses in it are without their
+    credentials, so that git can apply it only where an unchanged line holds none.
     """
     untracked = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *RESULT_FILES).split("\0")
     # Comparing two files without an index, git exits with 1 where they differ.
     added = [
         _git(*DIFF_OPTIONS, "--no-index", "--", os.devnull, name, allowed_codes=(0, 1)) for name in untracked if name
     ]
-    return "".join([_git(*DIFF_OPTIONS, "HEAD", "--", *RESULT_FILES), *added])
+    return without_credentials("".join([_git(*DIFF_OPTIONS, "HEAD", "--", *RESULT_FILES), *added]))
 
 
 def _git(*arguments: str, allowed_codes: tuple[int, ...] = (0,)) -> str:

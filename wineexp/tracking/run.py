@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from sklearn.pipeline import Pipeline
 
+from wineexp.core.addresses import without_credentials
 from wineexp.core.errors import UserError
 from wineexp.core.signals import received_signals, uninterrupted
 from wineexp.data.task import Task
@@ -72,7 +73,7 @@ class Run:
         self.uri = uri
         self.experiment = experiment
         self.name = name
-        self.tags = dict(tags)
+        self.tags = {key: without_credentials(value) for key, value in tags.items()}
         self.folder = folder
         self.parent = parent
         self.id: str | None = None
@@ -110,8 +111,10 @@ class Run:
             try:
                 self._log_files()
                 if error is not None and kind is not None:
-                    mlflow.set_tag(names.ERROR, f"{kind.__name__}: {error}"[:MAX_ERROR_CHARS])
-                    mlflow.log_text("".join(traceback.format_exception(error)), "traceback.txt")
+                    message = without_credentials(f"{kind.__name__}: {error}")
+                    mlflow.set_tag(names.ERROR, message[:MAX_ERROR_CHARS])
+                    trace_text = "".join(traceback.format_exception(error))
+                    mlflow.log_text(without_credentials(trace_text), "traceback.txt")
                     self._fail_models()
             except Exception:
                 # The record is incomplete.
@@ -156,8 +159,8 @@ class Run:
         if self.id is None:
             return
         now_ms = int(time.time() * 1000)
-        mlflow_params = [Param(key, str(value)) for key, value in (params or {}).items()]
-        mlflow_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
+        mlflow_params = [Param(key, without_credentials(str(value))) for key, value in (params or {}).items()]
+        mlflow_tags = [RunTag(key, without_credentials(value)) for key, value in (tags or {}).items()]
         mlflow_metrics = [
             Metric(key, value, now_ms, step)
             for key, values in (metrics or {}).items()

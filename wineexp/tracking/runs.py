@@ -8,6 +8,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
+from wineexp.core.addresses import without_credentials
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.tracking import _mlflow, names, store
 from wineexp.tracking.recorded_run import RecordedRun
@@ -200,8 +201,9 @@ class Runs:
             # A deleted experiment is not listed, although its runs can still be read by their ids.
             experiment=self._experiments.get(run.info.experiment_id, ""),
             status=run.info.status,
-            params=dict(run.data.params),
-            tags=dict(run.data.tags),
+            # An address was recorded with its credentials before wineexp 0.3.
+            params={key: without_credentials(value) for key, value in run.data.params.items()},
+            tags={key: without_credentials(value) for key, value in run.data.tags.items()},
             metrics=dict(run.data.metrics),
             began=run.info.start_time,
             ended=run.info.end_time,

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from wineexp.core.addresses import with_credentials, without_credentials
 from wineexp.core.error_messages import FILE_SYSTEM_REMEDIES
 from wineexp.core.errors import UserError
 from wineexp.tracking import _mlflow
@@ -47,6 +48,12 @@ FILES_FOLDER = "mlruns"
 
 # Errors of the file system that the user can remedy.
 DISK_ERRORS = (*FILE_SYSTEM_REMEDIES, errno.ENOENT)
+
+# MLflow's own, for a server's basic authentication.
+CREDENTIAL_VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+# What this process has put into them, from the URI that it used last.
+_authenticated: tuple[str, str] | None = None
 
 _mlflow.silence_database_log()
 
@@ -112,11 +119,32 @@ def _use(uri: str) -> None:
     next. So the variable keeps what the user gave it.
     """
     stated = os.environ.get(URI_VARIABLE)
-    mlflow.set_tracking_uri(uri)
+    if urlsplit(uri).scheme in ("http", "https"):
+        # MLflow prints the addresses of runs, and would print a password in them.
+        _authenticate(uri)
+        mlflow.set_tracking_uri(uri)
+    else:
+        mlflow.set_tracking_uri(with_credentials(uri))
     if stated is None:
         os.environ.pop(URI_VARIABLE, None)
     else:
         os.environ[URI_VARIABLE] = stated
+
+
+def _authenticate(uri: str) -> None:
+    """Hand the credentials of a server's URI to MLflow by its variables, unless the user has set these."""
+    global _authenticated
+    parts = urlsplit(with_credentials(uri))
+    variables = tuple(map(os.environ.get, CREDENTIAL_VARIABLES))
+    if os.environ.get("MLFLOW_TRACKING_TOKEN") or (any(variables) and variables != _authenticated):
+        return
+    user, password = parts.username, parts.password
+    _authenticated = (unquote(user), unquote(password or "")) if user else None
+    for name, value in zip(CREDENTIAL_VARIABLES, _authenticated or (None, None), strict=True):
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextmanager
@@ -248,6 +276,7 @@ def check_reachable(uri: str) -> None:
     if proxy is None:
         _connect(uri)
         return
+    proxy_name = without_credentials(proxy if "://" in proxy else f"http://{proxy}").partition("://")[2]
     try:
         _connect(proxy)
         # Only a request tells whether the proxy reaches the server; any answer of the server's own will do.
@@ -256,19 +285,15 @@ def check_reachable(uri: str) -> None:
         # The server is there. MLflow's client knows which certificates to trust.
         return
     except OSError as error:
-        raise OSError(f"{error} (through the proxy {_without_credentials(proxy)})") from error
+        raise OSError(f"{error} (through the proxy {proxy_name})") from error
     if status in PROXY_FAILURES:
-        raise OSError(f"the proxy {_without_credentials(proxy)} answers {status} for it")
+        raise OSError(f"the proxy {proxy_name} answers {status} for it")
 
 
 def _connect(url: str) -> None:
     parts = urlsplit(url if "://" in url else f"http://{url}")
     port = parts.port or DEFAULT_PORTS.get(parts.scheme, DEFAULT_PORTS["http"])
     socket.create_connection((parts.hostname or "", port), timeout=CONNECT_TIMEOUT_SECONDS).close()
-
-
-def _without_credentials(url: str) -> str:
-    return url.partition("://")[2].rpartition("@")[2] or url.rpartition("@")[2]
 
 
 def experiment_id(uri: str, name: str) -> str:

@@ -9,6 +9,7 @@ import mlflow
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from wineexp.core.addresses import without_credentials
 from wineexp.tracking import _mlflow, names, store
 
 # What MLflow stores of a tag's and of a parameter's value.
@@ -83,7 +84,7 @@ class StudyRuns:
     def child(self, parent: str, name: str, tags: Mapping[str, Any], began: float | None = None) -> str:
         """Start a run below a study's; `began` is in seconds since the epoch. Gives its id."""
         start_ms = int(began * 1000) if began is not None else None
-        texts = {key: str(value)[:MAX_VALUE_CHARS] for key, value in tags.items()}
+        texts = {key: _recorded(value) for key, value in tags.items()}
         all_tags = _mlflow.resolve_tags(texts | {_mlflow.PARENT_RUN_ID: parent})
         run = self._client.create_run(self.experiment_id, start_time=start_ms, tags=all_tags, run_name=name)
         return str(run.info.run_id)
@@ -105,8 +106,8 @@ class StudyRuns:
         self._client.log_batch(
             run_id,
             metrics=points,
-            params=[Param(key, str(value)[:MAX_VALUE_CHARS]) for key, value in (params or {}).items()],
-            tags=[RunTag(key, str(value)[:MAX_VALUE_CHARS]) for key, value in (tags or {}).items()],
+            params=[Param(key, _recorded(value)) for key, value in (params or {}).items()],
+            tags=[RunTag(key, _recorded(value)) for key, value in (tags or {}).items()],
         )
 
     def describe(self, run_id: str, text: str) -> None:
@@ -119,7 +120,7 @@ class StudyRuns:
 
     def attach_text(self, run_id: str, text: str, name: str) -> None:
         """Store a text as a file among the run's artifacts."""
-        self._client.log_text(run_id, text, name)
+        self._client.log_text(run_id, without_credentials(text), name)
 
     def close(self, run_id: str, status: str) -> None:
         """End a run as FINISHED, FAILED or KILLED."""
@@ -128,3 +129,8 @@ class StudyRuns:
     def is_open(self, run_id: str) -> bool:
         """Whether the run has no end yet."""
         return bool(self._client.get_run(run_id).info.status == "RUNNING")
+
+
+def _recorded(value: Any) -> str:
+    """A value as it is recorded: as a text that is not too long for the store and holds no credentials."""
+    return without_credentials(str(value))[:MAX_VALUE_CHARS]

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from wineexp.core.addresses import keep_credentials
 from wineexp.core.paths import ROOT
 
 # MLflow's own, which a user sets to record elsewhere than the config says.
@@ -15,9 +16,12 @@ def database_path(uri: str) -> Path | None:
 
 
 def resolve_uri(uri: str) -> str:
-    """The URI of a store; `MLFLOW_TRACKING_URI` wins, and a local store lies in the project's root."""
+    """The URI of a store; `MLFLOW_TRACKING_URI` wins, and a local store lies in the project's root.
+
+    Credentials are cut from it: `with_credentials` gives them back.
+    """
     stated = os.environ.get(URI_VARIABLE)
-    uri = stated or uri
+    uri = keep_credentials(stated or uri)
     if uri.startswith("sqlite:///"):
         # MLflow reads a relative path in its variable from the current folder. DVC runs a queued experiment in a copy
         # of the project that it deletes afterwards, and names the project's own folder in DVC_ROOT.

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from wineexp.core.addresses import without_credentials
 from wineexp.core.config import config_sha256
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation, metrics, plots
@@ -23,8 +24,8 @@ def origin_tags(cfg: DictConfig, task: Task) -> dict[str, str]:
 
 
 def config_text(cfg: DictConfig) -> str:
-    """A config as a run records it: as YAML, its interpolations resolved."""
-    return OmegaConf.to_yaml(cfg, resolve=True)
+    """A config as a run records it: as YAML, its interpolations resolved, its addresses without credentials."""
+    return without_credentials(OmegaConf.to_yaml(cfg, resolve=True))
 
 
 # What a run says of a model whose predictions do not depend on the row.

@@ -1,6 +1,5 @@
 """Detects, cheaply and without MLflow, that a registry may have changed."""
 
-import base64
 import hashlib
 import os
 import ssl
@@ -10,8 +9,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
-from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 
+from wineexp.core.addresses import authorization, basic_authorization
 from wineexp.core.config import Serve
 from wineexp.serving.model import export
 from wineexp.tracking.uri import database_path, resolve_uri
@@ -72,10 +72,9 @@ class ChangeDetector:
         return None
 
     def _of_server(self, parts: SplitResult) -> Fingerprint | None:
-        host = parts.netloc.rpartition("@")[2]
         path = f"{parts.path.rstrip('/')}{ALIAS_PATH}"
-        url = urlunsplit((parts.scheme, host, path, urlencode(self._query, quote_via=quote), ""))
-        request = urllib.request.Request(url, headers=_authorization(parts.username, parts.password))  # noqa: S310  http or https
+        url = urlunsplit((parts.scheme, parts.netloc, path, urlencode(self._query, quote_via=quote), ""))
+        request = urllib.request.Request(url, headers=_authorization(self._uri))  # noqa: S310  http or https
         try:
             if self._opener is None:
                 https = urllib.request.HTTPSHandler(context=_ssl_context() if parts.scheme == "https" else None)
@@ -110,18 +109,14 @@ def _of_response(status: int, body: bytes) -> Fingerprint | None:
     return Fingerprint(reachable=True, content=hashlib.sha256(body).hexdigest())
 
 
-def _authorization(username: str | None, password: str | None) -> dict[str, str]:
+def _authorization(uri: str) -> dict[str, str]:
     """The Authorization header, with the credentials that MLflow's client would send."""
     variables = os.environ.get
     if (name := variables("MLFLOW_TRACKING_USERNAME")) and (secret := variables("MLFLOW_TRACKING_PASSWORD")):
-        credentials = f"{name}:{secret}"
-    elif token := variables("MLFLOW_TRACKING_TOKEN"):
+        return authorization(name, secret)
+    if token := variables("MLFLOW_TRACKING_TOKEN"):
         return {"Authorization": f"Bearer {token}"}
-    elif username:
-        credentials = f"{unquote(username)}:{unquote(password or '')}"
-    else:
-        return {}
-    return {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
+    return basic_authorization(uri)[1]
 
 
 def _ssl_context() -> ssl.SSLContext:

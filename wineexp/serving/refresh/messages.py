@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from wineexp.core.addresses import without_credentials
 from wineexp.core.config import Serve
 from wineexp.core.errors import UserError
 from wineexp.serving.model.cache import CachedVersion
@@ -231,7 +232,7 @@ def describe_error(error: Exception) -> tuple[str, ...]:
     """Why something failed, in sentences for the operator of the server."""
     if isinstance(error, UserError):
         return error.faults
-    return (f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",)
+    return (without_credentials(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"),)
 
 
 def utc_now() -> str:
