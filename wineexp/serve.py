@@ -63,6 +63,11 @@ def check(server: Server) -> None:
             f"serve.host={server.host}: a host name or an address is wanted, such as 127.0.0.1; a server on a Unix "
             "socket is not supported, let a proxy listen there"
         )
+    if server.otlp_endpoint is not None and not server.otlp_endpoint.startswith(("http://", "https://")):
+        faults.append(
+            f"serve.otlp_endpoint={server.otlp_endpoint}: a URL with http:// or https:// is wanted, such as "
+            "http://localhost:4318"
+        )
     if server.alias.isdecimal():
         faults.append(
             f"serve.alias={server.alias}: a version's number is no alias; set an alias to the version and give its name"

@@ -199,6 +199,7 @@ class Server:
     request_timeout_seconds: int = MISSING
     keep_alive_seconds: int = MISSING
     shutdown_timeout_seconds: int = MISSING
+    otlp_endpoint: str | None = MISSING
     allowed_hosts: list[str] = MISSING
     allowed_origins: list[str] = MISSING
     keys: Keys = field(default_factory=Keys)

@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 
 from wineexp.core.config import Serve
-from wineexp.serving import workers
+from wineexp.serving import tracing, workers
 from wineexp.serving.http import guards, problems
 from wineexp.serving.http.guards import ApiKey
 from wineexp.serving.metrics import Metrics
@@ -44,7 +44,8 @@ def build(settings: Serve, paths: RefreshPaths) -> RecordingMiddleware:
     Raises
     ------
     UserError
-        There is nothing to serve, or an environment variable that should hold an API key is not set.
+        There is nothing to serve, an environment variable that should hold an API key is not set, or the packages that
+        export spans are not installed.
     """
     server = settings.serve
     prediction_key = ApiKey(server.keys.predictions, "serve.keys.predictions")
@@ -59,7 +60,8 @@ def build(settings: Serve, paths: RefreshPaths) -> RecordingMiddleware:
     app = ConcurrencyLimitMiddleware(app, server.max_concurrent_requests)
     app = BodyMiddleware(app, server.max_body_bytes)
     app = HostMiddleware(app, server.allowed_hosts)
-    return RecordingMiddleware(app, metrics)
+    tracer = tracing.connect(server.otlp_endpoint) if server.otlp_endpoint else None
+    return RecordingMiddleware(app, metrics, tracer)
 
 
 def _litestar(

@@ -112,6 +112,9 @@ def _serve(settings: Serve, app: RecordingMiddleware, listener: socket.socket) -
         signal.setitimer(signal.ITIMER_REAL, 0)
         if error.code != 128 + signal.SIGTERM:
             raise
+    finally:
+        if app.tracer is not None:
+            app.tracer.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -13,6 +13,7 @@ from wineexp.serving.http.protocol import CLIENT_CLOSED_REQUEST, FINAL_STATUS
 from wineexp.serving.logs import AccessLog
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.middleware.response import send_problem
+from wineexp.serving.tracing import Trace, Tracer, continue_trace
 
 log = structlog.get_logger()
 
@@ -20,10 +21,6 @@ log = structlog.get_logger()
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
-
-# A trace's id, the caller's span and flags (W3C Trace Context), of which versions beyond 00 may have more parts. Ids of
-# zeros, and the version ff, are not valid.
-TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
 
 # A client's own request id is used where it is harmless in a log.
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -41,11 +38,14 @@ class RecordingMiddleware:
     ----------
     app : ASGI application
     metrics : Metrics
+    tracer : Tracer, optional
+        Exports a span for each request.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer | None = None) -> None:
         self.app = app
         self.metrics = metrics
+        self.tracer = tracer
         self._access_log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,9 +60,10 @@ class RecordingMiddleware:
         state = scope.setdefault("state", {})
         state["request_id"], state["headers"] = request_id, headers
         added = [(b"x-request-id", request_id.encode()), NOSNIFF]
-        trace = TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
+        traceparent = headers.get(b"traceparent", b"")
+        trace = self.tracer.start(traceparent) if self.tracer else continue_trace(traceparent)
         if trace is not None:
-            added.append((b"traceparent", b"00-%b-%b-%b" % (trace[1], os.urandom(8).hex().encode(), trace[2])))
+            added.append((b"traceparent", trace.traceparent))
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -82,16 +83,19 @@ class RecordingMiddleware:
         finally:
             self.metrics.in_flight.dec()
             status = state.get(FINAL_STATUS) or status or CLIENT_CLOSED_REQUEST
-            trace_id = trace[1].decode() if trace else None
-            self._record(scope, request_id, status, time.perf_counter() - started_at, trace_id)
+            self._record(scope, request_id, status, time.perf_counter() - started_at, trace)
 
     def record_refusal(self, status: int, client: str | None) -> None:
         """Count and log a request that is refused before it is parsed; `client` is an address."""
         self.metrics.count_request("other", "none", status, 0.0)
         self._access_log.write(os.urandom(16).hex(), "other", "none", status, 0.0, client, None)
 
-    def _record(self, scope: HTTPScope, request_id: str, status: int, seconds: float, trace_id: str | None) -> None:
+    def _record(self, scope: HTTPScope, request_id: str, status: int, seconds: float, trace: Trace | None) -> None:
         route, method, client = str(scope.get("path_template") or "none"), scope["method"], scope["client"]
-        self.metrics.count_request(method if method in METHODS else "other", route, status, seconds)
+        known_method = method if method in METHODS else "other"
+        self.metrics.count_request(known_method, route, status, seconds)
+        if self.tracer is not None and trace is not None:
+            self.tracer.end(trace, request_id, known_method, route, status)
+        trace_id = trace.trace_id if trace is not None else None
         address = client[0] if client else None
         self._access_log.write(request_id, method, route, status, round(1000 * seconds, 3), address, trace_id)
