@@ -211,9 +211,14 @@ def choices(group: str) -> list[str]:
     return names
 
 
+def models_of_classes() -> list[str]:
+    """The choices of conf/model that predict classes, and those that can."""
+    return [name for name in choices("model") if name != "ridge"]
+
+
 def installed_models() -> list[str]:
-    """The choices of conf/model whose package is installed: some are optional."""
-    targets = {name: OmegaConf.load(CONF / f"model/{name}.yaml")._target_ for name in choices("model")}
+    """Those of `models_of_classes` whose package is installed: some are optional."""
+    targets = {name: OmegaConf.load(CONF / f"model/{name}.yaml")._target_ for name in models_of_classes()}
     return [name for name, target in targets.items() if importlib.util.find_spec(target.partition(".")[0])]
 
 

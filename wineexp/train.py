@@ -207,17 +207,23 @@ def show(title: str, result: TrainResult) -> None:
         ],
     )
     log.info(result.task.describe())
-    accuracy, majority = summary["accuracy"][0], summary["majority_accuracy"][0]
-    if accuracy <= majority:
+    if result.task.target.is_number:
+        error, of_mean = (summary[name][0] for name in ("root_mean_squared_error", "baseline_root_mean_squared_error"))
+        if error >= of_mean:
+            log.warning(
+                "This run does not beat the mean: always answering the mean of the training rows has a root mean "
+                "squared error of %.4g, this model %.4g.",
+                of_mean,
+                error,
+            )
+    elif (accuracy := summary["accuracy"][0]) <= (majority := summary["majority_accuracy"][0]):
         log.warning(
             "This run does not beat the majority class: always answering the most frequent class is %.1f %% accurate, "
             "this model %.1f %%.",
             *(100 * majority, 100 * accuracy),
         )
     if cross_validation.learned_nothing(result.folds):
-        log.warning(
-            "This model learned nothing from the features: it gives every row of a fold the same probabilities."
-        )
+        log.warning("This model learned nothing from the features: it gives every row of a fold the same answer.")
     if result.run_id is not None:
         log.info("Recorded as run %s in %s.", result.run_id, result.tracking_uri)
         log.info("Look at it: %s", result.how_to_view)

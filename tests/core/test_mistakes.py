@@ -132,7 +132,7 @@ def test_hydra_full_error_shows_the_traceback(command: Command) -> None:
 
 
 def test_the_config_is_printed_instead_of_run(command: Command) -> None:
-    done = command("train", "--cfg", "job", "model=forest", afresh=True)
+    done = command("train", "--cfg", "job", "--resolve", "model=forest", afresh=True)
     assert done.returncode == 0
     assert yaml.safe_load(done.stdout)["model"]["_target_"] == "sklearn.ensemble.RandomForestClassifier"
 

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from tests.conftest import choices, composed
+from tests.conftest import choices, composed, models_of_classes
 from wineexp.core.config import flatten_config
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
@@ -87,7 +87,7 @@ def cheaper(model: str) -> list[str]:
     return [f"{key}={count}" for key in keys for suffix, count in fewer.items() if key.endswith(f".{suffix}")]
 
 
-@pytest.mark.parametrize("name", choices("model"))
+@pytest.mark.parametrize("name", models_of_classes())
 def test_scores_are_the_same_with_one_thread_and_with_two(name: str) -> None:
     pytest.importorskip(composed(f"model={name}").model._target_.partition(".")[0])
     task, estimator = task_and_estimator(f"model={name}", "split.n_splits=2", *cheaper(name))
@@ -145,7 +145,7 @@ def test_folds_are_yielded_in_order_with_their_test_rows() -> None:
     assert [fold.number for fold in folds] == [0, 1, 2, 3, 4]
     for fold, (_, test) in zip(folds, task.folds, strict=True):
         np.testing.assert_array_equal(fold.test, test)
-        np.testing.assert_array_equal(fold.predictions.y, task.codes(task.y.iloc[test]))
+        np.testing.assert_array_equal(fold.predictions.y, task.encoded(task.y.iloc[test]))
         assert fold.scores["accuracy"] == np.mean(fold.predictions.y == fold.predictions.predicted)
         assert fold.fit_seconds > 0
         assert fold.predict_seconds > 0

@@ -46,7 +46,7 @@ def test_a_class_weight_means_the_target_s_label() -> None:
 
 def test_labels_that_the_target_lacks_are_refused_together_with_unknown_columns() -> None:
     message = refusal(
-        *("model=stack", "model.members.logreg.class_weight={0:2,4:5}", "model.members.extratrees.class_weight={9:1}"),
+        *("model=stack", "model.members.logreg.class_weight={0:2,4:5}", "+model.members.extratrees.class_weight={9:1}"),
         "+model.members.xgb.monotone_constraints={alcohl:1}",
     )
     assert message.startswith("3 faults")

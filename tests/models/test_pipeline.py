@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 from xgboost import XGBClassifier
 
-from tests.conftest import choices, composed
+from tests.conftest import composed, models_of_classes
 from wineexp.data.split import CopiesTogetherKFold
 from wineexp.models import persistence
 from wineexp.models.decision import LossClassifier
@@ -66,7 +66,7 @@ def fitted_model(name: str) -> FixedClassesClassifier:
     return FixedClassesClassifier(classifier(name), GRADES).fit(*rows())
 
 
-@pytest.mark.parametrize("name", choices("model"))
+@pytest.mark.parametrize("name", models_of_classes())
 def test_a_class_missing_from_the_training_rows_has_probability_0(name: str) -> None:
     X, y = rows()
     fitted = fitted_model(name)
@@ -83,7 +83,7 @@ def test_a_class_missing_from_the_training_rows_has_probability_0(name: str) -> 
         assert np.mean(predicted == y) > 0.9
 
 
-@pytest.mark.parametrize("name", choices("model"))
+@pytest.mark.parametrize("name", models_of_classes())
 def test_labels_may_be_words_in_their_own_order(name: str) -> None:
     X, y = rows()
     words = ["low", "middle", "high"]
@@ -94,7 +94,7 @@ def test_labels_may_be_words_in_their_own_order(name: str) -> None:
     assert by_word.predict(X).tolist() == [words[(grade - 3) // 2] for grade in by_grade.predict(X)]
 
 
-@pytest.mark.parametrize("name", choices("model"))
+@pytest.mark.parametrize("name", models_of_classes())
 def test_a_model_is_stored_and_loaded_without_pickle(name: str) -> None:
     X, _ = rows()
     fitted = fitted_model(name)
@@ -103,7 +103,7 @@ def test_a_model_is_stored_and_loaded_without_pickle(name: str) -> None:
     np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
 
 
-@pytest.mark.parametrize("name", choices("model"))
+@pytest.mark.parametrize("name", models_of_classes())
 def test_decisions_are_the_estimators_own_and_depend_on_probabilities_alone(name: str) -> None:
     X, y = rows()
     fitted = fitted_model(name)
@@ -132,7 +132,7 @@ MORE_STEPS = {"stack": {"final__max_iter": 1000}}
 
 @pytest.mark.filterwarnings("ignore:The least populated class")
 @pytest.mark.parametrize("classes", [(3, 4, 7), (3, 7)])
-@pytest.mark.parametrize("name", sorted(set(choices("model")) - {"majority"}))
+@pytest.mark.parametrize("name", sorted(set(models_of_classes()) - {"majority"}))
 def test_a_class_may_be_missing_from_folds_within_a_model(name: str, classes: tuple[int, ...]) -> None:
     X, y = rows_with_a_rare_class(classes)
     model = classifier(name).set_params(**MORE_STEPS.get(name, {}))

@@ -63,7 +63,7 @@ def test_a_repeated_split_without_a_holdout_or_a_record() -> None:
 def test_the_majority_class_is_that_of_the_rows_that_a_fold_was_trained_on() -> None:
     table = pd.DataFrame(
         {"fold": [0, 0, 1], "row": [0, 1, 2], "true": ["b", "b", "a"], "predicted": ["b", "b", "a"]}
-        | {"majority": ["a", "a", "b"]}
+        | {"baseline": ["a", "a", "b"]}
         | {"probability a": [0.0, 0.0, 1.0], "probability b": [1.0, 1.0, 0.0]}
     )
     scores = assessment.score_folds(table, Target("colour", None, None, False, "accuracy", "maximize"))
@@ -77,7 +77,7 @@ def test_the_majority_class_is_that_of_the_rows_that_a_fold_was_trained_on() -> 
         ([], "predictions=: no file is given; give the path of the predictions.parquet in a run's output folder"),
         (["predictions=none.parquet"], "predictions=none.parquet: there is no such file"),
         (["predictions=text.parquet"], "predictions=text.parquet: not a Parquet file"),
-        (["predictions=other.parquet"], "not the predictions of a run, no column majority, predicted, true"),
+        (["predictions=other.parquet"], "not the predictions of a run, no column baseline, predicted, true"),
     ],
 )
 @pytest.mark.usefixtures("in_tmp_path")

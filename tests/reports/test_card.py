@@ -78,7 +78,7 @@ def test_the_metrics_are_those_of_the_folds_and_the_holdout() -> None:
     inputs = card_inputs()
     assert inputs.holdout is not None
     shares = [np.mean(fold.predictions.y == fold.predictions.predicted) for fold in inputs.folds]
-    majority = [(inputs.task.codes(inputs.task.y)[test] == 1).mean() for _, test in inputs.task.folds]
+    majority = [(inputs.task.encoded(inputs.task.y)[test] == 1).mean() for _, test in inputs.task.folds]
     expected = corrected_t_test(
         np.array(shares), np.array(majority), direction="maximize", test_to_train=0.25, alpha=0.05
     )

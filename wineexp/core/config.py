@@ -18,6 +18,17 @@ from wineexp.core.addresses import without_credentials
 GROUPS = ("data", "target", "feature", "split", "model")
 
 
+def by_kind(of_classes: Any, of_numbers: Any, *, _root_: DictConfig) -> Any:
+    """The OmegaConf resolver `by_kind`: its first argument, or its second where the target is a number.
+
+    `_target_: sklearn.ensemble.ExtraTrees${by_kind:Classifier,Regressor}` is a model for both kinds of targets.
+    """
+    return of_numbers if OmegaConf.select(_root_, "target.kind") == "regression" else of_classes
+
+
+OmegaConf.register_new_resolver("by_kind", by_kind, replace=True)
+
+
 @dataclass
 class Holdout:
     """The rows that no tuning may see: one fold of a shuffled split of all rows.

@@ -14,7 +14,7 @@ from wineexp.core.bounds import bound_fault
 from wineexp.core.errors import UserError, did_you_mean
 
 # Arguments that a callable takes through `**kwargs` and documents, although its signature does not name them.
-UNNAMED_ARGUMENTS = {"lightgbm.LGBMClassifier": ["verbosity"]}
+UNNAMED_ARGUMENTS = {"lightgbm.LGBMClassifier": ["verbosity"], "lightgbm.LGBMRegressor": ["verbosity"]}
 
 
 def build(cfg: DictConfig) -> dict[str, Any]:

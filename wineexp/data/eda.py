@@ -1,5 +1,7 @@
 """Exploratory data analysis: statistics of the features and the target, as tables."""
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -76,6 +78,18 @@ def expected_leak(X: pd.DataFrame, share: float) -> float:
         Share of the rows that are test rows.
     """
     return float((1 - share ** (row_occurrences(X) - 1)).mean())
+
+
+def bands(y: pd.Series) -> tuple[pd.Series, npt.NDArray[np.generic]]:
+    """The label of each number's band, of at most four of equal mass, for y (n_samples,); and all labels in order."""
+    cut = pd.qcut(y, 4, duplicates="drop")
+    edges = [f"{interval.right:g}" for interval in cut.cat.categories[:-1]]
+    if not edges:
+        labels = ["all"]
+    else:
+        between = [f"over {low} up to {high}" for low, high in pairwise(edges)]
+        labels = [f"up to {edges[0]}", *between, f"over {edges[-1]}"]
+    return cut.cat.rename_categories(labels).astype(str), np.array(labels, dtype=object)
 
 
 def class_balance(y: pd.Series, classes: npt.NDArray[np.generic]) -> pd.DataFrame:

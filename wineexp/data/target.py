@@ -1,4 +1,4 @@
-"""Targets: the column that is predicted, its classes, and the metric that decides between models."""
+"""Targets: the column that is predicted, as classes or as a number, and the metric that decides between models."""
 
 from dataclasses import dataclass
 
@@ -12,6 +12,13 @@ from wineexp.core.errors import UserError, brief, did_you_mean
 MAX_SHOWN_ROWS = 5
 # Characters of a list of columns that an error repeats.
 MAX_COLUMNS_CHARS = 400
+
+CLASSIFICATION, REGRESSION = KINDS = ("classification", "regression")
+
+# What a model of a number may learn instead of it; see `wineexp.models.regression`.
+TRANSFORMS = ("log1p", "quantile")
+# A target of numbers is stratified by so many bins of equal mass.
+N_STRATA = 10
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,13 @@ class Target:
         Name of the deciding metric, a key of `wineexp.evaluation.metrics.METRICS`.
     direction : str
         `maximize` or `minimize`: which way the deciding metric is better.
+    kind : str
+        `classification`, or `regression` to predict the column's numbers.
     positive : str or number, optional
         Of two classes, the one that precision, recall, F1 and the areas under curves speak of; by default the second.
+    transform : str, optional
+        Of numbers, one of `TRANSFORMS`: the model learns the logarithm of 1 + y, or y's quantile in the training rows
+        as that of a normal distribution. Its predictions are transformed back before they are scored.
     """
 
     column: str
@@ -43,7 +55,18 @@ class Target:
     ordinal: bool
     metric: str
     direction: str
+    kind: str = CLASSIFICATION
     positive: str | int | float | None = None
+    transform: str | None = None
+
+    @property
+    def is_number(self) -> bool:
+        """Whether numbers are predicted instead of classes."""
+        return self.kind == REGRESSION
+
+    def strata(self, frame: pd.DataFrame) -> pd.Series:
+        """What the holdout is stratified by, for all targets that are read from the column: shape (n_samples,)."""
+        return strata_of(self.column_values(frame)) if self.is_number else self.column_values(frame)
 
     def column_values(self, frame: pd.DataFrame) -> pd.Series:
         """The column as labels: shape (n_samples,).
@@ -59,7 +82,7 @@ class Target:
         return y.astype("int64") if texts.str.fullmatch("(?:0|-?[1-9][0-9]{0,17})").all() else y
 
     def read(self, frame: pd.DataFrame, features: tuple[str, ...]) -> tuple[pd.DataFrame, pd.Series, np.ndarray]:
-        """Features, labels and classes.
+        """Features, labels or numbers, and classes.
 
         Parameters
         ----------
@@ -72,14 +95,16 @@ class Target:
         X : DataFrame of shape (n_samples, n_features)
         y : Series of shape (n_samples,)
         classes : ndarray of shape (n_classes,)
-            The labels that occur, in ascending order, or the positive one of two last.
+            The labels that occur, in ascending order, or the positive one of two last; none for a target of numbers.
 
         Raises
         ------
         UserError
-            The data set lacks the column, a row has no label, bins and labels do not fit each other or the column, all
-            rows are of one class, or the positive class is not one of two.
+            The kind or the transform is unknown, or an argument is of the other kind; the data set lacks the column; a
+            row has no label, or no finite number; bins and labels do not fit each other or the column; all rows are of
+            one class or number; or the positive class is not one of two.
         """
+        self._check_kind()
         if self.column not in frame:
             readable = [str(column) for column in frame if column not in features] or list(features)
             raise UserError(
@@ -95,6 +120,8 @@ class Target:
                 f"target.column={self.column}: {len(places):,} of {len(y):,} rows have no label (counted from 0: row "
                 f"{shown}), and a model cannot learn from them; leave them out where the data set is made"
             )
+        if self.is_number:
+            return X, self._numbers(y), np.array([])
         bins, labels = self.bins or [], self.labels or []
         if (
             len(labels) != (len(bins) + 1 if bins else 0)
@@ -119,6 +146,30 @@ class Target:
             )
         return X, y, classes if self.positive is None else self._positive_last(classes)
 
+    def _check_kind(self) -> None:
+        faults = []
+        if self.kind not in KINDS:
+            faults.append(f"target.kind={self.kind}: {did_you_mean(self.kind, KINDS)}")
+        if self.transform is not None and self.transform not in TRANSFORMS:
+            faults.append(f"target.transform={self.transform}: {did_you_mean(self.transform, TRANSFORMS)}, or null")
+        of_classes = {"bins": self.bins, "labels": self.labels, "ordinal": self.ordinal, "positive": self.positive}
+        for key, value in of_classes.items() if self.is_number else {"transform": self.transform}.items():
+            if value not in (None, False):
+                other = CLASSIFICATION if self.is_number else REGRESSION
+                faults.append(f"target.{key}={value}: this is said of target.kind={other}, and it is {self.kind}")
+        if faults:
+            raise UserError(*faults)
+
+    def _numbers(self, y: pd.Series) -> pd.Series:
+        where = f"target.column={self.column}"
+        if not is_number(y) or not np.isfinite(y).all():
+            raise UserError(f"{where}, target.kind={REGRESSION}: the column holds other values than finite numbers")
+        if y.nunique() < 2:
+            raise UserError(f"{where}: all {len(y)} rows have {y.iloc[0]:g}, there is nothing to predict")
+        if self.transform == "log1p" and y.min() <= -1:
+            raise UserError(f"{where}, target.transform=log1p: y > -1 must hold, but the least is {y.min():g}")
+        return y.astype("float64")
+
     def _positive_last(self, classes: np.ndarray) -> np.ndarray:
         is_positive = np.array([str(label) == str(self.positive) for label in classes])
         if len(classes) != 2 or self.ordinal or not is_positive.any():
@@ -131,3 +182,8 @@ class Target:
             )
             raise UserError(f"target.positive={self.positive}: {why}")
         return np.concatenate([classes[~is_positive], classes[is_positive]])
+
+
+def strata_of(y: pd.Series) -> pd.Series:
+    """Numbers y (n_samples,) as the numbers of at most `N_STRATA` bins of equal mass."""
+    return pd.qcut(y, N_STRATA, labels=False, duplicates="drop")

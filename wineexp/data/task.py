@@ -17,15 +17,16 @@ from wineexp.core.columns import column_fault
 from wineexp.core.errors import UserError
 from wineexp.data import schema, split
 from wineexp.data.datasets import Dataset
-from wineexp.data.target import Target
+from wineexp.data.target import Target, strata_of
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.metrics import (
+    NumberPredictions,
     Predictions,
     Scores,
+    baseline,
+    baseline_scores,
     check_metric,
     class_values,
-    majority_accuracy,
-    majority_class,
     metrics_for,
     score,
 )
@@ -53,7 +54,7 @@ class Task:
     dataset : Dataset
     target : Target
     classes : ndarray of shape (n_classes,)
-        Labels in ascending order.
+        Labels in ascending order; none where numbers are predicted.
     X, y : DataFrame of shape (n_training, n_features), Series of shape (n_training,)
         Rows for tuning and cross-validation.
     X_holdout, y_holdout : DataFrame and Series, likewise
@@ -92,52 +93,60 @@ class Task:
         """Test rows of a fold over its training rows, on average; NaN where there are no folds."""
         return float(np.mean([len(test) / len(training) for training, test in self.folds])) if self.folds else np.nan
 
-    def codes(self, y: pd.Series) -> split.Indices:
-        """Positions in `classes` of labels (n_samples,)."""
+    def encoded(self, y: pd.Series) -> npt.NDArray[Any]:
+        """Positions in `classes` of labels (n_samples,); numbers as they are."""
+        if self.target.is_number:
+            return y.to_numpy(dtype=np.float64)
         return np.asarray(pd.Index(self.classes).get_indexer(y))
 
-    def predict_holdout(self, fitted: Pipeline) -> Predictions | None:
+    def predict_holdout(self, fitted: Pipeline) -> Predictions | NumberPredictions | None:
         """A fitted pipeline's predictions on the holdout; None where nothing is held out."""
         if self.y_holdout.empty:
             return None
         # The folds use as many threads, on which the last bits of a matrix product depend.
         with threadpool_limits(cross_validation.NATIVE_THREADS):
-            return cross_validation.predict(fitted, self.X_holdout, self.codes(self.y_holdout))
+            return cross_validation.predict(fitted, self.X_holdout, self.encoded(self.y_holdout))
 
-    def score_holdout(self, predictions: Predictions | None) -> Scores:
-        """Every metric on the holdout, and `majority_accuracy`; empty where nothing is held out."""
+    def score_holdout(self, predictions: Predictions | NumberPredictions | None) -> Scores:
+        """Every metric on the holdout, and `metrics.baseline_scores`; empty where nothing is held out."""
         if predictions is None:
             return {}
-        scores = score(predictions, self.metrics)
-        return scores | {"majority_accuracy": majority_accuracy(self.codes(self.y), predictions.y)}
+        constant = baseline(self.encoded(self.y))
+        return score(predictions, self.metrics) | baseline_scores(constant, predictions.y, self.metrics)
 
-    def predictions_table(self, folds: list[cross_validation.Fold], holdout: Predictions | None) -> pd.DataFrame:
+    def predictions_table(
+        self, folds: list[cross_validation.Fold], holdout: Predictions | NumberPredictions | None
+    ) -> pd.DataFrame:
         """The predictions of all folds and of the holdout, row by row.
 
         Returns
         -------
         DataFrame of shape (n_predictions, 5 + n_classes) or (n_predictions, 5 + 2 n_classes)
             `fold` (`HOLDOUT_FOLD` for the holdout), `row` (position in the data set), `true`, `predicted` and
-            `majority` (labels as text; the last is that of most training rows), for each class `probability <label>`,
-            not rounded, and `in set <label>` where the model gives prediction sets.
+            `baseline` (labels as text, or numbers; the last is that of most training rows, or their mean), for each
+            class `probability <label>`, not rounded, and `in set <label>` where the model gives prediction sets.
         """
-        codes = self.codes(self.y)
+        y = self.encoded(self.y)
         tables = [
-            self._table(fold.number, self.rows[fold.test], fold.predictions, codes[self.folds[fold.number][0]])
+            self._table(fold.number, self.rows[fold.test], fold.predictions, baseline(y[self.folds[fold.number][0]]))
             for fold in folds
         ]
         if holdout is not None:
-            tables.append(self._table(HOLDOUT_FOLD, self.rows_holdout, holdout, codes))
+            tables.append(self._table(HOLDOUT_FOLD, self.rows_holdout, holdout, baseline(y)))
         return pd.concat(tables, ignore_index=True)
 
-    def _table(self, fold: int, rows: split.Indices, predictions: Predictions, y_train: split.Indices) -> pd.DataFrame:
+    def _table(
+        self, fold: int, rows: split.Indices, predictions: Predictions | NumberPredictions, constant: Any
+    ) -> pd.DataFrame:
+        columns: dict[str, Any] = {"fold": fold, "row": rows}
+        if isinstance(predictions, NumberPredictions):
+            columns |= {"true": predictions.y, "predicted": predictions.predicted, "baseline": constant}
+            return pd.DataFrame(columns)
         labels = np.array([str(label) for label in self.classes], dtype=object)
-        columns: dict[str, Any] = {
-            "fold": fold,
-            "row": rows,
+        columns |= {
             "true": labels[predictions.y],
             "predicted": labels[predictions.predicted],
-            "majority": labels[majority_class(y_train)],
+            "baseline": labels[constant],
         }
         for code, label in enumerate(labels):
             columns[f"probability {label}"] = predictions.probabilities[:, code]
@@ -186,14 +195,16 @@ class Task:
         )
 
 
-def out_of_fold_predictions(table: pd.DataFrame) -> Predictions:
+def out_of_fold_predictions(table: pd.DataFrame) -> Predictions | NumberPredictions:
     """The predictions of all folds, without the holdout's, from a table of `Task.predictions_table`."""
     return predictions_from_table(table[table["fold"] != HOLDOUT_FOLD])
 
 
-def predictions_from_table(table: pd.DataFrame) -> Predictions:
+def predictions_from_table(table: pd.DataFrame) -> Predictions | NumberPredictions:
     """All predictions of a table, or of a part of it, that `Task.predictions_table` made."""
     probabilities = table.filter(regex="^probability ")
+    if probabilities.empty:
+        return NumberPredictions(table["true"].to_numpy(), table["predicted"].to_numpy())
     labels = pd.Index([str(name).removeprefix("probability ") for name in probabilities])
     return Predictions(
         y=np.asarray(labels.get_indexer(pd.Index(table["true"]))),
@@ -201,6 +212,13 @@ def predictions_from_table(table: pd.DataFrame) -> Predictions:
         probabilities=probabilities.to_numpy(),
         values=class_values(labels),
     )
+
+
+def baseline_from_table(table: pd.DataFrame) -> Any:
+    """What `metrics.baseline` gave for the training rows of the one fold that a part of such a table is of."""
+    labels = [str(name).removeprefix("probability ") for name in table.filter(regex="^probability ")]
+    constant = table["baseline"].iloc[0]
+    return labels.index(constant) if labels else float(constant)
 
 
 def make_task(
@@ -239,7 +257,7 @@ def make_task(
     if dataset.groups is not None:
         sets = split.join_groups(sets, dataset.groups)
     # Stratified by the column, not by the classes, so that all targets that are read from it share one holdout.
-    strata = target.column_values(dataset.frame)
+    strata = target.strata(dataset.frame)
     # Old runs have a config without this key, and held out the first fold.
     fold = holdout.get("fold", 0)
     if dataset.folds is not None and (dataset.folds == split.HOLDOUT_WORD).any():
@@ -253,7 +271,7 @@ def make_task(
     faults = {str(name): column_fault(X[name].iloc[training]) for name in X}
     if any(faults.values()):
         raise UserError(*(f"data: the column {name} {fault}" for name, fault in faults.items() if fault))
-    folds = _folds(splitter, dataset, X, y, sets, training) if splitter else []
+    folds = _folds(splitter, dataset, X, strata_of(y) if target.is_number else y, sets, training) if splitter else []
     in_folds = [(training[fit], training[test]) for fit, test in folds]
     leaks = split.leaks(in_folds, identical, dataset.groups, dataset.times)
     if len(held_out):

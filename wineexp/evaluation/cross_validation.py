@@ -3,17 +3,27 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from joblib import Parallel, delayed
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_regressor
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.errors import UserError
-from wineexp.evaluation.metrics import METRICS, Predictions, Scores, class_values, majority_accuracy, score
+from wineexp.evaluation.metrics import (
+    METRICS,
+    NumberPredictions,
+    Predictions,
+    Scores,
+    baseline,
+    baseline_scores,
+    class_values,
+    score,
+)
 
 # Threads of OpenMP and of linear algebra libraries: with more of them, the last bits of a score would vary.
 NATIVE_THREADS = 1
@@ -29,31 +39,40 @@ class Fold:
         From 0, in the splitter's order.
     test : ndarray of int
         Positions of the test rows.
-    predictions : Predictions
+    predictions : Predictions or NumberPredictions
         For the test rows.
     scores : dict of str to float
-        Includes `majority_accuracy`.
+        Includes those of `metrics.baseline_scores`.
     fit_seconds, predict_seconds : float
         Wall time of fitting, and of predicting classes and probabilities of all test rows.
     """
 
     number: int
     test: npt.NDArray[np.intp]
-    predictions: Predictions
+    predictions: Predictions | NumberPredictions
     scores: Scores
     fit_seconds: float
     predict_seconds: float
 
 
-def predict(estimator: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> Predictions:
-    """A fitted pipeline's predictions for X (n_samples, n_features); y (n_samples,) holds positions in its classes."""
+def predict(estimator: Pipeline, X: pd.DataFrame, y: npt.NDArray[Any]) -> Predictions | NumberPredictions:
+    """A fitted pipeline's predictions for X (n_samples, n_features); y (n_samples,) as `encoded` gives it."""
+    if is_regressor(estimator):
+        return NumberPredictions(y, np.asarray(estimator.predict(X), dtype=np.float64))
     probabilities = estimator.predict_proba(X)
     model = estimator[-1]
     prediction_sets = model.prediction_sets(probabilities)
     return Predictions(y, model.decide(probabilities), probabilities, prediction_sets, class_values(model.classes_))
 
 
-def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
+def encoded(estimator: Pipeline, y: pd.Series) -> npt.NDArray[Any]:
+    """The labels y (n_samples,) as positions in a fitted pipeline's classes; numbers as they are."""
+    if is_regressor(estimator):
+        return y.to_numpy(dtype=np.float64)
+    return np.asarray(pd.Index(estimator.classes_).get_indexer(y))
+
+
+def fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series) -> BaseEstimator:
     """A clone of the estimator, fitted with one native thread, so that scores do not depend on the number of cores.
 
     Raises
@@ -65,7 +84,7 @@ def fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> Classifier
         return _fit(estimator, X, y)
 
 
-def _fit(estimator: ClassifierMixin, X: pd.DataFrame, y: pd.Series) -> ClassifierMixin:
+def _fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series) -> BaseEstimator:
     # The limit of OpenMP is each thread's own, and set here. Linear algebra libraries have one limit for the process,
     # which concurrent folds would overwrite, and which the callers set.
     with threadpool_limits(NATIVE_THREADS, user_api="openmp"):
@@ -117,10 +136,10 @@ def cross_validate(
         if number == 0 and check_first is not None:
             check_first(fitted)
         checked_at = time.perf_counter()
-        codes = pd.Index(fitted.classes_).get_indexer(y)
+        codes = encoded(fitted, y)
         predictions = predict(fitted, X.iloc[test], codes[test])
         predicted_at = time.perf_counter()
-        scores = score(predictions, names) | {"majority_accuracy": majority_accuracy(codes[train], codes[test])}
+        scores = score(predictions, names) | baseline_scores(baseline(codes[train]), codes[test], names)
         return Fold(number, test, predictions, scores, fitted_at - started, predicted_at - checked_at)
 
     # This limits the linear algebra libraries; `_fit` limits OpenMP in each thread.
@@ -129,15 +148,20 @@ def cross_validate(
         yield from parallel(delayed(run)(number, train, test) for number, (train, test) in enumerate(folds))
 
 
-def pool_predictions(folds: list[Fold]) -> Predictions:
+def pool_predictions(folds: list[Fold]) -> Predictions | NumberPredictions:
     """The predictions of all folds together; a repeated split has several for each row."""
-    sets = [fold.predictions.prediction_sets for fold in folds if fold.predictions.prediction_sets is not None]
+    y = np.concatenate([fold.predictions.y for fold in folds])
+    predicted = np.concatenate([fold.predictions.predicted for fold in folds])
+    of_classes = [fold.predictions for fold in folds if isinstance(fold.predictions, Predictions)]
+    if not of_classes:
+        return NumberPredictions(y, predicted)
+    sets = [predictions.prediction_sets for predictions in of_classes if predictions.prediction_sets is not None]
     return Predictions(
-        y=np.concatenate([fold.predictions.y for fold in folds]),
-        predicted=np.concatenate([fold.predictions.predicted for fold in folds]),
-        probabilities=np.concatenate([fold.predictions.probabilities for fold in folds]),
+        y=y,
+        predicted=predicted,
+        probabilities=np.concatenate([predictions.probabilities for predictions in of_classes]),
         prediction_sets=np.concatenate(sets) if sets else None,
-        values=folds[0].predictions.values,
+        values=of_classes[0].values,
     )
 
 
@@ -148,8 +172,12 @@ def summarise(folds: list[Fold]) -> dict[str, tuple[float, float]]:
 
 
 def learned_nothing(folds: list[Fold]) -> bool:
-    """Whether every row of a fold got the same probabilities, in all folds: the features have no influence."""
-    return all(np.ptp(fold.predictions.probabilities, axis=0).max() == 0 for fold in folds)
+    """Whether every row of a fold got the same answer, in all folds: the features have no influence."""
+
+    def answers(predictions: Predictions | NumberPredictions) -> npt.NDArray[np.float64]:
+        return predictions.probabilities if isinstance(predictions, Predictions) else predictions.predicted
+
+    return all(np.ptp(answers(fold.predictions), axis=0).max() == 0 for fold in folds)
 
 
 def median_row_seconds(fitted: ClassifierMixin, X: pd.DataFrame) -> float:
@@ -164,7 +192,7 @@ def median_row_seconds(fitted: ClassifierMixin, X: pd.DataFrame) -> float:
 
 
 def permutation_drops(
-    model: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp], metric: str, *, seed: int
+    model: Pipeline, X: pd.DataFrame, y: npt.NDArray[Any], metric: str, *, seed: int
 ) -> npt.NDArray[np.float64]:
     """By how much a metric gets worse when a column of X (n_samples, n_features) is shuffled: (n_features, 5 repeats).
 
@@ -174,7 +202,7 @@ def permutation_drops(
 
     sign = 1 if METRICS[metric].direction == "maximize" else -1
 
-    def scoring(model: Pipeline, X: pd.DataFrame, y: npt.NDArray[np.intp]) -> float:
+    def scoring(model: Pipeline, X: pd.DataFrame, y: npt.NDArray[Any]) -> float:
         return sign * METRICS[metric].score(predict(model, X, y))
 
     with threadpool_limits(NATIVE_THREADS):

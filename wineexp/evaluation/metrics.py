@@ -3,15 +3,20 @@
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 from sklearn import metrics
 
 from wineexp.core.errors import UserError, did_you_mean
 
 Scores = dict[str, float]
+
+# Before the name of a metric that a prediction of the training rows' mean has.
+BASELINE = "baseline_"
 
 # The most bins of a calibration curve, and the fewest rows of a bin: shares of fewer rows are mostly noise.
 MAX_CALIBRATION_BINS, MIN_BIN_ROWS = 10, 10
@@ -53,6 +58,19 @@ class Predictions:
         return np.asarray(self.distances[self.y, self.predicted])
 
 
+def of_classes(predictions: "Predictions | NumberPredictions") -> Predictions:
+    """Predictions that are known to be of classes.
+
+    Raises
+    ------
+    TypeError
+        They are of numbers, which the caller should have refused.
+    """
+    if isinstance(predictions, NumberPredictions):
+        raise TypeError("predictions of classes are wanted")
+    return predictions
+
+
 def class_values(labels: Iterable[object]) -> npt.NDArray[np.float64] | None:
     """The number that each label stands for, if all of them are ascending numbers, whether or not written as text."""
     try:
@@ -60,6 +78,25 @@ def class_values(labels: Iterable[object]) -> npt.NDArray[np.float64] | None:
     except ValueError:
         return None
     return values if np.isfinite(values).all() and (np.diff(values) > 0).all() else None
+
+
+@dataclass(frozen=True)
+class NumberPredictions:
+    """A model's predictions of numbers for rows that it was not trained on.
+
+    Attributes
+    ----------
+    y, predicted : ndarray of shape (n_samples,)
+        True and predicted numbers.
+    """
+
+    y: npt.NDArray[np.float64]
+    predicted: npt.NDArray[np.float64]
+
+    @property
+    def errors(self) -> npt.NDArray[np.float64]:
+        """The distance of each prediction from the true number: shape (n_samples,)."""
+        return np.asarray(np.abs(self.y - self.predicted))
 
 
 @dataclass(frozen=True)
@@ -72,15 +109,16 @@ class Metric:
         Computes it.
     direction : str
         `maximize` or `minimize`: which way it is better.
-    applies_to : str
-        Targets for which it is defined: `all`, `binary` (two classes) or `ordinal` (ordered classes).
+    applies_to : tuple of str
+        Targets for which it is defined: `classes` of any number, `binary` (two classes), `ordinal` (ordered classes),
+        `numbers`.
     computed_from : str
-        `decisions` (the predicted classes) or `probabilities`.
+        `decisions` (the predicted classes or numbers) or `probabilities`.
     """
 
-    score: Callable[[Predictions], float]
+    score: Callable[[Any], float]
     direction: str = "maximize"
-    applies_to: str = "all"
+    applies_to: tuple[str, ...] = ("classes",)
     computed_from: str = "decisions"
 
 
@@ -155,6 +193,22 @@ def calibration_curve(predictions: Predictions, *, code: int | None = None) -> p
     )
 
 
+def binned_numbers(predictions: NumberPredictions) -> pd.DataFrame:
+    """The mean of the true numbers, by the number that was predicted, in bins of equal mass.
+
+    Returns
+    -------
+    DataFrame of shape (n_bins, 3)
+        `predicted` and `true` (means), and `rows`; in ascending order of the prediction.
+    """
+    n_bins = min(MAX_CALIBRATION_BINS, max(1, len(predictions.y) // MIN_BIN_ROWS))
+    edges = np.unique(np.quantile(predictions.predicted, np.arange(1, n_bins) / n_bins, method="inverted_cdf"))
+    bins = pd.DataFrame({"predicted": predictions.predicted, "true": predictions.y})
+    return bins.groupby(np.searchsorted(edges, predictions.predicted)).agg(
+        predicted=("predicted", "mean"), true=("true", "mean"), rows=("true", "size")
+    )
+
+
 def calibrated_class(n_classes: int) -> int | None:
     """Position of the class whose calibration is drawn: the positive one of two; None for the likeliest of more."""
     return 1 if n_classes == 2 else None
@@ -164,6 +218,13 @@ def _expected_calibration_error(predictions: Predictions) -> float:
     """Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3, over the likeliest class's curve."""
     curve = calibration_curve(predictions)
     return float(np.average((curve["accuracy"] - curve["confidence"]).abs(), weights=curve["rows"]))
+
+
+def _spearman(predictions: NumberPredictions) -> float:
+    """Rank correlation of true and predicted numbers: how well the rows are sorted; NaN where either is constant."""
+    if not np.ptp(predictions.y) or not np.ptp(predictions.predicted):
+        return np.nan
+    return float(stats.spearmanr(predictions.y, predictions.predicted).statistic)
 
 
 # Names are scikit-learn's where it has one.
@@ -179,33 +240,45 @@ METRICS: dict[str, Metric] = {
     "expected_calibration_error": Metric(_expected_calibration_error, "minimize", computed_from="probabilities"),
     # Of the second of two classes, the positive one: how many of those predicted are it, how many of it are predicted,
     # and the harmonic mean of both.
-    "precision": Metric(lambda p: metrics.precision_score(p.y, p.predicted, zero_division=0), applies_to="binary"),
-    "recall": Metric(lambda p: metrics.recall_score(p.y, p.predicted, zero_division=np.nan), applies_to="binary"),
-    "f1": Metric(lambda p: metrics.f1_score(p.y, p.predicted, zero_division=0), applies_to="binary"),
+    "precision": Metric(lambda p: metrics.precision_score(p.y, p.predicted, zero_division=0), applies_to=("binary",)),
+    "recall": Metric(lambda p: metrics.recall_score(p.y, p.predicted, zero_division=np.nan), applies_to=("binary",)),
+    "f1": Metric(lambda p: metrics.f1_score(p.y, p.predicted, zero_division=0), applies_to=("binary",)),
     "average_precision": Metric(
         lambda p: metrics.average_precision_score(p.y, p.probabilities[:, 1]) if p.y.any() else np.nan,
-        applies_to="binary",
+        applies_to=("binary",),
         computed_from="probabilities",
     ),
     "roc_auc": Metric(
-        lambda p: metrics.roc_auc_score(p.y, p.probabilities[:, 1]), applies_to="binary", computed_from="probabilities"
+        lambda p: metrics.roc_auc_score(p.y, p.probabilities[:, 1]),
+        applies_to=("binary",),
+        computed_from="probabilities",
     ),
     # In the target's unit, where its classes are numbers; else in classes.
-    "quadratic_weighted_kappa": Metric(_quadratic_weighted_kappa, applies_to="ordinal"),
-    "mean_absolute_error": Metric(lambda p: float(np.mean(p.errors)), "minimize", applies_to="ordinal"),
+    "quadratic_weighted_kappa": Metric(_quadratic_weighted_kappa, applies_to=("ordinal",)),
+    "mean_absolute_error": Metric(lambda p: float(np.mean(p.errors)), "minimize", applies_to=("ordinal", "numbers")),
     # Differences of decimal fractions are off by their last bits.
-    "accuracy_within_1": Metric(lambda p: float(np.mean(p.errors <= 1 + 1e-9)), applies_to="ordinal"),
+    "accuracy_within_1": Metric(lambda p: float(np.mean(p.errors <= 1 + 1e-9)), applies_to=("ordinal",)),
+    "root_mean_squared_error": Metric(
+        lambda p: float(np.sqrt(np.mean(p.errors**2))), "minimize", applies_to=("numbers",)
+    ),
+    "median_absolute_error": Metric(lambda p: float(np.median(p.errors)), "minimize", applies_to=("numbers",)),
+    # The share of the test rows' own variance that is explained; 0 for their mean, less for worse.
+    "r2": Metric(lambda p: metrics.r2_score(p.y, p.predicted) if np.ptp(p.y) else np.nan, applies_to=("numbers",)),
+    "spearman": Metric(_spearman, applies_to=("numbers",)),
 }
 
 
 def metrics_for(n_classes: int, *, ordinal: bool) -> list[str]:
-    """Names of the metrics that are defined for a target."""
-    kinds = {"all"} | ({"binary"} if n_classes == 2 else set()) | ({"ordinal"} if ordinal else set())
-    return [name for name, metric in METRICS.items() if metric.applies_to in kinds]
+    """Names of the metrics that are defined for a target of so many classes, or, with 0 classes, of numbers."""
+    if n_classes:
+        kinds = {"classes"} | ({"binary"} if n_classes == 2 else set()) | ({"ordinal"} if ordinal else set())
+    else:
+        kinds = {"numbers"}
+    return [name for name, metric in METRICS.items() if kinds & set(metric.applies_to)]
 
 
 def check_metric(name: str, direction: str, n_classes: int, *, ordinal: bool) -> None:
-    """Check a target's deciding metric and its direction.
+    """Check a target's deciding metric and its direction; the number of classes is that of `metrics_for`.
 
     Raises
     ------
@@ -219,7 +292,7 @@ def check_metric(name: str, direction: str, n_classes: int, *, ordinal: bool) ->
         raise UserError(f"target.direction={direction}: {name} is to {METRICS[name].direction}")
 
 
-def score(predictions: Predictions, names: list[str]) -> Scores:
+def score(predictions: Predictions | NumberPredictions, names: list[str]) -> Scores:
     """The named metrics of some predictions; ROC-AUC, kappa and the like are NaN where only one class occurs.
 
     Predictions with prediction sets also get `set_coverage`, the share of sets that hold the true class, and
@@ -230,7 +303,7 @@ def score(predictions: Predictions, names: list[str]) -> Scores:
         warnings.filterwarnings("ignore", "A single label was found")
         warnings.filterwarnings("ignore", "`y1`, `y2` and `labels` have only one label")
         scores = {name: float(METRICS[name].score(predictions)) for name in names}
-    if predictions.prediction_sets is not None:
+    if isinstance(predictions, Predictions) and predictions.prediction_sets is not None:
         covered = predictions.prediction_sets[np.arange(len(predictions.y)), predictions.y]
         set_sizes = predictions.prediction_sets.sum(axis=1)
         scores |= {"set_coverage": float(covered.mean()), "set_size": float(set_sizes.mean())}
@@ -258,11 +331,36 @@ def coverage_by_class(predictions: Predictions) -> pd.DataFrame:
     return table.reindex(range(predictions.prediction_sets.shape[1])).fillna({"rows": 0}).astype({"rows": int})
 
 
-def majority_class(y_train: npt.NDArray[np.intp]) -> int:
-    """Position of the training rows' most frequent class; the first of several."""
-    return int(np.bincount(y_train).argmax())
+def baseline(y_train: npt.NDArray[Any]) -> Any:
+    """What a model that knows no feature predicts always: the training rows' most frequent class, or their mean.
+
+    Parameters
+    ----------
+    y_train : ndarray of shape (n_training,)
+        Positions of classes, or, as floating-point numbers, the numbers of a target of numbers.
+    """
+    return float(y_train.mean()) if y_train.dtype.kind == "f" else int(np.bincount(y_train).argmax())
 
 
-def majority_accuracy(y_train: npt.NDArray[np.intp], y_test: npt.NDArray[np.intp]) -> float:
-    """Accuracy on the test rows of always predicting the training rows' most frequent class."""
-    return float(np.mean(y_test == majority_class(y_train)))
+def baseline_scores(predicted: Any, y: npt.NDArray[Any], names: list[str]) -> Scores:
+    """The scores of a constant prediction for test rows.
+
+    Parameters
+    ----------
+    predicted : int or float
+        As `baseline` gives it.
+    y : ndarray of shape (n_samples,)
+        As there, of the test rows.
+    names : list of str
+        The metrics that are scored.
+
+    Returns
+    -------
+    dict of str to float
+        `majority_accuracy`, for classes; for numbers `baseline_` and the name of each metric that is to be minimized.
+    """
+    if y.dtype.kind != "f":
+        return {"majority_accuracy": float(np.mean(y == predicted))}
+    constant = NumberPredictions(y, np.full(len(y), predicted))
+    errors = [name for name in names if METRICS[name].direction == "minimize"]
+    return {f"{BASELINE}{name}": value for name, value in score(constant, errors).items()}

@@ -7,7 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
-from wineexp.evaluation.metrics import Predictions, calibrated_class, calibration_curve
+from wineexp.evaluation.metrics import (
+    NumberPredictions,
+    Predictions,
+    binned_numbers,
+    calibrated_class,
+    calibration_curve,
+)
 from wineexp.evaluation.palette import PALETTE
 
 # A figure is stored as one image, which is drawn in the light theme.
@@ -57,6 +63,23 @@ def probabilities(predictions: Predictions, classes: list[str]) -> Figure:
     axes[0].plot(curve["confidence"], curve["accuracy"], color=WINE, marker="o")
     label = f"probability of {'the likeliest class' if code is None else classes[code]}"
     axes[0].set(xlabel=label, ylabel="how often it was so", title="Calibration", xlim=(0, 1), ylim=(0, 1))
+    return figure
+
+
+def predicted_numbers(predictions: NumberPredictions, column: str) -> Figure:
+    """Predicted against true numbers, with their means by bins of the prediction; and errors by the prediction."""
+    y, predicted = predictions.y, predictions.predicted
+    ends = [min(y.min(), predicted.min()), max(y.max(), predicted.max())]
+    figure, (against, errors) = _figure("Predictions, out of fold", panels=2)
+    against.scatter(predicted, y, s=12, color=WINE, alpha=0.25, linewidths=0)
+    against.plot(ends, ends, color="grey", linestyle=":")
+    bins = binned_numbers(predictions)
+    against.plot(bins["predicted"], bins["true"], color=INK, marker="o", label="mean")
+    against.set(xlabel=f"predicted {column}", ylabel=f"true {column}", title="True by predicted")
+    against.legend(loc="upper left", frameon=False)
+    errors.scatter(predicted, y - predicted, s=12, color=WINE, alpha=0.25, linewidths=0)
+    errors.axhline(0, color="grey", linestyle=":")
+    errors.set(xlabel=f"predicted {column}", ylabel="true less predicted", title="Errors")
     return figure
 
 

@@ -157,7 +157,7 @@ def learn_utility(
         decisions = best_decisions(probabilities, utility)
         return sign * float(definition.score(Predictions(codes, decisions, probabilities, values=values)))
 
-    if definition.applies_to == "ordinal":
+    if "ordinal" in definition.applies_to:
         return _utility_of_thresholds(probabilities, values, evaluate)
     return _utility_of_weights(probabilities, evaluate)
 

@@ -24,9 +24,11 @@ from wineexp.models.golden_rows import GoldenRows, golden_rows_gap, read_golden_
 # other type is neither stored nor loaded.
 TRUSTED_TYPES = [
     "catboost.core.CatBoostClassifier",
+    "catboost.core.CatBoostRegressor",
     "collections.OrderedDict",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
@@ -55,7 +57,9 @@ TRUSTED_TYPES = [
     "wineexp.data.split.CopiesTogetherKFold",
     "wineexp.sweep.rounds.PrunedXGBClassifier",
     "xgboost.core.Booster",
+    "wineexp.models.regression.TransformingRegressor",
     "xgboost.sklearn.XGBClassifier",
+    "xgboost.sklearn.XGBRegressor",
 ]
 
 # The modules of wineexp 0.1 whose types a model may hold: in 0.2 these types have other names.

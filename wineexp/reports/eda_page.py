@@ -10,6 +10,8 @@ import re
 
 import matplotlib
 import matplotlib.style
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from skrub import TableReport
 
@@ -37,7 +39,8 @@ def render(task: Task, *, data: str, target: str) -> str:
     data, target : str
         The names of the data set and of the target in the config.
     """
-    X, y = task.X, task.y
+    X = task.X
+    y, classes = _classes(task)
     separation = eda.class_separation(X, y)
     features = dict.fromkeys(str(name).partition("=")[0] for name in separation.index)
     return templates.template("eda_page.html").render(
@@ -45,11 +48,11 @@ def render(task: Task, *, data: str, target: str) -> str:
         data=data,
         target=target,
         summary=summary(task),
-        balance=eda.class_balance(y, task.classes),
+        balance=eda.class_balance(y, classes),
         separation=separation,
-        by_class={name: data_charts.by_class(X[name], y, task.classes, task.dataset.units[name]) for name in features},
+        by_class={name: data_charts.by_class(X[name], y, classes, task.dataset.units[name]) for name in features},
         min_box_rows=data_charts.MIN_BOX_ROWS,
-        medians=eda.numeric_columns(X).groupby(y.to_numpy()).median().reindex(task.classes),
+        medians=eda.numeric_columns(X).groupby(y.to_numpy()).median().reindex(classes),
         missing=eda.missing_values(task.dataset.frame),
         fence=eda.FENCE_IN_QUARTILE_RANGES,
         outliers=eda.outliers(X),
@@ -60,22 +63,41 @@ def render(task: Task, *, data: str, target: str) -> str:
     )
 
 
+def _classes(task: Task) -> tuple[pd.Series, npt.NDArray[np.generic]]:
+    """The label of each row, and all labels in their order; the bands of a target of numbers."""
+    return eda.bands(task.y) if task.target.is_number else (task.y, task.classes)
+
+
+def _target_sentence(task: Task, balance: pd.DataFrame) -> str:
+    if task.target.is_number:
+        y = task.y
+        return (
+            f"{task.target.column} runs from {y.min():g} to {y.max():g}, around a mean of {y.mean():.4g}: always "
+            f"predicting the mean has a root mean squared error of {y.std(ddof=0):.4g}."
+        )
+    return (
+        f"The most frequent of {len(balance)} classes is {balance['rows'].idxmax()}: always predicting it is "
+        f"{percent(balance['share'].max())} accurate; the rarest, {balance['rows'].idxmin()}, has "
+        f"{balance['rows'].min():,} of {len(task.y):,} rows."
+    )
+
+
 def summary(task: Task) -> str:
     """What the data show, in one paragraph."""
     dataset = task.dataset
     n_missing = int(eda.missing_values(dataset.frame).sum())
-    balance = eda.class_balance(task.y, task.classes)
-    separation = eda.class_separation(task.X, task.y)
+    y, classes = _classes(task)
+    balance = eda.class_balance(y, classes)
+    separation = eda.class_separation(task.X, y)
     first, second, correlation = eda.most_correlated(task.X)
     best = [f"{spaced(name)} ({percent(share, 0)} of its rank variance)" for name, share in separation[:3].items()]
+    apart = "low from high values" if task.target.is_number else "the classes"
     sentences = [
         f"{len(dataset.frame):,} rows with {task.X.shape[1]} features; {n_missing or 'none'} of "
         f"{dataset.frame.size:,} values {'is' if n_missing in (0, 1) else 'are'} missing.",
         _repeats(task),
-        f"The most frequent of {len(balance)} classes is {balance['rows'].idxmax()}: always predicting it is "
-        f"{percent(balance['share'].max())} accurate; the rarest, {balance['rows'].idxmin()}, has "
-        f"{balance['rows'].min():,} of {len(task.y):,} rows.",
-        f"The features that separate the classes best are {enumeration(best)}.",
+        _target_sentence(task, balance),
+        f"The features that separate {apart} best are {enumeration(best)}.",
         f"The most correlated features are {spaced(first)} and {spaced(second)} (rank correlation "
         f"{signed(correlation)}).",
     ]

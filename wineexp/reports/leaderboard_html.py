@@ -137,11 +137,12 @@ def _recorded_predictions(ranked: list[Row], names: dict[str, str]) -> list[Reco
     recorded: list[RecordedPredictions] = []
     for row in ranked:
         table = row.record.predictions() if row.record.model_id else None
-        if table is None:
+        predictions = None if table is None else task.out_of_fold_predictions(table)
+        if table is None or not isinstance(predictions, Predictions):
             continue
         labels = [str(name).removeprefix("probability ") for name in table if str(name).startswith("probability ")]
         name = f"{names[row.record.id]} (rank {row.rank})"
-        recorded.append(RecordedPredictions(name, row.record, labels, task.out_of_fold_predictions(table)))
+        recorded.append(RecordedPredictions(name, row.record, labels, predictions))
         if len(recorded) == 2:
             break
     return recorded

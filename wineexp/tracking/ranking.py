@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from wineexp.core.errors import UserError
 from wineexp.evaluation.comparison import ALPHA, Comparison, corrected_t_test
+from wineexp.evaluation.metrics import BASELINE
 from wineexp.tracking import names
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.runs import Runs
@@ -103,8 +104,8 @@ class Ranking:
         means = {name.removeprefix("cv/") for row in self.rows for name in row.record.metrics if name.startswith("cv/")}
         deviations = {f"{name}_std" for name in means}
         others = means - deviations - {self.metric, "fit_seconds", "predict_seconds"}
-        # The majority class's accuracy, the same for all, comes last.
-        return sorted(others, key=lambda name: (name == "majority_accuracy", name))
+        # What the majority class or the mean would score, the same for all, comes last.
+        return sorted(others, key=lambda name: (name == "majority_accuracy" or name.startswith(BASELINE), name))
 
     @property
     def compared(self) -> list[Row]:
@@ -170,8 +171,10 @@ def trained(record: RecordedRun) -> bool:
 
 
 def target(record: RecordedRun) -> dict[str, str]:
-    """Every leaf of the target, as it was configured."""
-    return {key: value for key, value in sorted(record.params.items()) if key.startswith("target.")}
+    """Every leaf of the target, as it was configured, without its transform, which is a part of the model."""
+    leaves = {key: value for key, value in sorted(record.params.items()) if key.startswith("target.")}
+    leaves.pop("target.transform", None)
+    return leaves
 
 
 def pruned(record: RecordedRun) -> bool:

@@ -6,10 +6,10 @@ import pandas as pd
 
 from wineexp.core.errors import UserError
 from wineexp.data.target import Target
-from wineexp.data.task import HOLDOUT_FOLD, out_of_fold_predictions, predictions_from_table
+from wineexp.data.task import HOLDOUT_FOLD, baseline_from_table, out_of_fold_predictions, predictions_from_table
 from wineexp.evaluation import metrics
 
-COLUMNS = {"fold", "row", "true", "predicted", "majority"}
+COLUMNS = {"fold", "row", "true", "predicted", "baseline"}
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
-    """Every metric that applies to a target, and `majority_accuracy`, of each fold and of the holdout.
+    """Every metric that applies to a target, and `metrics.baseline_scores`, of each fold and of the holdout.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
     scores = {}
     for number, fold in table.groupby("fold"):
         predictions = predictions_from_table(fold)
-        majority = float((fold["true"] == fold["majority"]).mean())
-        scores[number] = metrics.score(predictions, names) | {"majority_accuracy": majority}
+        constant = baseline_from_table(fold)
+        scores[number] = metrics.score(predictions, names) | metrics.baseline_scores(constant, predictions.y, names)
     return pd.DataFrame.from_dict(scores, orient="index")
 
 
@@ -76,12 +76,15 @@ def plot_tables(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, pd.DataF
     Returns
     -------
     dict of str to DataFrame
-        `confusion` (true and predicted label of each row), `calibration` (`metrics.calibration_curve`), `folds` (every
-        metric by fold, counted from 1).
+        `confusion` (true and predicted label or number of each row), `calibration` (`metrics.calibration_curve`; for
+        numbers `metrics.binned_numbers`), `folds` (every metric by fold, counted from 1).
     """
     folds = scores.drop(index=HOLDOUT_FOLD, errors="ignore")
+    predictions = out_of_fold_predictions(table)
     return {
         "confusion": table.loc[table["fold"] != HOLDOUT_FOLD, ["true", "predicted"]],
-        "calibration": metrics.calibration_curve(out_of_fold_predictions(table)),
+        "calibration": metrics.binned_numbers(predictions)
+        if isinstance(predictions, metrics.NumberPredictions)
+        else metrics.calibration_curve(predictions),
         "folds": folds.set_axis(folds.index + 1).rename_axis("fold").reset_index(),
     }

@@ -6,6 +6,7 @@ from wineexp.core.config import GROUPS
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import check_node
 from wineexp.data import task
+from wineexp.evaluation.metrics import of_classes
 from wineexp.tracking import names
 from wineexp.tracking.registry import Version
 from wineexp.tracking.runs import Runs
@@ -43,7 +44,7 @@ def champion_scores(champion: Version, runs: Runs, alias: str, experiment: Exper
     same_folds = all(recorded.tags.get(tag) == tags[tag] for tag in (names.DATA_MD5, names.SPLIT_SHA256))
     if predictions is not None and same_folds:
         scores = {metric: recorded.fold_scores(metric) for metric in experiment.task.metrics}
-        return ModelScores(name, scores, calibration_error(task.out_of_fold_predictions(predictions)))
+        return ModelScores(name, scores, calibration_error(of_classes(task.out_of_fold_predictions(predictions))))
     cfg = champion_config(champion, runs, alias)
     cfg.split, cfg.holdout, cfg.n_jobs = experiment.cfg.split, experiment.cfg.holdout, experiment.cfg.n_jobs
     return ModelScores.of_folds(name, cross_validate(assemble(cfg), name))

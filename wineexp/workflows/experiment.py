@@ -7,14 +7,14 @@ from functools import lru_cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
 from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
-from wineexp.models import persistence
+from wineexp.models import persistence, regression
 from wineexp.models.column_arguments import bind_columns
 from wineexp.models.label_arguments import label_faults
 from wineexp.models.pipeline import make_pipeline
@@ -103,10 +103,27 @@ def assemble(cfg: DictConfig) -> Experiment:
     parts = build(cfg)
     task = _task(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, TASK_KEYS), resolve=True))
     classes = task.classes.tolist()
+    _check_kind(cfg, parts["model"], task)
     feature, model, column_faults = bind_columns(parts["feature"], parts["model"], task.X, task.y)
+    if task.target.is_number:
+        if column_faults:
+            raise UserError(*column_faults)
+        return Experiment(cfg, task, regression.make_pipeline(feature, model, task.target.transform))
     if faults := label_faults(model, classes) + column_faults:
         raise UserError(*faults)
     return Experiment(cfg, task, make_pipeline(feature, model, classes))
+
+
+def _check_kind(cfg: DictConfig, model: ClassifierMixin | RegressorMixin, task: Task) -> None:
+    """Refuse a model that predicts classes where numbers are wanted, or the other way round."""
+    is_of_numbers = is_regressor(model)
+    if task.target.is_number == is_of_numbers or not (is_of_numbers or is_classifier(model)):
+        return
+    predicts, wanted = ("numbers", "classes") if is_of_numbers else ("classes", "a number")
+    raise UserError(
+        f"model._target_={cfg.model._target_}: it predicts {predicts}, and target.kind={task.target.kind} wants "
+        f"{wanted}; choose another model=..., such as forest, extratrees, histgb or xgb, which do both"
+    )
 
 
 def config_faults(cfg: DictConfig) -> list[str]:

@@ -12,7 +12,7 @@ from wineexp.core.errors import UserError, did_you_mean
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.metrics import METRICS, Predictions
+from wineexp.evaluation.metrics import METRICS, Predictions, of_classes
 
 REQUIREMENTS = ("better", "not_worse")
 
@@ -38,7 +38,7 @@ class ModelScores:
     def of_folds(cls, name: str, folds: list[Fold]) -> Self:
         """The scores of a cross-validation."""
         scores = {metric: np.array([fold.scores[metric] for fold in folds]) for metric in folds[0].scores}
-        return cls(name, scores, calibration_error(cross_validation.pool_predictions(folds)))
+        return cls(name, scores, calibration_error(of_classes(cross_validation.pool_predictions(folds))))
 
 
 def calibration_error(predictions: Predictions) -> float:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core.config import GROUPS, config_sha256, flatten_config
 from wineexp.core.errors import UserError
+from wineexp.data.target import REGRESSION
 from wineexp.serving.model import fresh_process
 from wineexp.tracking import modules, names
 from wineexp.tracking.recorded_run import RecordedRun
@@ -90,6 +91,11 @@ class Promotion:
         cfg = source.config()
         split = split_like(cfg.split, self.cfg.seed, self.cfg.repeats) if self.cfg.split is None else self.cfg.split
         cfg.split, cfg.n_jobs = OmegaConf.to_container(split, resolve=True), self.cfg.n_jobs
+        if OmegaConf.select(cfg, "target.kind") == REGRESSION:
+            raise UserError(
+                f"run={source.id}: it predicts numbers (target.kind={REGRESSION}): such models are trained, tuned, "
+                "compared and reproduced, but neither promoted nor served yet"
+            )
         experiment = assemble(cfg)
         champion = self.registry.find(self.cfg.alias)
         preconditions = check_preconditions(source, experiment.cfg, experiment.task, self.cfg.allow)

@@ -29,7 +29,7 @@ def config_text(cfg: DictConfig) -> str:
 
 
 # What a run says of a model whose predictions do not depend on the row.
-LEARNED_NOTHING = "**It learned nothing from the features**: every row of a fold got the same probabilities.\n\n"
+LEARNED_NOTHING = "**It learned nothing from the features**: every row of a fold got the same answer.\n\n"
 
 
 def record_origin(run: Run, cfg: DictConfig) -> None:
@@ -91,13 +91,24 @@ def description(
         f"**{choices['model']}** on {choices['feature']} features of {choices['data']}, to predict "
         f"{choices['target']}; split {choices['split']}.\n\n"
         f"{metric.replace('_', ' ')} **{mean:.4f}{spread}** over {count}{on_holdout}. "
-        f"Always predicting the most frequent class: accuracy {summary['majority_accuracy'][0]:.4f}.\n\n"
+        f"{_baseline_sentence(task, summary)}\n\n"
         f"{LEARNED_NOTHING if cross_validation.learned_nothing(folds) else ''}"
         f"`{names.CONFIG_FILE}` is the whole config{more if complete else ''}."
     )
 
 
-def holdout_importance(experiment: Experiment, fitted: Any, holdout: metrics.Predictions | None) -> pd.DataFrame | None:
+def _baseline_sentence(task: Task, summary: Mapping[str, tuple[float, float]]) -> str:
+    """What a prediction that knows no feature would score."""
+    if not task.target.is_number:
+        return f"Always predicting the most frequent class: accuracy {summary['majority_accuracy'][0]:.4f}."
+    names = [task.target.metric, "root_mean_squared_error"]
+    name = next(name for name in names if f"{metrics.BASELINE}{name}" in summary)
+    return f"Always predicting the mean: {name.replace('_', ' ')} {summary[f'{metrics.BASELINE}{name}'][0]:.4f}."
+
+
+def holdout_importance(
+    experiment: Experiment, fitted: Any, holdout: metrics.Predictions | metrics.NumberPredictions | None
+) -> pd.DataFrame | None:
     """By how much the deciding metric gets worse on the holdout when a feature is shuffled.
 
     Returns
@@ -119,7 +130,7 @@ def record_results(
     experiment: Experiment,
     folds: list[cross_validation.Fold],
     fitted: Any,
-    holdout: metrics.Predictions | None,
+    holdout: metrics.Predictions | metrics.NumberPredictions | None,
     importance: pd.DataFrame | None,
     files: Mapping[str, str | bytes] | None = None,
 ) -> str | None:
@@ -131,7 +142,7 @@ def record_results(
     experiment : Experiment
     folds : list of Fold
     fitted : classifier
-    holdout : Predictions, or None
+    holdout : Predictions or NumberPredictions, or None
         None where nothing is held out, or the holdout must not be scored yet.
     importance : DataFrame, or None
         From `holdout_importance`.
@@ -146,6 +157,19 @@ def record_results(
     if run.id is None:
         return None
     predictions = cross_validation.pool_predictions(folds)
+    if isinstance(predictions, metrics.NumberPredictions):
+        run.log_figure("predicted", plots.predicted_numbers(predictions, task.target.column))
+    else:
+        _record_classes(run, task, predictions, holdout)
+    if importance is not None:
+        importance.to_csv(run.file(names.IMPORTANCE_FILE))
+        figure = plots.importance(list(importance.index), importance.to_numpy(), task.target.metric)
+        run.log_figure("importance", figure)
+    return run.log_model(fitted, task.X, files)
+
+
+def _record_classes(run: Run, task: Task, predictions: metrics.Predictions, holdout: Any) -> None:
+    """Record the figures of a target of classes, and the coverage of prediction sets where the model gives some."""
     labels = [str(label) for label in task.classes]
     run.log_figure("confusion", plots.confusion(predictions, labels))
     run.log_figure("probabilities", plots.probabilities(predictions, labels))
@@ -158,8 +182,3 @@ def record_results(
         labelled.to_csv(run.file(names.COVERAGE_FILE))
     if task.target.ordinal:
         run.log_figure("grades", plots.grades(predictions, labels))
-    if importance is not None:
-        importance.to_csv(run.file(names.IMPORTANCE_FILE))
-        figure = plots.importance(list(importance.index), importance.to_numpy(), task.target.metric)
-        run.log_figure("importance", figure)
-    return run.log_model(fitted, task.X, files)

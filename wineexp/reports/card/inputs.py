@@ -14,7 +14,7 @@ from wineexp.data import eda
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.comparison import Comparison, compare_folds
-from wineexp.evaluation.metrics import Predictions, Scores, score
+from wineexp.evaluation.metrics import Predictions, Scores, of_classes, score
 
 # A share of fewer rows is marked as uncertain: its 95 % interval is wider than 0.3.
 MIN_ROWS = 30
@@ -87,7 +87,7 @@ class CardInputs:
     @cached_property
     def predictions(self) -> Predictions:
         """The out-of-fold predictions of all folds; a repeated split has several for each row."""
-        return cross_validation.pool_predictions(self.folds)
+        return of_classes(cross_validation.pool_predictions(self.folds))
 
     def against_baseline(self, metric: str) -> Comparison | None:
         """The model compared with the baseline; None without a baseline or with fewer than two folds in common."""
@@ -155,7 +155,7 @@ class CardInputs:
 
     def _score_slice(self, mask: npt.NDArray[np.bool_]) -> dict[str, float | bool]:
         names = list(dict.fromkeys(["accuracy", self.metric, SLICE_METRIC]))
-        in_slice = [_select(fold.predictions, mask[fold.test]) for fold in self.folds]
+        in_slice = [_select(of_classes(fold.predictions), mask[fold.test]) for fold in self.folds]
         no_scores = dict.fromkeys(names, np.nan)
         scores = pd.DataFrame([score(fold, names) if len(fold.y) else no_scores for fold in in_slice])
         all_rows = [fold.scores[SLICE_METRIC] for fold in self.folds]

@@ -1,0 +1,158 @@
+"""A target of numbers through all programs that take one."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.linear_model import Ridge
+
+from tests.conftest import choices, composed
+from wineexp import UserError, compare, compose, evaluate, explore, promote, reproduce, train
+from wineexp.core.paths import CONF
+from wineexp.evaluation.metrics import BASELINE, NumberPredictions, metrics_for, score
+from wineexp.models.regression import TransformingRegressor
+from wineexp.train import TrainResult
+
+CONFIGS = {
+    "data/houses.yaml": "{_target_: wineexp.data.table, path: FOLDER/houses.csv, targets: [price]}",
+    "target/price.yaml": "{_target_: wineexp.data.target.Target, column: price, kind: regression, bins: null, "
+    "labels: null, ordinal: false, transform: null, metric: root_mean_squared_error, direction: minimize}",
+}
+SMALL = ["data=houses", "target=price", "split.n_splits=3"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of houses, whose price grows with their area, by a factor in a good district; and its configs."""
+    folder = tmp_path_factory.mktemp("houses")
+    rng = np.random.default_rng(0)
+    area, district = rng.uniform(30, 200, 300), rng.choice(["good", "plain"], 300)
+    price = np.exp(rng.normal(0, 0.1, 300)) * area * np.where(district == "good", 9, 4)
+    pd.DataFrame({"area": area.round(1), "district": district, "price": price.round(2)}).to_csv(
+        folder / "houses.csv", index=False
+    )
+    for name, text in CONFIGS.items():
+        (folder / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "conf" / name).write_text(text.replace("FOLDER", str(folder)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def in_folder(folder: Path) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        yield folder
+
+
+def train_on_houses(folder: Path, *overrides: str) -> TrainResult:
+    return train(compose(*SMALL, *overrides, config_dir=folder / "conf"))
+
+
+@pytest.fixture(scope="module")
+def trained(in_folder: Path) -> TrainResult:
+    return train_on_houses(in_folder, "model=ridge")
+
+
+def test_metrics_by_hand() -> None:
+    predictions = NumberPredictions(np.array([1.0, 2.0, 3.0, 6.0]), np.array([1.0, 3.0, 2.0, 4.0]))
+    assert score(predictions, metrics_for(0, ordinal=False)) == pytest.approx(
+        {
+            "mean_absolute_error": (0 + 1 + 1 + 2) / 4,
+            "root_mean_squared_error": np.sqrt((0 + 1 + 1 + 4) / 4),
+            "median_absolute_error": 1,
+            # The squared distances from the mean, 3, are 4, 1, 0 and 9.
+            "r2": 1 - 6 / 14,
+            # The second and the third rank are exchanged: 1 - 6 (1 + 1) / (4 (16 - 1)).
+            "spearman": 1 - 12 / 60,
+        }
+    )
+    constant = NumberPredictions(np.array([1.0, 2.0]), np.array([1.5, 1.5]))
+    assert np.isnan(score(constant, ["spearman"])["spearman"])
+
+
+def test_a_run_is_scored_beside_the_mean_of_its_training_rows(trained: TrainResult) -> None:
+    task = trained.task
+    assert trained.metric == "root_mean_squared_error"
+    for fold in trained.folds:
+        training, test = task.folds[fold.number]
+        of_mean = task.y.iloc[test] - task.y.iloc[training].mean()
+        assert fold.scores[f"{BASELINE}root_mean_squared_error"] == pytest.approx(np.sqrt((of_mean**2).mean()))
+        assert fold.scores["root_mean_squared_error"] < 0.6 * fold.scores[f"{BASELINE}root_mean_squared_error"]
+    assert set(trained.holdout) == set(trained.scores)
+    # By bins of the price, so that each fold has cheap and dear houses.
+    medians = [task.y.iloc[test].median() for _, test in task.folds]
+    assert max(medians) < 1.3 * min(medians)
+
+
+@pytest.mark.parametrize(
+    "model", [name for name in choices("model") if "${by_kind" in (CONF / f"model/{name}.yaml").read_text()]
+)
+def test_one_file_is_a_model_of_classes_and_of_numbers(model: str) -> None:
+    targets = [composed(f"model={model}", f"target={target}").model._target_ for target in ("grade", "score")]
+    assert targets[0].endswith("Classifier")
+    assert targets[0].replace("Classifier", "Regressor") == targets[1]
+
+
+def test_a_transform_is_undone_before_scoring(in_folder: Path, trained: TrainResult) -> None:
+    logarithm = train_on_houses(in_folder, "model=ridge", "target.transform=log1p")
+    # Area and district multiply, so that the logarithm of the price is nearer to a sum.
+    assert logarithm.scores["median_absolute_error"][0] < trained.scores["median_absolute_error"][0]
+    quantile = train_on_houses(in_folder, "model=ridge", "target.transform=quantile", "tracking=off")
+    assert quantile.folds[0].predictions.predicted.max() <= quantile.task.y.max()
+    (ranking,) = compare(compose(program="compare")).rankings
+    assert {record.params["target.transform"] for record in ranking.records} == {"None", "log1p"}
+
+
+def test_a_regressor_may_learn_something_else_than_y() -> None:
+    X, y = np.arange(20.0)[:, None], np.expm1(np.arange(20.0) / 5)
+    assert TransformingRegressor(Ridge(1e-9), "log1p").fit(X, y).predict(X) == pytest.approx(y, abs=1e-9)
+    with pytest.raises(ValueError, match="transform must be log1p, quantile or None, but got sqrt"):
+        TransformingRegressor(Ridge(), "sqrt").fit(X, y)
+
+
+def test_columns_are_named_in_a_models_arguments(in_folder: Path) -> None:
+    falling = train_on_houses(
+        in_folder, "model=histgb", "+model.monotonic_cst={area:-1}", "feature=raw", "tracking=off", "model.max_iter=20"
+    )
+    house = falling.task.X.iloc[[0]]
+    predicted = falling.pipeline.predict(pd.concat([house.assign(area=area) for area in (40, 100, 180)]))
+    assert (np.diff(predicted) <= 0).all()
+
+
+def test_its_predictions_are_recorded_and_scored_again(trained: TrainResult) -> None:
+    table = pd.read_parquet(trained.folder / "predictions.parquet")
+    assert list(table) == ["fold", "row", "true", "predicted", "baseline"]
+    result = evaluate(compose(f"predictions={trained.folder}/predictions.parquet", "target=score", program="evaluate"))
+    assert {name: value for name, value in result.metrics["cv"].items() if not name.endswith("_std")} == {
+        name: pytest.approx(mean) for name, (mean, _) in trained.scores.items()
+    }
+
+
+def test_it_reproduces_bit_for_bit(trained: TrainResult) -> None:
+    assert reproduce(compose(f"run={trained.run_id}", program="reproduce")).n_differing == 0
+
+
+def test_the_data_are_explored(in_folder: Path) -> None:
+    cfg = compose("data=houses", "target=price", "tracking=off", program="explore", config_dir=in_folder / "conf")
+    explored = explore(cfg)
+    assert re.search(r"price runs from \d+.* to .*, around a mean of", explored.summary)
+    assert '<h2 id="classes-heading">Values</h2>' in explored.page.read_text()
+
+
+def test_what_does_not_fit_is_refused(in_folder: Path, trained: TrainResult) -> None:
+    with pytest.raises(UserError, match=r"LogisticRegression: it predicts classes, and target.kind=regression wants a"):
+        train_on_houses(in_folder, "model=logreg")
+    with pytest.raises(UserError, match=r"Ridge: it predicts numbers, and target.kind=classification wants classes"):
+        train(compose("model=ridge", "tracking=off"))
+    with pytest.raises(UserError, match=r"neither promoted nor served yet"):
+        promote(compose(f"run={trained.run_id}", "allow=[dirty]", program="promote"))
+
+
+def test_a_new_model_of_numbers_is_one_file(in_folder: Path) -> None:
+    trees = train_on_houses(in_folder, "model=extratrees", "model.n_estimators=5", "tracking=off")
+    assert isinstance(trees.pipeline[-1].estimator_, ExtraTreesRegressor)

@@ -1,0 +1,81 @@
+"""A model of numbers: any scikit-learn compatible regressor behind a feature pipeline."""
+
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin, TransformerMixin
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import QuantileTransformer
+from sklearn.utils.validation import check_is_fitted
+
+from wineexp.models.column_arguments import translate_columns
+
+# Of the transform `quantile`; fewer where there are fewer training rows.
+MAX_QUANTILES = 1000
+
+
+def make_pipeline(feature: TransformerMixin, model: RegressorMixin, transform: str | None) -> Pipeline:
+    """Features and model as one estimator, so that both are fitted on the same rows.
+
+    Parameters
+    ----------
+    feature : transformer
+    model : regressor
+    transform : str or None
+        See `TransformingRegressor`.
+    """
+    return Pipeline([("feature", feature), ("model", TransformingRegressor(model, transform))])
+
+
+class TransformingRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+    """A regressor that may learn a transformed target, and whose arguments may name features.
+
+    Parameters
+    ----------
+    estimator : regressor
+    transform : str, optional
+        `log1p`, the logarithm of 1 + y; or `quantile`, y's quantile in the training rows as that of a normal
+        distribution. Predictions are transformed back.
+
+    Attributes
+    ----------
+    estimator_ : regressor
+        Fitted, within scikit-learn's TransformedTargetRegressor where there is a transform.
+    """
+
+    def __init__(self, estimator: RegressorMixin, transform: str | None = None) -> None:
+        self.estimator = estimator
+        self.transform = transform
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+        """Fit on X (n_samples, n_features) and y (n_samples,).
+
+        Raises
+        ------
+        ValueError
+            The transform is unknown, or the estimator refuses the data.
+        """
+        y = np.asarray(y, dtype=np.float64)
+        estimator = self.estimator
+        if isinstance(X, pd.DataFrame):
+            estimator = translate_columns(estimator, [str(name) for name in X])
+        match self.transform:
+            case "log1p":
+                estimator = TransformedTargetRegressor(estimator, func=np.log1p, inverse_func=np.expm1)
+            case "quantile":
+                quantiles = QuantileTransformer(n_quantiles=min(MAX_QUANTILES, len(y)), output_distribution="normal")
+                estimator = TransformedTargetRegressor(estimator, transformer=quantiles)
+            case None:
+                pass
+            case unknown:
+                raise ValueError(f"transform must be log1p, quantile or None, but got {unknown}")
+        self.estimator_ = estimator.fit(X, y)
+        return self
+
+    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """A number for each row: shape (n_samples,)."""
+        check_is_fitted(self)
+        return np.asarray(self.estimator_.predict(X), dtype=np.float64)
