@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     # Only servers that export spans import it.
     from opentelemetry.sdk.trace.export import SpanExporter
 
-# A trace's id, the caller's span and flags. Versions beyond 00 may have more parts; zeros and the version ff are invalid.
+# A trace's id, the caller's span and flags. Versions beyond 00 may have more parts; zeros and version ff are invalid.
 TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 
 # Where OpenTelemetry's collectors take spans over HTTP.
