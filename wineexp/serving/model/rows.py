@@ -103,7 +103,8 @@ class RowParser:
         # msgspec would let the last of two equal keys win: as many quotes as this mean that each key is there once.
         quotes = 2 * len(rows) * (len(self.features) + len(self.text_features))
         if rows and body.count(b'"') == quotes and b"\\" not in body and b"null" not in body:
-            return self._gathered(map(self._values, rows))
+            few = len(rows) < ROWS_PER_ARRAY
+            return [self._values(row) for row in rows] if few else self._gathered(map(self._values, rows))
         value = strict_json.read(body)
         if value.is_array:
             return self.parse_objects(element.decode() for element in value.elements())
