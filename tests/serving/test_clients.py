@@ -175,12 +175,10 @@ def test_a_generated_client_has_every_operation(
     for operation in operations:
         (tag,) = operation["tags"]
         assert (tmp_path / "generated/api" / tag / f"{operation['operationId']}.py").exists()
-    script = (
-        "import json, sys; from generated import Client; from generated.models import Row;"
-        "from generated.api.predictions import predict; url, row = sys.argv[1:];"
-        "response = predict.sync(client=Client(url), body=Row.from_dict(json.loads(row)));"
-        "print(json.dumps(response.to_dict()['predictions']))"
-    )
-    command = [sys.executable, "-c", script, server.url, json.dumps(row)]
-    printed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=60).stdout
-    assert json.loads(printed) == expected
+    environment["PYTHONPATH"] += f":{tmp_path}"
+    command = [sys.executable, str(CLIENTS / "generated_client.py"), server.url, json.dumps(row)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    predictions, labels, tensors = map(json.loads, done.stdout.splitlines())
+    assert predictions == expected
+    assert [str(label) for label in labels] == tensors[0]["data"] == [expected[0]["class"]]

@@ -83,7 +83,7 @@ class InferenceRequest(msgspec.Struct):
 
     inputs: Annotated[list[InputTensor], msgspec.Meta(min_length=1)]
     id: str = ""
-    model_name: str = ""
+    model_name: str | msgspec.UnsetType = msgspec.UNSET
     outputs: Annotated[list[RequestedOutput], msgspec.Meta(min_length=1)] | None = None
     parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
