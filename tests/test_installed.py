@@ -71,6 +71,7 @@ def test_a_data_set_and_a_model_of_ones_own_are_trained_on(installed: Path, proj
     assert "finished: 2/2" in swept.stdout
 
 
+@pytest.mark.journey
 def test_a_table_of_ones_own_is_added_and_trained_on(installed: Path, project: Path) -> None:
     rows = "".join(f"{n % 7},{'ab'[n % 7 > 3]}\n" for n in range(60))
     (project / "own.csv").write_text(f"day,kind\n{rows}")

@@ -18,7 +18,9 @@ FIT_SECONDS = re.compile(r"fitted in [\d.]+ s")
     "arguments",
     [
         ["train", "model.max_dept=3"],
-        ["train", "model=majority", "tracking=off", "hydra.run.dir=out"],
+        pytest.param(
+            ["train", "model=majority", "tracking=off", "hydra.run.dir=out"], marks=pytest.mark.journey, id="train"
+        ),
     ],
 )
 def test_output_and_exit_code_are_those_of_a_fresh_process(arguments: list[str], tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ def test_the_deviation_of_the_paper_is_over_whole_runs() -> None:
     np.testing.assert_allclose(references._means_by_run(scores, 2), [0.3, 0.6])
 
 
+@pytest.mark.journey
 def test_a_store_without_named_experiments_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "mlflow.db").write_bytes(empty_store().read_bytes())

@@ -357,6 +357,7 @@ def test_a_server_starts_from_its_cache_while_the_registry_is_down(
         assert served_version(own_server) == 1
 
 
+@pytest.mark.journey
 def test_a_server_reads_a_registry_that_it_cannot_write(promoted: Path, disk: Path, tmp_path: Path) -> None:
     store = copy_store(promoted, disk / "store")
     before = sorted(store.folder.rglob("*"))

@@ -447,7 +447,9 @@ def test_the_examples_of_the_openapi_document_are_answered(server: Server) -> No
                 example = content["example"]
                 sent = example if isinstance(example, str) else json.dumps(example)
                 headers = {} if media_type == "none" else {"content-type": media_type}
-                response = httpx.request(method, server.url + path.format(**served), content=sent, headers=headers)
+                response = httpx.request(
+                    method, server.url + path.format(**served), content=sent, headers=headers, timeout=120
+                )
                 assert response.status_code == 200, (path, response.text)
                 n_examples += media_type != "none"
     assert n_examples == 7

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import shlex
 import socket
 import sqlite3
@@ -159,7 +160,7 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise UserError(f"the store {mlflow.get_tracking_uri()} failed: {str(error).splitlines()[0]}") from error
+        raise UserError(f"the store {_opened_uri()} failed: {str(error).splitlines()[0]}") from error
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
@@ -210,6 +211,13 @@ def _open_read_only(database: Path) -> None:
     """Use a database without changing it: neither made, nor migrated, nor locked."""
     _use(f"sqlite:///{_read_only_address(database)}&uri=true")
     mlflow.search_experiments(max_results=1)
+
+
+def _opened_uri() -> str:
+    """The URI of the store that MLflow uses, without what `_open_read_only` adds to it."""
+    return re.sub(
+        r"^sqlite:///file:(.*)\?mode=ro.*$", lambda match: f"sqlite:///{unquote(match[1])}", mlflow.get_tracking_uri()
+    )
 
 
 def _read_only_address(database: Path) -> str:
