@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ def following_server(moved_store: Store) -> Iterator[Server]:
 
 def test_the_server_follows_the_alias(moved_store: Store, following_server: Server) -> None:
     server = following_server
+    # It has started from its cache, before the registry was asked.
+    assert "registry unreachable" not in [line["event"] for line in server.lines()]
     samples = [sample["row"] for sample in server.get("/model").json()["schema"]["samples"]]
     swaps = server.metric("wineexp_model_swaps_total")
     for number in (1, 2):
@@ -254,6 +256,21 @@ def test_files_that_cannot_be_had_are_tried_again(checked: Checked) -> None:
     third = checked.checker.check(second)
     assert third.version is not None
     assert (third.version.number, third.refusal) == (1, None)
+
+
+def test_a_version_is_served_although_the_cache_cannot_be_written(
+    own_store: Store, disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with suppress(OSError):
+        # As much as the disk takes.
+        (disk / "full").write_bytes(bytes(2**26))
+    fallback = own_store.folder / "fallback"
+    state = AliasChecker(server_settings(own_store), disk / "cache", fallback).check(AliasState())
+    assert state.version is not None, state.faults
+    assert (Path(state.version.folder) / "MLmodel").is_file()
+    assert Path(state.version.folder).is_relative_to(fallback)
+    assert "cache not usable, so that a restart needs the registry" in capsys.readouterr().out
 
 
 def test_a_deleted_alias_is_a_refusal(checked: Checked) -> None:

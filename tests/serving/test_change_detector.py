@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -104,6 +105,18 @@ def test_a_databases_fingerprint_changes_with_each_commit(tmp_path: Path, monkey
         reader.close()
         assert of_database.fingerprint() == before
     connection.close()
+
+
+def test_a_locked_database_is_not_reachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_detector, "REGISTRY_TIMEOUT_SECONDS", 0.1)
+    of_database = detector(f"sqlite:///{tmp_path}/mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE aliases (number)")
+        assert of_database.fingerprint() not in (None, Fingerprint(reachable=False))
+        connection.execute("BEGIN EXCLUSIVE")
+        assert of_database.fingerprint() == Fingerprint(reachable=False)
+        connection.execute("COMMIT")
+        assert of_database.fingerprint() not in (None, Fingerprint(reachable=False))
 
 
 def settled(of_database: ChangeDetector) -> Fingerprint:

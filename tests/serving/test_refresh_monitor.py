@@ -2,6 +2,8 @@
 
 import os
 import socket
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +15,14 @@ import pytest
 
 from tests.serving import refresh_worker_stub
 from tests.serving.conftest import Store, composed_settings, server_settings
+from wineexp.serving import scratch
 from wineexp.serving.model.cache import CachedVersion
 from wineexp.serving.refresh import monitor, process
 from wineexp.serving.refresh.change_detector import ChangeDetector, Fingerprint
-from wineexp.serving.refresh.messages import AliasState, RefreshRequest, Refusal, encode_line
+from wineexp.serving.refresh.messages import AliasState, RefreshPaths, RefreshRequest, Refusal, encode_line
 from wineexp.serving.refresh.monitor import RefreshMonitor
 from wineexp.serving.refresh.process import RefreshProcess
+from wineexp.serving.scratch import ScratchFolder
 
 VERSION = CachedVersion("", "wine", 2, "run", "digest", {}, ["champion"], "compiled", "", {}, {}, {})
 
@@ -150,6 +154,24 @@ def test_a_registry_that_goes_and_comes_is_noticed_without_a_process_in_between(
         bench.until(lambda: not bench.process_runs())
 
 
+def test_a_registry_that_hangs_is_reported_before_the_process_has_waited_for_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, request = threading.Event(), RefreshProcess.request
+
+    def wait_and_request(refresh_process: RefreshProcess, message: RefreshRequest) -> bytes:
+        answered.wait(20)
+        return request(refresh_process, message)
+
+    with running(bench):
+        monkeypatch.setattr(RefreshProcess, "request", wait_and_request)
+        bench.fingerprint = Fingerprint(reachable=False)
+        bench.until(lambda: "the registry does not answer" in str(bench.monitor.state.unreachable))
+        bench.change_registry("first")
+        answered.set()
+        bench.until(lambda: bench.monitor.state.unreachable is None)
+
+
 def test_a_process_that_dies_at_work_is_reported_and_started_again(bench: Bench) -> None:
     with running(bench):
         first = bench.requests()[0]["pid"]
@@ -178,7 +200,9 @@ def test_a_process_that_died_before_it_read_its_settings_is_reported_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(process, "WORKER_MODULE", "tests.serving.no_such_module")
-    refresh_process = RefreshProcess(composed_settings(), bench.folder / "socket", bench.folder)
+    refresh_process = RefreshProcess(
+        composed_settings(), bench.folder / "socket", RefreshPaths(bench.folder, bench.folder, bench.folder)
+    )
     refresh_process.ensure_running()
     dead = refresh_process._process
     assert dead is not None
@@ -209,3 +233,19 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_one(
     with RefreshMonitor(settings) as started:
         assert started.paths.cache.parent == started.paths.socket.parent
     assert "cache not usable" in capsys.readouterr().out
+
+
+def test_the_folder_of_a_killed_server_is_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    running_one = ScratchFolder()
+    # The system takes a killed process's lock away, and leaves the file.
+    left = tmp_path / f"{scratch.PREFIX}left"
+    left.mkdir()
+    (left / scratch.LOCK).touch()
+    other = ScratchFolder()
+    assert sorted(tmp_path.iterdir()) == sorted([running_one.path, other.path])
+    for folder in (running_one, other):
+        folder.remove()
+    assert list(tmp_path.iterdir()) == []

@@ -2,10 +2,8 @@
 
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from types import FrameType
 import structlog
 
 from wineexp.core.config import Serve
+from wineexp.serving.scratch import ScratchFolder
 
 log = structlog.get_logger()
 
@@ -43,7 +42,8 @@ def supervise(work: Work, settings: Serve, listener: socket.socket, *, folder_va
     folder_variable : str
         The environment variable that names, in each worker, the folder that workers share.
     """
-    folder = os.environ[folder_variable] = tempfile.mkdtemp(prefix="wineexp-workers-")
+    scratch = ScratchFolder()
+    folder = os.environ[folder_variable] = str(scratch.path)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "wineexp.serving.app"])
     stopping = threading.Event()
@@ -74,7 +74,7 @@ def supervise(work: Work, settings: Serve, listener: socket.socket, *, folder_va
         process.terminate()
     for process in workers:
         process.join()
-    shutil.rmtree(folder, ignore_errors=True)
+    scratch.remove()
 
 
 def _run_worker(work: Work, settings: Serve, listener: socket.socket, folder_variable: str, folder: str) -> None:

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import requests
@@ -24,7 +24,7 @@ from wineexp.core.addresses import with_credentials, without_credentials
 from wineexp.core.error_messages import FILE_SYSTEM_REMEDIES
 from wineexp.core.errors import UserError
 from wineexp.tracking import _mlflow
-from wineexp.tracking.uri import URI_VARIABLE, database_path, resolve_uri
+from wineexp.tracking.uri import URI_VARIABLE, database_path, read_only_address, resolve_uri
 
 CONNECT_TIMEOUT_SECONDS = 5
 
@@ -39,10 +39,6 @@ PROXY_FAILURES = (502, 503, 504)
 
 # How long a writer waits for another one to finish.
 SQLITE_BUSY_TIMEOUT_MS = 30_000
-
-# The byte in a SQLite file's header that says how it is read, and its value where a write-ahead log is used.
-SQLITE_READ_VERSION_AT = 19
-SQLITE_WAL = b"\x02"
 
 # Beside a local database, the folder of its artifacts.
 FILES_FOLDER = "mlruns"
@@ -209,7 +205,7 @@ def _create(database: Path) -> None:
 
 def _open_read_only(database: Path) -> None:
     """Use a database without changing it: neither made, nor migrated, nor locked."""
-    _use(f"sqlite:///{_read_only_address(database)}&uri=true")
+    _use(f"sqlite:///{read_only_address(database)}&uri=true")
     mlflow.search_experiments(max_results=1)
 
 
@@ -220,21 +216,9 @@ def _opened_uri() -> str:
     )
 
 
-def _read_only_address(database: Path) -> str:
-    """SQLite's `file:` URI that opens a database for reading, and makes no file beside it."""
-    with database.open("rb") as file:
-        header = file.read(SQLITE_READ_VERSION_AT + 1)
-    # Beside a database in WAL mode, a reader makes the log and the shared memory, unless the URI says that no process
-    # writes. None does where there is no log.
-    has_log_mode = header[SQLITE_READ_VERSION_AT:] == SQLITE_WAL
-    is_in_use = database.with_name(f"{database.name}-wal").exists()
-    options = "mode=ro" if is_in_use or not has_log_mode else "mode=ro&immutable=1"
-    return f"file:{quote(str(database))}?{options}"
-
-
 def _has_moved_files(database: Path) -> bool:
     """Whether a database names files at another place than beside it, where they are."""
-    with closing(sqlite3.connect(_read_only_address(database), uri=True)) as connection:
+    with closing(sqlite3.connect(read_only_address(database), uri=True)) as connection:
         return bool(_moved_locations(database, connection))
 
 

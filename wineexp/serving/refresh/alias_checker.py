@@ -25,6 +25,8 @@ class AliasChecker:
     settings : Serve
     cache : Path
         The folder that holds the caches of all aliases.
+    fallback : Path, optional
+        The folder to use instead where that cannot be written.
 
     Attributes
     ----------
@@ -32,11 +34,13 @@ class AliasChecker:
         The last that was reported.
     """
 
-    def __init__(self, settings: Serve, cache: Path) -> None:
+    def __init__(self, settings: Serve, cache: Path, fallback: Path | None = None) -> None:
         self.settings = settings
         self.state = AliasState()
-        self._cache_folder = cache
-        self._verifier = Verifier(settings, self._cache)
+        uri, name = resolve_uri(settings.tracking.uri or ""), settings.registry.name
+        self._verifier = Verifier(
+            settings, *(Cache(folder, uri, name, settings.serve.alias) for folder in (cache, fallback or cache))
+        )
         self._verified: VerifiedVersion | None = None
         self._checking = threading.Lock()
 
@@ -153,10 +157,6 @@ class AliasChecker:
         """Where no version was accepted yet, accept the cached one."""
         if self.state.version is None and (cached := self._verifier.from_cache()) is not None:
             self._accept(cached)
-
-    def _cache(self) -> Cache:
-        uri = resolve_uri(self.settings.tracking.uri or "")
-        return Cache(self._cache_folder, uri, self.settings.registry.name, self.settings.serve.alias)
 
     def _faults_of_missing_alias(self) -> list[str]:
         """What to tell an operator whose server cannot start since there is no such alias."""

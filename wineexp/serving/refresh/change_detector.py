@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import sqlite3
 import ssl
 import time
 import urllib.request
+from contextlib import closing
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 from wineexp.core.addresses import authorization, basic_authorization
 from wineexp.core.config import Serve
 from wineexp.serving.model import export
-from wineexp.tracking.uri import database_path, resolve_uri
+from wineexp.tracking.uri import database_path, read_only_address, resolve_uri
 
 # Of MLflow's public REST API.
 ALIAS_PATH = "/api/2.0/mlflow/registered-models/alias"
@@ -140,8 +142,21 @@ def _of_database(database: Path) -> Fingerprint | None:
             stats.append(log_stat)
     except OSError:
         return None
+    if not _can_be_read(database):
+        return Fingerprint(reachable=False)
     content = [(stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
     now = time.time_ns()
     # The time itself makes the fingerprint of a database that has just changed differ from the next one.
     is_fresh = now - max(stat.st_mtime_ns for stat in stats) < MTIME_RESOLUTION_NANOSECONDS
     return Fingerprint(reachable=True, content=f"{content}{now if is_fresh else ''}")
+
+
+def _can_be_read(database: Path) -> bool:
+    """Whether a database is one, and no other process keeps it locked for `REGISTRY_TIMEOUT_SECONDS`."""
+    try:
+        address = read_only_address(database)
+        with closing(sqlite3.connect(address, uri=True, timeout=REGISTRY_TIMEOUT_SECONDS)) as connection:
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except (OSError, sqlite3.Error):
+        return False
+    return True

@@ -39,6 +39,9 @@ MAX_MESSAGE_BYTES = 2**26
 # Between two attempts to connect to the monitor.
 RECONNECT_PAUSE_SECONDS = 0.1
 
+# Why it is not known, at the start from a cache, whether the registry can be reached.
+NOT_ASKED = "the registry has not been asked yet"
+
 # What a conversation with a monitor, or with a refresh process behind it, fails with when either ends.
 CONNECTION_ERRORS = (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError)
 
@@ -105,7 +108,8 @@ class AliasFollower:
             except Exception as error:
                 log.warning("cache refused", why=list(describe_error(error)))
             else:
-                self._set_unreachable("the registry has not been asked yet")
+                self.metrics.registry_up.set(0)
+                self.unreachable = f"since {utc_now()}: {NOT_ASKED}"
                 self._swap(predictor)
                 return
         state = self._first_state()
@@ -231,6 +235,6 @@ class AliasFollower:
     def _set_unreachable(self, reason: str) -> None:
         self.metrics.registry_up.set(0)
         since = reason if reason.startswith("since ") else f"since {utc_now()}: {reason}"
-        if self.unreachable is None:
+        if self.unreachable is None or self.unreachable.endswith(NOT_ASKED):
             log.error("registry unreachable", why=since)
         self.unreachable = since

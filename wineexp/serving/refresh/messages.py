@@ -19,6 +19,9 @@ from wineexp.core.config import Serve
 from wineexp.core.errors import UserError
 from wineexp.serving.model.cache import CachedVersion
 
+# The event of the log where a cache cannot be written: what is served is kept elsewhere, until the server ends.
+CACHE_NOT_USABLE = "cache not usable, so that a restart needs the registry"
+
 # Connections that may wait to be accepted.
 BACKLOG = 128
 
@@ -172,14 +175,15 @@ class WorkerStart(msgspec.Struct, frozen=True):
     Attributes
     ----------
     settings : Serve
-    cache : str
-        The folder of the cache.
+    cache, fallback : str
+        The folder of the cache, and the one to use instead where that cannot be written.
     listener : int
         File descriptor of the socket on which it accepts requests.
     """
 
     settings: Serve
     cache: str
+    fallback: str
     listener: int
 
 
@@ -193,10 +197,13 @@ class RefreshPaths:
         Of the refresh monitor.
     cache : Path
         The folder of verified versions.
+    fallback : Path
+        The one to use instead where that cannot be written; it lasts as long as the server.
     """
 
     socket: Path
     cache: Path
+    fallback: Path
 
 
 def encode_line(message: Any) -> bytes:

@@ -3,11 +3,11 @@
 It lives in the first process of a server and knows, for all of its workers, what the alias names. It needs no MLflow.
 """
 
-import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,7 @@ from wineexp.core.config import Serve
 from wineexp.core.signals import uninterrupted
 from wineexp.serving.refresh.change_detector import ChangeDetector, Fingerprint
 from wineexp.serving.refresh.messages import (
+    CACHE_NOT_USABLE,
     AliasState,
     RefreshPaths,
     RefreshRequest,
@@ -27,6 +28,7 @@ from wineexp.serving.refresh.messages import (
     utc_now,
 )
 from wineexp.serving.refresh.process import RESTART_PAUSE_SECONDS, ProcessEndedError, RefreshProcess
+from wineexp.serving.scratch import ScratchFolder
 
 log = structlog.get_logger()
 
@@ -49,11 +51,13 @@ class RefreshMonitor:
     def __init__(self, settings: Serve) -> None:
         self.settings = settings
         self.state = AliasState()
-        self._folder = Path(tempfile.mkdtemp(prefix="wineexp-"))
+        self._scratch = ScratchFolder()
+        folder = self._scratch.path
+        fallback = folder / "cache"
         self.paths = RefreshPaths(
-            self._folder / "monitor.socket", _writable_folder(settings.serve.cache_folder) or self._folder / "cache"
+            folder / "monitor.socket", _writable_folder(settings.serve.cache_folder) or fallback, fallback
         )
-        self._process = RefreshProcess(settings, self._folder / "process.socket", self.paths.cache)
+        self._process = RefreshProcess(settings, folder / "process.socket", self.paths)
         self._detector = ChangeDetector(settings)
         # How the registry looked just before it was asked for the last time.
         self._fingerprint: Fingerprint | None = None
@@ -76,7 +80,7 @@ class RefreshMonitor:
         with uninterrupted():
             self._closed.set()
             self._process.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._scratch.remove()
 
     def _poll(self) -> None:
         serve, due = self.settings.serve, 0.0
@@ -99,18 +103,26 @@ class RefreshMonitor:
             fingerprint = self._detector.fingerprint()
             if self._is_settled(fingerprint) and not force:
                 return True
+            if fingerprint is not None and not fingerprint.reachable:
+                # The refresh process, which finds out why, may wait for long.
+                self._report_down("the registry does not answer")
             try:
                 reply = self._process.request(RefreshRequest("check", state=self._reported))
                 self._reported = msgspec.json.decode(reply, type=AliasState)
             except (ProcessEndedError, msgspec.MsgspecError):
-                # A server that has received no state yet knows by itself that the registry was not asked.
-                if self.state.serial and not self._closed.is_set():
-                    reason = f"since {utc_now()}: the process that asks it has ended; it is started again"
-                    self._publish(msgspec.structs.replace(self._reported, unreachable=self.state.unreachable or reason))
+                if not self._closed.is_set():
+                    self._report_down("the process that asks it has ended; it is started again")
                 return False
             self._fingerprint = fingerprint
             self._publish(self._reported)
             return True
+
+    def _report_down(self, reason: str) -> None:
+        """Tell the servers that the registry cannot be asked, unless they know it, for whichever reason."""
+        # A server that has received no state yet knows by itself that the registry was not asked.
+        if self.state.serial:
+            since = self.state.unreachable or f"since {utc_now()}: {reason}"
+            self._publish(msgspec.structs.replace(self._reported, unreachable=since))
 
     def _is_settled(self, fingerprint: Fingerprint | None) -> bool:
         """Whether the registry looks as it did when it was last asked, and nothing is to be tried again."""
@@ -157,8 +169,11 @@ def _writable_folder(cache: str | None) -> Path | None:
     folder = Path(cache).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # It may be another user's, or from when others could read it.
+        with suppress(OSError):
+            folder.chmod(0o700)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        log.warning("cache not usable", why=str(error))
+        log.warning(CACHE_NOT_USABLE, folder=str(folder), why=str(error))
         return None

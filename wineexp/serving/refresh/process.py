@@ -13,7 +13,7 @@ import structlog
 
 from wineexp.core.config import Serve
 from wineexp.core.paths import PACKAGE
-from wineexp.serving.refresh.messages import RefreshRequest, WorkerStart, encode_line, listen
+from wineexp.serving.refresh.messages import RefreshPaths, RefreshRequest, WorkerStart, encode_line, listen
 
 log = structlog.get_logger()
 
@@ -37,13 +37,15 @@ class RefreshProcess:
     Parameters
     ----------
     settings : Serve
-    socket, cache : Path
+    socket : Path
+    paths : RefreshPaths
+        With the folders of the cache.
     """
 
-    def __init__(self, settings: Serve, socket: Path, cache: Path) -> None:
+    def __init__(self, settings: Serve, socket: Path, paths: RefreshPaths) -> None:
         self.settings = settings
         self._socket = socket
-        self._cache = cache
+        self._paths = paths
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._started = self._last_used = -RESTART_PAUSE_SECONDS
@@ -141,7 +143,7 @@ class RefreshProcess:
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(python_path)},
                 pass_fds=[listener.fileno()],
             )
-            start = WorkerStart(self.settings, str(self._cache), listener.fileno())
+            start = WorkerStart(self.settings, str(self._paths.cache), str(self._paths.fallback), listener.fileno())
         if self._low_priority:
             _renice(process)
         assert process.stdin is not None  # noqa: S101  for mypy

@@ -1,11 +1,11 @@
 """Verifies versions, from the registry, the cache or an export, before any server loads them."""
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 import structlog
 
@@ -17,7 +17,8 @@ from wineexp.serving.model.cache import Cache, CachedVersion
 from wineexp.serving.model.loading import load
 from wineexp.serving.model.metadata import describe_version
 from wineexp.serving.model.predictor import Predictor
-from wineexp.serving.refresh.messages import describe_error
+from wineexp.serving.refresh.messages import CACHE_NOT_USABLE, describe_error
+from wineexp.tracking import store
 from wineexp.tracking.names import MODEL_SHA256
 from wineexp.tracking.registry import Registry, Version
 
@@ -51,13 +52,14 @@ class Verifier:
     Parameters
     ----------
     settings : Serve
-    cache : callable
-        Gives the cache of the alias.
+    cache, fallback : Cache
+        Of the alias; the second is used where the first cannot be written, and may be the same.
     """
 
-    def __init__(self, settings: Serve, cache: Callable[[], Cache]) -> None:
+    def __init__(self, settings: Serve, cache: Cache, fallback: Cache) -> None:
         self.settings = settings
         self._cache = cache
+        self._fallback = fallback
 
     def from_registry(self, registry: Registry, registered: Version) -> VerifiedVersion:
         """A version that is fetched from the registry, verified and stored in the cache.
@@ -69,7 +71,18 @@ class Verifier:
         UserError
             A check fails.
         """
-        cache = self._cache()
+        try:
+            return self._fetch(registry, registered, self._cache)
+        except (store.UnavailableError, OSError) as error:
+            if self._fallback.folder == self._cache.folder:
+                raise
+            # The disk may be full, or the folder another user's. Where it is the registry that fails, it does again.
+            verified = self._fetch(registry, registered, self._fallback)
+            log.warning(CACHE_NOT_USABLE, folder=str(self._cache.folder), why=list(describe_error(error)))
+        version = verified.version
+        return replace(verified, version=msgspec.structs.replace(version, folder=str(self._fallback.files(version))))
+
+    def _fetch(self, registry: Registry, registered: Version, cache: Cache) -> VerifiedVersion:
         scratch = cache.make_scratch_folder()
         try:
             files = registry.fetch(registered, scratch)
@@ -82,7 +95,7 @@ class Verifier:
 
     def from_cache(self, registered: Version | None = None) -> VerifiedVersion | None:
         """The cached version, if it passes every check and is the registered one; None otherwise."""
-        cache = self._cache()
+        cache = self._cache
         version = cache.read()
         if version is None:
             return None

@@ -35,15 +35,16 @@ class RefreshWorker:
     Parameters
     ----------
     settings : Serve
-    cache : Path
+    cache, fallback : Path
+        See `WorkerStart`.
     """
 
-    def __init__(self, settings: Serve, cache: Path) -> None:
+    def __init__(self, settings: Serve, cache: Path, fallback: Path) -> None:
         # These imports take seconds, in which requests wait at the socket.
         from wineexp.serving.refresh.alias_checker import AliasChecker
         from wineexp.serving.refresh.explanations import Explainer
 
-        self._checker = AliasChecker(settings, cache)
+        self._checker = AliasChecker(settings, cache, fallback)
         self._make_explainer = Explainer
         self._explainer: Explainer | None = None
         self._explaining = threading.Lock()
@@ -88,7 +89,7 @@ def main() -> None:
 
     from wineexp.evaluation.cross_validation import NATIVE_THREADS
 
-    worker = RefreshWorker(start.settings, Path(start.cache))
+    worker = RefreshWorker(start.settings, Path(start.cache), Path(start.fallback))
     # After the imports, whose libraries it limits.
     threadpool_limits(NATIVE_THREADS)
     # Results that are not finite are found and refused at the end.
