@@ -8,6 +8,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from tests.conftest import composed
+from wineexp.core import config
 from wineexp.core.config import GROUPS
 from wineexp.core.instantiation import check_node
 from wineexp.core.paths import CONF
@@ -52,3 +53,10 @@ def test_a_data_set_selects_a_target_that_the_command_line_overrides(file: Path)
     cfg = composed(f"data={file.stem}")
     assert (cfg.target.column == "cultivar") == (file.stem == "cultivar")
     assert composed(f"data={file.stem}", "target=good").target.metric == "roc_auc"
+
+
+def test_words_for_the_data_leave_the_hash_of_a_config_as_it_is() -> None:
+    plain = config.config_sha256(composed())
+    words = ("data.noun=[bottle,bottles]", "data.columns.alcohol.unit=%", "+data.columns.alcohol.meaning=by volume")
+    assert config.config_sha256(composed(*words)) == plain
+    assert config.config_sha256(composed("data.columns.alcohol.range=[0,100]")) != plain

@@ -83,6 +83,12 @@ def test_each_feature_has_a_chart_and_each_chart_a_description(explored: tuple[P
     assert any(image["alt"].startswith("Boxes of ash in each class of cultivar; medians: 1: ") for image in images)
 
 
+def test_a_meaning_stands_beside_the_name_of_its_feature(tmp_path: Path) -> None:
+    meaning = "+data.columns.alcohol.meaning='share, by volume'"
+    page = explore(compose("tracking=off", meaning, f"hydra.run.dir={tmp_path}", program="explore")).page.read_text()
+    assert "<figcaption>alcohol: share, by volume</figcaption>" in page
+
+
 def test_charts_have_the_colours_of_both_themes() -> None:
     y = pd.Series([0] * 12 + [1] * 2)
     chart = svg(data_charts.by_class(pd.Series(range(14), dtype=float), y, y.unique(), "g/L"))

@@ -248,15 +248,23 @@ def flatten_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def config_sha256(cfg: DictConfig) -> str:
-    """SHA-256 of the part of a config that can change a score: all but `tracking`, `n_jobs` and `data.noun`."""
+    """SHA-256 of the part of a config that can change a score: all but `tracking`, `n_jobs` and words for the data."""
     hashed = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("tracking", "n_jobs")])
     values: Any = OmegaConf.to_container(hashed, resolve=True)
     if isinstance(values.get("data"), dict):
-        values["data"] = without_noun(values["data"])
+        values["data"] = without_texts(values["data"])
     # Credentials are not recorded, and change no score.
     return hashlib.sha256(without_credentials(json.dumps(values, sort_keys=True)).encode()).hexdigest()
 
 
-def without_noun(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set's config without the word for its rows, which changes nothing but texts."""
-    return {key: value for key, value in data.items() if key != "noun"}
+def without_texts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set's config without the words for its rows and columns, which change nothing but pages and reports."""
+    rest = {key: value for key, value in data.items() if key != "noun"}
+    if isinstance(columns := rest.get("columns"), Mapping):
+        rest["columns"] = {
+            name: {key: value for key, value in said.items() if key not in ("unit", "meaning")}
+            if isinstance(said, Mapping)
+            else said
+            for name, said in columns.items()
+        }
+    return rest

@@ -88,8 +88,8 @@ def _node_faults(name: str, node: Any) -> Iterator[str]:
     except Exception as error:
         if package == "wineexp" and _is_about_missing_name(error):
             yield (
-                f"{name}._target_={path}: wineexp has no such class or function. wineexp 0.2 moved its modules: a "
-                "config that wineexp 0.1 recorded cannot be built any more, its model must be trained anew"
+                f"{name}._target_={path}: wineexp has no such class or function. An earlier version may have had "
+                "it: a config that such a version recorded cannot be built any more, its model must be trained anew"
             )
         else:
             yield f"{name}._target_={path}: {' '.join(str(error.__cause__ or error).split())}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from wineexp.core.config import without_noun
+from wineexp.core.config import without_texts
 from wineexp.data.task import Task
 from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.recorded_run import RecordedRun
@@ -67,7 +67,7 @@ def check_preconditions(source: RecordedRun, cfg: DictConfig, task: Task, allow:
 
 def check_task(cfg: DictConfig, champion: Version, champion_cfg: DictConfig, alias: str) -> Check:
     """Whether a candidate predicts the same target on the same data as the champion."""
-    differing = [key for key in ("data", "target") if without_noun(champion_cfg[key]) != without_noun(cfg[key])]
+    differing = [key for key in ("data", "target") if without_texts(champion_cfg[key]) != without_texts(cfg[key])]
     message = (
         f"version {champion.number}, which {alias} names, has another task (other {' and '.join(differing)}); "
         "register this model under a name of its own with registry.name=..."

@@ -62,7 +62,7 @@ class NumberControl {
     const unitText = unit ? [" ", element("span", { className: "unit" }, unit)] : [];
     this.box = element(
       "div",
-      { className: "feature" },
+      { className: "feature", title: feature.meaning ?? "" },
       element(
         "div",
         { className: "head" },
@@ -132,7 +132,7 @@ class ChoiceControl {
     });
     this.box = element(
       "fieldset",
-      { className: "feature" },
+      { className: "feature", title: feature.meaning ?? "" },
       element("legend", {}, displayName(feature.name)),
       element("div", { className: "choices" }, ...this.choices.map(({ label }) => label)),
     );
