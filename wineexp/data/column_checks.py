@@ -32,8 +32,8 @@ class Finding(NamedTuple):
     is_to_drop: bool
 
 
-def find_all(X: pd.DataFrame, y: pd.Series) -> Iterator[Finding]:
-    """What looks wrong with the columns X (n_samples, n_columns), given the labels y (n_samples,)."""
+def find_all(X: pd.DataFrame, y: pd.Series | None) -> Iterator[Finding]:
+    """What looks wrong with the columns X (n_samples, n_columns), given the classes y (n_samples,), if they are any."""
     first_with: dict[bytes, str] = {}
     for name in map(str, X):
         column = X[name]
@@ -46,7 +46,7 @@ def find_all(X: pd.DataFrame, y: pd.Series) -> Iterator[Finding]:
                 name, f"says the same as {first_with[codes]}: each value of one goes with one of the other", False
             )
         first_with.setdefault(codes, name)
-        if finding := _leak(name, column, y):
+        if y is not None and (finding := _leak(name, column, y)):
             yield finding
 
 

@@ -21,12 +21,12 @@ from wineexp.data import pin, pinned_file
 from wineexp.data.column_checks import Finding, find_all
 from wineexp.data.datasets import Dataset, table
 from wineexp.data.schema import snake_case
-from wineexp.data.target import Target
+from wineexp.data.target import CLASSIFICATION, REGRESSION, Target
 
 # Keys of the program that say something about the file; they go into the data set's YAML as they are.
 TABLE_KEYS = ("separator", "decimal", "encoding", "missing", "id", "group", "time", "fold", "noun")
 
-# Whole numbers of more different values are an amount rather than classes, and so many texts are no classes.
+# Whole numbers of more different values are an amount rather than classes, and more texts are no classes.
 MAX_NUMERIC_CLASSES, MAX_CLASSES = 20, 100
 # A class of fewer rows may be missing from a fold.
 MIN_CLASS_ROWS = 5
@@ -112,7 +112,7 @@ def plan(said: Mapping[str, Any], folder: Path) -> Plan:
     settings = {key: said[key] for key in TABLE_KEYS if key in said}
     dataset = table(str(file), drop=said.get("drop"), **settings)
     y = read_labels(dataset, column)
-    findings = list(find_all(dataset.frame.drop(columns=column), y))
+    findings = list(find_all(dataset.frame.drop(columns=column), None if is_amount(y) else y))
     drop = [*map(snake_case, said.get("drop") or []), *(finding.column for finding in findings if finding.is_to_drop)]
     if {*dataset.features} <= {*drop, column}:
         reasons = "; ".join(f"{finding.column} {finding.text}" for finding in findings)
@@ -150,35 +150,39 @@ def _taken(group: str, name: str, folder: Path) -> Path | None:
 
 
 def read_labels(dataset: Dataset, column: str) -> pd.Series:
-    """The labels of a column: (n_samples,).
+    """The labels of a column, classes or numbers: (n_samples,).
 
     Raises
     ------
     UserError
-        There is no such column, or its values are no classes.
+        There is no such column, or its values are neither.
     """
     if column not in dataset.frame:
         raise UserError(
             f"target={column}: the table has no such column; {did_you_mean(column, map(str, dataset.frame))}"
         )
-    target = Target(column, None, None, ordinal=False, metric="accuracy", direction="maximize")
-    y = target.column_values(dataset.frame)
+    y = _target(column, CLASSIFICATION).column_values(dataset.frame)
     different = y.nunique()
     if pd.api.types.is_datetime64_any_dtype(y):
-        raise UserError(f"target={column}: the column holds dates, and wineexp learns to tell classes")
-    if is_number(y) and (
-        not pd.api.types.is_integer_dtype(y.dropna().convert_dtypes()) or different > MAX_NUMERIC_CLASSES
-    ):
-        raise UserError(
-            f"target={column}: {different:,} different numbers are an amount, and wineexp learns classes, not amounts "
-            "yet; name a column of classes, or make some with target.bins and target.labels in a YAML of conf/target"
-        )
-    if different > MAX_CLASSES:
+        raise UserError(f"target={column}: the column holds dates, and wineexp learns classes and numbers")
+    if not is_number(y) and different > MAX_CLASSES:
         raise UserError(
             f"target={column}: {different:,} different texts are no classes; at most {MAX_CLASSES} are learned"
         )
     # What else is wrong with labels is said as in training.
-    return target.read(dataset.frame, dataset.features)[1]
+    return _target(column, REGRESSION if is_amount(y) else CLASSIFICATION).read(dataset.frame, dataset.features)[1]
+
+
+def is_amount(y: pd.Series) -> bool:
+    """Whether labels are numbers to be predicted as such, rather than classes."""
+    is_whole = pd.api.types.is_integer_dtype(y.dropna().convert_dtypes())
+    return is_number(y) and (not is_whole or y.nunique() > MAX_NUMERIC_CLASSES)
+
+
+def _target(column: str, kind: str) -> Target:
+    """A target of a column as it stands."""
+    metric = ("accuracy", "maximize") if kind == CLASSIFICATION else ("root_mean_squared_error", "minimize")
+    return Target(column, None, None, False, *metric, kind=kind)
 
 
 def _data_yaml(
@@ -214,14 +218,20 @@ def _scalar(value: Any) -> str:
 
 def _target_yaml(column: str, y: pd.Series) -> str:
     n_classes = y.nunique()
-    return f"""# {column}: {f"{n_classes} classes" if n_classes > 2 else "one of two classes"}.
+    if is_amount(y):
+        comment, more = "a number", "kind: regression\ntransform: null\n"
+        metric, direction = "root_mean_squared_error", "minimize"
+    else:
+        comment, more = f"{n_classes} classes" if n_classes > 2 else "one of two classes", ""
+        metric, direction = "balanced_accuracy" if n_classes > 2 else "roc_auc", "maximize"
+    return f"""# {column}: {comment}.
 _target_: wineexp.data.target.Target
 column: {_scalar(column)}
-bins: null
+{more}bins: null
 labels: null
 ordinal: false
-metric: {"balanced_accuracy" if n_classes > 2 else "roc_auc"}
-direction: maximize
+metric: {metric}
+direction: {direction}
 """
 
 
@@ -240,7 +250,8 @@ def description(plan: Plan) -> Iterator[str]:
         wrong.append(
             f"{dataset.duplicates:,} rows repeat an earlier one exactly; split=grouped keeps copies on one side"
         )
-    counts = Counter(read_labels(dataset, plan.column).astype(str))
+    y = read_labels(dataset, plan.column)
+    counts = Counter() if is_amount(y) else Counter(y.astype(str))
     wrong += [
         f"{plan.column}: only {count} rows are of class {label}, too few for every fold"
         for label, count in sorted(counts.items())
@@ -269,7 +280,7 @@ def _column_row(plan: Plan, name: str) -> tuple[str, str, str, str]:
         values = ""
     elif kind == "text":
         values = f"{present.nunique():,} different texts, left out"
-    elif kind == "number":
+    elif kind == "number" or (kind == "target" and is_amount(present)):
         values = f"{present.min():g} to {present.max():g}"
     elif kind == "date":
         values = f"{present.min():%Y-%m-%d} to {present.max():%Y-%m-%d}"
