@@ -10,14 +10,13 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from wineexp import compose
-from wineexp.data.schema import NumericFeature
 from wineexp.models.compiled.compiled_model import CompiledModel
 from wineexp.models.compiled.flatten import CannotCompileError, flatten
-from wineexp.models.counterfactual import NumericRange, TrainingValues
+from wineexp.models.counterfactual import Categories, NumericRange, TrainingValues
 from wineexp.models.fitted_trees import fitted_trees
-from wineexp.models.leaf_boxes import LeafBoxes, make_leaf_boxes
-from wineexp.models.shapley import source_features
-from wineexp.serving.refresh.explanations import training_values
+from wineexp.models.leaf_boxes import LeafBoxes, Transform, make_leaf_boxes
+from wineexp.models.shapley import ShapleyExplainer, find_sources, only_sources
+from wineexp.serving.refresh.explanations import extreme_rows, training_values
 from wineexp.workflows.experiment import assemble
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -39,18 +38,24 @@ class FittedModel:
     ----------
     pipeline : Pipeline
     X : DataFrame of shape (n_samples, n_features)
+    y : Series of shape (n_samples,)
     classes : list
     training_values : mapping of str to NumericRange or Categories
     compiled : CompiledModel or None
     boxes : LeafBoxes or None
+    transform : callable
+    sources : ndarray of bool of shape (n_columns, n_features)
     """
 
     pipeline: Pipeline
     X: pd.DataFrame
+    y: pd.Series
     classes: list[Any]
     training_values: TrainingValues
     compiled: CompiledModel | None
     boxes: LeafBoxes | None
+    transform: Transform
+    sources: npt.NDArray[np.bool_]
 
     def predict_proba(self, columns: Columns) -> npt.NDArray[np.float64]:
         """As a server predicts."""
@@ -59,6 +64,16 @@ class FittedModel:
         if all(values.dtype == np.float64 for values in columns.values()):
             return self.compiled.predict_proba(np.column_stack(list(columns.values())))
         return self.compiled.predict_proba(list(zip(*(values.tolist() for values in columns.values()), strict=True)))
+
+    def columns(self, rows: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
+        """Rows as an array for each feature."""
+        return {name: rows[name].to_numpy(dtype=_dtype(values)) for name, values in self.training_values.items()}
+
+    def explainer(self, background: pd.DataFrame) -> ShapleyExplainer:
+        """What explains predictions by some background rows."""
+        return ShapleyExplainer(
+            self.pipeline, self.predict_proba, self.transform, self.columns(background), self.sources
+        )
 
     def row(self, position: int) -> dict[str, Any]:
         """The values of a row."""
@@ -75,23 +90,31 @@ def fit(*overrides: str) -> FittedModel:
         compiled = CompiledModel(*flatten(pipeline, X))
     except CannotCompileError:
         compiled = None
+    names = [feature.name for feature in schema.features]
+    ends = [list(row) for row in zip(*extreme_rows(values), strict=True)]
+    probes = {
+        name: np.array([*X[name].iloc[:: max(1, len(X) // 100)], *of_feature], dtype=_dtype(values[name]))
+        for name, of_feature in zip(names, ends, strict=True)
+    }
+
+    def transform(columns: Columns) -> npt.NDArray[np.float64]:
+        return np.asarray(pipeline[:-1].transform(frame(columns)), dtype=np.float64)
+
+    sources = find_sources(transform, probes)
     trees = fitted_trees(pipeline)
-    rows = X.iloc[np.unique(np.linspace(0, len(X) - 1, 100).astype(int))]
     boxes = None
     if trees is not None:
-        boxes = make_leaf_boxes(
-            trees,
-            source_features(pipeline[:-1], rows),
-            lambda columns: np.asarray(pipeline[:-1].transform(frame(columns)), dtype=np.float64),
-            {name: (range_.low, range_.high) for name, range_ in values.items() if isinstance(range_, NumericRange)},
-            {
-                feature.name: rows[feature.name].to_numpy(
-                    dtype=np.float64 if isinstance(feature, NumericFeature) else object
-                )
-                for feature in schema.features
-            },
-        )
-    return FittedModel(pipeline, X, experiment.task.classes.tolist(), values, compiled, boxes)
+        ranges = {
+            name: (range_.low, range_.high) for name, range_ in values.items() if isinstance(range_, NumericRange)
+        }
+        boxes = make_leaf_boxes(trees, only_sources(sources, names), transform, ranges, probes)
+    return FittedModel(
+        pipeline, X, experiment.task.y, experiment.task.classes.tolist(), values, compiled, boxes, transform, sources
+    )
+
+
+def _dtype(values: NumericRange | Categories) -> type:
+    return np.float64 if isinstance(values, NumericRange) else object
 
 
 def frame(columns: Columns) -> pd.DataFrame:

@@ -1,83 +1,193 @@
-"""Shapley values: exact for XGBoost, estimated for other models, and adding up to the prediction for all."""
+"""Shapley values: exact for trees and linear models, estimated for others, and adding up to the prediction for all."""
 
-import itertools
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
+from sklearn.tree import DecisionTreeClassifier
+from xgboost import XGBClassifier
 
-from tests.conftest import composed
-from wineexp.models import shapley
-from wineexp.workflows.experiment import Experiment, assemble
+from wineexp.models import features
+from wineexp.models.decision import LossClassifier
+from wineexp.models.pipeline import make_pipeline
+from wineexp.models.shapley import Explanation, ShapleyExplainer, find_sources
 
-FEW_TREES = ["model=xgb", "model.n_estimators=15"]
+Columns = Mapping[str, npt.NDArray[Any]]
 
-
-def fit(*overrides: str) -> tuple[Experiment, Pipeline]:
-    experiment = assemble(composed(*overrides))
-    return experiment, experiment.fit()
-
-
-def sample(X: pd.DataFrame, n_rows: int) -> pd.DataFrame:
-    return X.iloc[np.linspace(0, len(X) - 1, n_rows).astype(int)]
-
-
-@pytest.mark.parametrize("feature", ["raw", "poly", "domain"])
-def test_contributions_of_trees_add_up_to_the_margin(feature: str) -> None:
-    experiment, model = fit(*FEW_TREES, f"feature={feature}")
-    X = experiment.task.X
-    for position in (0, 60, 141):
-        row = X.iloc[[position]]
-        explanation = shapley.explain(model, row, sample(X, 20), seed=0)
-        assert explanation.label == model.predict(row)[0]
-        assert explanation.unit == "score"
-        total = explanation.base_value + sum(explanation.contributions.values())
-        assert total == pytest.approx(explanation.output_value)
-        margins = model[-1].estimator_.predict(model[:-1].transform(row), output_margin=True)[0]
-        assert explanation.output_value == pytest.approx(margins.max(), abs=1e-4)
+FEATURES = {
+    "raw": lambda: features.raw("median"),
+    "scaled": lambda: features.scaled("median"),
+    "domain": lambda: features.domain("median", 0.01, {"sweetness": ["sugar", "alcohol"]}, 1.0),
+    "poly": lambda: features.poly("median", 2, True),
+}
 
 
-@pytest.mark.usefixtures("wine_quality")
-def test_two_classes_are_explained_by_the_log_odds_of_the_likelier() -> None:
-    experiment, model = fit(*FEW_TREES, "data=quality", "target=good", "feature=domain")
-    X = experiment.task.X
-    labels = set()
-    for position in model.predict_proba(X)[:, 1].argsort()[[0, -1]]:
-        row = X.iloc[[position]]
-        explanation = shapley.explain(model, row, sample(X, 20), seed=0)
-        labels.add(explanation.label)
-        probability = model.predict_proba(row).max()
-        assert explanation.unit == "log-odds"
-        assert explanation.output_value == pytest.approx(math.log(probability / (1 - probability)), abs=1e-4)
-        names = set(explanation.contributions)
-        assert {"colour", "alcohol"} <= names, "an indicator counts for its text, a logarithm for its number"
-        assert {"sugar_to_alcohol"} <= names - set(X), "a ratio has its own name"
-    assert labels == {"ordinary", "good"}
+def lightgbm() -> Any:
+    return pytest.importorskip("lightgbm").LGBMClassifier(n_estimators=20, min_child_samples=5, verbosity=-1)
 
 
-def test_contributions_of_another_model_approximate_its_shapley_values() -> None:
-    experiment = assemble(composed("model=logreg"))
-    X = experiment.task.X[["alcohol", "flavanoids", "proline", "hue"]]
-    model = experiment.estimator.fit(X, experiment.task.y)
-    row, background = X.iloc[[0]], sample(X, 20)
-    explanation = shapley.explain(model, row, background, seed=0)
-    code = model.predict_proba(row)[0].argmax()
+def catboost() -> Any:
+    module = pytest.importorskip("catboost")
+    return module.CatBoostClassifier(iterations=20, depth=4, verbose=0, allow_writing_files=False)
 
-    def value(coalition: tuple[str, ...]) -> float:
-        mixed = background.assign(**{name: row[name].iloc[0] for name in coalition})
-        return float(model.predict_proba(mixed)[:, code].mean())
 
-    for name in X:
-        others = [other for other in X if other != name]
-        exact = sum(
-            (value((*coalition, str(name))) - value(coalition)) / (len(X.columns) * math.comb(len(others), size))
-            for size in range(len(X.columns))
-            for coalition in itertools.combinations(others, size)
+EXACT = {
+    "xgb": lambda: XGBClassifier(n_estimators=20, max_depth=4, n_jobs=1),
+    "histgb": lambda: HistGradientBoostingClassifier(max_iter=10, min_samples_leaf=5),
+    "forest": lambda: RandomForestClassifier(10, random_state=0),
+    "extratrees": lambda: ExtraTreesClassifier(10, random_state=0),
+    "median": lambda: LossClassifier(RandomForestClassifier(10, random_state=0), "absolute"),
+    "tree": lambda: DecisionTreeClassifier(random_state=0),
+    "lightgbm": lightgbm,
+    "catboost": catboost,
+    "logreg": lambda: LogisticRegression(max_iter=5000),
+}
+
+
+def table(n_rows: int = 200) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "alcohol": rng.normal(11, 1, n_rows).round(1),
+            "sugar": np.where(rng.random(n_rows) < 0.1, np.nan, rng.exponential(3, n_rows).round(1)),
+            "acidity": rng.normal(7, 1, n_rows).round(2),
+            "colour": pd.Series(rng.choice(["red", "rosé", "white"], n_rows), dtype="str"),
+            "noise": rng.random(n_rows),
+        }
+    )
+
+
+def labels(X: pd.DataFrame, n_classes: int) -> npt.NDArray[np.intp]:
+    score = X["alcohol"] - X["sugar"].fillna(3) / 3 + (X["colour"] == "white") * X["acidity"] / 7
+    return np.asarray(pd.qcut(score, n_classes, labels=False))
+
+
+def fit(feature: str, estimator: Any, n_classes: int = 3) -> Pipeline:
+    X = table()
+    return make_pipeline(FEATURES[feature](), estimator, range(n_classes)).fit(X, labels(X, n_classes))
+
+
+def columns(rows: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
+    return {
+        str(name): rows[name].to_numpy(dtype=object if name == "colour" else np.float64, na_value=np.nan)
+        for name in rows
+    }
+
+
+def frame(rows: Columns) -> pd.DataFrame:
+    return pd.DataFrame(
+        {name: pd.Series(values, dtype="str" if name == "colour" else "float64") for name, values in rows.items()}
+    )
+
+
+def make_explainer(fitted: Pipeline, background: pd.DataFrame) -> ShapleyExplainer:
+    def transform(rows: Columns) -> npt.NDArray[np.float64]:
+        return np.asarray(fitted[:-1].transform(frame(rows)), dtype=np.float64)
+
+    sources = find_sources(transform, columns(table()))
+    return ShapleyExplainer(
+        fitted, lambda rows: fitted.predict_proba(frame(rows)), transform, columns(background), sources
+    )
+
+
+def by_definition(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame, code: int) -> dict[str, float]:
+    """The values from the model's predictions for every coalition."""
+    names = list(background)
+    mixed = []
+    for coalition in range(2 ** len(names)):
+        inside = [name for player, name in enumerate(names) if coalition >> player & 1]
+        mixed.append(background.assign(**{name: row[name].iloc[0] for name in inside}))
+    probabilities = fitted.predict_proba(pd.concat(mixed).astype(background.dtypes.to_dict()))[:, code]
+    worths = probabilities.reshape(-1, len(background)).mean(axis=1)
+    n = len(names)
+    return {
+        name: sum(
+            (worths[coalition | 1 << player] - worths[coalition]) / (n * math.comb(n - 1, coalition.bit_count()))
+            for coalition in range(2**n)
+            if not coalition >> player & 1
         )
-        assert explanation.contributions[str(name)] == pytest.approx(exact, abs=0.02)
-    assert explanation.unit == "probability"
-    assert explanation.base_value == pytest.approx(value(()))
-    assert explanation.output_value == pytest.approx(model.predict_proba(row)[0].max())
-    assert shapley.explain(model, row, background, seed=0) == explanation
+        for player, name in enumerate(names)
+    }
+
+
+def check(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame) -> Explanation:
+    """Check an exact explanation."""
+    explained = make_explainer(fitted, background).explain(columns(row), seed=0)
+    code = explained.code
+    assert code == fitted[-1].decide(fitted.predict_proba(row))[0]
+    assert explained.standard_errors is None
+    assert explained.contributions == pytest.approx(by_definition(fitted, row, background, code), abs=1e-6)
+    assert explained.base_value == pytest.approx(fitted.predict_proba(background)[:, code].mean(), abs=1e-6)
+    assert explained.output_value == pytest.approx(fitted.predict_proba(row)[0, code], abs=1e-6)
+    sizes = [abs(value) for value in explained.contributions.values()]
+    assert sizes == sorted(sizes, reverse=True)
+    return explained
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("kind", EXACT)
+def test_values_are_those_of_the_definition(kind: str, feature: str) -> None:
+    fitted, X = fit(feature, EXACT[kind]()), table()
+    missing = int(np.flatnonzero(X["sugar"].isna())[0])
+    check(fitted, X.iloc[[missing]], X.iloc[[0, 70, -1]])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EXACT if kind not in ("extratrees", "median")])
+def test_two_classes_share_a_score(kind: str) -> None:
+    check(fit("raw", EXACT[kind](), n_classes=2), table().iloc[[3]], table().iloc[[0, 70, -1]])
+
+
+def test_any_model_of_few_features_is_explained_exactly() -> None:
+    check(fit("scaled", KNeighborsClassifier(15)), table().iloc[[3]], table().iloc[:10])
+
+
+def test_a_class_that_is_missing_from_training_is_no_obstacle() -> None:
+    X = table()
+    fitted = make_pipeline(FEATURES["raw"](), EXACT["xgb"](), range(4)).fit(X, np.array([0, 2, 3])[labels(X, 3)])
+    for row in range(3):
+        check(fitted, X.iloc[[row]], X.iloc[[50, 70, -1]])
+
+
+def test_boosted_trees_of_many_scores_are_explained_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wineexp.models.shapley.SCORES_AT_ONCE", 200)
+    check(fit("raw", EXACT["xgb"]()), table().iloc[[3]], table().iloc[:10])
+
+
+def test_sampled_values_are_within_their_standard_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted, X = fit("scaled", KNeighborsClassifier(15)), table()
+    exact_explainer = make_explainer(fitted, X.iloc[:40])
+    rows = [columns(X.iloc[[position]]) for position in range(40, 70)]
+    exact = [exact_explainer.explain(row, seed=0) for row in rows]
+    monkeypatch.setattr("wineexp.models.shapley.MAX_COALITION_ROWS", 0)
+    distances = []
+    for number, (row, expected) in enumerate(zip(rows, exact, strict=True)):
+        estimate = exact_explainer.explain(row, seed=number)
+        assert estimate.standard_errors is not None
+        assert list(estimate.standard_errors) == list(estimate.contributions)
+        assert estimate.base_value == pytest.approx(expected.base_value)
+        assert estimate.output_value == pytest.approx(expected.output_value)
+        assert estimate.output_value == pytest.approx(estimate.base_value + sum(estimate.contributions.values()))
+        assert exact_explainer.explain(row, seed=number) == estimate
+        distances += [
+            (value - expected.contributions[name]) / estimate.standard_errors[name]
+            for name, value in estimate.contributions.items()
+        ]
+    assert 0.7 < np.sqrt(np.mean(np.square(distances))) < 1.4
+
+
+def test_a_sample_of_many_features_goes_through_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wineexp.models.shapley.MAX_COALITION_ROWS", 0)
+    monkeypatch.setattr("wineexp.models.shapley.MAX_SAMPLED_ROWS", 30 * 6 * 4)
+    fitted, X = fit("scaled", KNeighborsClassifier(15)), table()
+    estimate = make_explainer(fitted, X.iloc[:100]).explain(columns(X.iloc[[3]]), seed=0)
+    assert estimate.background_rows == 30
+    kept = X.iloc[np.linspace(0, 99, 30).astype(int)]
+    assert estimate.base_value == pytest.approx(fitted.predict_proba(kept)[:, estimate.code].mean())

@@ -14,7 +14,13 @@ def test_an_explanation_adds_up_and_its_counterfactual_flips_the_class(server: S
         assert explanation["model"] == response["model"]
         attribution = explanation["attribution"]
         assert attribution["class"] == response["predictions"][0]["class"]
+        assert attribution["unit"] == "probability"
         assert attribution["exact"]
+        assert attribution["standard_errors"] is None
+        assert attribution["background_rows"] >= 100
+        assert attribution["output_value"] == pytest.approx(
+            response["predictions"][0]["probabilities"][attribution["class"]], abs=1e-6
+        )
         assert attribution["base_value"] + sum(attribution["contributions"].values()) == pytest.approx(
             attribution["output_value"]
         )
@@ -26,6 +32,10 @@ def test_an_explanation_adds_up_and_its_counterfactual_flips_the_class(server: S
             assert after["probabilities"][after["class"]] == pytest.approx(explanation["counterfactual"]["probability"])
             assert after["out_of_range"] == []
     assert flipped >= 3
+
+
+def test_what_explains_can_be_kept_ready(server: Server) -> None:
+    assert server.post("/explain/prepare", {}).status_code == 202
 
 
 def test_one_row_at_a_time_is_explained_and_checked_as_for_a_prediction(server: Server, row: dict[str, float]) -> None:

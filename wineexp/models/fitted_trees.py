@@ -73,17 +73,20 @@ class FittedTrees:
 
     def probabilities(self, scores: Floats) -> Floats:
         """Of all classes, of shape (..., n_classes), from scores of shape (..., n_outputs)."""
-        if self.link == "softmax":
-            present = np.exp(scores - scores.max(axis=-1, keepdims=True))
-            present /= present.sum(axis=-1, keepdims=True)
-        elif self.link == "sigmoid":
-            second = 1 / (1 + np.exp(-scores[..., 0]))
-            present = np.stack([1 - second, second], axis=-1)
-        else:
-            present = scores
         probabilities = np.zeros((*scores.shape[:-1], self.n_classes))
-        probabilities[..., self.present] = present
+        probabilities[..., self.present] = apply_link(self.link, scores)
         return probabilities
+
+
+def apply_link(link: str, scores: Floats) -> Floats:
+    """Probabilities of shape (..., n_present) from scores of shape (..., n_outputs); see `FittedTrees.link`."""
+    if link == "softmax":
+        exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+    if link == "sigmoid":
+        second = 1 / (1 + np.exp(-scores[..., 0]))
+        return np.stack([1 - second, second], axis=-1)
+    return scores
 
 
 def fitted_trees(fitted: Pipeline) -> FittedTrees | None:
@@ -145,7 +148,7 @@ def _hist_gradient_boosting(estimator: Any) -> Parts | None:
     if has_categorical_splits(estimator):
         return None
     trees, groups, base = boosted_trees(estimator)
-    return trees, groups, base, _link(len(base)), {"single_precision": False, "equal_goes_left": True}
+    return trees, groups, base, link_of(len(base)), {"single_precision": False, "equal_goes_left": True}
 
 
 def _xgboost(estimator: Any) -> Parts | None:
@@ -154,7 +157,7 @@ def _xgboost(estimator: Any) -> Parts | None:
     except BoosterError:
         return None
     base = booster.base.astype(np.float64)
-    return booster.trees, booster.groups, base, _link(len(base)), {"single_precision": True, "equal_goes_left": False}
+    return booster.trees, booster.groups, base, link_of(len(base)), {"single_precision": True, "equal_goes_left": False}
 
 
 def _lightgbm(estimator: Any) -> Parts | None:
@@ -163,7 +166,7 @@ def _lightgbm(estimator: Any) -> Parts | None:
         return None
     trees, groups, n_outputs = read
     settings = {"single_precision": False, "equal_goes_left": True}
-    return trees, groups, np.zeros(n_outputs), _link(n_outputs), settings
+    return trees, groups, np.zeros(n_outputs), link_of(n_outputs), settings
 
 
 def _catboost(estimator: Any) -> Parts | None:
@@ -172,10 +175,11 @@ def _catboost(estimator: Any) -> Parts | None:
         return None
     trees, base = read
     settings = {"single_precision": True, "equal_goes_left": True}
-    return trees, np.zeros(len(trees), dtype=np.int32), base, _link(len(base)), settings
+    return trees, np.zeros(len(trees), dtype=np.int32), base, link_of(len(base)), settings
 
 
-def _link(n_outputs: int) -> str:
+def link_of(n_outputs: int) -> str:
+    """The link of a model with so many scores that are no probabilities."""
     return "softmax" if n_outputs > 1 else "sigmoid"
 
 

@@ -9,6 +9,7 @@ from wineexp.core.errors import UserError
 # The folder in which MLflow keeps files that are stored with a model, and the names of those files.
 EXTRA_FOLDER = "extra_files"
 GOLDEN_ROWS_FILE = "golden.json"
+BACKGROUND_FILE = "background.json"
 COMPILED_MODEL_FILE = "compiled.npz"
 CARD_FILE, CARD_PAGE_FILE = "card.md", "card.html"
 

@@ -1,19 +1,45 @@
-"""Shapley values: how far each feature moves a prediction from the average one."""
+"""Shapley values: how far each feature moves the probability of the decided class from its mean over background rows.
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+They are interventional: the features outside of a coalition have the values of a background row, together. They are
+exact for trees and linear models of few enough features, and estimated by sampling for all others.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from wineexp.models.pipeline import FixedClassesClassifier
+from wineexp.models.coalitions import (
+    MixedColumns,
+    reach_leaves,
+    scores_of_leaves,
+    scores_of_sums,
+    shapley_values,
+    shapley_values_of_leaves,
+)
+from wineexp.models.fitted_trees import apply_link, fitted_trees, link_of
+from wineexp.models.leaf_boxes import Transform
+from wineexp.models.pipeline import DecidingClassifier, FixedClassesClassifier
 
-# The fewest sampled orders in which features are added; each is also used backwards.
-MIN_ORDERS = 64
+Floats = npt.NDArray[np.float64]
+# An array of n values for each feature.
+Columns = Mapping[str, npt.NDArray[Any]]
+
+# The most scores of all coalitions and background rows, which take a second, and those that are in memory at once.
+MAX_SCORES, SCORES_AT_ONCE = 2**24, 2**20
+# The most rows that are predicted to have the worth of each coalition.
+MAX_COALITION_ROWS = 2**15
+# The most players that the bits of a coalition stand for.
+MAX_PLAYERS = 62
+# Sampled orders of the features for each background row; each is also used backwards.
+N_ORDERS = 2
+# The rows of such a sample; for many features it goes through fewer background rows, but not fewer than these.
+MAX_SAMPLED_ROWS, MIN_SAMPLED_BACKGROUND = 2**16, 20
+ROWS_PER_PREDICTION = 2**13
 
 
 @dataclass(frozen=True)
@@ -22,157 +48,235 @@ class Explanation:
 
     Attributes
     ----------
-    label : object
-        The class that was decided on, whose prediction is explained.
-    unit : str
-        `log-odds` (of the class; XGBoost with two classes), `score` (before the softmax, so that differences between
-        classes are log-odds; XGBoost with more classes) or `probability`.
+    code : int
+        Position of the class that was decided on, whose probability is explained.
     base_value, output_value : float
-        The average over training rows, and the value for this row: `base_value + sum(contributions.values())`.
+        The mean probability of the background rows, and that of this row: `base_value + sum(contributions.values())`.
     contributions : dict of str to float
-        By feature, the largest first. A column that is derived from several features has its own name.
+        By feature, the largest first.
+    standard_errors : dict of str to float, or None
+        Of the contributions, due to sampling; None where they are exact.
+    background_rows : int
+        Fewer than there are where a sample of all features of all of them would be too large.
     """
 
-    label: object
-    unit: str
+    code: int
     base_value: float
     output_value: float
     contributions: dict[str, float]
+    standard_errors: dict[str, float] | None
+    background_rows: int
 
 
-def explain(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame, *, seed: int) -> Explanation:
-    """The Shapley values of a row's decided class: exact ones from XGBoost, or else an estimate.
+class ShapleyExplainer:
+    """Computes the Shapley values of predictions of one model.
 
     Parameters
     ----------
     fitted : Pipeline
         Of `wineexp.models.pipeline.make_pipeline`.
-    row : DataFrame of shape (1, n_features)
-    background : DataFrame of shape (n_background, n_features)
-        A sample of the training rows.
-    seed : int
-        Of the orders in which features are added; the same seed gives the same estimate.
+    predict_proba : callable
+        From rows, given as an array for each feature, to probabilities of shape (n, n_classes).
+    transform : callable
+        From such rows to the columns that the classifier takes, of shape (n, n_columns).
+    background : mapping of str to ndarray of shape (n_background,)
+        Training rows.
+    sources : ndarray of bool of shape (n_columns, n_features)
+        The features that each column depends on; see `find_sources`.
     """
-    model: FixedClassesClassifier = fitted[-1]
-    background = background[list(row)].astype(row.dtypes.to_dict())
-    code = int(model.decide(fitted.predict_proba(row))[0])
-    label = model.classes_[code]
-    if not hasattr(model.estimator_, "get_booster"):
-        base_value, contributions = _sampled_shapley_values(
-            lambda rows: fitted.predict_proba(rows)[:, code], row, background, seed
+
+    def __init__(
+        self,
+        fitted: Pipeline,
+        predict_proba: Callable[[Columns], Floats],
+        transform: Transform,
+        background: Columns,
+        sources: npt.NDArray[np.bool_],
+    ) -> None:
+        self._model: FixedClassesClassifier = fitted[-1]
+        self._predict_proba = predict_proba
+        self._transform = transform
+        self._background = background
+        self._n_rows = len(next(iter(background.values())))
+        self._sources = sources
+        self._base = predict_proba(background).mean(axis=0)
+        self._transformed = transform(background)
+        self.trees = fitted_trees(fitted)
+        self._linear = _linear_model(self._model)
+
+    def explain(self, row: Columns, *, seed: int) -> Explanation:
+        """The Shapley values of the probability of a row's decided class.
+
+        Parameters
+        ----------
+        row : mapping of str to ndarray of shape (1,)
+        seed : int
+            Of the orders in which features are added, for an estimate; the same seed gives the same estimate.
+        """
+        code = int(self._model.decide(self._predict_proba(row))[0])
+        exact = self._of_trees(row, code) if self.trees is not None else self._of_linear_model(row, code)
+        if exact is None:
+            exact = self._of_all_coalitions(row, code)
+        contributions, errors, base, n_rows = (
+            self._sampled(row, code, seed) if exact is None else (exact, None, float(self._base[code]), self._n_rows)
         )
-        return _explanation(label, "probability", base_value, contributions)
-    position = int(np.searchsorted(model.present_, code))
-    base_value, of_columns = _tree_shapley_values(model.estimator_, fitted[:-1].transform(row), position)
-    contributions = {str(name): 0.0 for name in row}
-    for name, contribution in zip(source_features(fitted[:-1], background), of_columns.tolist(), strict=True):
-        contributions[name] = contributions.get(name, 0.0) + contribution
-    unit = "log-odds" if len(model.present_) == 2 else "score"
-    return _explanation(label, unit, base_value, contributions)
+        order = np.argsort(-np.abs(contributions), kind="stable")
+        names = list(self._background)
+        return Explanation(
+            code,
+            base,
+            base + float(contributions.sum()),
+            {names[player]: float(contributions[player]) for player in order},
+            None if errors is None else {names[player]: float(errors[player]) for player in order},
+            n_rows,
+        )
+
+    def _of_trees(self, row: Columns, code: int) -> Floats | None:
+        """Exact values for trees; None where a column depends on three features or more, or there are too many."""
+        trees = self.trees
+        assert trees is not None  # noqa: S101  for mypy
+        used = np.unique(trees.column[trees.left >= 0])
+        players = np.flatnonzero(self._sources[used].any(axis=0))
+        if len(players) > MAX_PLAYERS or self._sources[used].sum(axis=1).max(initial=0) > 2:
+            return None
+        is_additive = trees.link == "identity"
+        if not is_additive and self._n_rows * len(trees.base) << len(players) > MAX_SCORES:
+            return None
+        mixed = self._mixed_columns(row, players)
+        values = np.zeros(self._sources.shape[1])
+        if is_additive:
+            output = int(np.searchsorted(trees.present, code))
+            reached = reach_leaves(trees, mixed)
+            values[players] = shapley_values_of_leaves(reached, trees.values[:, output], len(players)) / self._n_rows
+            return values
+        worths = np.zeros(1 << len(players))
+        n_at_once = max(1, SCORES_AT_ONCE // (len(trees.base) << len(players)))
+        for start in range(0, self._n_rows, n_at_once):
+            part = replace(mixed, values=mixed.values[:, start : start + n_at_once])
+            scores = scores_of_leaves(reach_leaves(trees, part), trees, part.values.shape[1], len(players))
+            worths += trees.probabilities(scores)[..., code].sum(axis=0)
+        values[players] = shapley_values(worths / self._n_rows)
+        return values
+
+    def _of_linear_model(self, row: Columns, code: int) -> Floats | None:
+        """Exact values for a linear model whose columns depend on one feature each; None for any other model."""
+        players = np.flatnonzero(self._sources.any(axis=0))
+        if self._linear is None or self._sources.sum(axis=1).max(initial=0) > 1:
+            return None
+        weights, base = self._linear.coef_.T, self._linear.intercept_
+        if self._n_rows * len(base) << min(len(players), MAX_PLAYERS) > MAX_SCORES or code not in self._model.present_:
+            return None
+        changes = self._transform(row) - self._transformed
+        by_player = np.einsum("rc,cp,co->rpo", changes, self._sources[:, players].astype(float), weights)
+        scores = scores_of_sums(self._transformed @ weights + base, by_player)
+        output = int(np.searchsorted(self._model.present_, code))
+        values = np.zeros(self._sources.shape[1])
+        values[players] = shapley_values(apply_link(link_of(len(base)), scores)[..., output].mean(axis=0))
+        return values
+
+    def _of_all_coalitions(self, row: Columns, code: int) -> Floats | None:
+        """Exact values from predictions for each coalition; None where there are too many."""
+        n_players = len(self._background)
+        if self._n_rows << min(n_players, MAX_PLAYERS) > MAX_COALITION_ROWS:
+            return None
+        coalitions = np.repeat(np.arange(1 << n_players), self._n_rows)
+        is_member = (coalitions[:, None] >> np.arange(n_players) & 1).astype(bool)
+        worths = self._predict_mixed(row, is_member, np.arange(self._n_rows))[:, code]
+        return shapley_values(worths.reshape(-1, self._n_rows).mean(axis=1))
+
+    def _sampled(self, row: Columns, code: int, seed: int) -> tuple[Floats, Floats, float, int]:
+        """Estimates by sampled orders (Strumbelj & Kononenko 2014), their standard errors, the base, and its rows.
+
+        Each background row is changed into the explained row, one feature after the other in a random order, and in
+        the same order backwards (Mitchell et al. 2022). The contribution of a feature is the mean change of the
+        prediction in its step. The contributions add up to the difference from the base value whatever the number of
+        orders. Their error comes from the orders alone, which are independent for each background row.
+        """
+        n_players = len(self._background)
+        n_kept = min(self._n_rows, max(MIN_SAMPLED_BACKGROUND, MAX_SAMPLED_ROWS // (2 * N_ORDERS * (n_players + 1))))
+        kept = np.linspace(0, self._n_rows - 1, n_kept).astype(int)
+        n_orders = N_ORDERS * n_kept
+        orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n_players), (n_orders, 1)), axis=1)
+        both = np.stack([orders, orders[:, ::-1]])
+        rank = both.argsort(axis=-1)
+        # Whether a feature has its new value, by step, direction, order and feature; orders go through the background.
+        is_member = rank[None] < np.arange(n_players + 1)[:, None, None, None]
+        worths = self._predict_mixed(row, is_member.reshape(-1, n_players), kept)[:, code]
+        worths = worths.reshape(n_players + 1, 2, n_orders)
+        gains = np.moveaxis(np.diff(worths, axis=0), 0, -1)
+        pairs = np.take_along_axis(gains, rank, axis=-1).mean(axis=0)
+        variances = pairs.reshape(N_ORDERS, n_kept, n_players).var(axis=0, ddof=1).sum(axis=0) / N_ORDERS
+        return pairs.mean(axis=0), np.sqrt(variances) / n_kept, float(worths[0].mean()), n_kept
+
+    def _predict_mixed(
+        self, row: Columns, is_member: npt.NDArray[np.bool_], background: npt.NDArray[np.intp]
+    ) -> Floats:
+        """Predictions for background rows, over and over, with the explained row's values where `is_member` says."""
+        parts = []
+        for start in range(0, len(is_member), ROWS_PER_PREDICTION):
+            members = is_member[start : start + ROWS_PER_PREDICTION]
+            rows = background[np.arange(start, start + len(members)) % len(background)]
+            mixed = {name: values[rows] for name, values in self._background.items()}
+            for player, (name, values) in enumerate(mixed.items()):
+                values[members[:, player]] = row[name][0]
+            parts.append(self._predict_proba(mixed))
+        return np.concatenate(parts)
+
+    def _mixed_columns(self, row: Columns, players: npt.NDArray[np.intp]) -> MixedColumns:
+        """The columns for the coalitions of each column's players."""
+        sources = self._sources[:, players]
+        first = sources.argmax(axis=1)
+        second = sources.shape[1] - 1 - sources[:, ::-1].argmax(axis=1)
+        none = ~sources.any(axis=1)
+        second[none] = first[none]
+        of_row = np.broadcast_to(self._transform(row), self._transformed.shape)
+        if (first == second).all():
+            return MixedColumns((0, 3), np.stack([self._transformed, of_row]), first, second, len(players))
+        names = list(self._background)
+        one_changed = np.stack(
+            [
+                self._transform({**self._background, names[player]: np.repeat(row[names[player]], self._n_rows)})
+                for player in players
+            ]
+        )
+        columns = np.arange(len(first))
+        with_first, with_second = (np.ascontiguousarray(one_changed[of, :, columns].T) for of in (first, second))
+        values = np.stack([self._transformed, with_first, with_second, of_row])
+        return MixedColumns((0, 1, 2, 3), values, first, second, len(players))
 
 
-def _explanation(label: object, unit: str, base_value: float, contributions: dict[str, float]) -> Explanation:
-    largest_first = dict(sorted(contributions.items(), key=lambda item: -abs(item[1])))
-    return Explanation(label, unit, base_value, base_value + sum(contributions.values()), largest_first)
+def _linear_model(model: FixedClassesClassifier) -> LogisticRegression | None:
+    estimator = model.estimator_
+    while isinstance(estimator, DecidingClassifier):
+        estimator = estimator.estimator_
+    return estimator if type(estimator) is LogisticRegression else None
 
 
-def _tree_shapley_values(
-    estimator: Any, X: npt.NDArray[np.float64], position: int
-) -> tuple[float, npt.NDArray[np.float64]]:
-    """XGBoost's exact Shapley values of one class (Lundberg et al. 2020, Nature MI 2:56).
+def find_sources(transform: Transform, rows: Columns) -> npt.NDArray[np.bool_]:
+    """The features that each transformed column depends on: shape (n_columns, n_features).
 
-    Parameters
-    ----------
-    estimator : XGBClassifier
-    X : ndarray of shape (1, n_columns)
-    position : int
-        Of the class among the estimator's own.
-
-    Returns
-    -------
-    base_value : float
-    contributions : ndarray of shape (n_columns,)
-    """
-    from xgboost import DMatrix
-
-    # Up to the best iteration, where training stopped early, as predict_proba does.
-    best_iteration = getattr(estimator.get_booster(), "best_iteration", None)
-    iteration_range = (0, 0) if best_iteration is None else (0, best_iteration + 1)
-    values = np.asarray(
-        estimator.get_booster().predict(DMatrix(X), pred_contribs=True, iteration_range=iteration_range),
-        dtype=np.float64,
-    )[0]
-    # Two classes share one score, that of the second.
-    of_class = values[position] if values.ndim == 2 else (2 * position - 1) * values
-    return float(of_class[-1]), of_class[:-1]
-
-
-def source_features(feature: Pipeline, background: pd.DataFrame) -> list[str]:
-    """For each transformed column, the only feature that it depends on, or its own name where there are several.
-
-    Parameters
-    ----------
-    feature : Pipeline
-        Of transformers.
-    background : DataFrame of shape (n_rows, n_features)
-
-    Notes
-    -----
     To find out, the values of each feature are exchanged between rows: the columns that change depend on it.
-    """
-    exchanged = []
-    for name in background:
-        values = background[name].array
-        # By rank, since a missing text cannot be compared with others.
-        order = np.argsort(pd.factorize(background[name], sort=True)[0], kind="stable")
-        exchanged.append(background.assign(**{str(name): values[order[::-1]]}))
-        # If the values were in descending order already, ascending order changes them, unless all are equal.
-        exchanged.append(background.assign(**{str(name): values[order]}))
-    before = feature.transform(background)
-    after = feature.transform(pd.concat(exchanged)).reshape(len(background.columns), 2, *before.shape)
-    depends = (after != before).any(axis=(1, 2))
-    return [
-        str(background.columns[sources.argmax()]) if sources.sum() == 1 else str(own_name)
-        for own_name, sources in zip(feature.get_feature_names_out(), depends.T, strict=True)
-    ]
-
-
-def _sampled_shapley_values(
-    predict: Callable[[pd.DataFrame], npt.NDArray[np.float64]], row: pd.DataFrame, background: pd.DataFrame, seed: int
-) -> tuple[float, dict[str, float]]:
-    """Shapley values by sampled orders (Strumbelj & Kononenko 2014), each also backwards (Mitchell et al. 2022).
-
-    Each background row is changed into the explained row, one feature after the other in a random order. The
-    contribution of a feature is the mean change of the prediction in its step. The contributions add up to the
-    difference from the base value whatever the number of orders.
 
     Parameters
     ----------
-    predict : callable
-        From a frame of shape (n, n_features) to values of shape (n,).
-    row : DataFrame of shape (1, n_features)
-    background : DataFrame of shape (n_background, n_features)
-    seed : int
-
-    Returns
-    -------
-    base_value : float
-    contributions : dict of str to float
+    transform : callable
+    rows : mapping of str to ndarray of shape (n_rows,)
+        In which no feature is constant, unless it is so in training.
     """
-    background = pd.concat([background] * math.ceil(MIN_ORDERS / len(background)), ignore_index=True)
-    n_rows, n_features = background.shape
-    order = np.random.default_rng(seed).permuted(np.tile(np.arange(n_features), (n_rows, 1)), axis=1)
-    order = np.vstack([order, order[:, ::-1]])
-    rank = order.argsort(axis=1)
-    # Whether a feature has its new value, by order, step and feature.
-    is_changed = rank[:, None, :] < np.arange(n_features + 1)[None, :, None]
-    start = background.iloc[np.repeat(np.tile(np.arange(n_rows), 2), n_features + 1)].reset_index(drop=True)
-    mixed = start.assign(
-        **{
-            str(name): start[name].mask(is_changed[:, :, j].ravel(), row[name].iloc[0])
-            for j, name in enumerate(background)
-        }
-    )
-    values = predict(mixed).reshape(2 * n_rows, n_features + 1)
-    changes = np.take_along_axis(np.diff(values, axis=1), rank, axis=1).mean(axis=0)
-    return float(values[:, 0].mean()), dict(zip(map(str, background), changes.tolist(), strict=True))
+    before = transform(rows)
+    depends = []
+    for name, values in rows.items():
+        changed = np.zeros(before.shape[1], dtype=bool)
+        # By rank, since a missing text cannot be compared with others. If the values were in descending order
+        # already, ascending order changes them, unless all are equal.
+        order = np.argsort([str(value) for value in values.tolist()], kind="stable")
+        for exchanged in (values[order[::-1]], values[order]):
+            after = transform({**rows, name: exchanged})
+            changed |= ((after != before) & ~(np.isnan(after) & np.isnan(before))).any(axis=0)
+        depends.append(changed)
+    return np.stack(depends, axis=1)
+
+
+def only_sources(sources: npt.NDArray[np.bool_], names: list[str]) -> list[str]:
+    """For each column the only feature that it depends on, an empty text where there are several or none."""
+    return [names[of_column.argmax()] if of_column.sum() == 1 else "" for of_column in sources]

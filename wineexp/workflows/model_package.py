@@ -11,7 +11,7 @@ from wineexp.data import schema
 from wineexp.data.task import Task
 from wineexp.evaluation.cross_validation import Fold
 from wineexp.evaluation.metrics import Predictions
-from wineexp.models import manifest, persistence
+from wineexp.models import background, manifest, persistence
 from wineexp.reports.card import card
 from wineexp.reports.card.inputs import Baseline, CardInputs
 
@@ -30,7 +30,7 @@ def files(
     params: Mapping[str, str],
     tags: Mapping[str, str],
 ) -> dict[str, str | bytes]:
-    """The golden rows, the schema and the model card of a version, by file name.
+    """The golden rows, the background of explanations, the schema and the model card of a version, by file name.
 
     Parameters
     ----------
@@ -49,6 +49,7 @@ def files(
     inputs = CardInputs(task, folds, holdout, baseline, params, tags, importance)
     return {
         manifest.GOLDEN_ROWS_FILE: persistence.write_golden_rows(fitted, golden_rows),
+        manifest.BACKGROUND_FILE: background.to_json(background.representative_rows(X)),
         schema.FILE_NAME: schema.to_json(
             msgspec.structs.replace(task.schema(params["data"], params["target"]), ranking=inputs.ranked_features)
         ),

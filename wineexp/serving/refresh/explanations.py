@@ -4,7 +4,7 @@ This runs in the refresh process, since it needs the scikit-learn pipeline.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,8 +14,8 @@ import numpy.typing as npt
 from wineexp.data.schema import NumericFeature, Schema, TextFeature
 from wineexp.models import counterfactual, shapley
 from wineexp.models.counterfactual import Categories, Change, NumericRange, TrainingValues
-from wineexp.models.fitted_trees import fitted_trees
-from wineexp.models.leaf_boxes import LeafBoxes, make_leaf_boxes
+from wineexp.models.leaf_boxes import make_leaf_boxes
+from wineexp.models.shapley import ShapleyExplainer
 from wineexp.serving.model.pipeline import to_frame
 from wineexp.serving.model.rows import Rows
 from wineexp.serving.refresh.messages import Attribution, Counterfactual, Explanation, ExplanationReply
@@ -38,16 +38,30 @@ class Explainer:
 
     def __init__(self, verified: VerifiedVersion) -> None:
         self.verified = verified
+        self._parser = verified.predictor.parser
         self._training_values = training_values(verified.predictor.schema)
-        self._boxes = self._make_boxes()
+        numeric = {name: values for name, values in self._training_values.items() if isinstance(values, NumericRange)}
+        background = self._columns(verified.background)
+        extremes = self._columns(extreme_rows(self._training_values))
+        probes = {name: np.concatenate([values, extremes[name]]) for name, values in background.items()}
+        sources = shapley.find_sources(self._transform, probes)
+        self._shapley = ShapleyExplainer(verified.pipeline, self._predict_proba, self._transform, background, sources)
+        self._boxes = None
+        if self._shapley.trees is not None:
+            self._boxes = make_leaf_boxes(
+                self._shapley.trees,
+                shapley.only_sources(sources, list(background)),
+                self._transform,
+                {name: (range_.low, range_.high) for name, range_ in numeric.items()},
+                probes,
+            )
 
     def explain(self, row: Any) -> ExplanationReply:
         """The explanation of the prediction for a row.
 
         The status is 422 where the row is so far beyond the training range that the model cannot compute it.
         """
-        verified = self.verified
-        parser, schema = verified.predictor.parser, verified.predictor.schema
+        parser, predictor = self._parser, self.verified.predictor
         # JSON, in which the row came here, has no NaN.
         row = tuple(
             math.nan if value is None and name not in parser.text_features else value
@@ -56,14 +70,11 @@ class Explainer:
         values = dict(zip(parser.features, row, strict=True))
         try:
             with np.errstate(all="ignore"):
-                shapley_values = shapley.explain(
-                    verified.pipeline, to_frame([row], parser), verified.golden_rows, seed=SEED
-                )
-                classifier = verified.predictor.classifier
+                shapley_values = self._shapley.explain(self._columns([row]), seed=SEED)
                 change = counterfactual.smallest_change(
-                    lambda columns: classifier.predict_proba(_rows(columns)),
-                    classifier.decide,
-                    schema.classes,
+                    self._predict_proba,
+                    predictor.classifier.decide,
+                    predictor.schema.classes,
                     values,
                     self._training_values,
                     self._boxes,
@@ -77,24 +88,32 @@ class Explainer:
                 raise
             fault = f"the model cannot compute rows near it; far beyond the training range: {', '.join(outside)}"
             return ExplanationReply(422, detail="this prediction cannot be explained", faults=[fault])
-        content = Explanation(_attribution(shapley_values, len(verified.golden_rows)), _counterfactual(change))
+        attribution = Attribution(
+            predictor.schema.classes[shapley_values.code],
+            "probability",
+            shapley_values.base_value,
+            shapley_values.output_value,
+            shapley_values.contributions,
+            exact=shapley_values.standard_errors is None,
+            standard_errors=shapley_values.standard_errors,
+            background_rows=shapley_values.background_rows,
+        )
+        content = Explanation(attribution, _counterfactual(change))
         return ExplanationReply(200, msgspec.Raw(msgspec.json.encode(content)))
 
-    def _make_boxes(self) -> LeafBoxes | None:
-        """The leaves of the model's trees; None for a model of another kind."""
-        pipeline, rows = self.verified.pipeline, self.verified.golden_rows
-        trees = fitted_trees(pipeline)
-        if trees is None:
-            return None
-        feature, parser = pipeline[:-1], self.verified.predictor.parser
-        numeric = {name: values for name, values in self._training_values.items() if isinstance(values, NumericRange)}
-        return make_leaf_boxes(
-            trees,
-            shapley.source_features(feature, rows),
-            lambda columns: np.asarray(feature.transform(to_frame(_rows(columns), parser)), dtype=np.float64),
-            {name: (range_.low, range_.high) for name, range_ in numeric.items()},
-            {name: rows[name].to_numpy(dtype=np.float64 if name in numeric else object) for name in parser.features},
-        )
+    def _columns(self, rows: Sequence[Sequence[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """An array for each feature, in the model's order."""
+        return {
+            name: np.array(values, dtype=object if name in self._parser.text_features else np.float64)
+            for name, values in zip(self._parser.features, zip(*rows, strict=True), strict=True)
+        }
+
+    def _predict_proba(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+        return self.verified.predictor.classifier.predict_proba(_rows(columns))
+
+    def _transform(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+        frame = to_frame(_rows(columns), self._parser)
+        return np.asarray(self.verified.pipeline[:-1].transform(frame), dtype=np.float64)
 
 
 def _rows(columns: Mapping[str, npt.NDArray[Any]]) -> Rows:
@@ -112,6 +131,15 @@ def training_values(schema: Schema) -> TrainingValues:
     }
 
 
+def extreme_rows(values: TrainingValues) -> list[list[float | str]]:
+    """Rows in which each number has its lowest and its highest value, and each text each of its values."""
+    ends = [
+        list(of_feature.values) if isinstance(of_feature, Categories) else [of_feature.low, of_feature.high]
+        for of_feature in values.values()
+    ]
+    return [[of_feature[row % len(of_feature)] for of_feature in ends] for row in range(max(map(len, ends)))]
+
+
 def _numeric_range(feature: NumericFeature) -> NumericRange:
     """The range of a numeric feature; its quantiles are interpolated between the edges of the histogram."""
     edges, counts = feature.histogram.edges, feature.histogram.counts
@@ -125,18 +153,6 @@ def _numeric_range(feature: NumericFeature) -> NumericRange:
         spread=(third - first) or (feature.maximum - feature.minimum) or 1.0,
         whole=feature.dtype.startswith("int"),
         quantiles=tuple(quantiles),
-    )
-
-
-def _attribution(explained: shapley.Explanation, background_rows: int) -> Attribution:
-    return Attribution(
-        str(explained.label),
-        explained.unit,
-        explained.base_value,
-        explained.output_value,
-        explained.contributions,
-        exact=explained.unit != "probability",
-        background_rows=background_rows,
     )
 
 

@@ -83,11 +83,12 @@ class RefreshRequest(msgspec.Struct, frozen=True):
     Attributes
     ----------
     kind : str
-        `follow`: send every new state of the alias; `check`: ask the registry now; `explain`: explain a prediction.
+        `follow`: send every new state of the alias; `check`: ask the registry now; `explain`: explain a prediction;
+        `prepare`: be ready to do so.
     row : tuple
         The row to explain.
     identity : tuple
-        Of the version whose prediction is to be explained.
+        Of the version whose predictions are to be explained.
     state : AliasState or None
         What the monitor knows, for a refresh process that has just started.
     """
@@ -118,20 +119,28 @@ class ExplanationReply(msgspec.Struct, frozen=True):
 
 
 class Attribution(msgspec.Struct, frozen=True):
-    """How far each feature moved the prediction from the average one.
+    """How far each feature moved the probability of the predicted class from its mean over background rows.
+
+    These are interventional Shapley values, of every model: a feature that is not taken into account has the value of a
+    background row.
 
     Attributes
     ----------
     label : str
         The predicted class.
     unit : str
-        Of the figures: `log-odds`, `score` (before the softmax) or `probability`.
+        Of the figures: `probability`.
     base_value, output_value : float
-        On average, and for this row; `base_value` and all `contributions` add up to `output_value`.
+        The mean probability of the background rows, and that of this row; `base_value` and all `contributions` add up
+        to `output_value`.
     contributions : dict of str to float
-        The largest first. A column that is derived from several features, a ratio or a product, has its own name.
+        By feature, the largest first.
     exact : bool
-        Whether they are XGBoost's own, over all training rows; else they are estimated from `background_rows` of them.
+        Whether they are exact for this background; else they are estimated by sampling.
+    standard_errors : dict of str to float, or None
+        Of the contributions, where they are estimated.
+    background_rows : int
+        Training rows that stand for all of them.
     """
 
     label: str = msgspec.field(name="class")
@@ -140,6 +149,7 @@ class Attribution(msgspec.Struct, frozen=True):
     output_value: float
     contributions: dict[str, float]
     exact: bool
+    standard_errors: dict[str, float] | None
     background_rows: int
 
 

@@ -145,7 +145,7 @@ class RefreshMonitor:
         if request.kind == "check":
             self._check(force=True)
             send(self.state)
-        elif request.kind == "explain":
+        elif request.kind in ("explain", "prepare"):
             try:
                 reply = self._process.request(msgspec.structs.replace(request, state=self.state))
                 send(msgspec.Raw(reply.rstrip()))

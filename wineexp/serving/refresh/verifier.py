@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pandas as pd
 import structlog
 
 from wineexp.core.config import Serve
-from wineexp.models import persistence
+from wineexp.models.background import read_background
 from wineexp.models.golden_rows import read_golden_rows
 from wineexp.serving.model import export, pipeline
 from wineexp.serving.model.cache import Cache, CachedVersion
@@ -36,14 +35,14 @@ class VerifiedVersion:
         As the servers load it.
     pipeline : Pipeline
         The scikit-learn pipeline, for explanations.
-    golden_rows : DataFrame of shape (n_golden, n_features)
-        Training rows from all over the training set.
+    background : list of tuple
+        Training rows that stand for all of them; the golden rows of a version that was stored without.
     """
 
     version: CachedVersion
     predictor: Predictor
     pipeline: Any
-    golden_rows: pd.DataFrame
+    background: list[tuple[Any, ...]]
 
 
 class Verifier:
@@ -89,7 +88,7 @@ class Verifier:
             version = describe_version(registry, registered)
             verified = self._verify(files, version)
             stored = cache.store(files, version)
-            return VerifiedVersion(stored, verified.predictor, verified.pipeline, verified.golden_rows)
+            return VerifiedVersion(stored, verified.predictor, verified.pipeline, verified.background)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -122,7 +121,8 @@ class Verifier:
     def _verify(self, files: Path, version: CachedVersion) -> VerifiedVersion:
         fitted = pipeline.load_verified(files)
         predictor = load(files, version, self.settings.serve.alias, max_rows=self.settings.serve.max_rows)
-        return VerifiedVersion(version, predictor, fitted, persistence.golden_frame(read_golden_rows(files)))
+        background = read_background(files) or read_golden_rows(files).rows
+        return VerifiedVersion(version, predictor, fitted, background)
 
 
 def identity(registered: Version) -> tuple[int, str, str]:

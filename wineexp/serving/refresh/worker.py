@@ -72,7 +72,7 @@ class RefreshWorker:
         try:
             if self._explainer is None or self._explainer.verified is not verified:
                 self._explainer = self._make_explainer(verified)
-            return self._explainer.explain(request.row)
+            return self._explainer.explain(request.row) if request.kind == "explain" else ExplanationReply(200)
         except Exception as error:
             log.error("explanation failed", exc_info=error)
             return ExplanationReply(500, detail="the explanation failed; the server's log tells more")

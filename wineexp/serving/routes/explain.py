@@ -11,7 +11,7 @@ from wineexp.serving.http import guards
 from wineexp.serving.http.problems import Fault, ProblemError, unprocessable
 from wineexp.serving.model.predictor import Lineage, Predictor
 from wineexp.serving.refresh.follower import AliasFollower
-from wineexp.serving.refresh.messages import Attribution, Counterfactual, Explanation, RefreshRequest
+from wineexp.serving.refresh.messages import Attribution, Counterfactual, Explanation, ExplanationReply, RefreshRequest
 from wineexp.serving.routes.predict import JSON
 
 # The refresh process, which explains, must have started and loaded the served version within this time.
@@ -44,6 +44,19 @@ async def explain(request: Request[Any, Any, Any], predictor: Predictor, followe
     return ExplainResponse(request_id, predictor.lineage, explanation.attribution, explanation.counterfactual)
 
 
+@post("/explain/prepare", status_code=202, include_in_schema=False)
+async def prepare(predictor: Predictor, follower: AliasFollower) -> dict[str, str]:
+    """Start what explains, or keep it from ending while idle: the page asks for this as long as it is open."""
+    task = asyncio.create_task(follower.explain(RefreshRequest("prepare", identity=predictor.version.identity)))
+    # The event loop itself keeps no reference to a task.
+    _preparations.add(task)
+    task.add_done_callback(_preparations.discard)
+    return {"status": "preparing"}
+
+
+_preparations: set[asyncio.Task[ExplanationReply | None]] = set()
+
+
 async def _request_explanation(follower: AliasFollower, explain_request: RefreshRequest) -> Explanation:
     """The explanation by the refresh process, which is asked again while it starts or loads another version."""
     try:
@@ -64,4 +77,4 @@ async def _request_explanation(follower: AliasFollower, explain_request: Refresh
         raise ProblemError(503, detail, headers={"retry-after": "1"}) from error
 
 
-PREDICTION_HANDLERS: list[HTTPRouteHandler] = [explain]
+PREDICTION_HANDLERS: list[HTTPRouteHandler] = [explain, prepare]

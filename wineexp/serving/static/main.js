@@ -12,6 +12,9 @@ import { openTabs } from "./tabs.js";
 // A prediction is explained once the values stayed the same for so long.
 const EXPLANATION_DELAY_MILLISECONDS = 250;
 
+// So often the server is asked to stay ready to explain; when idle for half a minute, it ends what explains.
+const PREPARATION_INTERVAL_MILLISECONDS = 15000;
+
 // The response of /model, and what shows it.
 let served = null;
 let form = null;
@@ -146,6 +149,13 @@ async function load(previousForm = null) {
 }
 
 const start = latestOnly(() => load(), update);
+
+/** While the page can be seen, the first explanation after a pause shall not wait for a process to start. */
+function prepareExplanations() {
+  if (served && document.visibilityState === "visible") request("explain/prepare", {}).catch(() => {});
+}
+setInterval(prepareExplanations, PREPARATION_INTERVAL_MILLISECONDS);
+document.addEventListener("visibilitychange", prepareExplanations);
 
 onKey(() => (served ? update() : start({})));
 window.addEventListener("online", () => { predict.retry(); start.retry(); });

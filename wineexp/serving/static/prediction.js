@@ -55,14 +55,11 @@ export function showAttribution(schema, attribution) {
   byId("attribution").classList.remove("stale");
   const [noun, plural] = schema.noun;
   const label = labelText(schema, attribution.class);
-  const isProbability = attribution.unit === "probability";
-  const format = (value) => (isProbability ? formatPercent(value) : formatSigned(value));
-  const base = format(attribution.base_value), output = format(attribution.output_value);
-  byId("attribution-text").textContent = {
-    "log-odds": `The log-odds of ${label} are ${base} on average, and ${output} for this ${noun}. A bar shows what a feature adds.`,
-    score: `The score of ${label}, before scores become probabilities, is ${base} on average, and ${output} for this ${noun}. A bar shows what a feature adds.`,
-    probability: `${attribution.background_rows} ${plural} of the training data get ${label} with ${base} on average, this ${noun} with ${output}. A bar shows what a feature adds (estimated).`,
-  }[attribution.unit];
+  const base = formatPercent(attribution.base_value), output = formatPercent(attribution.output_value);
+  const errors = Object.values(attribution.standard_errors ?? {});
+  const precision = attribution.exact ? ""
+    : `, estimated with a standard error of ${formatNumber(100 * Math.max(...errors), 1)} percentage points (pp) at most`;
+  byId("attribution-text").textContent = `${attribution.background_rows} ${plural} that stand for the training data get ${label} with ${base} on average, this ${noun} with ${output}. A bar shows what a feature adds${precision}.`;
   const contributions = Object.entries(attribution.contributions);
   const shown = contributions.slice(0, MAX_SHOWN_CONTRIBUTIONS)
     .map(([name, contribution]) => [columnName(schema, name), contribution]);
@@ -76,7 +73,7 @@ export function showAttribution(schema, attribution) {
   updateRows(list, shown.map(([name, contribution]) => barRow(
     name,
     Math.abs(contribution) / largest / 2,
-    isProbability ? `${formatSigned(100 * contribution, 1)} pp` : formatSigned(contribution),
+    `${formatSigned(100 * contribution, 1)} pp`,
     contribution < 0 ? "down" : "up",
   )));
 }
