@@ -52,13 +52,13 @@ def _difference(model: FittedModel) -> float:
     """The largest difference from shap's interventional values of the scores of any class, for any row and feature.
 
     These are the trees' own scores: shap has the probabilities of boosted trees by an approximation only. The model is
-    fitted to values of single precision with some noise, so that none is equal to a threshold in single precision: there
-    shap takes the other side than scikit-learn does.
+    fitted to scaled values of single precision with some noise, so that none is equal to a threshold in single
+    precision: there shap takes the other side than scikit-learn does.
     """
     import shap
 
-    noise = np.random.default_rng(0).normal(0, 0.01, model.X.shape) * model.X.std().to_numpy()
-    X = (model.X + noise).astype(np.float32).astype(np.float64)
+    noise = np.random.default_rng(0).normal(0, 0.01, model.X.shape)
+    X = ((model.X - model.X.mean()) / model.X.std() + noise).astype(np.float32).astype(np.float64)
     pipeline = clone(model.pipeline).fit(X, model.y)
     trees = fitted_trees(pipeline)
     assert trees is not None
