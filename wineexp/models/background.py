@@ -12,8 +12,8 @@ from wineexp.core.columns import as_texts, is_number
 from wineexp.core.errors import UserError
 from wineexp.models.manifest import BACKGROUND_FILE, EXTRA_FOLDER
 
-# Of explanations by 300 rows, the three largest contributions are the same as by 300 others in 95 of 100 rows;
-# see benchmarks/explanations/README.md.
+# With twice as many, an explanation by a forest of 500 trees takes more than a second; what these give is in
+# benchmarks/explanations/README.md.
 BACKGROUND_ROWS = 300
 
 # The rows among which the background is sought: of more, as many are drawn.

@@ -24,6 +24,9 @@ MIN_GAIN_OF_PAIR = 0.01
 # By how much larger a change may be so that its new value has fewer digits.
 ROUNDING = 0.01
 
+# Sums of trees in another order differ by less: so near to a tie, only the model itself decides.
+TIE = 1e-6
+
 # The most cells of an axis that are combined with those of another; further ones are left out evenly.
 MAX_CELLS = 1000
 # Nearest changes of each pair of features that are kept, and that are verified at once.
@@ -179,11 +182,14 @@ class _Flip(NamedTuple):
     values : dict of str to float or str
     limits : dict of str to float
         By numeric feature, how much further its value may go.
+    certain : bool
+        Whether it flips the decision for certain; else it is near a tie.
     """
 
     distance: float
     values: NewValues
     limits: dict[str, float]
+    certain: bool = True
 
 
 class _Search:
@@ -328,7 +334,7 @@ def _flips_of_trees(search: _Search, boxes: LeafBoxes) -> list[_Flip]:
                 limit = best * (1 - MIN_GAIN_OF_PAIR) if len(texts) + n_numbers > 1 else best
                 leaves = near[n_failed == len(changed) - passes[:, changed].sum(axis=1)]
                 found = _nearest_flips(search, boxes, leaves, texts, changed, cells, limit)
-                best = min([best, *(flip.distance for flip in found)])
+                best = min([best, *(flip.distance for flip in found if flip.certain)])
                 flips += found
     return flips
 
@@ -354,17 +360,23 @@ def _nearest_flips(
         distances += np.expand_dims(of_axis.distances, [other for other in range(len(near)) if other != dimension])
     places = np.flatnonzero(distances.ravel() < limit)
     probabilities = boxes.trees.probabilities(scores.reshape(-1, scores.shape[-1])[places])
-    places = places[search.decide(probabilities) != search.code]
+    code = np.arange(probabilities.shape[1]) == search.code
+    may_flip = search.decide(probabilities - TIE * code) != search.code
+    certain = search.decide(probabilities + TIE * code) != search.code
+    places, certain = places[may_flip], certain[may_flip]
     of_places = distances.ravel()[places]
     flips = []
-    for place in places[np.argsort(of_places, kind="stable")[:N_KEPT]]:
-        position = np.unravel_index(place, distances.shape)
+    order = np.argsort(of_places, kind="stable")
+    # The nearest certain one is kept, however many are near a tie.
+    for number in [*order[:N_KEPT], *order[N_KEPT:][certain[order[N_KEPT:]]][:1]]:
+        position = np.unravel_index(places[number], distances.shape)
         named = [(boxes.axes[axis], of_axis, at) for axis, of_axis, at in zip(changed, near, position, strict=True)]
         flips.append(
             _Flip(
                 float(distances[position]) + len(texts),
                 texts | {name: float(of_axis.nearest[at]) for name, of_axis, at in named},
                 {name: float(of_axis.farthest[at]) for name, of_axis, at in named},
+                bool(certain[number]),
             )
         )
     return flips
@@ -485,8 +497,8 @@ def _limits(search: _Search, change: NewValues) -> dict[str, float]:
 def _neighbours(search: _Search, flips: list[_Flip], refinement: int) -> list[_Line]:
     """Lines for values around the first changed number of each flip."""
     lines = []
-    for _, change, _ in flips:
-        (fixed, value), (name, far) = change.items()
+    for flip in flips:
+        (fixed, value), (name, far) = flip.values.items()
         range_ = search.numeric[fixed]
         old = search.numeric[name].number(search.row[name])
         width = (range_.high - range_.low) / PAIR_GRID_SIZE / (N_STEPS // 2) ** refinement
