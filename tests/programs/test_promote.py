@@ -104,7 +104,7 @@ def test_a_version_carries_where_it_comes_from(store: Store, tmp_path: Path) -> 
     assert own.params["split"] == "grouped (the gate's)"
     assert own.params["split.splitter._target_"] == source.params["split._target_"]
     assert own.tags["split.sha256"] != source.tags["split.sha256"]
-    assert {"golden.json", "card.md", "card.html", "config.yaml", "compiled.npz"} <= {
+    assert {"golden.json", "background.json", "card.md", "card.html", "config.yaml", "compiled.npz"} <= {
         Path(name).name for name in version.files
     }
     # The version has the run's tags, too, in case the run is deleted.
