@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-import wineexp
+import wineexp.compare
 from tests.serving.conftest import Server, Store, copy_store, serving
 from wineexp.core.paths import ROOT
 from wineexp.evaluation.palette import PALETTE
@@ -252,6 +253,62 @@ def test_the_page_fits_a_phone_and_follows_its_dark_mode(page: Page) -> None:
     assert ground == "rgb({}, {}, {})".format(*bytes.fromhex(PALETTE["ground"][1][1:]))
     assert red == PALETTE["wine"][1]
     page.until(lambda: "requests for predictions" in page.text("figures"))
+
+
+# The texts of cells that lie beyond the page's width, where no box around them scrolls.
+CLIPPED_CELLS = """
+    const page = arguments[0] ? document.querySelector(arguments[0]).contentDocument : document;
+    return [...page.querySelectorAll("th, td")].filter((cell) => !cell.closest("[role=region]")
+      && cell.getBoundingClientRect().right > page.documentElement.clientWidth + 1).map((cell) => cell.textContent);
+"""
+
+
+def test_no_column_of_the_card_and_of_a_comparison_is_cut_on_a_phone(
+    page: Page, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    page.find("tab-card").click()
+    page.until(lambda: card_fits(page))
+    assert page.script(CLIPPED_CELLS, "#card iframe") == []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    wineexp.compare(wineexp.compose("format=html", f"hydra.run.dir={tmp_path}", program="compare"))
+    page.driver.get(f"file://{tmp_path}/compare.html")
+    assert page.driver.find_elements(By.TAG_NAME, "td")
+    assert page.script(CLIPPED_CELLS, None) == []
+    # The fixture looks for requests to other places than this server.
+    page.driver.get_log("performance")
+    page.driver.get(f"{page.server.url}/")
+
+
+def test_of_many_features_the_less_important_ones_are_folded(page: Page) -> None:
+    assert page.driver.find_elements(By.CSS_SELECTOR, "#form details") == []
+    schema = page.server.get("/model").json()["schema"]
+    features = [feature | {"name": f"{feature['name']}_{copy}"} for copy in (1, 2) for feature in schema["features"]]
+    ranking = [feature["name"] for feature in reversed(features)]
+    shown, summary, folded, is_open = page.driver.execute_async_script(
+        """
+        const [schema, done] = arguments;
+        import(new URL("static/form.js", location)).then(({ Form }) => {
+          const form = document.createElement("form");
+          new Form(form, schema, () => {});
+          const details = form.querySelector("details");
+          const names = (boxes) => [...boxes].map((box) => box.querySelector("input[type=number]").id.slice(6));
+          done([names(form.querySelectorAll(":scope > .feature")), details.querySelector("summary").textContent,
+            names(details.querySelectorAll(".feature")), details.open]);
+        }, (error) => done(["", String(error), "", ""]));
+        """,
+        schema | {"features": features, "ranking": ranking},
+    )
+    assert (shown, folded, is_open) == (ranking[:12], ranking[12:], False), summary
+    assert summary == f"{len(ranking) - 12} less important features"
+
+
+def test_the_tiles_of_the_live_tab_fill_their_rows_from_the_start(page: Page) -> None:
+    page.find("tab-live").click()
+    page.until(lambda: "requests for predictions" in page.text("figures"))
+    assert page.text("rate-chart") == "No request for a prediction since this page was opened."
+    tops = page.script("return [...document.querySelectorAll('#figures > div')].map((tile) => tile.offsetTop)")
+    assert len(set(Counter(tops).values())) == 1, "as many in each row"
 
 
 def card_fits(page: Page) -> bool:
