@@ -4,6 +4,7 @@ import importlib
 import shutil
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from tests.conftest import empty_store, free_port, run
 from wineexp import compose, promote
@@ -20,6 +22,7 @@ from wineexp.tracking import store
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.run import Run
 from wineexp.tracking.runs import Runs
+from wineexp.tracking.uri import reader_address
 
 
 def record(folder: Path) -> str:
@@ -188,3 +191,31 @@ def test_a_read_only_store_is_read_and_a_read_only_folder_is_named(
         assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
         assert done.stderr.startswith("error: ")
         assert "Read-only file system; write elsewhere with hydra.run.dir=FOLDER" in done.stderr
+
+
+def test_a_reader_leaves_the_locks_of_other_connections(tmp_path: Path) -> None:
+    """Without these a process that closes its last connection would delete the log that this one goes on with."""
+    database = tmp_path / "m.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t (x)")
+        with closing(sqlite3.connect(reader_address(database), uri=True)) as reader:
+            assert reader.execute("SELECT count(*) FROM t").fetchone() == (0,)
+        insert = (
+            "import sqlite3; c = sqlite3.connect('m.db'); c.execute('INSERT INTO t VALUES (1)'); c.commit(); c.close()"
+        )
+        subprocess.run([sys.executable, "-c", insert], cwd=tmp_path, check=True)
+        assert (tmp_path / "m.db-wal").exists()
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (1,)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.db"]
+
+
+def test_a_reader_makes_no_database_and_keeps_no_connection(project: Path) -> None:
+    database = project / "mlflow.db"
+    record(project)
+    mlflow.set_tracking_uri(None)
+    store.connect(f"sqlite:///{database}", store.Access.READ)
+    database.rename(project / "elsewhere.db")
+    with pytest.raises(MlflowException, match="unable to open database file"):
+        mlflow.search_experiments()
+    assert not database.exists()

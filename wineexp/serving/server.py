@@ -50,8 +50,6 @@ def run(settings: Serve) -> None:
     # A registry that is down is asked again at the next poll; MLflow's own retries would take minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    # A connection that outlives a check would go on reading a database that was deleted or replaced by now.
-    os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     # As in training: the last bits depend on how many threads share a computation.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)

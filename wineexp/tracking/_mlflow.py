@@ -1,12 +1,14 @@
 """All that is used of MLflow beyond its public API; tests/tracking/test_mlflow.py says what is relied on."""
 
 import logging
+import os
 import sqlite3
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_SQLALCHEMYSTORE_POOLCLASS
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID as PARENT_RUN_ID
@@ -32,6 +34,7 @@ __all__ = [
     "is_insertion_race",
     "is_invalid",
     "is_missing",
+    "no_kept_connections",
     "replace_location",
     "resolve_tags",
     "silence_database_log",
@@ -85,6 +88,21 @@ def replace_location(connection: sqlite3.Connection, old: str, new: str) -> None
 def silence_database_log() -> None:
     """Keep MLflow from logging a failed commit with a traceback: it raises the error as well."""
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def no_kept_connections() -> Iterator[None]:
+    """Let a database that MLflow uses for the first time keep no connection open between two requests."""
+    name = MLFLOW_SQLALCHEMYSTORE_POOLCLASS.name
+    stated = os.environ.get(name)
+    os.environ[name] = "NullPool"
+    try:
+        yield
+    finally:
+        if stated is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = stated
 
 
 @contextmanager

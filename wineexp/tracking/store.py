@@ -24,7 +24,7 @@ from wineexp.core.addresses import with_credentials, without_credentials
 from wineexp.core.error_messages import FILE_SYSTEM_REMEDIES
 from wineexp.core.errors import UserError
 from wineexp.tracking import _mlflow
-from wineexp.tracking.uri import URI_VARIABLE, database_path, read_only_address, resolve_uri
+from wineexp.tracking.uri import URI_VARIABLE, database_path, reader_address, resolve_uri
 
 CONNECT_TIMEOUT_SECONDS = 5
 
@@ -97,7 +97,7 @@ def connect(uri: str, access: Access = Access.CREATE) -> str:
                 _use(uri)
                 _create(database)
             else:
-                _open_read_only(database)
+                _open_for_reading(database)
         else:
             check_reachable(uri)
             _use(uri)
@@ -203,22 +203,29 @@ def _create(database: Path) -> None:
         connection.close()
 
 
-def _open_read_only(database: Path) -> None:
-    """Use a database without changing it: neither made, nor migrated, nor locked."""
-    _use(f"sqlite:///{read_only_address(database)}&uri=true")
-    mlflow.search_experiments(max_results=1)
+def _open_for_reading(database: Path) -> None:
+    """Use a database without making or migrating it, and keep no connection to it open between two requests.
+
+    A connection keeps the write-ahead log, which would damage another database that is put in this one's place.
+    """
+    _use(f"sqlite:///{reader_address(database)}&uri=true")
+    with _mlflow.no_kept_connections():
+        mlflow.search_experiments(max_results=1)
+        mlflow.MlflowClient().search_registered_models(max_results=1)
 
 
 def _opened_uri() -> str:
-    """The URI of the store that MLflow uses, without what `_open_read_only` adds to it."""
+    """The URI of the store that MLflow uses, without what `_open_for_reading` adds to it."""
     return re.sub(
-        r"^sqlite:///file:(.*)\?mode=ro.*$", lambda match: f"sqlite:///{unquote(match[1])}", mlflow.get_tracking_uri()
+        r"^sqlite:///file:(.*)\?mode=r[ow].*$",
+        lambda match: f"sqlite:///{unquote(match[1])}",
+        mlflow.get_tracking_uri(),
     )
 
 
 def _has_moved_files(database: Path) -> bool:
     """Whether a database names files at another place than beside it, where they are."""
-    with closing(sqlite3.connect(read_only_address(database), uri=True)) as connection:
+    with closing(sqlite3.connect(reader_address(database), uri=True)) as connection:
         return bool(_moved_locations(database, connection))
 
 

@@ -1,6 +1,8 @@
 """The URI of the store that a config names."""
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,10 +11,6 @@ from wineexp.core.paths import ROOT
 
 # MLflow's own, which a user sets to record elsewhere than the config says.
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
-
-# The byte in a SQLite file's header that says how it is read, and its value where a write-ahead log is used.
-SQLITE_READ_VERSION_AT = 19
-SQLITE_WAL = b"\x02"
 
 
 def database_path(uri: str) -> Path | None:
@@ -35,13 +33,28 @@ def resolve_uri(uri: str) -> str:
     return uri
 
 
-def read_only_address(database: Path) -> str:
-    """SQLite's `file:` URI that opens a database for reading, and makes no file beside it."""
-    with database.open("rb") as file:
-        header = file.read(SQLITE_READ_VERSION_AT + 1)
-    # Beside a database in WAL mode, a reader makes the log and the shared memory, unless the URI says that no process
-    # writes. None does where there is no log.
-    has_log_mode = header[SQLITE_READ_VERSION_AT:] == SQLITE_WAL
-    is_in_use = database.with_name(f"{database.name}-wal").exists()
-    options = "mode=ro" if is_in_use or not has_log_mode else "mode=ro&immutable=1"
-    return f"file:{quote(str(database))}?{options}"
+def reader_address(database: Path) -> str:
+    """SQLite's `file:` URI for one who reads a database: it makes none, and leaves no file beside it.
+
+    The database is never opened but by SQLite: on Linux a process that closes a file gives up all locks that it has on
+    it, those of its other connections too, and then others might write or delete what these still use.
+    """
+    place = f"file:{quote(str(database))}"
+    may_make_files = os.access(database.parent, os.W_OK)
+    if may_make_files and os.access(database, os.W_OK):
+        # Only a connection that may write can remove the write-ahead log that reading makes.
+        return f"{place}?mode=rw"
+    address = f"{place}?mode=ro"
+    if database.with_name(f"{database.name}-wal").exists() or (not may_make_files and _can_be_read(address)):
+        return address
+    # The log cannot be made, or would remain; and none is there, so that nobody writes.
+    return f"{address}&immutable=1"
+
+
+def _can_be_read(address: str) -> bool:
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+    except sqlite3.OperationalError:
+        return False
+    return True

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 from wineexp.core.addresses import authorization, basic_authorization
 from wineexp.core.config import Serve
 from wineexp.serving.model import export
-from wineexp.tracking.uri import database_path, read_only_address, resolve_uri
+from wineexp.tracking.uri import database_path, reader_address, resolve_uri
 
 # Of MLflow's public REST API.
 ALIAS_PATH = "/api/2.0/mlflow/registered-models/alias"
@@ -154,7 +154,7 @@ def _of_database(database: Path) -> Fingerprint | None:
 def _can_be_read(database: Path) -> bool:
     """Whether a database is one, and no other process keeps it locked for `REGISTRY_TIMEOUT_SECONDS`."""
     try:
-        address = read_only_address(database)
+        address = reader_address(database)
         with closing(sqlite3.connect(address, uri=True, timeout=REGISTRY_TIMEOUT_SECONDS)) as connection:
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     except (OSError, sqlite3.Error):
