@@ -34,6 +34,7 @@ def test_a_model_is_trained_compared_promoted_and_loaded(store: str) -> None:
     assert loaded.predict_proba(result.task.X).tolist() == result.pipeline.predict_proba(result.task.X).tolist()
 
 
+@pytest.mark.journey
 def test_a_run_in_process_leaves_no_trace_in_the_next(store: str) -> None:
     page = explore(compose(store, program="explore")).page
     result = train(compose("model=majority", "tracking=off"))
@@ -42,6 +43,7 @@ def test_a_run_in_process_leaves_no_trace_in_the_next(store: str) -> None:
 
 
 @pytest.mark.usefixtures("store")
+@pytest.mark.journey
 def test_each_call_records_in_the_store_of_its_own_config(tmp_path: Path) -> None:
     uris = [f"sqlite:///{tmp_path}/{name}.db" for name in ("first", "second")]
     results = [train(compose("model=majority", f"tracking.uri={uri}")) for uri in uris]

@@ -116,6 +116,7 @@ def test_a_version_carries_where_it_comes_from(store: Store, tmp_path: Path) -> 
     assert config_sha256(config) == version.tags["config.sha256"]
 
 
+@pytest.mark.journey
 def test_a_better_model_takes_the_alias_and_can_be_rolled_back(store: Store) -> None:
     store.promote("best_of=cultivar-cultivar", *QUICK)
     assert store.aliases() == {"champion": 2, "previous": 1}

@@ -346,7 +346,7 @@ def test_a_run_of_an_earlier_release_is_refused_by_the_name_that_is_gone(
         change = f"UPDATE tags SET value = '{config_sha256(cfg)}' WHERE run_uuid = '{xgb}' AND key = 'config.sha256'"
         uri = changed_store(world, change)
         name = program.__name__.rpartition(".")[2]
-        with world.entered(uri), pytest.raises(UserError, match="a config that such a version recorded cannot be built any more"):
+        with world.entered(uri), pytest.raises(UserError, match="a version recorded cannot be built any more"):
             program(compose(f"run={xgb}", program=name))
 
 

@@ -350,6 +350,7 @@ def test_a_run_whose_files_cannot_be_stored_is_not_closed_as_finished(
     assert failed.info.status == "FAILED"
 
 
+@pytest.mark.journey
 def test_two_runs_at_the_same_time_on_a_new_store_are_both_recorded(tmp_path: Path) -> None:
     arguments = ["-m", "wineexp.train", "model=majority"]
     processes = [start_preloaded(arguments, tmp_path, environment(tmp_path)) for _ in range(2)]

@@ -229,6 +229,7 @@ def test_an_equal_baseline_shows_no_difference() -> None:
 
 
 @pytest.mark.usefixtures("wine_quality")
+@pytest.mark.journey
 def test_wine_quality_with_its_text_and_a_binned_target() -> None:
     inputs = card_inputs("split.n_splits=2", data="quality", target="good")
     text = card.markdown(inputs)

@@ -363,7 +363,7 @@ def test_a_client_that_does_not_take_its_responses_is_cut_off(limited: Server) -
     ("path", "body"),
     [
         ("/predict", "[" + "{}," * 1_300_000 + "{}]"),
-        ("/invocations", '{"dataframe_records": [' + "{}," * 1_300_000 + "{}]}"),
+        pytest.param("/invocations", '{"dataframe_records": [' + "{}," * 1_300_000 + "{}]}", marks=pytest.mark.journey),
     ],
 )
 def test_other_requests_are_answered_while_large_bodies_are_parsed(server: Server, path: str, body: str) -> None:

@@ -84,6 +84,7 @@ def test_sigterm_ends_each_busy_connection_with_a_response_that_says_so(store: S
         assert server.process.wait(20) == 0
 
 
+@pytest.mark.journey
 def test_a_worker_that_is_killed_is_replaced(store: Store) -> None:
     with serving(store, "serve.workers=2") as server:
 

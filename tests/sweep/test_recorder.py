@@ -164,6 +164,7 @@ def _begin_second_run(self: recorder.Recorder, sweep, outcome) -> None:
         self.runs.child(parent, "trial 1", {"trial": 1, "state": "complete"})
 
 
+@pytest.mark.journey
 def test_the_winners_run_of_a_killed_process_is_closed_and_the_winner_run_again(toy: Toy, in_process: Store) -> None:
     arguments = (*XY, *in_process.arguments, "hydra.sweeper.n_trials=1")
     toy.sweep_in_process(*arguments, task=square)

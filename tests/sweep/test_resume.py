@@ -85,7 +85,7 @@ def test_parameters_whose_worker_dies_twice_are_given_up(toy: Toy) -> None:
     assert [trial.user_attrs.get("ended") for trial in study.trials] == ["dead", "dead", None]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.journey)])
 def test_an_interrupted_sweep_closes_its_trials_and_writes_the_best(toy: Toy, signum: int) -> None:
     arguments = ("-m", *XY, "sleep=0.5", "hydra.sweeper.n_trials=4")
     process = toy.start(*arguments)
@@ -148,7 +148,10 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+# Each change takes two sweeps, and is found in the same way.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "sampler" else pytest.mark.journey) for name in CHANGES]
+)
 def test_a_study_that_would_go_on_otherwise_is_refused_unless_it_may_be_extended(toy: Toy, name: str) -> None:
     change, message = CHANGES[name]
     assert len(toy.sweep_quickly(*XY, "hydra.sweeper.n_trials=2")) == 2

@@ -155,6 +155,7 @@ def test_the_jobs_of_a_grid_have_names_of_their_own_and_the_best_is_named(comman
     assert sorted(run.info.run_name for run in runs) == names
 
 
+@pytest.mark.journey
 def test_a_job_with_its_folder_as_the_current_one_records_where_the_variable_says(
     command: Command, tmp_path: Path
 ) -> None:

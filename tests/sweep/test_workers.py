@@ -32,6 +32,7 @@ def test_two_workers_share_the_budget(toy: Toy) -> None:
 
 
 @needs_joblib
+@pytest.mark.journey
 def test_a_worker_killed_in_the_middle_costs_no_trial(toy: Toy) -> None:
     process = toy.start("-m", *XY, *JOBLIB, "sleep=0.4", "hydra.sweeper.n_trials=6")
     toy.wait_for_trial(2, process)
