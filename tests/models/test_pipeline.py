@@ -15,6 +15,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import ExtraTreesClassifier, StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 from xgboost import XGBClassifier
@@ -162,6 +163,9 @@ CV = CopiesTogetherKFold(folds=3, random_state=0)
         Pipeline([("calibrated", CalibratedClassifierCV(FORESTS, method="temperature", cv=CV))]),
         LossClassifier(CalibratedClassifierCV(BOOSTED, cv=CV), "zero_one"),
         CumulativeClassifier(CalibratedClassifierCV(BOOSTED, cv=CV)),
+        GridSearchCV(BOOSTED, {"max_depth": [1, 2]}, cv=3),
+        GridSearchCV(BOOSTED, [{"max_depth": [2]}, {"gamma": [0.1]}], cv=3),
+        RandomizedSearchCV(BOOSTED, {"max_depth": [1, 2]}, n_iter=1, cv=3),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The least populated class")

@@ -6,7 +6,8 @@ learned `set_thresholds_` gives prediction sets as well.
 """
 
 import copy
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, Tra
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import StackingClassifier, VotingClassifier
-from sklearn.model_selection import BaseCrossValidator
+from sklearn.model_selection import BaseCrossValidator, GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -119,10 +120,23 @@ def _with_all_classes(estimator: ClassifierMixin, classes: list[object]) -> Clas
         case VotingClassifier():
             children = [(name, _with_all_classes(child, classes)) for name, child in estimator.estimators]
             return estimator.set_params(estimators=children)
+        case GridSearchCV():
+            varied = _one_below(estimator.param_grid)
+            return estimator.set_params(estimator=complete(estimator.estimator), param_grid=varied)
+        case RandomizedSearchCV():
+            varied = _one_below(estimator.param_distributions)
+            return estimator.set_params(estimator=complete(estimator.estimator), param_distributions=varied)
         case Pipeline():
             *steps, (name, last) = estimator.steps
             return estimator.set_params(steps=[*steps, (name, _with_all_classes(last, classes))])
     return estimator
+
+
+def _one_below(varied: Any) -> Any:
+    """What a search varies, one mapping or several, for its estimator within a `FixedClassesClassifier`."""
+    if not isinstance(varied, Mapping):
+        return [_one_below(one) for one in varied]
+    return {f"estimator__{name}": values for name, values in varied.items()}
 
 
 class DecidingClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
