@@ -17,6 +17,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
 
 
+@pytest.mark.journey
 def test_a_model_is_trained_compared_promoted_and_loaded(store: str) -> None:
     result = train(compose("model=logreg", store))
     assert result.scores["accuracy"][0] == pytest.approx(result.objective)

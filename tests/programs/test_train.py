@@ -206,6 +206,7 @@ def test_without_tracking_nothing_is_recorded_and_a_model_no_better_than_the_maj
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.journey
 def test_the_model_that_the_documentation_adds_is_trained_and_stored(tmp_path: Path) -> None:
     texts = [path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))]
     example = re.compile(r"`conf/model/(\w+).yaml`:\n\n```yaml\n(.*?)```", re.DOTALL)

@@ -215,6 +215,7 @@ def checked(own_store: Store, monkeypatch: pytest.MonkeyPatch) -> Checked:
     return Checked(own_store, checker, state)
 
 
+@pytest.mark.journey
 def test_a_damaged_version_is_refused_once_and_the_accepted_one_stays(checked: Checked) -> None:
     store, state = checked.store, checked.state
     whole = store.folder / "whole"

@@ -57,6 +57,7 @@ def output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
+@pytest.mark.journey
 def test_javas_client_which_offers_http2_is_answered_over_http1(
     server: Server, body: str, expected: list[dict[str, object]]
 ) -> None:

@@ -45,6 +45,7 @@ def test_the_export_is_served_like_the_version_in_the_registry(export_server: Se
     assert attributions[0] == attributions[1]
 
 
+@pytest.mark.journey
 def test_the_page_says_that_an_export_is_served(export_server: Server, driver: webdriver.Chrome) -> None:  # noqa: F811
     text = Page(driver, export_server).text("lineage")
     assert "From the cellar. Exported on " in text

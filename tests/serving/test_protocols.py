@@ -437,6 +437,7 @@ def test_the_openapi_document_describes_the_served_model(server: Server, samples
     assert {"predict", "explain", "invocations", "infer", "infer_of_version", "ping", "health", "v1_predict"} < set(ids)
 
 
+@pytest.mark.journey
 def test_the_examples_of_the_openapi_document_are_answered(server: Server) -> None:
     n_examples = 0
     for path, methods in server.get("/schema").json()["paths"].items():
