@@ -334,38 +334,27 @@ def test_two_promotions_at_once_are_two_decisions(tmp_path: Path) -> None:
     assert history.faults() == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of 30 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
-
-
 @pytest.mark.journey
-def test_a_full_or_read_only_disk_leaves_nothing_half_registered(small_disk: Path) -> None:
+def test_a_full_or_read_only_disk_leaves_nothing_half_registered(disk: Path) -> None:
     # Processes, since the files that this one had open would keep the disk from becoming read-only.
-    trained = run(small_disk, "train", "model=logreg")
+    trained = run(disk, "train", "model=logreg")
     source = trained.stdout.rpartition("Recorded as run ")[2].split()[0]
-    filling = small_disk / "filling"
+    filling = disk / "filling"
     with filling.open("wb") as file:
-        free = shutil.disk_usage(small_disk).free
+        free = shutil.disk_usage(disk).free
         file.write(bytes(free - 60_000))
-    full = run(small_disk, "promote", f"run={source}", *QUICK)
+    full = run(disk, "promote", f"run={source}", *QUICK)
     assert (full.returncode, "Traceback" in full.stderr) == (1, False), full.stderr
     assert "space left" in full.stderr or "disk is full" in full.stderr
     filling.unlink()
 
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    read_only = run(small_disk, "promote", f"run={source}", *QUICK, f"hydra.run.dir={small_disk.parent}/out")
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    read_only = run(disk, "promote", f"run={source}", *QUICK, f"hydra.run.dir={disk.parent}/out")
     assert (read_only.returncode, "Traceback" in read_only.stderr) == (1, False), read_only.stderr
     assert "read" in read_only.stderr.lower()
-    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
 
-    store = Store(small_disk)
+    store = Store(disk)
     assert store.aliases() == {}
     assert store.registry().find("1") is None
     assert store.promote(f"run={source}", *QUICK).version.number == 1

@@ -229,7 +229,7 @@ def flatten_config(cfg: DictConfig) -> dict[str, Any]:
     """Every value of a config by its dotted key, as it is spelled on the command line.
 
     An empty mapping or list counts as a value. What is said of a data set's columns is left out: there may be
-    thousands, and nobody compares runs by them.
+    thousands, and they are of no use for comparing runs.
     """
     flat: dict[str, Any] = {}
 

@@ -160,9 +160,7 @@ def _quadratic_weighted_kappa(predictions: Predictions) -> float:
 def calibration_curve(predictions: Predictions, *, code: int | None = None) -> pd.DataFrame:
     """How often a class is the true one, by the probability that it was given.
 
-    Bins have equal mass, as Nixon et al. 2019, "Measuring Calibration in Deep Learning", advise. There are
-    `MAX_CALIBRATION_BINS` of them, or as many as have `MIN_BIN_ROWS` rows each. Rows of equal probability share a bin,
-    so that the order of the rows does not matter.
+    Bins have equal mass, as Nixon et al. 2019, "Measuring Calibration in Deep Learning", advise.
 
     Parameters
     ----------
@@ -181,10 +179,8 @@ def calibration_curve(predictions: Predictions, *, code: int | None = None) -> p
         correct = predictions.y == predictions.probabilities.argmax(axis=1)
     else:
         confidence, correct = predictions.probabilities[:, code], predictions.y == code
-    n_bins = min(MAX_CALIBRATION_BINS, max(1, len(confidence) // MIN_BIN_ROWS))
-    edges = np.unique(np.quantile(confidence, np.arange(1, n_bins) / n_bins, method="inverted_cdf"))
-    bins = pd.DataFrame({"confidence": confidence, "correct": correct}).groupby(np.searchsorted(edges, confidence))
-    return bins.agg(
+    bins = pd.DataFrame({"confidence": confidence, "correct": correct})
+    return bins.groupby(_equal_mass_bins(confidence)).agg(
         low=("confidence", "min"),
         high=("confidence", "max"),
         confidence=("confidence", "mean"),
@@ -201,12 +197,20 @@ def binned_numbers(predictions: NumberPredictions) -> pd.DataFrame:
     DataFrame of shape (n_bins, 3)
         `predicted` and `true` (means), and `rows`; in ascending order of the prediction.
     """
-    n_bins = min(MAX_CALIBRATION_BINS, max(1, len(predictions.y) // MIN_BIN_ROWS))
-    edges = np.unique(np.quantile(predictions.predicted, np.arange(1, n_bins) / n_bins, method="inverted_cdf"))
     bins = pd.DataFrame({"predicted": predictions.predicted, "true": predictions.y})
-    return bins.groupby(np.searchsorted(edges, predictions.predicted)).agg(
+    return bins.groupby(_equal_mass_bins(predictions.predicted)).agg(
         predicted=("predicted", "mean"), true=("true", "mean"), rows=("true", "size")
     )
+
+
+def _equal_mass_bins(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The number of each value's bin, of `MAX_CALIBRATION_BINS` or of as many as have `MIN_BIN_ROWS` values each.
+
+    Equal values share a bin, so that the order of the rows does not matter.
+    """
+    n_bins = min(MAX_CALIBRATION_BINS, max(1, len(values) // MIN_BIN_ROWS))
+    edges = np.unique(np.quantile(values, np.arange(1, n_bins) / n_bins, method="inverted_cdf"))
+    return np.searchsorted(edges, values)
 
 
 def calibrated_class(n_classes: int) -> int | None:

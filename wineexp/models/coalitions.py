@@ -164,7 +164,7 @@ def scores_of_leaves(reached: ReachedLeaves, trees: FittedTrees, n_rows: int, n_
 
 
 def scores_of_sums(base: Floats, changes: Floats) -> Floats:
-    """The scores of all coalitions, to which each player adds the same whoever else is in them.
+    """The scores of all coalitions, to which a player adds the same number, with whichever others.
 
     Parameters
     ----------

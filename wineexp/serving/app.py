@@ -19,6 +19,7 @@ from wineexp.serving.middleware.body import BodyMiddleware
 from wineexp.serving.middleware.concurrency import ConcurrencyLimitMiddleware
 from wineexp.serving.middleware.head import HeadMiddleware
 from wineexp.serving.middleware.host import HostMiddleware
+from wineexp.serving.middleware.predict_path import PredictPathMiddleware
 from wineexp.serving.middleware.recording import RecordingMiddleware
 from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.refresh.messages import RefreshPaths
@@ -55,7 +56,7 @@ def build(settings: Serve, paths: RefreshPaths) -> RecordingMiddleware:
     follower.start()
     litestar = _litestar(settings, follower, metrics, prediction_key, administration_key)
     # From the innermost to the outermost: a request takes them in the opposite order.
-    app: ASGIApp = kserve_v1.PredictPathMiddleware(HeadMiddleware(litestar))
+    app: ASGIApp = PredictPathMiddleware(HeadMiddleware(litestar))
     app = FastPathMiddleware(app, follower, metrics, server, prediction_key)
     app = ConcurrencyLimitMiddleware(app, server.max_concurrent_requests)
     app = BodyMiddleware(app, server.max_body_bytes)

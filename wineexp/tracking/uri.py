@@ -47,7 +47,7 @@ def reader_address(database: Path) -> str:
     address = f"{place}?mode=ro"
     if database.with_name(f"{database.name}-wal").exists() or (not may_make_files and _can_be_read(address)):
         return address
-    # The log cannot be made, or would remain; and none is there, so that nobody writes.
+    # The log cannot be made, or would remain; and none is there, so that no process writes.
     return f"{address}&immutable=1"
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp, Receive, Scope, Send
 
 from wineexp.serving.http import guards
 from wineexp.serving.http.problems import Fault, key_faults, unprocessable
@@ -18,27 +17,6 @@ from wineexp.serving.routes.mlflow import Predictions
 from wineexp.serving.routes.open_inference import ModelReady, Models, check_served
 
 FORMATS = ("instances", "inputs")
-
-
-class PredictPathMiddleware:
-    """Lets the application see `/v1/models/NAME/predict` where the path ends with `:predict`.
-
-    Litestar takes only whole segments of a path as parameters.
-
-    Parameters
-    ----------
-    app : ASGI application
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        path = scope.get("path", "")
-        if path.startswith("/v1/models/") and path.endswith(":predict"):
-            scope["path"] = path.removesuffix(":predict") + "/predict"
-        await self.app(scope, receive, send)
 
 
 @get("/v1/models")

@@ -1,6 +1,6 @@
 """Requests and responses of the Open Inference Protocol: tensors as JSON, or as bytes after the JSON.
 
-The bytes are the extension for binary tensor data, which the clients of Triton use unless they are told not to. A
+The bytes are the extension for binary tensor data, which the clients of Triton use by default. A
 tensor's bytes have no place in the JSON; their number is its parameter `binary_data_size`, and they follow in the
 tensors' order.
 """
