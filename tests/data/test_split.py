@@ -26,9 +26,11 @@ from sklearn.model_selection import (
 from tests.conftest import choices, composed
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
-from wineexp.data import split
+from wineexp.data import holdout, split
 from wineexp.data.datasets import Dataset
+from wineexp.data.groups import Indices, group_identical_rows
 from wineexp.data.split import CopiesTogetherKFold
+from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task
 
 
@@ -49,7 +51,7 @@ PLAIN = {"stratified", "runs"}
 SAID = {"time", "given"}
 
 
-def n_copies(X: pd.DataFrame, training: split.Indices, test: split.Indices) -> int:
+def n_copies(X: pd.DataFrame, training: Indices, test: Indices) -> int:
     """Number of test rows that equal a training row."""
     training_rows = set(X.iloc[training].itertuples(index=False, name=None))
     return sum(row in training_rows for row in X.iloc[test].itertuples(index=False, name=None))
@@ -57,9 +59,9 @@ def n_copies(X: pd.DataFrame, training: split.Indices, test: split.Indices) -> i
 
 def test_identical_rows_have_the_same_group_number() -> None:
     X = pd.DataFrame({"a": [1.0, 2.0, 1.0, np.nan, np.nan], "colour": ["red", "red", "red", "red", "red"]})
-    groups = split.group_identical_rows(X)
+    groups = group_identical_rows(X)
     assert groups.tolist() == [0, 1, 0, 2, 2]
-    assert len(set(split.group_identical_rows(X.assign(colour=["red", "red", "white", "red", "white"])))) == 5
+    assert len(set(group_identical_rows(X.assign(colour=["red", "red", "white", "red", "white"])))) == 5
 
 
 @pytest.mark.parametrize("name", sorted(set(choices("split")) - PLAIN - SAID))
@@ -68,7 +70,7 @@ def test_identical_rows_have_the_same_group_number() -> None:
 def test_identical_rows_are_not_separated(name: str, table: tuple[pd.DataFrame, pd.Series], seed: int) -> None:
     X, y = table
     splitter = instantiate(composed(f"split={name}").split, random_state=seed)
-    folds = split.folds(splitter, X.fillna(-1), y, split.group_identical_rows(X))
+    folds = split.folds(splitter, X.fillna(-1), y, group_identical_rows(X))
     assert len(folds) == splitter.get_n_splits()
     for train, test in folds:
         assert n_copies(X.fillna(-1), train, test) == 0
@@ -79,7 +81,7 @@ def test_identical_rows_are_not_separated(name: str, table: tuple[pd.DataFrame, 
 @given(table=tables(), seed=st.integers(0, 1000), size=st.sampled_from([0.2, 0.3, 0.5]))
 def test_the_holdout_shares_no_row_with_the_rest(table: tuple[pd.DataFrame, pd.Series], seed: int, size: float) -> None:
     X, y = table
-    training, held_out = split.hold_out(y, split.group_identical_rows(X), size=size, seed=seed, fold=1)
+    training, held_out = holdout.at_random(y, group_identical_rows(X), size=size, seed=seed, fold=1)
     assert n_copies(X.fillna(-1), training, held_out) == 0
     assert sorted([*training, *held_out]) == list(range(len(X)))
     assert len(held_out) > 0
@@ -161,13 +163,13 @@ def test_a_splitter_that_needs_the_rows_alone_is_not_refused(splitter: Any) -> N
     split.check_splitter(splitter, has_groups=False, has_times=False, has_folds=False)
 
 
-def own_task(name: str, size: float = 0.2, **said: pd.Series) -> Task:
+def own_task(name: str, size: float = 0.2, fold: int = 0, **said: pd.Series) -> Task:
     """A task of 40 rows, of which the data set says more than the rows."""
     frame = pd.DataFrame({"x": np.arange(40.0), "label": np.arange(40) % 2})
     dataset = Dataset(frame, ("x",), {}, (), **said)
     cfg = composed(f"split={name}")
     target = replace(build(cfg)["target"], column="label")
-    return make_task(dataset, target, instantiate(cfg.split), {"size": size, "seed": 0})
+    return make_task(dataset, target, instantiate(cfg.split), {"size": size, "seed": 0, "fold": fold})
 
 
 def test_rows_are_trained_on_before_and_tested_after_in_time() -> None:
@@ -203,8 +205,15 @@ def test_times_that_leave_no_choice_are_refused() -> None:
     ):
         with pytest.raises(UserError, match=message):
             own_task("time", times=days)
-    with pytest.raises(UserError, match=r"holdout\.fold=1: 0 must hold where data.time is said"):
-        split.hold_out_latest(pd.Series([1, 2, 3]), size=0.4, fold=1)
+
+
+@pytest.mark.parametrize(
+    ("said", "rows"),
+    [("time", {"times": pd.Series(np.arange(40))}), ("fold", {"folds": pd.Series(["holdout", "a", "b", "a"] * 10)})],
+)
+def test_a_holdout_that_the_data_say_has_one_fold(said: str, rows: dict[str, pd.Series]) -> None:
+    with pytest.raises(UserError, match=rf"holdout\.fold=1: 0 must hold where data\.{said} says which rows are held"):
+        own_task("grouped", fold=1, **rows)
 
 
 def test_a_column_gives_the_folds_and_the_holdout() -> None:
@@ -247,16 +256,16 @@ def test_very_many_groups_are_balanced_without_a_search_for_each(monkeypatch: py
     X = pd.DataFrame({"a": np.arange(n)})
     X.iloc[-1000:] = X.iloc[:1000].to_numpy()
     y = pd.Series(np.random.default_rng(0).choice(["often", "seldom"], n, p=[0.9, 0.1]))
-    groups = split.group_identical_rows(X)
+    groups = group_identical_rows(X)
     splitters = (
         StratifiedGroupKFold(5, shuffle=True, random_state=0),
         split.RepeatedStratifiedGroupKFold(5, 1, random_state=0),
     )
     first, second = (split.folds(splitter, X, y, groups) for splitter in splitters)
-    training, holdout = split.hold_out(y, groups, size=0.2, seed=0, fold=0)
-    assert split.fingerprint(holdout, first) == split.fingerprint(holdout, second)
+    training, held_out = holdout.at_random(y, groups, size=0.2, seed=0, fold=0)
+    assert split.fingerprint(held_out, first) == split.fingerprint(held_out, second)
     assert sorted(np.concatenate([test for _, test in first])) == list(range(n))
-    for train, test in [*first, (training, holdout)]:
+    for train, test in [*first, (training, held_out)]:
         assert len(test) == pytest.approx(n / 5, rel=0.05)
         assert (y.iloc[test] == "seldom").mean() == pytest.approx((y == "seldom").mean(), rel=0.05)
         assert not set(groups[train]) & set(groups[test])
@@ -276,6 +285,24 @@ def test_the_holdout_is_the_same_under_another_seed_split_model_and_features() -
         pd.testing.assert_frame_equal(changed.X_holdout, default.X_holdout)
         pd.testing.assert_series_equal(changed.y_holdout, default.y_holdout)
     assert not task("holdout.seed=1").X_holdout.equals(default.X_holdout)
+
+
+@pytest.mark.usefixtures("wine_quality")
+def test_all_targets_of_a_column_share_one_holdout_and_numbers_their_folds() -> None:
+    grade, good, score = (task("data=red", f"target={name}") for name in ("grade", "good", "score"))
+    assert grade.rows_holdout.tolist() == good.rows_holdout.tolist() == score.rows_holdout.tolist()
+    for of_grade, of_score in zip(grade.folds, score.folds, strict=True):
+        assert of_grade[1].tolist() == of_score[1].tolist()
+
+
+def test_bins_of_many_numbers_share_the_holdout_of_the_numbers() -> None:
+    frame = pd.DataFrame({"x": np.arange(100.0), "price": np.random.default_rng(0).uniform(0, 9, 100)})
+    cfg, dataset = composed(), Dataset(frame, ("x",), {}, ())
+    dear = Target("price", [5], ["cheap", "dear"], False, "accuracy", "maximize")
+    number = Target("price", None, None, False, "root_mean_squared_error", "minimize", kind="regression")
+    held_out = [make_task(dataset, target, None, cfg.holdout).rows_holdout.tolist() for target in (dear, number)]
+    assert held_out[0] == held_out[1]
+    assert len(held_out[0]) == 20
 
 
 def test_the_folds_of_the_holdout_partition_the_rows() -> None:
@@ -299,7 +326,7 @@ def test_the_seed_changes_the_folds() -> None:
 def test_the_holdout_is_stratified_and_has_the_configured_size() -> None:
     y = pd.Series([0] * 800 + [1] * 200)
     for size in (0.1, 0.2, 0.25, 0.5):
-        training, held_out = split.hold_out(y, np.arange(1000), size=size, seed=0, fold=0)
+        training, held_out = holdout.at_random(y, np.arange(1000), size=size, seed=0, fold=0)
         assert len(held_out) == 1000 * size
         assert y.iloc[held_out].mean() == pytest.approx(0.2, abs=0.005)
         assert len(training) + len(held_out) == 1000
@@ -314,7 +341,7 @@ def test_a_holdout_of_size_0_keeps_all_rows() -> None:
 @pytest.mark.parametrize("size", [-0.1, 0.51, 1, float("nan")])
 def test_a_holdout_out_of_range_is_refused(size: float) -> None:
     with pytest.raises(UserError, match=f"holdout.size={size}: 0 <= size <= 0.5 must hold"):
-        split.hold_out(pd.Series([0, 1]), np.arange(2), size=size, seed=0, fold=0)
+        own_task("grouped", size=size)
 
 
 def test_a_split_that_is_impossible_is_refused() -> None:
@@ -341,7 +368,7 @@ def test_the_plain_split_separates_copies_in_red_and_the_grouped_does_not() -> N
 def test_the_holdout_shares_no_row_with_the_rest_of_the_wine_quality_data(name: str) -> None:
     parts = build(composed(f"data={name}"))
     X, y, _ = parts["target"].read((dataset := parts["data"]()).frame, dataset.features)
-    training, held_out = split.hold_out(y, split.group_identical_rows(X), size=0.2, seed=0, fold=0)
+    training, held_out = holdout.at_random(y, group_identical_rows(X), size=0.2, seed=0, fold=0)
     assert n_copies(X, training, held_out) == 0
     assert len(held_out) / len(y) == pytest.approx(0.2, abs=0.01)
     assert dataset.duplicates > 200

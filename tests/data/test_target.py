@@ -105,3 +105,8 @@ def test_the_table_is_not_changed() -> None:
     before = FRAME.copy()
     target(bins=[6], labels=["ordinary", "good"]).read(FRAME, FEATURES)
     pd.testing.assert_frame_equal(FRAME, before)
+
+
+def test_a_table_of_the_target_alone_is_refused() -> None:
+    with pytest.raises(UserError, match="data: besides quality there is no column to learn from"):
+        target().read(FRAME, ("quality",))

@@ -16,6 +16,7 @@ from wineexp.core.paths import CONF
 from wineexp.evaluation.metrics import BASELINE, NumberPredictions, metrics_for, score
 from wineexp.models.regression import TransformingRegressor
 from wineexp.train import TrainResult
+from wineexp.workflows.experiment import config_faults
 
 CONFIGS = {
     "data/houses.yaml": "{_target_: wineexp.data.table, path: FOLDER/houses.csv, targets: [price]}",
@@ -111,6 +112,10 @@ def test_a_transform_is_undone_before_scoring(in_folder: Path, trained: TrainRes
 def test_a_regressor_may_learn_something_else_than_y() -> None:
     X, y = np.arange(20.0)[:, None], np.expm1(np.arange(20.0) / 5)
     assert TransformingRegressor(Ridge(1e-9), "log1p").fit(X, y).predict(X) == pytest.approx(y, abs=1e-9)
+    # More rows than scikit-learn looks at by default, of which it would draw others each time.
+    many = np.random.default_rng(0).normal(size=(11_000, 1))
+    first, second = (TransformingRegressor(Ridge(), "quantile").fit(many, many[:, 0]).predict(many) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
     with pytest.raises(ValueError, match="transform must be log1p, quantile or None, but got sqrt"):
         TransformingRegressor(Ridge(), "sqrt").fit(X, y)
 
@@ -145,12 +150,17 @@ def test_the_data_are_explored(in_folder: Path) -> None:
 
 
 def test_what_does_not_fit_is_refused(in_folder: Path, trained: TrainResult) -> None:
-    with pytest.raises(UserError, match=r"LogisticRegression: it predicts classes, and target.kind=regression wants a"):
+    with pytest.raises(UserError, match=r"a LogisticRegression predicts classes, and target.kind=regression wants a"):
         train_on_houses(in_folder, "model=logreg")
-    with pytest.raises(UserError, match=r"Ridge: it predicts numbers, and target.kind=classification wants classes"):
+    with pytest.raises(UserError, match=r"a Ridge predicts numbers, and target.kind=classification wants classes"):
         train(compose("model=ridge", "tracking=off"))
     with pytest.raises(UserError, match=r"neither promoted nor served yet"):
         promote(compose(f"run={trained.run_id}", "allow=[dirty]", program="promote"))
+
+
+def test_a_sweep_refuses_before_its_first_trial_a_model_that_does_not_fit() -> None:
+    (fault,) = config_faults(composed("model=ridge"))
+    assert fault.startswith("model: a Ridge predicts numbers, and target.kind=classification wants classes")
 
 
 def test_a_new_model_of_numbers_is_one_file(in_folder: Path) -> None:

@@ -16,6 +16,7 @@ from tests.conftest import choices, composed
 from wineexp.core.errors import UserError
 from wineexp.core.paths import ROOT
 from wineexp.data import split
+from wineexp.data.groups import group_identical_rows
 from wineexp.evaluation.metrics import METRICS
 from wineexp.workflows.gate import Gate, ModelScores
 from wineexp.workflows.promotion import split_like
@@ -179,7 +180,7 @@ def test_the_gates_folds_are_of_the_kind_of_the_runs(name: str) -> None:
     splitter = instantiate(gates)
     X = pd.DataFrame({"a": np.arange(60) // 3})
     y = pd.Series(X["a"] % 2)
-    args = (X, y, split.group_identical_rows(X))
+    args = (X, y, group_identical_rows(X))
     folds = split.folds(splitter, *args)
     assert len(folds) == splitter.get_n_splits() == 10
     separates_copies = [bool(set(X["a"].iloc[train]) & set(X["a"].iloc[test])) for train, test in folds]

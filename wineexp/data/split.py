@@ -1,10 +1,11 @@
-"""Splits into training and test rows: identical rows together, in the order of time, or as a column says."""
+"""Folds, and splitters of our own: with the rows of a set together, in the order of time, or as a column says."""
 
 import copy
 import hashlib
 import inspect
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,164 +14,14 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, TimeSeriesSplit
 
 from wineexp.core.errors import UserError
+from wineexp.data.groups import Indices, without_sets_of
 
-Indices = npt.NDArray[np.intp]
-
-# Words in the column of `data.fold`: rows that are held out, and rows that are in the training rows of every fold.
-HOLDOUT_WORD = "holdout"
+# The word, in the column of `data.fold`, of rows that are in the training rows of every fold.
 TRAINING_WORD = "train"
 
 # StratifiedGroupKFold looks for the best fold of each group in turn, which takes about a millisecond. More groups than
 # these are balanced without a search.
 MAX_GROUPS_ONE_BY_ONE = 10_000
-
-
-def group_identical_rows(X: pd.DataFrame) -> Indices:
-    """Group number of each row of X (n_samples, n_features), which exactly equal rows share: (n_samples,)."""
-    return np.asarray(X.groupby(list(X.columns), sort=False, dropna=False).ngroup(), dtype=np.intp)
-
-
-def join_groups(identical: Indices, groups: pd.Series) -> Indices:
-    """Number of each row's set, which the rows of its group and identical rows are in: (n_samples,).
-
-    Parameters
-    ----------
-    identical : ndarray of shape (n_samples,)
-        As `group_identical_rows` gives them.
-    groups : Series of shape (n_samples,)
-        The rows that belong together; none is missing.
-    """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    codes, names = pd.factorize(groups)
-    n_identical = int(identical.max()) + 1
-    size = n_identical + len(names)
-    # Each row links its group with the rows that equal it.
-    links = coo_matrix((np.ones(len(codes), dtype=np.int8), (identical, n_identical + codes)), shape=(size, size))
-    _, sets = connected_components(links, directed=False)
-    return np.asarray(sets[identical], dtype=np.intp)
-
-
-def leaks(
-    folds: list[tuple[Indices, Indices]], identical: Indices, groups: pd.Series | None, times: pd.Series | None
-) -> dict[str, float]:
-    """Shares of the folds' test rows of which training rows tell more than they could of new rows.
-
-    Parameters
-    ----------
-    folds : list of (training, test) positions
-    identical : ndarray of shape (n_samples,)
-        As `group_identical_rows` gives them.
-    groups, times : Series of shape (n_samples,), or None
-        The rows that belong together, and when a row was.
-
-    Returns
-    -------
-    dict of str to float
-        `copies`: the share that equals a training row. Where there are groups, `groups`: whose group has training rows.
-        Where there are times, `older`: that is older than a training row. Empty where there are no folds.
-    """
-    found = {"copies": [np.isin(identical[test], identical[training]) for training, test in folds]}
-    if groups is not None:
-        found["groups"] = [groups.iloc[test].isin(groups.iloc[training]).to_numpy() for training, test in folds]
-    if times is not None:
-        found["older"] = [(times.iloc[test] < times.iloc[training].max()).to_numpy() for training, test in folds]
-    return {name: float(np.mean(np.concatenate(rows))) for name, rows in found.items()} if folds else {}
-
-
-def hold_out(y: pd.Series, groups: Indices, *, size: float, seed: int, fold: int) -> tuple[Indices, Indices]:
-    """Set rows aside that no tuning may see, stratified by class and without separating the rows of a group.
-
-    Parameters
-    ----------
-    y : Series of shape (n_samples,)
-    groups : ndarray of shape (n_samples,)
-        As `group_identical_rows` gives them.
-    size : float
-        Share of the rows, in [0, 0.5]: one of round(1 / size) folds is set aside, or no row where it is 0.
-    seed : int
-    fold : int
-        Number of that fold, from 0. Tuning on the rest of each fold in turn is a nested cross-validation.
-
-    Returns
-    -------
-    training, holdout : ndarrays of int
-        Positions in y, ascending.
-
-    Raises
-    ------
-    UserError
-        Size or fold is out of range, or the size is too small for the number of rows.
-    """
-    if not 0 <= size <= 0.5:
-        raise UserError(f"holdout.size={size}: 0 <= size <= 0.5 must hold")
-    # Without a holdout, 0 is the only fold that can be chosen.
-    n_folds = round(1 / size) if size else 1
-    if not 0 <= fold < n_folds:
-        raise UserError(f"holdout.fold={fold}: 0 <= fold < {n_folds} must hold, where holdout.size={size}")
-    if size == 0:
-        return np.arange(len(y)), np.array([], dtype=np.intp)
-    splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
-    try:
-        return folds(splitter, y.to_frame(), y, groups)[fold]
-    except UserError as error:
-        raise UserError(f"holdout.size={size}: too small a share of {len(y)} rows ({error})") from error
-
-
-def hold_out_latest(times: pd.Series, *, size: float, fold: int) -> tuple[Indices, Indices]:
-    """Set the latest rows aside, which no tuning may see.
-
-    Parameters
-    ----------
-    times : Series of shape (n_samples,)
-        When each row was. Rows of one time stay together.
-    size : float
-        Share of the rows, in [0, 0.5].
-    fold : int
-        0, since only one part of the rows is the latest.
-
-    Returns
-    -------
-    training, holdout : ndarrays of int
-        Positions in times, ascending.
-
-    Raises
-    ------
-    UserError
-        Size or fold is out of range, or too many rows are of the latest time.
-    """
-    if not 0 <= size <= 0.5:
-        raise UserError(f"holdout.size={size}: 0 <= size <= 0.5 must hold")
-    if fold != 0:
-        raise UserError(f"holdout.fold={fold}: 0 must hold where data.time is said, since the latest rows are held out")
-    if size == 0:
-        return np.arange(len(times)), np.array([], dtype=np.intp)
-    first = times.sort_values().iloc[int(np.floor(len(times) * (1 - size)))]
-    is_held_out = (times >= first).to_numpy()
-    if is_held_out.mean() > 0.5:
-        raise UserError(
-            f"holdout.size={size}: {is_held_out.sum():,} of {len(times):,} rows are of {times.name}={first} or later, "
-            "and rows of one time are not separated; choose another size, or a column with more times"
-        )
-    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
-
-
-def without_sets_of(test: Indices, training: Indices, sets: Indices) -> Indices:
-    """Those of the training rows whose set, one of those of shape (n_samples,), has no test row.
-
-    Raises
-    ------
-    UserError
-        No row is left.
-    """
-    left = training[~np.isin(sets[training], sets[test])]
-    if not len(left):
-        raise UserError(
-            "split: no row is left to train on, since all earlier rows have copies, or others of their group, among "
-            "the later ones; name only one of data.group and data.time, or choose another split=..."
-        )
-    return left
 
 
 def folds_in_time(splitter: TimeSeriesSplit, times: pd.Series, sets: Indices) -> list[tuple[Indices, Indices]]:
@@ -203,18 +54,38 @@ def folds_in_time(splitter: TimeSeriesSplit, times: pd.Series, sets: Indices) ->
 
 
 def folds(
-    splitter: BaseCrossValidator, X: pd.DataFrame, y: pd.Series, groups: Indices | pd.Series
+    splitter: BaseCrossValidator,
+    X: pd.DataFrame,
+    y: pd.Series,
+    sets: Indices,
+    *,
+    times: pd.Series | None = None,
+    given: pd.Series | None = None,
 ) -> list[tuple[Indices, Indices]]:
     """Positions of the training rows and of the test rows of each fold.
 
-    More than `MAX_GROUPS_ONE_BY_ONE` groups are dealt to the folds of a StratifiedGroupKFold as `deal_groups` does, to
+    More than `MAX_GROUPS_ONE_BY_ONE` sets are dealt to the folds of a StratifiedGroupKFold as `deal_groups` does, to
     the same end.
+
+    Parameters
+    ----------
+    splitter : cross-validator
+    X : DataFrame of shape (n_samples, n_features)
+    y : Series of shape (n_samples,)
+        Classes, or bins of numbers.
+    sets : ndarray of shape (n_samples,)
+        Number of each row's set, whose rows stay together.
+    times, given : Series of shape (n_samples,), optional
+        When each row was, for a TimeSeriesSplit; the fold of each row, for `GivenFolds`.
 
     Raises
     ------
     UserError
         The splitter cannot split these rows.
     """
+    if isinstance(splitter, TimeSeriesSplit) and times is not None:
+        return folds_in_time(splitter, times, sets)
+    groups: Any = given if isinstance(splitter, GivenFolds) else sets
     with warnings.catch_warnings():
         # A rare class, as grade 9 with its five rows, may be missing from a fold, which the metrics allow.
         warnings.filterwarnings("ignore", "The least populated class")

@@ -8,7 +8,7 @@ inside each fold. The transformed table holds no row of the holdout.
 import pandas as pd
 from sklearn.base import TransformerMixin
 
-from wineexp.data import split
+from wineexp.data.groups import group_identical_rows
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
 
@@ -27,7 +27,7 @@ def cleaned(task: Task) -> pd.DataFrame:
     y = pd.concat([task.y, task.y_holdout], ignore_index=True)
     row = pd.Series([*task.rows, *task.rows_holdout], dtype=int)
     part = ["training"] * len(task.rows) + ["holdout"] * len(task.rows_holdout)
-    first = row.groupby(split.group_identical_rows(X)).transform("min")
+    first = row.groupby(group_identical_rows(X)).transform("min")
     origin = pd.DataFrame({"row": row, "part": part, "copy_of": first.astype("Int64").where(first != row)})
     return origin.join(X).assign(**{task.target.column: y}).sort_values("row")
 

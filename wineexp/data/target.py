@@ -17,8 +17,8 @@ CLASSIFICATION, REGRESSION = KINDS = ("classification", "regression")
 
 # What a model of a number may learn instead of it; see `wineexp.models.regression`.
 TRANSFORMS = ("log1p", "quantile")
-# A target of numbers is stratified by so many bins of equal mass.
-N_STRATA = 10
+# Numbers of more different values are stratified by bins of equal mass, of which there are so many.
+MAX_STRATA, N_BINS = 20, 10
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,14 @@ class Target:
         return self.kind == REGRESSION
 
     def strata(self, frame: pd.DataFrame) -> pd.Series:
-        """What the holdout is stratified by, for all targets that are read from the column: shape (n_samples,)."""
-        return strata_of(self.column_values(frame)) if self.is_number else self.column_values(frame)
+        """What splits are stratified by, the same for all targets that are read from the column: shape (n_samples,).
+
+        Its values, or, of numbers with more than `MAX_STRATA` different ones, the number of their bin.
+        """
+        y = self.column_values(frame)
+        if not is_number(y) or y.nunique() <= MAX_STRATA:
+            return y
+        return pd.qcut(y, N_BINS, labels=False, duplicates="drop")
 
     def column_values(self, frame: pd.DataFrame) -> pd.Series:
         """The column as labels: shape (n_samples,).
@@ -74,6 +80,8 @@ class Target:
         Whole numbers are integers, also where they are texts. Values of several types, which have no order, are texts.
         """
         y = frame[self.column]
+        if pd.api.types.is_integer_dtype(y):
+            return y
         if y.dtype == object and len({type(value) for value in y.dropna()}) > 1:
             y = as_texts(y)
         if pd.api.types.is_bool_dtype(y) or y.isna().any():
@@ -112,6 +120,8 @@ class Target:
                 f"{brief(', '.join(readable), MAX_COLUMNS_CHARS)} (choose a target=... that reads one of them)"
             )
         X = frame[[name for name in features if name != self.column]]
+        if X.columns.empty:
+            raise UserError(f"data: besides {self.column} there is no column to learn from")
         y = self.column_values(frame)
         if y.isna().any():
             places = np.flatnonzero(y.isna())
@@ -182,8 +192,3 @@ class Target:
             )
             raise UserError(f"target.positive={self.positive}: {why}")
         return np.concatenate([classes[~is_positive], classes[is_positive]])
-
-
-def strata_of(y: pd.Series) -> pd.Series:
-    """Numbers y (n_samples,) as the numbers of at most `N_STRATA` bins of equal mass."""
-    return pd.qcut(y, N_STRATA, labels=False, duplicates="drop")

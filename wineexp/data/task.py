@@ -1,6 +1,5 @@
 """The learning task that a config defines: rows and labels, split into a holdout and the folds of the rest."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,15 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.model_selection import BaseCrossValidator, TimeSeriesSplit
+from sklearn.model_selection import BaseCrossValidator
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.columns import column_fault
 from wineexp.core.errors import UserError
-from wineexp.data import schema, split
+from wineexp.data import leaks, schema, split
 from wineexp.data.datasets import Dataset
-from wineexp.data.target import Target, strata_of
+from wineexp.data.groups import Indices, group_identical_rows, join_groups
+from wineexp.data.holdout import set_aside
+from wineexp.data.target import Target
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.metrics import (
     NumberPredictions,
@@ -33,16 +34,6 @@ from wineexp.evaluation.metrics import (
 
 # Number of the fold in a table of predictions for the rows of the holdout.
 HOLDOUT_FOLD = -1
-
-# What is said of a split by which a model knows more of test rows than of new ones. The model card speaks of copies.
-LEAKS = {
-    "groups": "test rows have rows of their {group} in training: scores may be too high; split=grouped separates none",
-    "older": "test rows are older than a row trained on: scores may be too high; split=time tests on what follows",
-    "holdout_groups": "held-out rows have rows of their {group} in training: scores on them may be too high",
-    "holdout_older": "held-out rows are older than a row trained on: scores on them may be too high",
-}
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +54,7 @@ class Task:
     rows, rows_holdout : ndarrays of int
         Positions in the data set of the rows of X and of X_holdout.
     leaks : dict of str to float
-        What `split.leaks` finds in the folds, on average, and, by names that begin with `holdout_`, in the holdout.
+        What `leaks.leaks` finds in the folds, on average, and, by names that begin with `holdout_`, in the holdout.
     """
 
     dataset: Dataset
@@ -73,9 +64,9 @@ class Task:
     y: pd.Series
     X_holdout: pd.DataFrame
     y_holdout: pd.Series
-    folds: list[tuple[split.Indices, split.Indices]]
-    rows: split.Indices
-    rows_holdout: split.Indices
+    folds: list[tuple[Indices, Indices]]
+    rows: Indices
+    rows_holdout: Indices
     leaks: dict[str, float]
 
     @cached_property
@@ -95,9 +86,7 @@ class Task:
 
     def encoded(self, y: pd.Series) -> npt.NDArray[Any]:
         """Positions in `classes` of labels (n_samples,); numbers as they are."""
-        if self.target.is_number:
-            return y.to_numpy(dtype=np.float64)
-        return np.asarray(pd.Index(self.classes).get_indexer(y))
+        return cross_validation.encoded(y, None if self.target.is_number else self.classes)
 
     def predict_holdout(self, fitted: Pipeline) -> Predictions | NumberPredictions | None:
         """A fitted pipeline's predictions on the holdout; None where nothing is held out."""
@@ -136,7 +125,7 @@ class Task:
         return pd.concat(tables, ignore_index=True)
 
     def _table(
-        self, fold: int, rows: split.Indices, predictions: Predictions | NumberPredictions, constant: Any
+        self, fold: int, rows: Indices, predictions: Predictions | NumberPredictions, constant: Any
     ) -> pd.DataFrame:
         columns: dict[str, Any] = {"fold": fold, "row": rows}
         if isinstance(predictions, NumberPredictions):
@@ -204,7 +193,8 @@ def predictions_from_table(table: pd.DataFrame) -> Predictions | NumberPredictio
     """All predictions of a table, or of a part of it, that `Task.predictions_table` made."""
     probabilities = table.filter(regex="^probability ")
     if probabilities.empty:
-        return NumberPredictions(table["true"].to_numpy(), table["predicted"].to_numpy())
+        true, predicted = (table[name].to_numpy(dtype=np.float64) for name in ("true", "predicted"))
+        return NumberPredictions(true, predicted)
     labels = pd.Index([str(name).removeprefix("probability ") for name in probabilities])
     return Predictions(
         y=np.asarray(labels.get_indexer(pd.Index(table["true"]))),
@@ -233,7 +223,7 @@ def make_task(
     splitter : cross-validator, or None
         None makes no folds, for a program that trains nothing.
     holdout : mapping
-        `size`, `seed` and, by default 0, `fold`; see `wineexp.data.split.hold_out`.
+        `size`, `seed` and, by default 0, `fold`; see `wineexp.data.holdout.set_aside`.
 
     Raises
     ------
@@ -250,37 +240,34 @@ def make_task(
         )
     X, y, classes = target.read(dataset.frame, dataset.features)
     check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal)
-    identical = sets = split.group_identical_rows(X)
+    identical = sets = group_identical_rows(X)
     if dataset.is_repeated_by_chance and (dataset.groups is not None or dataset.times is not None):
         # Rows that agree by chance would join groups and leave out earlier rows for no reason.
         sets = np.arange(len(X))
     if dataset.groups is not None:
-        sets = split.join_groups(sets, dataset.groups)
-    # Stratified by the column, not by the classes, so that all targets that are read from it share one holdout.
+        sets = join_groups(sets, dataset.groups)
+    # Of the column, not of the target, so that all targets that are read from it share one holdout.
     strata = target.strata(dataset.frame)
-    # Old runs have a config without this key, and held out the first fold.
-    fold = holdout.get("fold", 0)
-    if dataset.folds is not None and (dataset.folds == split.HOLDOUT_WORD).any():
-        is_held_out = (dataset.folds == split.HOLDOUT_WORD).to_numpy()
-        training, held_out = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
-    elif dataset.times is not None:
-        earlier, held_out = split.hold_out_latest(dataset.times, size=holdout["size"], fold=fold)
-        training = split.without_sets_of(held_out, earlier, sets)
-    else:
-        training, held_out = split.hold_out(strata, sets, size=holdout["size"], seed=holdout["seed"], fold=fold)
+    training, held_out = set_aside(dataset, strata, sets, holdout)
     faults = {str(name): column_fault(X[name].iloc[training]) for name in X}
     if any(faults.values()):
         raise UserError(*(f"data: the column {name} {fault}" for name, fault in faults.items() if fault))
-    folds = _folds(splitter, dataset, X, strata_of(y) if target.is_number else y, sets, training) if splitter else []
+    folds = []
+    if splitter is not None:
+        folds = split.folds(
+            splitter,
+            X.iloc[training],
+            (strata if target.is_number else y).iloc[training],
+            sets[training],
+            times=None if dataset.times is None else dataset.times.iloc[training],
+            given=None if dataset.folds is None else dataset.folds.iloc[training],
+        )
     in_folds = [(training[fit], training[test]) for fit, test in folds]
-    leaks = split.leaks(in_folds, identical, dataset.groups, dataset.times)
+    shares = leaks.leaks(in_folds, identical, dataset.groups, dataset.times)
     if len(held_out):
-        in_holdout = split.leaks([(training, held_out)], identical, dataset.groups, dataset.times)
-        leaks |= {f"holdout_{name}": share for name, share in in_holdout.items()}
-    for name, message in LEAKS.items():
-        if leaks.get(name):
-            group = dataset.groups.name if dataset.groups is not None else None
-            log.warning("split: %.0f %% of the %s", 100 * leaks[name], message.format(group=group))
+        in_holdout = leaks.leaks([(training, held_out)], identical, dataset.groups, dataset.times)
+        shares |= {f"holdout_{name}": share for name, share in in_holdout.items()}
+    leaks.warn(shares, dataset.groups)
     return Task(
         dataset=dataset,
         target=target,
@@ -292,21 +279,5 @@ def make_task(
         folds=folds,
         rows=training,
         rows_holdout=held_out,
-        leaks=leaks,
+        leaks=shares,
     )
-
-
-def _folds(
-    splitter: BaseCrossValidator,
-    dataset: Dataset,
-    X: pd.DataFrame,
-    y: pd.Series,
-    sets: split.Indices,
-    training: split.Indices,
-) -> list[tuple[split.Indices, split.Indices]]:
-    """Positions in `training` of each fold's rows."""
-    if isinstance(splitter, TimeSeriesSplit) and dataset.times is not None:
-        return split.folds_in_time(splitter, dataset.times.iloc[training], sets[training])
-    if isinstance(splitter, split.GivenFolds) and dataset.folds is not None:
-        return split.folds(splitter, X.iloc[training], y.iloc[training], dataset.folds.iloc[training])
-    return split.folds(splitter, X.iloc[training], y.iloc[training], sets[training])

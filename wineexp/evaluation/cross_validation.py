@@ -65,11 +65,9 @@ def predict(estimator: Pipeline, X: pd.DataFrame, y: npt.NDArray[Any]) -> Predic
     return Predictions(y, model.decide(probabilities), probabilities, prediction_sets, class_values(model.classes_))
 
 
-def encoded(estimator: Pipeline, y: pd.Series) -> npt.NDArray[Any]:
-    """The labels y (n_samples,) as positions in a fitted pipeline's classes; numbers as they are."""
-    if is_regressor(estimator):
-        return y.to_numpy(dtype=np.float64)
-    return np.asarray(pd.Index(estimator.classes_).get_indexer(y))
+def encoded(y: pd.Series, classes: npt.NDArray[np.generic] | None) -> npt.NDArray[Any]:
+    """The labels y (n_samples,) as positions in the classes; where there are none, the numbers as they are."""
+    return y.to_numpy(dtype=np.float64) if classes is None else np.asarray(pd.Index(classes).get_indexer(y))
 
 
 def fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series) -> BaseEstimator:
@@ -136,7 +134,7 @@ def cross_validate(
         if number == 0 and check_first is not None:
             check_first(fitted)
         checked_at = time.perf_counter()
-        codes = encoded(fitted, y)
+        codes = encoded(y, None if is_regressor(fitted) else fitted.classes_)
         predictions = predict(fitted, X.iloc[test], codes[test])
         predicted_at = time.perf_counter()
         scores = score(predictions, names) | baseline_scores(baseline(codes[train]), codes[test], names)

@@ -55,9 +55,9 @@ TRUSTED_TYPES = [
     "wineexp.models.ordinal.CumulativeClassifier",
     "wineexp.models.ordinal.ThresholdClassifier",
     "wineexp.data.split.CopiesTogetherKFold",
+    "wineexp.models.regression.TransformingRegressor",
     "wineexp.sweep.rounds.PrunedXGBClassifier",
     "xgboost.core.Booster",
-    "wineexp.models.regression.TransformingRegressor",
     "xgboost.sklearn.XGBClassifier",
     "xgboost.sklearn.XGBRegressor",
 ]

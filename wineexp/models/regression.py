@@ -66,7 +66,10 @@ class TransformingRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator): 
             case "log1p":
                 estimator = TransformedTargetRegressor(estimator, func=np.log1p, inverse_func=np.expm1)
             case "quantile":
-                quantiles = QuantileTransformer(n_quantiles=min(MAX_QUANTILES, len(y)), output_distribution="normal")
+                # All rows, since a random part of them would make another model each time.
+                quantiles = QuantileTransformer(
+                    n_quantiles=min(MAX_QUANTILES, len(y)), subsample=None, output_distribution="normal"
+                )
                 estimator = TransformedTargetRegressor(estimator, transformer=quantiles)
             case None:
                 pass

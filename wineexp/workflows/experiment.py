@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
+from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
 from wineexp.models import persistence, regression
@@ -101,9 +102,9 @@ def assemble(cfg: DictConfig) -> Experiment:
         not fit the target or the split; or with every label and column that the model's arguments name in vain.
     """
     parts = build(cfg)
+    _check_kind(parts["model"], parts["target"])
     task = _task(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, TASK_KEYS), resolve=True))
     classes = task.classes.tolist()
-    _check_kind(cfg, parts["model"], task)
     feature, model, column_faults = bind_columns(parts["feature"], parts["model"], task.X, task.y)
     if task.target.is_number:
         if column_faults:
@@ -114,15 +115,15 @@ def assemble(cfg: DictConfig) -> Experiment:
     return Experiment(cfg, task, make_pipeline(feature, model, classes))
 
 
-def _check_kind(cfg: DictConfig, model: ClassifierMixin | RegressorMixin, task: Task) -> None:
+def _check_kind(model: ClassifierMixin | RegressorMixin, target: Target) -> None:
     """Refuse a model that predicts classes where numbers are wanted, or the other way round."""
     is_of_numbers = is_regressor(model)
-    if task.target.is_number == is_of_numbers or not (is_of_numbers or is_classifier(model)):
+    if target.is_number == is_of_numbers or not (is_of_numbers or is_classifier(model)):
         return
     predicts, wanted = ("numbers", "classes") if is_of_numbers else ("classes", "a number")
     raise UserError(
-        f"model._target_={cfg.model._target_}: it predicts {predicts}, and target.kind={task.target.kind} wants "
-        f"{wanted}; choose another model=..., such as forest, extratrees, histgb or xgb, which do both"
+        f"model: a {type(model).__name__} predicts {predicts}, and target.kind={target.kind} wants {wanted}; choose "
+        "another model=..., such as forest, extratrees, histgb or xgb, which do both"
     )
 
 
@@ -136,6 +137,7 @@ def config_faults(cfg: DictConfig) -> list[str]:
     """
     try:
         parts = build(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
+        _check_kind(parts["model"], parts["target"])
         if cfg.tracking.uri is not None:
             _check_types(Pipeline([("feature", parts["feature"]), ("model", parts["model"])]))
     except UserError as error:
