@@ -1,5 +1,6 @@
 """The record of a run in MLflow: opened, filled and closed with an honest status."""
 
+import logging
 import sys
 import tempfile
 import time
@@ -27,6 +28,8 @@ from wineexp.data.task import Task
 from wineexp.models import persistence
 from wineexp.tracking import _mlflow, names, store
 from wineexp.tracking.provenance import LIBRARIES, OPTIONAL_LIBRARIES
+
+log = logging.getLogger(__name__)
 
 MAX_ERROR_CHARS = 1000
 
@@ -121,7 +124,11 @@ class Run:
                 status = "FAILED" if status == "FINISHED" else status
                 raise
             finally:
-                mlflow.end_run(status)
+                try:
+                    mlflow.end_run(status)
+                except Exception as failure:
+                    log.error("run %s could not be closed as %s: %s", self.id, status, str(failure).splitlines()[0])
+                    raise
 
     def file(self, name: str) -> Path:
         """Where the run writes a file of this name, which becomes an artifact at the end, however the run ends."""
