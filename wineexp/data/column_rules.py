@@ -58,9 +58,9 @@ class ColumnRule:
         """The range as a clause: `from 0 to 3 g/L`."""
         if np.isinf(self.low) and np.isinf(self.high):
             return "finite"
-        words = f"at most {self.high:g}" if np.isinf(self.low) else f"at least {self.low:g}"
+        words = f"at most {self.high:.15g}" if np.isinf(self.low) else f"at least {self.low:.15g}"
         if np.isfinite([self.low, self.high]).all():
-            words = f"from {self.low:g} to {self.high:g}"
+            words = f"from {self.low:.15g} to {self.high:.15g}"
         return f"{words} {self.unit}".rstrip()
 
 
