@@ -43,7 +43,9 @@ def likeliest(probabilities: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module", params=["xgb", "forest", "histgb", "tree", "logreg", "colour"])
 def model(request: pytest.FixtureRequest) -> FittedModel:
     """Small models of each kind that has a search of its own, one of them with a text."""
-    return fit(*SMALL_MODELS[request.param])
+    fitted = fit(*SMALL_MODELS[request.param])
+    assert (fitted.boxes is None) == (request.param == "logreg")
+    return fitted
 
 
 @pytest.mark.usefixtures("wine_quality")
