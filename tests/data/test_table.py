@@ -14,7 +14,7 @@ import pytest
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from wineexp.core.errors import UserError
-from wineexp.data import pin, split
+from wineexp.data import pin, split, tables
 from wineexp.data.datasets import Dataset, table
 from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task
@@ -323,6 +323,17 @@ def test_rows_of_a_group_and_copies_stay_on_one_side(tmp_path: Path, splitter: A
 def test_a_split_that_ignores_groups_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make(grouped_table(tmp_path), StratifiedKFold(4))
     assert "of the test rows have rows of their customer in training" in caplog.text
+
+
+def test_the_cleaned_table_has_the_rows_that_a_split_leaves_out(tmp_path: Path) -> None:
+    task = make(grouped_table(tmp_path), None)
+    cleaned = tables.cleaned(task)
+    left_out = sorted({*range(200)} - {*task.rows, *task.rows_holdout})
+    assert left_out
+    assert cleaned["row"].tolist() == [*range(200)]
+    assert cleaned.index[cleaned["part"] == "left out"].tolist() == left_out
+    assert cleaned["x"].equals(task.dataset.frame["x"])
+    assert cleaned["part"].value_counts()["holdout"] == len(task.rows_holdout)
 
 
 def test_copies_by_chance_do_not_join_groups(tmp_path: Path) -> None:

@@ -130,8 +130,9 @@ def _target_sentence(task: Task, balance: pd.DataFrame) -> str:
     if task.target.is_number:
         y = task.y
         return (
-            f"{task.target.column} runs from {exact(y.min())} to {exact(y.max())}, around a mean of {number(y.mean())}: "
-            f"always predicting the mean has a root mean squared error of {number(y.std(ddof=0))}."
+            f"{task.target.column} runs from {exact(y.min())} to {exact(y.max())}, around a mean of "
+            f"{number(y.mean())}: always predicting the mean has a root mean squared error of "
+            f"{number(y.std(ddof=0))}."
         )
     return (
         f"The most frequent of {len(balance)} classes is {balance['rows'].idxmax()}: always predicting it is "
