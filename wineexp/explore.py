@@ -58,8 +58,10 @@ def run(cfg: DictConfig) -> ExploreResult:
         tracked.log(params={name: choices[name] for name in parts} | flatten_config(cfg))
         tracked.log_dataset(task, name=choices["data"])
         path = tracked.file("explore.html")
-        path.write_text(eda_page.render(task, data=choices["data"], target=choices["target"]), encoding="utf-8")
-    summary = eda_page.summary(task)
+        findings = eda_page.find(task)
+        page = eda_page.render(task, findings, data=choices["data"], target=choices["target"])
+        path.write_text(page, encoding="utf-8")
+    summary = eda_page.summary(task, findings)
     log.info(summary)
     log.info("Open the page: %s", path)
     if tracked.id is not None:

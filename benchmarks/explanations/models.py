@@ -1,7 +1,7 @@
 """Fitted models with what explanations need of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -101,16 +101,17 @@ def fit(*overrides: str) -> FittedModel:
         return np.asarray(pipeline[:-1].transform(frame(columns)), dtype=np.float64)
 
     sources = find_sources(transform, probes)
-    trees = fitted_trees(pipeline)
+    fitted = FittedModel(
+        pipeline, X, experiment.task.y, experiment.task.classes.tolist(), values, compiled, None, transform, sources
+    )
+    trees = fitted_trees(pipeline, transform(probes), fitted.predict_proba(probes))
     boxes = None
     if trees is not None:
         ranges = {
             name: (range_.low, range_.high) for name, range_ in values.items() if isinstance(range_, NumericRange)
         }
         boxes = make_leaf_boxes(trees, only_sources(sources, names), transform, ranges, probes)
-    return FittedModel(
-        pipeline, X, experiment.task.y, experiment.task.classes.tolist(), values, compiled, boxes, transform, sources
-    )
+    return replace(fitted, boxes=boxes)
 
 
 def _dtype(values: NumericRange | Categories) -> type:

@@ -60,9 +60,9 @@ def _difference(model: FittedModel) -> float:
     noise = np.random.default_rng(0).normal(0, 0.01, model.X.shape)
     X = ((model.X - model.X.mean()) / model.X.std() + noise).astype(np.float32).astype(np.float64)
     pipeline = clone(model.pipeline).fit(X, model.y)
-    trees = fitted_trees(pipeline)
-    assert trees is not None
     columns = np.asarray(pipeline[:-1].transform(X))
+    trees = fitted_trees(pipeline, columns, pipeline.predict_proba(X))
+    assert trees is not None
     background = columns[np.linspace(0, len(columns) - 1, COMPARED_BACKGROUND).astype(int)]
     rows = columns[np.linspace(0, len(columns) - 1, COMPARED_ROWS).astype(int)]
     explainer = shap.TreeExplainer(pipeline[-1].estimator_, background, feature_perturbation="interventional")

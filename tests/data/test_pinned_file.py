@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from tests.conftest import composed, run
-from wineexp.core import paths
+from wineexp.core import addresses, paths
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
 from wineexp.core.paths import ROOT
@@ -30,10 +31,20 @@ def md5(content: bytes) -> str:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Behaves as the path says: right, wrong, broken (half the bytes), stall, trickle; another path is not found."""
+    """Behaves as the path says: right, wrong, broken (half the bytes), stall, trickle; another path is not found.
+
+    `/moved` leads to `/right` at another host. `credentials` has those that came for each path.
+    """
+
+    credentials: ClassVar[dict[str, str | None]] = {}
 
     def do_GET(self) -> None:
-        if self.path in ("/right", "/wrong"):
+        self.credentials[self.path] = self.headers["authorization"]
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{self.server.server_address[1]}/right")
+            self.end_headers()
+        elif self.path in ("/right", "/wrong"):
             self.send_bytes(CONTENT if self.path == "/right" else WRONG)
         elif self.path == "/broken":
             self.send_bytes(CONTENT[: len(CONTENT) // 2])
@@ -166,6 +177,16 @@ def test_a_missing_file_is_downloaded_and_written(project: Path, server: str) ->
     assert pinned.path.read_bytes() == CONTENT
     assert pinned.path.stat().st_mode & 0o777 == 0o644
     assert data_files(project) == {pinned.path.name}
+
+
+def test_a_password_goes_to_its_own_host_and_not_to_where_that_leads(
+    project: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(addresses.VARIABLE, "{}")
+    Handler.credentials.clear()
+    pinned_file.fetch(f"{server.replace('://', '://me:top@')}/moved", project / "fetched.csv")
+    assert (project / "fetched.csv").read_bytes() == CONTENT
+    assert Handler.credentials == {"/moved": "Basic bWU6dG9w", "/right": None}
 
 
 @pytest.mark.parametrize(

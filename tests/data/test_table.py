@@ -1,16 +1,20 @@
 """Tables of a user's own: what is inferred from their files, what can be said of them, and what is refused."""
 
+from datetime import date, time
+from decimal import Decimal
 from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from wineexp.core.errors import UserError
-from wineexp.data import pin, split
+from wineexp.data import pin, split, tables
 from wineexp.data.datasets import Dataset, table
 from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task
@@ -203,6 +207,75 @@ def test_a_parquet_file_keeps_its_types_and_is_checked(tmp_path: Path) -> None:
     ]
 
 
+def test_every_type_of_a_parquet_column_is_read_or_left_out_for_what_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    columns = {
+        "known": pa.array([True, None, False]),
+        "price": pa.array([Decimal("1.50"), None, Decimal("2.25")]),
+        "units": pa.array([Decimal(1), Decimal(2), Decimal(3)], pa.decimal128(38, 0)),
+        "day": pa.array([date(2024, 1, number) for number in (1, 2, 3)]),
+        "sold": pa.array([date(2024, 2, number) for number in (1, 2, 3)]),
+        "list": pa.array([[1, 2], [3], None]),
+        "struct": pa.array([{"a": [1]}, {"a": [2]}, None]),
+        "clock": pa.array([time(1, 2)] * 3),
+        "image": pa.array([b"a", b"b", b"c"]),
+    }
+    path = tmp_path / "own.parquet"
+    pq.write_table(pa.table(columns), path)
+    data = table(str(path), time="day")
+    assert data.features == ("known", "price", "units", "sold")
+    assert data.frame["known"].tolist() == [True, None, False]
+    assert data.frame["price"].tolist()[::2] == [1.5, 2.25]
+    assert data.frame["units"].tolist() == [1, 2, 3]
+    assert (data.times.iloc[0], data.frame["sold"].iloc[2]) == (pd.Timestamp("2024-01-01"), pd.Timestamp("2024-02-03"))
+    assert data.duplicates == data.chance_duplicates == 0
+    assert "neither numbers, truth values, dates nor texts: list, struct, clock, image" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "decimals"])
+def test_long_numbers_that_name_groups_are_not_rounded(tmp_path: Path, kind: str) -> None:
+    keys = [9007199254740992, 9007199254740993, None]
+    path = tmp_path / f"own.{'csv' if kind == 'csv' else 'parquet'}"
+    if kind == "csv":
+        path.write_text("i,g,f,x\n" + "".join(f"{key or ''},{key or 0},{key or 0},1\n" for key in keys))
+    else:
+        ids = pa.array(keys) if kind == "parquet" else pa.array(keys).cast(pa.decimal128(38, 0))
+        groups = ids.fill_null(0)
+        pq.write_table(pa.table({"i": ids, "g": groups, "f": groups, "x": [1, 1, 1]}), path)
+    data = table(str(path), id="i", group="g", fold="f")
+    assert data.ids is not None
+    assert data.groups is not None
+    assert data.folds is not None
+    assert data.ids.dropna().tolist() == ["9007199254740992", "9007199254740993"]
+    assert data.groups.tolist() == data.folds.tolist() == ["9007199254740992", "9007199254740993", "0"]
+
+
+def test_the_first_line_of_a_csv_file_may_name_its_separator(tmp_path: Path) -> None:
+    text = "sep=;\r\na;b,c\r\n1;2,5\r\nx;3\r\n"
+    assert read(tmp_path, text).frame["b,c"].tolist() == [2.5, 3.0]
+    assert faults(tmp_path, text, columns={"a": {"type": "number"}}) == ["line 4, a: 'x' is no number"]
+    assert faults(tmp_path, text, group="g")[0].startswith("line 2: columns are ['a', 'b,c'] (separated by ';')")
+
+
+def test_an_empty_cell_is_missing_whatever_words_say_so(tmp_path: Path) -> None:
+    assert read(tmp_path, "a,b\n1,x\n,y\n?,z\n", missing=["?"]).frame["a"].isna().tolist() == [False, True, True]
+
+
+def test_an_added_column_replaces_none(tmp_path: Path) -> None:
+    assert faults(tmp_path, "a,b\n1,x\n", file_column="b") == [
+        "data.file_column=b: the files have a column of this name; give another name"
+    ]
+    assert read(tmp_path, "a,b\n1,x\n", file_column="b", drop=["b"]).frame["b"].tolist() == ["own"]
+
+
+def test_columns_of_a_parquet_file_that_have_one_name_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a b": [1], "a_b": [2]}), tmp_path / "own.parquet")
+    with pytest.raises(UserError, match=r"own\.parquet: several columns have the same name: 'a b', 'a_b'; rename them"):
+        table(str(tmp_path / "own.parquet"))
+
+
 def test_free_text_is_left_out_unless_it_is_called_a_category(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     text = "note,a\n" + "".join(f"word {n},{n % 3}\n" for n in range(100))
@@ -250,6 +323,17 @@ def test_rows_of_a_group_and_copies_stay_on_one_side(tmp_path: Path, splitter: A
 def test_a_split_that_ignores_groups_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make(grouped_table(tmp_path), StratifiedKFold(4))
     assert "of the test rows have rows of their customer in training" in caplog.text
+
+
+def test_the_cleaned_table_has_the_rows_that_a_split_leaves_out(tmp_path: Path) -> None:
+    task = make(grouped_table(tmp_path), None)
+    cleaned = tables.cleaned(task)
+    left_out = sorted({*range(200)} - {*task.rows, *task.rows_holdout})
+    assert left_out
+    assert cleaned["row"].tolist() == [*range(200)]
+    assert cleaned.index[cleaned["part"] == "left out"].tolist() == left_out
+    assert cleaned["x"].equals(task.dataset.frame["x"])
+    assert cleaned["part"].value_counts()["holdout"] == len(task.rows_holdout)
 
 
 def test_copies_by_chance_do_not_join_groups(tmp_path: Path) -> None:

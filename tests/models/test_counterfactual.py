@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.tree import DecisionTreeClassifier
 
 from benchmarks.explanations.counterfactuals import brute_force
 from benchmarks.explanations.models import TREE, FittedModel, fit
 from wineexp.models.counterfactual import Categories, Change, NumericRange, smallest_change
+from wineexp.models.fitted_trees import fitted_trees
+from wineexp.models.leaf_boxes import make_leaf_boxes
+from wineexp.models.pipeline import make_pipeline
 
 Columns = dict[str, Any]
 
@@ -43,7 +48,9 @@ def likeliest(probabilities: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module", params=["xgb", "forest", "histgb", "tree", "logreg", "colour"])
 def model(request: pytest.FixtureRequest) -> FittedModel:
     """Small models of each kind that has a search of its own, one of them with a text."""
-    return fit(*SMALL_MODELS[request.param])
+    fitted = fit(*SMALL_MODELS[request.param])
+    assert (fitted.boxes is None) == (request.param == "logreg")
+    return fitted
 
 
 @pytest.mark.usefixtures("wine_quality")
@@ -67,6 +74,29 @@ def test_no_change_of_one_or_two_features_is_smaller(model: FittedModel) -> None
             for name, value in change.values.items():
                 assert model.X[name].min() <= value <= model.X[name].max()
     assert n_found >= 3
+
+
+def test_a_single_change_is_the_smallest_however_many_thresholds_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wineexp.models.counterfactual.MAX_CELLS", 2)
+    numbers = np.arange(64.0)
+    X, y = numbers[:, None], (numbers % 4 == 0).astype(int)
+    fitted = make_pipeline(FunctionTransformer(), DecisionTreeClassifier(), range(2)).fit(X, y)
+
+    def transform(rows: Columns) -> np.ndarray:
+        return np.asarray(rows["hue"])[:, None]
+
+    def predict_proba(rows: Columns) -> np.ndarray:
+        return np.asarray(fitted.predict_proba(transform(rows)))
+
+    trees = fitted_trees(fitted, X, fitted.predict_proba(X))
+    assert trees is not None
+    boxes = make_leaf_boxes(trees, ["hue"], transform, {"hue": (0, 63)}, {"hue": numbers})
+    assert boxes is not None
+    ranges = {"hue": NumericRange(0, 63, 31.5, 1)}
+    change = smallest_change(predict_proba, likeliest, ["no", "yes"], {"hue": 30.0}, ranges, boxes)
+    assert change is not None
+    # To 28.5 or to 31.5.
+    assert change.distance == pytest.approx(1.5, rel=0.01)
 
 
 @pytest.mark.usefixtures("wine_quality")

@@ -17,8 +17,9 @@ from xgboost import XGBClassifier
 
 from wineexp.models import features
 from wineexp.models.decision import LossClassifier
+from wineexp.models.fitted_trees import apply_link
 from wineexp.models.pipeline import make_pipeline
-from wineexp.models.shapley import Explanation, ShapleyExplainer, find_sources
+from wineexp.models.shapley import ShapleyExplainer, find_sources
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -30,13 +31,16 @@ FEATURES = {
 }
 
 
-def lightgbm() -> Any:
-    return pytest.importorskip("lightgbm").LGBMClassifier(n_estimators=20, min_child_samples=5, verbosity=-1)
+def lightgbm(**settings: Any) -> Any:
+    module = pytest.importorskip("lightgbm")
+    return module.LGBMClassifier(n_estimators=20, min_child_samples=5, verbosity=-1, n_jobs=1, **settings)
 
 
-def catboost() -> Any:
+def catboost(**settings: Any) -> Any:
     module = pytest.importorskip("catboost")
-    return module.CatBoostClassifier(iterations=20, depth=4, verbose=0, allow_writing_files=False)
+    return module.CatBoostClassifier(
+        iterations=20, depth=4, verbose=0, allow_writing_files=False, thread_count=1, **settings
+    )
 
 
 EXACT = {
@@ -49,6 +53,15 @@ EXACT = {
     "lightgbm": lightgbm,
     "catboost": catboost,
     "logreg": lambda: LogisticRegression(max_iter=5000),
+}
+
+# Trees with settings under which their leaf values do not add up to the scores, or not by the usual link.
+OTHER_TREES = {
+    "xgb": lambda: XGBClassifier(n_estimators=5, n_jobs=1, tree_method="hist", multi_strategy="multi_output_tree"),
+    "lightgbm one against all": lambda: lightgbm(objective="multiclassova"),
+    "lightgbm linear": lambda: lightgbm(linear_tree=True),
+    "lightgbm sigmoid": lambda: lightgbm(objective="multiclassova", sigmoid=1.5),
+    "catboost one against all": lambda: catboost(loss_function="MultiClassOneVsAll"),
 }
 
 
@@ -118,9 +131,10 @@ def by_definition(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame,
     }
 
 
-def check(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame) -> Explanation:
+def check(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame) -> ShapleyExplainer:
     """Check an exact explanation."""
-    explained = make_explainer(fitted, background).explain(columns(row), seed=0)
+    explainer = make_explainer(fitted, background)
+    explained = explainer.explain(columns(row), seed=0)
     code = explained.code
     assert code == fitted[-1].decide(fitted.predict_proba(row))[0]
     assert explained.standard_errors is None
@@ -129,26 +143,65 @@ def check(fitted: Pipeline, row: pd.DataFrame, background: pd.DataFrame) -> Expl
     assert explained.output_value == pytest.approx(fitted.predict_proba(row)[0, code], abs=1e-6)
     sizes = [abs(value) for value in explained.contributions.values()]
     assert sizes == sorted(sizes, reverse=True)
-    return explained
+    return explainer
+
+
+@pytest.fixture
+def no_coalitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exact are the methods for trees and for linear models alone: the model is not asked about every coalition."""
+    monkeypatch.setattr("wineexp.models.shapley.MAX_COALITION_ROWS", 0)
 
 
 @pytest.mark.parametrize("feature", FEATURES)
 @pytest.mark.parametrize("kind", EXACT)
-def test_values_are_those_of_the_definition(kind: str, feature: str) -> None:
+def test_values_are_those_of_the_definition(kind: str, feature: str, request: pytest.FixtureRequest) -> None:
+    # A linear model of columns of several features has no method of its own.
+    if kind != "logreg" or feature in ("raw", "scaled"):
+        request.getfixturevalue("no_coalitions")
     fitted, X = fit(feature, EXACT[kind]()), table()
     missing = int(np.flatnonzero(X["sugar"].isna())[0])
-    check(fitted, X.iloc[[missing]], X.iloc[[0, 70, -1]])
+    explainer = check(fitted, X.iloc[[missing]], X.iloc[[0, 70, -1]])
+    assert (explainer.trees is None) == (kind == "logreg")
 
 
+@pytest.mark.usefixtures("no_coalitions")
 @pytest.mark.parametrize("kind", [kind for kind in EXACT if kind not in ("extratrees", "median")])
 def test_two_classes_share_a_score(kind: str) -> None:
-    check(fit("raw", EXACT[kind](), n_classes=2), table().iloc[[3]], table().iloc[[0, 70, -1]])
+    explainer = check(fit("raw", EXACT[kind](), n_classes=2), table().iloc[[3]], table().iloc[[0, 70, -1]])
+    assert (explainer.trees is None) == (kind == "logreg")
+
+
+@pytest.mark.parametrize("kind", OTHER_TREES)
+def test_trees_that_are_not_the_models_probabilities_are_not_used(kind: str) -> None:
+    explainer = check(fit("raw", OTHER_TREES[kind]()), table().iloc[[3]], table().iloc[[0, 70, -1]])
+    assert explainer.trees is None
+
+
+@pytest.mark.usefixtures("no_coalitions")
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_no_feature_contributes_to_trees_without_splits(n_classes: int) -> None:
+    fitted = fit("raw", XGBClassifier(n_estimators=2, gamma=1e9, n_jobs=1), n_classes)
+    explainer = check(fitted, table().iloc[[3]], table().iloc[[0, 70, -1]])
+    assert set(explainer.explain(columns(table().iloc[[3]]), seed=0).contributions.values()) == {0}
+
+
+@pytest.mark.usefixtures("no_coalitions")
+def test_a_linear_model_may_have_no_intercept() -> None:
+    linear = LogisticRegression(solver="liblinear", fit_intercept=False)
+    check(fit("raw", linear, n_classes=2), table().iloc[[3]], table().iloc[[0, 70, -1]])
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_far_from_zero_have_probabilities() -> None:
+    assert apply_link("sigmoid", np.array([[-800.0], [800.0]])).tolist() == [[1, 0], [0, 1]]
+    assert apply_link("softmax", np.array([[-800.0, 800.0]])).tolist() == [[0, 1]]
 
 
 def test_any_model_of_few_features_is_explained_exactly() -> None:
     check(fit("scaled", KNeighborsClassifier(15)), table().iloc[[3]], table().iloc[:10])
 
 
+@pytest.mark.usefixtures("no_coalitions")
 def test_a_class_that_is_missing_from_training_is_no_obstacle() -> None:
     X = table()
     fitted = make_pipeline(FEATURES["raw"](), EXACT["xgb"](), range(4)).fit(X, np.array([0, 2, 3])[labels(X, 3)])
@@ -156,6 +209,7 @@ def test_a_class_that_is_missing_from_training_is_no_obstacle() -> None:
         check(fitted, X.iloc[[row]], X.iloc[[50, 70, -1]])
 
 
+@pytest.mark.usefixtures("no_coalitions")
 def test_boosted_trees_of_many_scores_are_explained_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wineexp.models.shapley.SCORES_AT_ONCE", 200)
     check(fit("raw", EXACT["xgb"]()), table().iloc[[3]], table().iloc[:10])

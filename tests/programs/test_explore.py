@@ -13,8 +13,11 @@ from tests.conftest import empty_store, run
 from tests.pages import Page, check_accessible, check_self_contained, svg
 from wineexp import UserError, compose, explore
 from wineexp.core.paths import ROOT
+from wineexp.data.datasets import Dataset
 from wineexp.data.pin import read
-from wineexp.reports import data_charts, style
+from wineexp.data.target import Target
+from wineexp.data.task import Task, make_task
+from wineexp.reports import data_charts, eda_page, style
 
 SECTIONS = ["Overview", "Classes", "Separation", "Outliers", "Duplicates", "Columns"]
 
@@ -122,6 +125,41 @@ def test_all_wine_quality_with_its_text_column(tmp_path: Path) -> None:
     for colour in ("red", "white"):
         assert read(f"data/raw/winequality-{colour}.csv.dvc").md5 in page.text
     check_self_contained(html)
+
+
+def findings_of(y: list[float], **features: list[float]) -> tuple[Task, eda_page.Findings]:
+    """A task of numbers of which none is held out, and what is found out about it."""
+    frame = pd.DataFrame({**features, "y": y}, dtype=float)
+    data = Dataset(frame, tuple(features), dict.fromkeys(features, ""), ())
+    target = Target("y", None, None, False, "root_mean_squared_error", "minimize", kind="regression")
+    task = make_task(data, target, None, {"size": 0, "seed": 0})
+    return task, eda_page.find(task)
+
+
+def test_bands_of_large_numbers_are_named_by_all_of_their_digits() -> None:
+    task, found = findings_of([*range(10_000_000, 10_000_008)], x=[*range(8)])
+    assert found.classes.tolist()[:2] == ["up to 10,000,001", "over 10,000,001 up to 10,000,003"]
+    assert "y runs from 10,000,000 to 10,000,007" in eda_page.summary(task, found)
+    _, found = findings_of([1e15 + number for number in range(8)], x=[*range(8)])
+    assert len(set(found.classes)) == 4
+
+
+def test_a_frequent_minimum_is_told_from_the_rest_by_the_feature_that_tells_it() -> None:
+    y = [0.0] * 95 + [1, 2, 3, 4, 5]
+    task, found = findings_of(y, x=y)
+    assert found.classes[0] == "exactly 0"
+    assert found.separation["x"] == pytest.approx(1, abs=1e-3)
+    summary = eda_page.summary(task, found)
+    assert "The feature that separates low from high values best is x" in summary
+    assert "most correlated" not in summary
+    page = eda_page.render(task, found, data="own", target="y")
+    assert 'alt="Boxes of x in each band of y' in page
+    assert 'aria-label="Rows of each band"' in page
+
+
+def test_no_feature_is_named_where_none_separates() -> None:
+    task, found = findings_of([*range(8)], x=[1, 0, 0, 1, 1, 0, 0, 1])
+    assert "No feature by itself separates low from high values." in eda_page.summary(task, found)
 
 
 @pytest.mark.parametrize(

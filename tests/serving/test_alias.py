@@ -10,21 +10,35 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 
 from tests.conftest import free_port, mlflow_server, run
-from tests.serving.conftest import Server, Store, children, copy_store, promote, server_settings, serving
+from tests.serving.conftest import (
+    Server,
+    Store,
+    children,
+    composed_settings,
+    copy_store,
+    promote,
+    server_settings,
+    serving,
+)
 from tests.serving.test_predictions import problem
 from wineexp.core.config import Tracking
 from wineexp.models import manifest
 from wineexp.models.compiled import file_format
+from wineexp.serving.model.cache import Cache
 from wineexp.serving.refresh.alias_checker import AliasChecker
 from wineexp.serving.refresh.messages import AliasState
+from wineexp.serving.refresh.verifier import Verifier
 from wineexp.tracking.names import MODEL_FILES, MODEL_SHA256
+from wineexp.tracking.registry import Registry, Version
+from wineexp.tracking.store import UnavailableError
 
 
 def served_version(server: Server) -> int:
@@ -259,6 +273,15 @@ def test_files_that_cannot_be_had_are_tried_again(checked: Checked) -> None:
     assert (third.version.number, third.refusal) == (1, None)
 
 
+def assert_served_from_fallback(store: Store, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fallback = store.folder / "fallback"
+    state = AliasChecker(server_settings(store), cache, fallback).check(AliasState())
+    assert state.version is not None, state.faults
+    assert (Path(state.version.folder) / "MLmodel").is_file()
+    assert Path(state.version.folder).is_relative_to(fallback)
+    assert "cache not usable, so that a restart needs the registry" in capsys.readouterr().out
+
+
 def test_a_version_is_served_although_the_cache_cannot_be_written(
     own_store: Store, disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,12 +289,36 @@ def test_a_version_is_served_although_the_cache_cannot_be_written(
     with suppress(OSError):
         # As much as the disk takes.
         (disk / "full").write_bytes(bytes(2**26))
-    fallback = own_store.folder / "fallback"
-    state = AliasChecker(server_settings(own_store), disk / "cache", fallback).check(AliasState())
-    assert state.version is not None, state.faults
-    assert (Path(state.version.folder) / "MLmodel").is_file()
-    assert Path(state.version.folder).is_relative_to(fallback)
-    assert "cache not usable, so that a restart needs the registry" in capsys.readouterr().out
+    assert_served_from_fallback(own_store, disk / "cache", capsys)
+
+
+def test_a_version_is_served_although_a_file_is_in_the_place_of_the_cache(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (own_store.folder / "file").touch()
+    assert_served_from_fallback(own_store, own_store.folder / "file/cache", capsys)
+
+
+@pytest.mark.parametrize(
+    ("why", "attempts"),
+    [(MlflowException("timed out"), 1), (MlflowException("##### File a #####\n[Errno 28] No space left on device"), 2)],
+)
+def test_a_version_is_fetched_once_more_only_where_the_disk_fails(
+    tmp_path: Path, why: Exception, attempts: int
+) -> None:
+    folders: list[Path] = []
+
+    class Failing:
+        def fetch(self, _: Version, folder: Path) -> Path:
+            folders.append(folder)
+            raise UnavailableError("the files cannot be fetched") from why
+
+    caches = [Cache(tmp_path / name, "uri", "wine", "champion") for name in ("cache", "fallback")]
+    verifier = Verifier(composed_settings(), *caches)
+    with pytest.raises(UnavailableError):
+        verifier.from_registry(cast(Registry, Failing()), cast(Version, None))
+    assert [folder.parent for folder in folders] == [cache.folder for cache in caches][:attempts]
 
 
 def test_a_deleted_alias_is_a_refusal(checked: Checked) -> None:

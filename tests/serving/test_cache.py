@@ -46,6 +46,15 @@ def test_a_scratch_folder_that_was_left_is_removed_after_an_hour(tmp_path: Path)
     assert not left.exists()
 
 
+def test_only_the_folder_of_the_alias_is_closed_to_others(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    of_alias, _ = store_version(tmp_path, 1)
+    of_alias.folder.chmod(0o755)
+    store_version(tmp_path, 2)
+    assert of_alias.folder.stat().st_mode & 0o7777 == 0o700
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
 def test_changed_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     of_alias, version = store_version(tmp_path, 1)
     (of_alias.files(version) / "MLmodel").write_text("version 3")

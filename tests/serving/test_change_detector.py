@@ -1,5 +1,6 @@
 """Fingerprints of a registry: the same while nothing changes, and taken with the credentials of MLflow's client."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -117,6 +118,20 @@ def test_a_locked_database_is_not_reachable(tmp_path: Path, monkeypatch: pytest.
         assert of_database.fingerprint() == Fingerprint(reachable=False)
         connection.execute("COMMIT")
         assert of_database.fingerprint() not in (None, Fingerprint(reachable=False))
+
+
+def test_a_log_that_a_reader_removes_at_this_moment_is_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE aliases (number)")
+    os.utime(database, (0, 0))
+    before = detector(f"sqlite:///{database}").fingerprint()
+    assert before is not None
+    # It was there when it was looked for.
+    monkeypatch.setattr(Path, "exists", lambda _: True)
+    assert detector(f"sqlite:///{database}").fingerprint() == before
 
 
 def settled(of_database: ChangeDetector) -> Fingerprint:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 import pytest
 
+from tests.conftest import free_port
 from tests.serving.conftest import Server, Store
 
 CLIENTS = Path(__file__).with_name("clients")
@@ -98,12 +99,32 @@ def test_a_body_after_an_offer_to_upgrade_is_read_whole_and_so_are_the_requests_
 
 
 def install(packages: list[str], folder: Path) -> Path:
-    """Install packages, without what they need, into a folder; skips the test where that fails."""
+    """Install packages, without what they need, into a folder; skips the test where the index cannot be reached."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", str(folder)]
     done = subprocess.run([*pip, *packages], capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode:
+    if done.returncode and is_away(done.stderr):
         pytest.skip(f"{packages[0]} cannot be installed: {done.stderr[-200:]}")
+    assert done.returncode == 0, done.stderr
     return folder
+
+
+def is_away(pips_messages: str) -> bool:
+    """Whether pip, which failed, could not connect to its index; it then says so of each of its attempts."""
+    return "connection broken by" in pips_messages
+
+
+def test_pip_says_that_its_index_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    index = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("PIP_INDEX_URL", index)
+    with pytest.raises(pytest.skip.Exception, match="cannot be installed"):
+        install(["no-such-package==1"], tmp_path)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(AssertionError, match="No matching distribution"):
+        install(["no-such-package==1"], tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,11 @@
 """Explanations over HTTP: they add up, their counterfactuals hold, and rows are checked as for predictions."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.serving.conftest import Server
+from tests.serving.conftest import Server, children
+from wineexp.serving.refresh.process import WORKER_MODULE
 
 
 def test_an_explanation_adds_up_and_its_counterfactual_flips_the_class(server: Server) -> None:
@@ -35,7 +38,13 @@ def test_an_explanation_adds_up_and_its_counterfactual_flips_the_class(server: S
 
 
 def test_what_explains_can_be_kept_ready(server: Server) -> None:
-    assert server.post("/explain/prepare", {}).status_code == 202
+    def runs() -> bool:
+        commands = [Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children(server)]
+        return any(WORKER_MODULE.encode() in command for command in commands)
+
+    response = server.post("/explain/prepare", {})
+    assert (response.status_code, response.json()) == (202, {"status": "preparing"})
+    server.until(runs)
 
 
 def test_one_row_at_a_time_is_explained_and_checked_as_for_a_prediction(server: Server, row: dict[str, float]) -> None:

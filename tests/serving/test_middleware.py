@@ -16,6 +16,7 @@ from wineexp.serving.middleware.body import MAX_BODIES, BodyMiddleware
 from wineexp.serving.middleware.concurrency import MAX_CONCURRENT_EXPLANATIONS, ConcurrencyLimitMiddleware
 from wineexp.serving.middleware.head import HeadMiddleware
 from wineexp.serving.middleware.host import HostMiddleware, host_name
+from wineexp.serving.middleware.predict_path import PredictPathMiddleware
 from wineexp.serving.middleware.recording import RecordingMiddleware
 
 DISCONNECT = {"type": "http.disconnect"}
@@ -216,6 +217,20 @@ def test_head_is_answered_as_get_and_keeps_the_route_for_the_metrics() -> None:
     request = scope("HEAD", "/model")
     assert asyncio.run(call(HeadMiddleware(app), request))[1]["body"] == b"GET "
     assert (request["method"], request["path_template"]) == ("HEAD", "/model")
+
+
+def test_the_path_of_kserves_predictions_is_another_to_the_application_alone() -> None:
+    paths = []
+
+    async def app(scope: Any, *_: Any) -> None:
+        paths.append(scope["path"])
+        scope["path_template"] = "/v1/models/{name:str}/predict"
+
+    request = scope(path="/v1/models/wine:predict")
+    asyncio.run(call(PredictPathMiddleware(app), request))
+    assert paths == ["/v1/models/wine/predict"]
+    assert request["path"] == "/v1/models/wine:predict"
+    assert request["path_template"] == "/v1/models/{name:str}/predict"
 
 
 @pytest.fixture

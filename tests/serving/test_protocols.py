@@ -322,7 +322,7 @@ def test_bytes_that_belong_to_no_tensor_and_wrong_lengths_of_the_json_are_refuse
     body, headers = binary_body(samples)
     refused = problem(server.post("/v2/models/wine/infer", body + b"more", headers=headers), 422)
     assert refused["errors"][0]["detail"] == "936 bytes of binary data are wanted after the JSON, got 940"
-    for length in ("x", "-1", "10", str(len(body) + 9)):
+    for length in ("x", "-1", "10", str(len(body) + 9), "9" * 5000):
         wrong = {"inference-header-content-length": length}
         problem(server.post("/v2/models/wine/infer", body, headers=wrong), 400)
 
@@ -379,6 +379,7 @@ def test_open_inference_has_its_own_key_for_errors(server: Server) -> None:
         (["surprise"], 1),
         (["outputs"], [{"name": "regression"}]),
         (["outputs"], [{"name": ["class"]}]),
+        (["outputs"], [{"name": "class"}, {"name": "probabilities"}, {"name": "class"}]),
         (["id"], 7),
         (["model_name"], "beer"),
     ],

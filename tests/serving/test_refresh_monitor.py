@@ -1,5 +1,6 @@
 """The refresh monitor, in this process, with a stand-in for the refresh process that needs no imports."""
 
+import fcntl
 import os
 import socket
 import tempfile
@@ -242,6 +243,33 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_one(
     with RefreshMonitor(settings) as started:
         assert started.paths.cache.parent == started.paths.socket.parent
     assert "cache not usable" in capsys.readouterr().out
+
+
+def test_a_cache_folder_of_the_users_keeps_its_rights(bench: Bench) -> None:
+    bench.folder.chmod(0o1777)
+    with RefreshMonitor(server_settings(Store(bench.folder), f"serve.cache_folder={bench.folder}")) as started:
+        assert started.paths.cache == bench.folder
+    assert bench.folder.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_a_server_that_starts_leaves_the_folder_of_another_one_that_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    lock = fcntl.flock
+    others: list[ScratchFolder] = []
+
+    def start_another_and_lock(file: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and not others:
+            monkeypatch.setattr(fcntl, "flock", lock)
+            others.append(ScratchFolder())
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", start_another_and_lock)
+    folders = [ScratchFolder(), *others, ScratchFolder()]
+    assert sorted(tmp_path.iterdir()) == sorted(folder.path for folder in folders)
+    for folder in folders:
+        folder.remove()
 
 
 def test_the_folder_of_a_killed_server_is_removed_by_the_next_one(

@@ -13,7 +13,7 @@ from wineexp.data import schema
 from wineexp.data.schema import Schema
 from wineexp.serving.http.problems import ProblemError
 from wineexp.serving.model.rows import RowParser
-from wineexp.serving.routes.tensors import RequestedOutput, encode_response, parse_request
+from wineexp.serving.routes.tensors import ParsedOutput, encode_response, parse_request
 
 
 def make_parser(X: pd.DataFrame) -> RowParser:
@@ -90,9 +90,29 @@ def test_wrong_texts_are_refused(mixed: RowParser, part: bytes) -> None:
     assert refused.value.status_code == 422
 
 
+def test_texts_may_hold_brackets_and_commas_but_values_may_not_be_many(mixed: RowParser) -> None:
+    def parse(colour: Any) -> Any:
+        columns = {"ash": [1.0], "colour": colour, "hue": [0.5]}
+        datatypes = {"ash": "FP64", "colour": "BYTES", "hue": "FP64"}
+        inputs = [
+            {"name": name, "datatype": datatypes[name], "shape": [1], "data": data} for name, data in columns.items()
+        ]
+        with pytest.raises(ProblemError) as refused:
+            parse_request(mixed, "wine", None, json.dumps({"inputs": inputs}).encode())
+        return [(fault.field, fault.detail) for fault in refused.value.faults]
+
+    for text in ("[[a]]", '"[{' + "," * 3000):
+        ((field, detail),) = parse([text])
+        # What is wrong is the text itself, which the training data lack.
+        assert field == "colour"
+        assert "red" in detail
+    assert "as many values as the shape says" in parse([["red"], ["red"]])[0][1]
+    assert "more than" in parse(["red"] * 3000)[0][1]
+
+
 def test_texts_and_numbers_are_given_as_bytes() -> None:
     values = {"class": np.array([["é"], ["good"]], dtype=object), "probabilities": np.array([[0.25, 0.75], [0.5, 0.5]])}
-    outputs = [RequestedOutput("probabilities", True), RequestedOutput("class", True)]
+    outputs = [ParsedOutput("probabilities", True), ParsedOutput("class", True)]
     body, length = encode_response("wine", "2", "", outputs, values)
     assert length is not None
     head = json.loads(body[:length])

@@ -11,11 +11,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.conftest import run
-from tests.serving.conftest import Store, serving
+from tests.serving.conftest import Store, composed_settings, serving
 from tests.serving.test_clients import install
 from wineexp.core.errors import UserError
 from wineexp.core.paths import ROOT
-from wineexp.serving import tracing
+from wineexp.serving import app, tracing
+from wineexp.serving.refresh.follower import AliasFollower
+from wineexp.serving.refresh.messages import RefreshPaths
 from wineexp.serving.tracing import Tracer
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -118,3 +120,16 @@ def test_spans_reach_a_collector_before_the_server_has_stopped(
     assert response.headers["traceparent"] == f"00-{TRACE}-{span.span_id.hex()}-01"
     (line,) = [line for line in server.lines() if line.get("trace_id") == TRACE]
     assert line["route"] == "/model"
+
+
+def test_what_is_wrong_with_the_collector_is_said_before_a_version_is_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise UserError("no exporter")
+
+    monkeypatch.setattr(tracing, "connect", refuse)
+    monkeypatch.setattr(AliasFollower, "start", lambda _: pytest.fail("it waits for a version"))
+    settings = composed_settings("serve.otlp_endpoint=http://127.0.0.1:9")
+    with pytest.raises(UserError, match="no exporter"):
+        app.build(settings, RefreshPaths(tmp_path / "socket", tmp_path, tmp_path))

@@ -1,6 +1,7 @@
 """A store: a moved one and a read-only one on SQLite, and a server behind a proxy."""
 
 import importlib
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -208,6 +209,22 @@ def test_a_reader_leaves_the_locks_of_other_connections(tmp_path: Path) -> None:
         assert (tmp_path / "m.db-wal").exists()
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (1,)
     assert [path.name for path in tmp_path.iterdir()] == ["m.db"]
+
+
+def test_a_locked_database_is_not_read_as_one_that_nobody_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "m.db"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        assert reader_address(database) == f"file:{database}?mode=ro"
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("INSERT INTO t VALUES (1)")
+        assert reader_address(database) == f"file:{database}?mode=ro"
+        connection.execute("COMMIT")
+    database.write_bytes(b"no database at all, but some text")
+    assert reader_address(database).endswith("immutable=1")
 
 
 def test_a_reader_makes_no_database_and_keeps_no_connection(project: Path) -> None:

@@ -2,7 +2,8 @@
 
 Credentials leave an address where it comes in, from a command line or an environment variable, and come back only where
 it is used. In between they are in an environment variable, which every process inherits that this one starts, and which
-other users cannot read.
+other users cannot read. A command line itself is shown by `ps` to all users of a machine, with the password: there, an
+environment variable or a file is safer.
 """
 
 import base64
@@ -16,9 +17,15 @@ VARIABLE = "WINEEXP_CREDENTIALS"
 
 # User and password before the host, the password perhaps with a slash, which only SQLAlchemy's addresses may have; and
 # parameters of a query that are secrets.
-_USER_INFO = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s:/@]+:(?!\d+(?:[/?#\s]|$))[^\s@]*@)")
+# A quote at a text's end in JSON ends its address.
+_QUOTE_WITHIN = r"\"(?![\s,:}\]]|$)"
+_USER_INFO = re.compile(
+    rf"(?<=://)(?:(?:[^\s/?#\"]|{_QUOTE_WITHIN})*@"
+    rf"|(?:[^\s:/@\"]|{_QUOTE_WITHIN})+:(?!\d+(?:[/?#\s\"]|$))(?:[^\s@\"]|{_QUOTE_WITHIN})*@)"
+)
 _SECRET_PARAMETER = re.compile(
-    r"([?&;](?:pass(?:word|wd)?|pwd|(?:access_|auth_)?token|secret|api_?key|sig|signature|x-amz-[a-z-]+)=)"
+    r"([?&;](?:(?:ssl)?pass(?:word|wd)?|pwd|(?:\w+_)?token|(?:\w+_)?secret|api_?key|sig|signature"
+    r"|x-(?:amz|goog)-[a-z-]+)=)"
     r"(?:[^\s&;#'\",}\])]|[,}\])](?!\s|$))+",
     re.IGNORECASE,
 )
@@ -36,17 +43,17 @@ def keep_credentials(text: str) -> str:
     """As `without_credentials`; `with_credentials` gives back each address in the text, in child processes too."""
     cut = without_credentials(text)
     if cut != text:
-        kept = _kept()
+        by_address = _by_address()
         for address in _ADDRESS.findall(text):
             if (shown := without_credentials(address)) != address:
-                kept[shown] = address
-        os.environ[VARIABLE] = json.dumps(kept)
+                by_address[shown] = address
+        os.environ[VARIABLE] = json.dumps(by_address)
     return cut
 
 
 def with_credentials(address: str) -> str:
     """An address as it came in; the same where it came without credentials."""
-    return _kept().get(address, address)
+    return _by_address().get(address, address)
 
 
 def basic_authorization(address: str) -> tuple[str, dict[str, str]]:
@@ -61,5 +68,5 @@ def authorization(username: str, password: str) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"}
 
 
-def _kept() -> dict[str, str]:
+def _by_address() -> dict[str, str]:
     return dict(json.loads(os.environ.get(VARIABLE) or "{}"))

@@ -23,7 +23,7 @@ def column_fault(column: pd.Series) -> str | None:
     values = column.dropna()
     if values.empty:
         return "has no value in any row that is trained on; leave it out"
-    if pd.api.types.is_complex_dtype(values) or not (is_number(values) or _holds_texts(values)):
+    if pd.api.types.is_complex_dtype(values) or not (is_number(values) or holds_texts(values)):
         kind = pd.api.types.infer_dtype(values)
         if kind.startswith(("date", "time", "period")):
             return (
@@ -37,6 +37,7 @@ def column_fault(column: pd.Series) -> str | None:
     return None
 
 
-def _holds_texts(values: pd.Series) -> bool:
+def holds_texts(values: pd.Series) -> bool:
+    """Whether values, none of them missing, are all of `TEXT_TYPES`."""
     items = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values.array
     return pd.api.types.is_bool_dtype(values) or all(isinstance(item, TEXT_TYPES) for item in items)

@@ -161,12 +161,21 @@ def _without_credentials(record: logging.LogRecord) -> logging.LogRecord:
         return record
     if (cut := without_credentials(message)) != message:
         record.msg, record.args = cut, None
+    if record.exc_info and record.exc_info[0] and not record.exc_text:
+        text = _traceback(*record.exc_info)
+        if (cut := without_credentials(text)) != text:
+            # A formatter takes this text, and makes none of its own.
+            record.exc_text = cut
     return record
 
 
 def _print_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a traceback as Python does, without the credentials of addresses."""
-    sys.stderr.write(without_credentials("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(without_credentials(_traceback(kind, error, trace) + "\n"))
+
+
+def _traceback(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> str:
+    return "".join(traceback.format_exception(kind, error, trace)).removesuffix("\n")
 
 
 def _exit_interrupted() -> NoReturn:

@@ -10,11 +10,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
 
-from wineexp.core.columns import as_texts, is_number
+from wineexp.core.columns import as_texts, holds_texts, is_number
 from wineexp.core.errors import did_you_mean
 from wineexp.data.table_file import DECIMAL_COMMA
 
 TYPES = ("number", "category", "boolean", "date", "text")
+# What a column of a Parquet file is that holds none of these, as lists or times of day.
+OTHER = "other"
 KEYS = ("type", "unit", "range", "levels", "meaning")
 
 TRUE_WORDS, FALSE_WORDS = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
@@ -56,14 +58,14 @@ class ColumnRule:
         """The range as a clause: `from 0 to 3 g/L`."""
         if np.isinf(self.low) and np.isinf(self.high):
             return "finite"
-        words = f"at most {self.high:g}" if np.isinf(self.low) else f"at least {self.low:g}"
+        words = f"at most {self.high:.15g}" if np.isinf(self.low) else f"at least {self.low:.15g}"
         if np.isfinite([self.low, self.high]).all():
-            words = f"from {self.low:g} to {self.high:g}"
+            words = f"from {self.low:.15g} to {self.high:.15g}"
         return f"{words} {self.unit}".rstrip()
 
 
 class Parsed(NamedTuple):
-    """A column's values, the type that they are read as, and the rules that cells break, with the cells' positions."""
+    """A column's values, one of `TYPES` or `OTHER`, and the rules that cells break, with the cells' positions."""
 
     values: pd.Series
     type: str
@@ -137,41 +139,36 @@ def parse(cells: pd.Series, rule: ColumnRule, *, missing_words: Collection[str],
         Numbers are floats, and integers where all are written as such, none is missing and no type is said. Categories
         and texts are texts, truth values are bool, or objects where one is missing.
     """
-    if not pd.api.types.is_string_dtype(cells.dtype):
+    if not isinstance(cells.dtype, pd.StringDtype):
         typed = _typed(cells, rule)
         if typed is not None:
             return _with_missing(typed, cells.isna(), may_be_missing=bool(missing_words))
         cells = as_texts(cells).astype("str")
-        return _parse_texts(cells, cells.isna(), rule, may_be_missing=bool(missing_words), decimal=decimal)
     texts = cells.str.strip()
-    is_missing = texts.isna() | texts.isin(list(missing_words) or [""])
+    # An empty cell has no value whatever other words say so; where none does, it is one that may not be missing.
+    is_missing = texts.isna() | texts.isin([*missing_words, ""])
     return _parse_texts(texts, is_missing, rule, may_be_missing=bool(missing_words), decimal=decimal)
 
 
 def _typed(cells: pd.Series, rule: ColumnRule) -> Parsed | None:
     """A column of a Parquet file that has the type that is said; None where it must be read from texts."""
     if is_number(cells) and rule.type in (None, "number"):
-        values = (
-            cells.astype("float64")
-            if rule.type or cells.hasnans or cells.dtype.kind not in "iu"
-            else cells.astype("int64")
-        )
+        is_whole = cells.dtype.kind in "iu" and not cells.hasnans and (cells <= np.iinfo(np.int64).max).all()
+        values = cells.astype("int64" if is_whole and not rule.type else "float64")
         return Parsed(values, "number", _range_faults(values, rule))
-    if pd.api.types.is_bool_dtype(cells) and rule.type in (None, "boolean"):
+    present = cells.dropna()
+    # pandas has no type of its own for truth values of which some are missing.
+    is_boolean = pd.api.types.is_bool_dtype(cells) or (
+        cells.dtype == object and len(present) > 0 and all(isinstance(value, bool) for value in present)
+    )
+    if is_boolean and rule.type in (None, "boolean"):
         return Parsed(cells.astype(object if cells.hasnans else bool), "boolean", [])
     if pd.api.types.is_datetime64_any_dtype(cells) and rule.type in (None, "date"):
         return Parsed(cells, "date", [])
-    is_text = (
-        all(isinstance(value, str | bool | int | float) for value in cells.dropna().unique())
-        if _is_hashable(cells)
-        else False
-    )
-    # A list or a duration is neither number nor text: what trains says so by name.
-    return None if is_text or is_number(cells) or rule.type else Parsed(cells, "text", [])
-
-
-def _is_hashable(cells: pd.Series) -> bool:
-    return not any(isinstance(value, list | dict | np.ndarray) for value in cells.dropna().head(1))
+    if rule.type or is_number(cells) or holds_texts(present):
+        return None
+    # As texts they can be counted and compared, which lists cannot.
+    return Parsed(as_texts(cells).astype("str"), OTHER, [])
 
 
 def _with_missing(parsed: Parsed, is_missing: pd.Series, *, may_be_missing: bool) -> Parsed:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,17 @@ from wineexp.data.table_file import RawTable, Violation
 # Words that mean a missing value where a data set's YAML says none. "None" is not among them: it often is an answer.
 MISSING_WORDS = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null")
 
+# Roles of columns whose values are names, also where they are written in digits.
+NAMING_ROLES = ("id", "group", "fold")
+
 # Characters of a list of columns that an error repeats.
 MAX_COLUMNS_CHARS = 400
+
+# Types of columns that are no features, and what is said where the config does not say the type.
+REASONS_LEFT_OUT = {
+    "text": "almost every row has another text",
+    column_rules.OTHER: "their values are neither numbers, truth values, dates nor texts",
+}
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +126,10 @@ def table(
         Columns that labels are read from, and that are no features of another target.
     id, group, time, fold : str, optional
         Columns that name a row, the rows that belong together, when a row was, and the fold in which it is tested; none
-        of them is a feature. The rows of a group stay on one side of every split. With times, the latest rows are held
-        out, and `split=time` tests what follows. With folds, rows of the word `holdout` are held out, and `split=given`
-        tests each other value once, except `train`.
+        of them is a feature. Where no type is said, those of `NAMING_ROLES` are categories, as long numbers would be
+        rounded. The rows of a group stay on one side of every split. With times, the latest rows are held out, and
+        `split=time` tests what follows. With folds, rows of the word `holdout` are held out, and `split=given` tests
+        each other value once, except `train`.
     file_column : str, optional
         Name of a column that is added: the name of the file that each row is from.
     header : bool
@@ -127,7 +137,8 @@ def table(
     separator, decimal, encoding : str, optional
         Of a CSV file: what is between values and before decimals, and the encoding of its text.
     missing : list of str, optional
-        Words that mean a missing value, by default `MISSING_WORDS`; with an empty list no value may be missing.
+        Words that mean a missing value, as an empty cell always does, by default `MISSING_WORDS`; with an empty list no
+        value may be missing.
     noun : list of two str, optional
         What a row is, in singular and plural, for pages and reports.
     rebuild : callable, optional
@@ -142,6 +153,9 @@ def table(
     roles = {key: snake_case(column) for key, column in said.items() if column}
     left_out, labels = set(map(snake_case, drop or [])), set(map(snake_case, targets or []))
     rules, faults = _read_rules(columns or {})
+    for name in {roles[key] for key in NAMING_ROLES if key in roles} - {roles.get("time")}:
+        rule = rules.get(name, ColumnRule())
+        rules[name] = replace(rule, type=rule.type or "category")
     faults += [
         f"data.{key}={mark!r}: one character is wanted"
         for key, mark in (("separator", separator), ("decimal", decimal))
@@ -190,10 +204,13 @@ def table(
     ]
     if faults:
         raise UserError(*faults)
-    if file_column is not None:
+    faults = []
+    if file_column is not None and snake_case(file_column) in parsed:
+        faults.append(f"data.file_column={file_column}: the files have a column of this name; give another name")
+    elif file_column is not None:
         words = [name for (name, _), raw in zip(files, tables, strict=True) for _ in raw.places]
         parsed[snake_case(file_column)] = Parsed(pd.Series(words, dtype="str"), "category", [])
-    faults = _role_faults(parsed, roles)
+    faults += _role_faults(parsed, roles)
     if faults:
         raise UserError(*faults)
     return _assemble(
@@ -251,9 +268,8 @@ def _parse_tables(
         if names:
             separated = f" (separated by {raw.separator!r})" if raw.separator else ""
             listed = brief(str(list(raw.columns)), MAX_COLUMNS_CHARS)
-            header = [
-                f"{raw.name}, line 1: columns are {listed}{separated}, the data set wants also {', '.join(names)}"
-            ]
+            where = raw.name if raw.header_line is None else f"{raw.name}, line {raw.header_line}"
+            header = [f"{where}: columns are {listed}{separated}, the data set wants also {', '.join(names)}"]
         reports.append([*header, *table_file.report(raw, found)])
     return parsed, reports
 
@@ -282,13 +298,13 @@ def _assemble(
     """The data set of columns that are read."""
     names = [name for name in parsed if name not in roles.values()]
     frame = pd.DataFrame({name: parsed[name].values for name in names})
-    texts = [name for name in names if parsed[name].type == "text"]
-    if unsaid := [name for name in texts if name not in labels and not rules.get(name, ColumnRule()).type]:
-        log.info(
-            "left out, since almost every row has another text: %s (data.columns.NAME.type=category takes one in)",
-            ", ".join(unsaid),
-        )
-    features = tuple(name for name in names if name not in labels and name not in texts)
+    left_out = [name for name in names if name not in labels and parsed[name].type in REASONS_LEFT_OUT]
+    for kind, reason in REASONS_LEFT_OUT.items():
+        if unsaid := [
+            name for name in left_out if parsed[name].type == kind and not rules.get(name, ColumnRule()).type
+        ]:
+            log.info("left out, since %s: %s (data.columns.NAME.type=category takes one in)", reason, ", ".join(unsaid))
+    features = tuple(name for name in names if name not in labels and name not in left_out)
     said = {name: rules.get(name, ColumnRule()) for name in features}
     by_role = {f"{key}s": parsed[name].values.rename(name) for key, name in roles.items()}
     return Dataset(

@@ -1,7 +1,5 @@
 """Exploratory data analysis: statistics of the features and the target, as tables."""
 
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -10,6 +8,8 @@ from wineexp.core.columns import as_texts, is_number
 
 # Tukey's fences: an outlier lies more than this many interquartile ranges below the first or above the third quartile.
 FENCE_IN_QUARTILE_RANGES = 1.5
+# Numbers that are predicted are shown in so many bands.
+N_BANDS = 4
 
 
 def one_hot_encoded(X: pd.DataFrame) -> pd.DataFrame:
@@ -45,9 +45,8 @@ def outliers(X: pd.DataFrame) -> pd.DataFrame:
     return table.assign(share=(below + above) / numeric.count()).sort_values("share", ascending=False, kind="stable")
 
 
-def rows_with_outliers(X: pd.DataFrame) -> int:
-    """Number of rows that have an outlier in any numeric feature."""
-    fences = outliers(X)
+def rows_with_outliers(X: pd.DataFrame, fences: pd.DataFrame) -> int:
+    """Number of rows that have an outlier in any numeric feature, by the fences that `outliers` gives."""
     numeric = X[fences.index]
     return int(((numeric < fences["low"]) | (numeric > fences["high"])).any(axis=1).sum())
 
@@ -68,28 +67,49 @@ def chance_repeats(frame: pd.DataFrame) -> int:
     return int(codes.apply(lambda column: rng.permutation(column.to_numpy())).duplicated().sum())
 
 
-def expected_leak(X: pd.DataFrame, share: float) -> float:
+def expected_leak(occurrences: pd.Series, share: float) -> float:
     """Expected share of test rows with an exact copy among the training rows, under a split that ignores copies.
 
     Parameters
     ----------
-    X : DataFrame of shape (n_samples, n_features)
+    occurrences : Series of shape (n_samples,)
+        As `row_occurrences` gives them.
     share : float
         Share of the rows that are test rows.
     """
-    return float((1 - share ** (row_occurrences(X) - 1)).mean())
+    return float((1 - share ** (occurrences - 1)).mean())
 
 
-def bands(y: pd.Series) -> tuple[pd.Series, npt.NDArray[np.generic]]:
-    """The label of each number's band, of at most four of equal mass, for y (n_samples,); and all labels in order."""
-    cut = pd.qcut(y, 4, duplicates="drop")
-    edges = [f"{interval.right:g}" for interval in cut.cat.categories[:-1]]
-    if not edges:
-        labels = ["all"]
+def bands(y: pd.Series) -> tuple[npt.NDArray[np.intp], list[float]]:
+    """Numbers in at most `N_BANDS` bands of about equal mass.
+
+    Where the least number has more than the share of a band, as 0 has among many amounts, it is a band by itself.
+
+    Parameters
+    ----------
+    y : Series of shape (n_samples,)
+
+    Returns
+    -------
+    codes : ndarray of int of shape (n_samples,)
+        The number of each row's band, from 0.
+    edges : list of float
+        The greatest number in each band but the last, ascending, all of them values of y.
+    """
+    least, greatest = y.min(), y.max()
+    if (y == least).mean() > 1 / N_BANDS:
+        rest, n_rest = y[y > least], N_BANDS - 1
+        found = {least}
     else:
-        between = [f"over {low} up to {high}" for low, high in pairwise(edges)]
-        labels = [f"up to {edges[0]}", *between, f"over {edges[-1]}"]
-    return cut.cat.rename_categories(labels).astype(str), np.array(labels, dtype=object)
+        rest, n_rest = y, N_BANDS
+        found = set()
+    # Values that occur are written as they are, which interpolated ones are not.
+    found |= set(rest.quantile([number / n_rest for number in range(1, n_rest)], interpolation="lower"))
+    edges = sorted(edge for edge in found if edge < greatest)
+    if not edges and least < greatest:
+        # Nearly all rows have the greatest number.
+        edges = [y[y < greatest].max()]
+    return np.searchsorted(edges, y), [float(edge) for edge in edges]
 
 
 def class_balance(y: pd.Series, classes: npt.NDArray[np.generic]) -> pd.DataFrame:
@@ -109,13 +129,15 @@ def class_separation(X: pd.DataFrame, y: pd.Series) -> pd.Series:
     return (between / ranks.var(ddof=0)).fillna(0.0).sort_values(ascending=False, kind="stable")
 
 
-def most_correlated(X: pd.DataFrame) -> tuple[str, str, float]:
+def most_correlated(X: pd.DataFrame) -> tuple[str, str, float] | None:
     """The two features with the strongest rank correlation (Spearman's) of either sign, and that correlation.
 
-    Text features are one-hot encoded.
+    Text features are one-hot encoded. None where there are no two features whose values differ.
     """
     matrix = one_hot_encoded(X).corr(method="spearman")
     upper = np.triu(np.ones(matrix.shape, dtype=bool), k=1)
     values, names = matrix.to_numpy(), list(map(str, matrix.columns))
+    if not np.isfinite(values[upper]).any():
+        return None
     row, column = divmod(int(np.nanargmax(np.where(upper, np.abs(values), -1.0))), len(names))
     return names[row], names[column], float(values[row, column])

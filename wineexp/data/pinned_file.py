@@ -147,7 +147,10 @@ def _from_url(pin: Pin) -> Iterator[bytes]:
         raise ValueError("a source URL must start with http:// or https://")
     log.info("fetching %s from %s", pin.name, url)
     address, headers = basic_authorization(url)
-    request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme was checked
+    request = urllib.request.Request(address)  # noqa: S310  the scheme was checked
+    for name, value in headers.items():
+        # A redirect may lead to another host, which must not learn the password.
+        request.add_unredirected_header(name, value)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with (

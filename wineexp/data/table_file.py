@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet
 
+from wineexp.core.csv_hints import named_separator
 from wineexp.core.errors import UserError, brief
 from wineexp.data.schema import snake_case
 
@@ -44,6 +46,8 @@ class RawTable:
         The line of each row, from 1, in a CSV file, and its number, from 0, in a Parquet file.
     place : str
         What `places` are: `line` or `row`.
+    header_line : int or None
+        The line that names the columns; None where none does.
     separator : str or None
         Of a CSV file.
     faults : list of Fault
@@ -54,6 +58,7 @@ class RawTable:
     columns: dict[str, pd.Series]
     places: npt.NDArray[np.int64]
     place: str
+    header_line: int | None
     separator: str | None
     faults: "list[Fault]"
 
@@ -93,7 +98,7 @@ def read(
     name : str
         The file's name, for messages.
     separator : str or None
-        What separates the values of a CSV file; None finds out.
+        What separates the values of a CSV file; None takes what its first line names, as `sep=;`, or finds out.
     encoding : str or None
         Of a CSV file; None takes UTF-8, with or without a byte order mark, or the UTF-16 that such a mark announces.
     header : sequence of str or None
@@ -105,14 +110,7 @@ def read(
         It cannot be read at all.
     """
     if content.startswith(b"PAR1"):
-        try:
-            frame = pd.read_parquet(io.BytesIO(content))
-        # pyarrow raises errors of its own, with no base class but OSError and ValueError.
-        except (OSError, ValueError) as error:
-            raise UserError(f"{name} is no Parquet file that can be read: {error}") from error
-        columns = {str(column): frame[column].reset_index(drop=True) for column in frame}
-        faults = [] if len(frame) else [Fault(0, f"{name} holds no rows")]
-        return RawTable(name, columns, np.arange(len(frame)), "row", None, faults)
+        return _read_parquet(content, name)
     if encoding is None:
         encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
@@ -126,14 +124,59 @@ def read(
         ) from error
 
 
+def _read_parquet(content: bytes, name: str) -> RawTable:
+    try:
+        table = _plain(pa.parquet.read_table(io.BytesIO(content)))
+    # pyarrow raises errors of its own, of which some are OSErrors and others ValueErrors.
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{name} is no Parquet file that can be read: {error}") from error
+    if fault := _repeated_names(name, table.column_names):
+        return RawTable(name, {}, np.arange(0), "row", None, None, [Fault(0, fault)])
+    # pandas would make floats of integers some of which are missing, and long ones would lose their last digits.
+    frame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}.get)
+    columns = {str(column): frame[column].reset_index(drop=True) for column in frame}
+    for field in table.schema:
+        if pa.types.is_nested(field.type) and field.name in columns:
+            # Lists, of whose texts none leaves anything out, as that of a long array of numpy's does.
+            columns[field.name] = pd.Series(table[field.name].to_pylist(), dtype=object)
+    faults = [] if len(frame) else [Fault(0, f"{name} holds no rows")]
+    return RawTable(name, columns, np.arange(len(frame)), "row", None, None, faults)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The table with such types of columns as pandas has: no decimals, and dates as timestamps."""
+    fields = [field.with_type(_plain_type(field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields, table.schema.metadata))
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_decimal(kind):
+        # Without decimals they may be names of many digits, as many databases export their keys: what is said of the
+        # column, or else its cells, decide.
+        return pa.string() if kind.scale == 0 else pa.float64()
+    return pa.timestamp("us") if pa.types.is_date(kind) else kind
+
+
+def _repeated_names(where: str, names: Sequence[str]) -> str | None:
+    """What is wrong where several columns have the same name without spaces."""
+    plain = [snake_case(column) for column in names]
+    repeated = sorted({column for column in names if plain.count(snake_case(column)) > 1})
+    if not repeated:
+        return None
+    listed = brief(", ".join(map(repr, repeated)), MAX_LINE_CHARS)
+    return f"{where}: several columns have the same name: {listed}; rename them"
+
+
 def _read_csv(
     content: bytes, name: str, *, separator: str | None, encoding: str, header: Sequence[str] | None
 ) -> RawTable:
     # Decoded piece by piece, because the text of a whole file takes several times its bytes.
     text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
-    if separator is None:
-        separator = sniff_separator([*islice(text, N_SNIFFED_LINES)])
-        text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
+    first_lines = [*islice(text, N_SNIFFED_LINES)]
+    named = named_separator(first_lines[0]) if first_lines else None
+    separator = separator or named or sniff_separator(first_lines)
+    text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
+    n_skipped = len([*islice(text, 0 if named is None else 1)])
     reader = csv.reader(text, delimiter=separator)
     names: list[str] | None = list(header) if header is not None else None
     parts: list[list[pa.Array]] = [[] for _ in names or []]
@@ -152,15 +195,15 @@ def _read_csv(
                 names = [cell.strip() or f"column {number}" for number, cell in enumerate(row, 1)]
                 parts = [[] for _ in names]
             elif len(row) != len(names):
-                misfits.append((reader.line_num, row))
+                misfits.append((n_skipped + reader.line_num, row))
             else:
                 chunk.append(row)
-                lines.append(reader.line_num)
+                lines.append(n_skipped + reader.line_num)
                 if len(chunk) == CHUNK_LINES:
                     pack()
         pack()
     except csv.Error as error:
-        raise UserError(f"{name}, line {reader.line_num}: not CSV text: {error}") from error
+        raise UserError(f"{name}, line {n_skipped + reader.line_num}: not CSV text: {error}") from error
     while misfits and not misfits[-1][1] and (not lines or misfits[-1][0] > lines[-1]):
         # Blank lines at the end of a file are no rows.
         misfits.pop()
@@ -176,15 +219,14 @@ def _read_csv(
             for line, row in misfits[:MAX_LISTED]
         ],
     )
-    if len(set(map(snake_case, names))) < len(names):
-        repeated = sorted({column for column in names if list(map(snake_case, names)).count(snake_case(column)) > 1})
-        listed = brief(", ".join(map(repr, repeated)), MAX_LINE_CHARS)
-        faults.insert(0, Fault(1, f"{name}, line 1: several columns have the same name: {listed}; rename them"))
+    header_line = n_skipped + 1 if header is None else None
+    if fault := _repeated_names(f"{name}, line {header_line}" if header_line else name, names):
+        faults.insert(0, Fault(1, fault))
     columns = {
         column: pd.Series(pa.chunked_array(part, pa.large_string()), dtype="str")
         for column, part in zip(names, parts, strict=True)
     }
-    return RawTable(name, columns, np.array(lines, dtype=np.int64), "line", separator, faults)
+    return RawTable(name, columns, np.array(lines, dtype=np.int64), "line", header_line, separator, faults)
 
 
 def sniff_separator(lines: Sequence[str]) -> str:

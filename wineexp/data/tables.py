@@ -5,6 +5,7 @@ transformed once for all folds would leak each fold's test rows into its trainin
 inside each fold. The transformed table holds no row of the holdout.
 """
 
+import numpy as np
 import pandas as pd
 from sklearn.base import TransformerMixin
 
@@ -19,17 +20,17 @@ def cleaned(task: Task) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_samples, 4 + n_features)
-        `row` (position in the data set), `part` (`training` or `holdout`), `copy_of` (position of the first row
-        with the same measurements, missing in that row itself), the measurements, and the column that the target is
-        read from.
+        `row` (position in the data set), `part` (`training`, `holdout`, or `left out` of both, as earlier copies of
+        held-out rows are where the latest rows are held out), `copy_of` (position of the first row with the same
+        measurements, missing in that row itself), the measurements, and the column that the target is read from.
     """
-    X = pd.concat([task.X, task.X_holdout], ignore_index=True)
-    y = pd.concat([task.y, task.y_holdout], ignore_index=True)
-    row = pd.Series([*task.rows, *task.rows_holdout], dtype=int)
-    part = ["training"] * len(task.rows) + ["holdout"] * len(task.rows_holdout)
+    X, y, _ = task.target.read(task.dataset.frame, task.dataset.features)
+    row = pd.Series(range(len(X)))
+    part = np.full(len(X), "left out", dtype=object)
+    part[task.rows], part[task.rows_holdout] = "training", "holdout"
     first = row.groupby(group_identical_rows(X)).transform("min")
     origin = pd.DataFrame({"row": row, "part": part, "copy_of": first.astype("Int64").where(first != row)})
-    return origin.join(X).assign(**{task.target.column: y}).sort_values("row")
+    return origin.join(X).assign(**{task.target.column: y})
 
 
 def featured(task: Task, feature: TransformerMixin) -> pd.DataFrame:

@@ -14,14 +14,14 @@ from wineexp.models.compiled.flat_trees import Tree
 def symmetric_trees(estimator: Any) -> tuple[list[Tree], Array] | None:
     """The trees of a fitted CatBoostClassifier and the scores before them, of shape (n_outputs,).
 
-    None where its trees are not symmetric, which is its default, or have splits on categories.
+    None where it has no trees, or where they are not symmetric, which is its default, or have splits on categories.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.json"
         estimator.save_model(str(path), format="json")
         model = json.loads(path.read_text(encoding="utf-8"))
     features = model["features_info"].get("float_features", [])
-    if "oblivious_trees" not in model or len(model["features_info"]) > 1:
+    if not model.get("oblivious_trees") or len(model["features_info"]) > 1:
         return None
     columns = {feature["feature_index"]: feature["flat_feature_index"] for feature in features}
     missing_left = {feature["feature_index"]: feature["nan_value_treatment"] != "AsTrue" for feature in features}

@@ -7,8 +7,6 @@ import numpy as np
 from wineexp.models.compiled.arrays import Array
 from wineexp.models.compiled.flat_trees import Tree
 
-OBJECTIVES = ("binary sigmoid:1", "multiclass")
-
 
 def lightgbm_trees(estimator: Any) -> tuple[list[Tree], Array, int] | None:
     """The trees of a fitted LGBMClassifier, the output of each, and the number of outputs.
@@ -16,8 +14,9 @@ def lightgbm_trees(estimator: Any) -> tuple[list[Tree], Array, int] | None:
     None where it has another objective, averages its trees, or has splits on categories or on zero as missing.
     """
     dump = estimator.booster_.dump_model()
-    objective = dump.get("objective", "")
-    if not objective.startswith(OBJECTIVES) or dump["average_output"]:
+    # Of one class against all others the name is multiclassova, and the sigmoid may be another one.
+    objective = dump.get("objective", "").split()
+    if (objective[:1] != ["multiclass"] and objective != ["binary", "sigmoid:1"]) or dump["average_output"]:
         return None
     n_outputs = dump["num_tree_per_iteration"]
     trees = []

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.spatial.distance import cdist
 
 from wineexp.core.columns import as_texts, is_number
 from wineexp.core.errors import UserError
@@ -48,7 +49,7 @@ def representative_rows(X: pd.DataFrame, n_rows: int = BACKGROUND_ROWS, *, seed:
     points = _points(X)
     to_all = np.concatenate(
         [
-            np.sqrt(np.maximum(_squared_distances(points[start : start + ROWS_PER_BLOCK], points), 0)).mean(axis=1)
+            cdist(points[start : start + ROWS_PER_BLOCK], points).mean(axis=1)
             for start in range(0, len(points), ROWS_PER_BLOCK)
         ]
     )
@@ -57,7 +58,7 @@ def representative_rows(X: pd.DataFrame, n_rows: int = BACKGROUND_ROWS, *, seed:
     to_chosen = np.zeros(len(points))
     for _ in range(n_rows):
         chosen.append(row)
-        to_chosen += np.sqrt(np.maximum(_squared_distances(points[[row]], points)[0], 0))
+        to_chosen += cdist(points[[row]], points)[0]
         score = to_all - to_chosen / (len(chosen) + 1)
         score[chosen] = np.inf
         row = int(score.argmin())
@@ -75,11 +76,6 @@ def _points(X: pd.DataFrame) -> npt.NDArray[np.float64]:
             # Two different texts are 1 apart.
             columns += list(pd.get_dummies(as_texts(X[name]), dummy_na=True).to_numpy(dtype=np.float64).T / np.sqrt(2))
     return np.column_stack(columns)
-
-
-def _squared_distances(points: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    squares = (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)
-    return np.asarray(squares - 2 * points @ others.T)
 
 
 def to_json(background: pd.DataFrame) -> str:

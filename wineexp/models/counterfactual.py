@@ -27,7 +27,7 @@ ROUNDING = 0.01
 # Sums of trees in another order differ by less: so near to a tie, only the model itself decides.
 TIE = 1e-6
 
-# The most cells of an axis that are combined with those of another; further ones are left out evenly.
+# The most cells of an axis that are combined with those of another; of more, as many are tried, evenly chosen.
 MAX_CELLS = 1000
 # Nearest changes of each pair of features that are kept, and that are verified at once.
 N_KEPT = 16
@@ -136,8 +136,9 @@ def smallest_change(
     """The smallest change of one or two features with which the model decides on another class.
 
     For trees, whose decisions change at the thresholds of their splits alone, it is the smallest one over all
-    thresholds. For other models it is sought on a grid over the training values; a change that flips the decision is
-    then made smaller as long as it flips. The model has predicted the returned change itself.
+    thresholds; of two features with more than `MAX_CELLS` thresholds within reach, some pairs are left out. For other
+    models it is sought on a grid over the training values; a change that flips the decision is then made smaller as
+    long as it flips. The model has predicted the returned change itself.
 
     Parameters
     ----------
@@ -288,11 +289,11 @@ class _Cells(NamedTuple):
     nearest: Floats
     farthest: Floats
 
-    def within(self, distance: float) -> "_Cells":
-        """Those that are nearer, or some of them where they are many."""
+    def within(self, distance: float, max_cells: int | None = None) -> "_Cells":
+        """Those that are nearer, or so many of them."""
         kept = np.flatnonzero(self.distances < distance)
-        if len(kept) > MAX_CELLS:
-            kept = kept[np.linspace(0, len(kept) - 1, MAX_CELLS).astype(int)]
+        if max_cells is not None and len(kept) > max_cells:
+            kept = kept[np.linspace(0, len(kept) - 1, max_cells).astype(int)]
         return _Cells(self.numbers[kept], self.distances[kept], self.nearest[kept], self.farthest[kept])
 
 
@@ -353,7 +354,10 @@ def _nearest_flips(
     smallest = [cells[axis].distances.min(initial=math.inf) for axis in changed]
     if limit <= 0 or sum(smallest) >= limit:
         return []
-    near = [cells[axis].within(limit - sum(smallest) + own) for axis, own in zip(changed, smallest, strict=True)]
+    max_cells = MAX_CELLS if len(changed) > 1 else None
+    near = [
+        cells[axis].within(limit - sum(smallest) + own, max_cells) for axis, own in zip(changed, smallest, strict=True)
+    ]
     scores = boxes.scores(leaves, changed, [of_axis.numbers for of_axis in near])
     distances = np.zeros(scores.shape[:-1])
     for dimension, of_axis in enumerate(near):

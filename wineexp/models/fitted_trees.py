@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, softmax
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
@@ -19,6 +20,9 @@ from wineexp.models.pipeline import DecidingClassifier, FixedClassesClassifier
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
+
+# The most by which the probabilities of a model, often in single precision, may differ from those of its trees.
+MAX_DIFFERENCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,16 @@ class FittedTrees:
         """Whether values of `as_compared` that are not missing go left."""
         return values <= threshold if self.equal_goes_left else values < threshold
 
+    def scores(self, columns: Floats) -> Floats:
+        """Scores of shape (n_rows, n_outputs) from transformed columns of shape (n_rows, n_columns)."""
+        values, rows = self.as_compared(columns), np.arange(len(columns))
+        node = np.repeat(self.roots[:, None], len(columns), axis=1)
+        while (is_split := self.left[node] >= 0).any():
+            cell = values[rows, np.where(is_split, self.column[node], 0)]
+            left = np.where(np.isnan(cell), self.missing_left[node], self.goes_left(cell, self.threshold[node]))
+            node = np.where(is_split, self.left[node] + ~left, node)
+        return np.asarray(self.values[self.column[node]].sum(axis=0) + self.base)
+
     def probabilities(self, scores: Floats) -> Floats:
         """Of all classes, of shape (..., n_classes), from scores of shape (..., n_outputs)."""
         probabilities = np.zeros((*scores.shape[:-1], self.n_classes))
@@ -81,18 +95,31 @@ class FittedTrees:
 def apply_link(link: str, scores: Floats) -> Floats:
     """Probabilities of shape (..., n_present) from scores of shape (..., n_outputs); see `FittedTrees.link`."""
     if link == "softmax":
-        exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+        return np.asarray(softmax(scores, axis=-1))
     if link == "sigmoid":
-        second = 1 / (1 + np.exp(-scores[..., 0]))
+        second = expit(scores[..., 0])
         return np.stack([1 - second, second], axis=-1)
     return scores
 
 
-def fitted_trees(fitted: Pipeline) -> FittedTrees | None:
-    """The trees of a pipeline of `wineexp.models.pipeline.make_pipeline`; None for a model of another kind.
+def fitted_trees(fitted: Pipeline, columns: Floats, probabilities: Floats) -> FittedTrees | None:
+    """The trees of a pipeline, if the model's probabilities are those of the trees.
 
     A model that learns only decisions, from the probabilities of a forest, has the forest's trees.
+
+    Parameters
+    ----------
+    fitted : Pipeline
+        Of `wineexp.models.pipeline.make_pipeline`.
+    columns : ndarray of shape (n_rows, n_columns)
+        Transformed columns of some rows.
+    probabilities : ndarray of shape (n_rows, n_classes)
+        What the model predicts for these rows.
+
+    Returns
+    -------
+    FittedTrees or None
+        None for a model of another kind, and for one with settings that make more of its trees than is read here.
     """
     model: FixedClassesClassifier = fitted[-1]
     estimator = model.estimator_
@@ -102,11 +129,11 @@ def fitted_trees(fitted: Pipeline) -> FittedTrees | None:
         return None
     read = next((read for names, read in READERS if type(estimator).__name__ in names), None)
     parts = read(estimator) if read else None
-    if parts is None:
+    if parts is None or not parts[0]:
         return None
     trees, groups, base, link, settings = parts
     arrays = flatten_trees(trees, groups, np.float64)
-    return FittedTrees(
+    read_trees = FittedTrees(
         threshold=arrays["threshold"],
         column=arrays["feature"],
         left=arrays["left"],
@@ -119,6 +146,8 @@ def fitted_trees(fitted: Pipeline) -> FittedTrees | None:
         n_classes=len(model.classes_),
         **settings,
     )
+    computed = read_trees.probabilities(read_trees.scores(columns))
+    return read_trees if np.allclose(computed, probabilities, rtol=0, atol=MAX_DIFFERENCE) else None
 
 
 def _values_of_outputs(trees: list[Tree], groups: Integers, values: Floats, n_outputs: int) -> Floats:

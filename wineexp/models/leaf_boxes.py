@@ -34,7 +34,8 @@ class LeafBoxes:
     trees : FittedTrees
     transform : callable
     axes : list of str
-        The features that the columns depend on.
+        The features that the columns depend on. A text has an axis for each of its columns, since their cuts have no
+        common order.
     columns, thresholds : list of ndarray of shape (n_cuts,)
         Of the split at each cut, by axis.
     cuts : dict of str to ndarray of shape (n_cuts,)
@@ -131,16 +132,21 @@ def make_leaf_boxes(
     Returns
     -------
     LeafBoxes or None
-        None where a column depends on several features, or falls as its feature rises, or the trees are too large.
+        None where a column depends on several features, or falls as its feature rises, or the trees are too large, or
+        where a number has another column that says whether it is missing.
     """
     is_split = trees.left >= 0
     used = sorted(set(trees.column[is_split].tolist()))
-    axes = [name for name in rows if name in {sources[column] for column in used}]
+    used_of_axes: list[list[int]] = []
+    for name in rows:
+        of_name = [column for column in used if sources[column] == name]
+        used_of_axes += [of_name] if name in ranges and of_name else [[column] for column in of_name]
+    axes = [sources[of_axis[0]] for of_axis in used_of_axes]
     if {sources[column] for column in used} - set(axes) or len(trees.left) * len(axes) > MAX_TABLE_CELLS:
         return None
     columns, thresholds, cuts = [], [], {}
-    for name in axes:
-        of_axis = is_split & np.isin(trees.column, [column for column in used if sources[column] == name])
+    for used_of_axis in used_of_axes:
+        of_axis = is_split & np.isin(trees.column, used_of_axis)
         pairs = np.unique(np.stack([trees.column[of_axis], trees.threshold[of_axis]]), axis=1)
         columns.append(pairs[0].astype(np.intp))
         thresholds.append(pairs[1])
@@ -232,14 +238,18 @@ def _grow(
 
 
 def _agrees(boxes: LeafBoxes, rows: Mapping[str, npt.NDArray[np.generic]]) -> bool:
-    """Whether rows are in the same cells by their features and by their columns."""
+    """Whether each row has one cell on each axis, and each number the same one by its value as by its columns."""
     transformed = boxes.trees.as_compared(boxes.transform(rows))
     for axis, name in enumerate(boxes.axes):
-        if name not in boxes.cuts:
-            continue
-        values = rows[name].astype(np.float64)
-        by_column = ~boxes.trees.goes_left(transformed[:, boxes.columns[axis]], boxes.thresholds[axis])
-        by_feature = values[:, None] >= boxes.cuts[name]
-        if (by_column != by_feature)[~np.isnan(values)].any():
+        columns = transformed[:, boxes.columns[axis]]
+        is_missing = np.isnan(columns)
+        goes_right = ~boxes.trees.goes_left(columns, boxes.thresholds[axis])
+        # A value of a cell goes right at all cuts up to it, and left at all further ones.
+        is_cell = (goes_right[:, :-1] >= goes_right[:, 1:]).all(axis=1)
+        if not np.where(is_missing.any(axis=1), is_missing.all(axis=1), is_cell).all():
             return False
+        if name in boxes.cuts:
+            values = rows[name].astype(np.float64)
+            if (goes_right != (values[:, None] >= boxes.cuts[name]))[~np.isnan(values)].any():
+                return False
     return True

@@ -99,9 +99,10 @@ class ShapleyExplainer:
         self._background = background
         self._n_rows = len(next(iter(background.values())))
         self._sources = sources
-        self._base = predict_proba(background).mean(axis=0)
+        probabilities = predict_proba(background)
+        self._base = probabilities.mean(axis=0)
         self._transformed = transform(background)
-        self.trees = fitted_trees(fitted)
+        self.trees = fitted_trees(fitted, self._transformed, probabilities)
         self._linear = _linear_model(self._model)
 
     def explain(self, row: Columns, *, seed: int) -> Explanation:
@@ -139,11 +140,13 @@ class ShapleyExplainer:
         players = np.flatnonzero(self._sources[used].any(axis=0))
         if len(players) > MAX_PLAYERS or self._sources[used].sum(axis=1).max(initial=0) > 2:
             return None
+        values = np.zeros(self._sources.shape[1])
+        if not len(players):
+            return values
         is_additive = trees.link == "identity"
         if not is_additive and self._n_rows * len(trees.base) << len(players) > MAX_SCORES:
             return None
         mixed = self._mixed_columns(row, players)
-        values = np.zeros(self._sources.shape[1])
         if is_additive:
             output = int(np.searchsorted(trees.present, code))
             reached = reach_leaves(trees, mixed)
@@ -163,8 +166,10 @@ class ShapleyExplainer:
         players = np.flatnonzero(self._sources.any(axis=0))
         if self._linear is None or self._sources.sum(axis=1).max(initial=0) > 1:
             return None
-        weights, base = self._linear.coef_.T, self._linear.intercept_
-        if self._n_rows * len(base) << min(len(players), MAX_PLAYERS) > MAX_SCORES or code not in self._model.present_:
+        weights = self._linear.coef_.T
+        # The solver liblinear has a single number instead where it fits none.
+        base = np.broadcast_to(self._linear.intercept_, weights.shape[1])
+        if self._n_rows * len(base) << min(len(players), MAX_PLAYERS) > MAX_SCORES:
             return None
         changes = self._transform(row) - self._transformed
         by_player = np.einsum("rc,cp,co->rpo", changes, self._sources[:, players].astype(float), weights)

@@ -52,7 +52,9 @@ def build(settings: Serve, paths: RefreshPaths) -> RecordingMiddleware:
     prediction_key = ApiKey(server.keys.predictions, "serve.keys.predictions")
     administration_key = ApiKey(server.keys.administration, "serve.keys.administration")
     metrics = Metrics()
+    tracer = tracing.connect(server.otlp_endpoint) if server.otlp_endpoint else None
     follower = AliasFollower(settings, metrics, paths)
+    # It may wait for a version for long; what is wrong with the settings is found before.
     follower.start()
     litestar = _litestar(settings, follower, metrics, prediction_key, administration_key)
     # From the innermost to the outermost: a request takes them in the opposite order.
@@ -61,7 +63,6 @@ def build(settings: Serve, paths: RefreshPaths) -> RecordingMiddleware:
     app = ConcurrencyLimitMiddleware(app, server.max_concurrent_requests)
     app = BodyMiddleware(app, server.max_body_bytes)
     app = HostMiddleware(app, server.allowed_hosts)
-    tracer = tracing.connect(server.otlp_endpoint) if server.otlp_endpoint else None
     return RecordingMiddleware(app, metrics, tracer)
 
 

@@ -24,8 +24,11 @@ class ScratchFolder:
     def __init__(self) -> None:
         _remove_left()
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._lock = (self.path / LOCK).open("w")
+        unlocked = self.path / f"{LOCK}.new"
+        self._lock = unlocked.open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        # Another server, which starts now, sees no lock or one that is held.
+        unlocked.rename(self.path / LOCK)
 
     def remove(self) -> None:
         """Remove the folder and all that is in it."""
@@ -37,7 +40,7 @@ def _remove_left() -> None:
     """Remove the folders of this user's servers that were killed."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
-            if path.stat().st_uid != os.getuid():
+            if path.lstat().st_uid != os.getuid():
                 continue
             with (path / LOCK).open() as lock:
                 # Fails where a server holds it.

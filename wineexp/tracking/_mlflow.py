@@ -34,11 +34,11 @@ __all__ = [
     "is_insertion_race",
     "is_invalid",
     "is_missing",
-    "no_kept_connections",
     "replace_location",
     "resolve_tags",
     "silence_database_log",
     "stored_model_id",
+    "without_connection_pool",
 ]
 
 
@@ -91,7 +91,7 @@ def silence_database_log() -> None:
 
 
 @contextmanager
-def no_kept_connections() -> Iterator[None]:
+def without_connection_pool() -> Iterator[None]:
     """Let a database that MLflow uses for the first time keep no connection open between two requests."""
     name = MLFLOW_SQLALCHEMYSTORE_POOLCLASS.name
     stated = os.environ.get(name)

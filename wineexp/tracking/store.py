@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import re
 import shlex
 import socket
 import sqlite3
@@ -52,6 +51,9 @@ CREDENTIAL_VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 # What this process has put into them, from the URI that it used last.
 _authenticated: tuple[str, str] | None = None
 
+# The URI that this process opened last.
+_opened_uri: str | None = None
+
 _mlflow.silence_database_log()
 
 
@@ -60,7 +62,10 @@ class UnavailableError(UserError):
 
 
 class Access(Enum):
-    """What a store is opened for. Only `CREATE` makes a local one that is missing; `READ` changes and makes nothing."""
+    """What a store is opened for. Only `CREATE` makes a local one that is missing.
+
+    `READ` makes nothing, and changes a local one only where it names files at a place that they have left, if it can.
+    """
 
     CREATE, WRITE, READ = "create", "write", "read"
 
@@ -84,6 +89,7 @@ def connect(uri: str, access: Access = Access.CREATE) -> str:
     UnavailableError
         The store cannot be reached or opened, or is missing.
     """
+    global _opened_uri
     uri = resolve_uri(uri)
     try:
         if (database := database_path(uri)) is not None:
@@ -106,6 +112,7 @@ def connect(uri: str, access: Access = Access.CREATE) -> str:
             f"tracking.uri={uri}: the store cannot be opened: {str(error).splitlines()[0]}; start it, name another "
             "one, or record nothing with tracking=off"
         ) from error
+    _opened_uri = uri
     return uri
 
 
@@ -156,7 +163,9 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise UserError(f"the store {_opened_uri()} failed: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"the store {_opened_uri or mlflow.get_tracking_uri()} failed: {str(error).splitlines()[0]}"
+        ) from error
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
@@ -209,18 +218,9 @@ def _open_for_reading(database: Path) -> None:
     A connection keeps the write-ahead log, which would damage another database that is put in this one's place.
     """
     _use(f"sqlite:///{reader_address(database)}&uri=true")
-    with _mlflow.no_kept_connections():
+    with _mlflow.without_connection_pool():
         mlflow.search_experiments(max_results=1)
         mlflow.MlflowClient().search_registered_models(max_results=1)
-
-
-def _opened_uri() -> str:
-    """The URI of the store that MLflow uses, without what `_open_for_reading` adds to it."""
-    return re.sub(
-        r"^sqlite:///file:(.*)\?mode=r[ow].*$",
-        lambda match: f"sqlite:///{unquote(match[1])}",
-        mlflow.get_tracking_uri(),
-    )
 
 
 def _has_moved_files(database: Path) -> bool:

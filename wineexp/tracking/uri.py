@@ -45,16 +45,22 @@ def reader_address(database: Path) -> str:
         # Only a connection that may write can remove the write-ahead log that reading makes.
         return f"{place}?mode=rw"
     address = f"{place}?mode=ro"
-    if database.with_name(f"{database.name}-wal").exists() or (not may_make_files and _can_be_read(address)):
+    if database.with_name(f"{database.name}-wal").exists():
         return address
+    if not may_make_files:
+        error = read_error(address, 0)
+        # A locked one is written at this moment.
+        if error is None or error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return address
     # The log cannot be made, or would remain; and none is there, so that no process writes.
     return f"{address}&immutable=1"
 
 
-def _can_be_read(address: str) -> bool:
+def read_error(address: str, timeout_seconds: float) -> sqlite3.Error | None:
+    """Why a database cannot be read, by SQLite's `file:` URI, within this time if others lock it; None where it can."""
     try:
-        with closing(sqlite3.connect(address, uri=True)) as connection:
-            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
-    except sqlite3.OperationalError:
-        return False
-    return True
+        with closing(sqlite3.connect(address, uri=True, timeout=timeout_seconds)) as connection:
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        return error
+    return None

@@ -86,7 +86,7 @@ async def read_body(request: Request[Any, Any, Any], *media_types: str, default:
 async def parse_body(parse: Callable[[bytes], Parsed], body: Body) -> Parsed:
     """Call `parse` with what is in a body.
 
-    One that is large, or may inflate to a large one, is read in a thread, so that other requests need not wait, and
+    One that is large, or inflates to a large one, is read in a thread, so that other requests need not wait, and
     after those that came before it, so that the memory that reading takes does not grow with their number.
 
     Raises
@@ -94,8 +94,10 @@ async def parse_body(parse: Callable[[bytes], Parsed], body: Body) -> Parsed:
     ProblemError
         400, 413: see `inflate`. And what `parse` raises.
     """
-    if body.encoding == "identity" and len(body.content) <= MAX_INLINE_BYTES:
-        return parse(body.content)
+    if len(body.content) <= MAX_INLINE_BYTES:
+        content = _inflate(body, min(MAX_INLINE_BYTES, body.max_bytes))
+        if content is not None:
+            return parse(content)
     return await asyncio.get_running_loop().run_in_executor(_reader, lambda: parse(inflate(body)))
 
 
@@ -107,17 +109,25 @@ def inflate(body: Body) -> bytes:
     ProblemError
         400: it is not in the encoding that it names, or not whole. 413: it holds more than `max_bytes`.
     """
+    content = _inflate(body, body.max_bytes)
+    if content is None:
+        message = f"the body inflates to more than {body.max_bytes} bytes, which is more than is accepted"
+        raise ProblemError(413, message)
+    return content
+
+
+def _inflate(body: Body, max_bytes: int) -> bytes | None:
+    """What is in a body; None where that is more than `max_bytes`."""
     if body.encoding == "identity":
-        return body.content
+        return body.content if len(body.content) <= max_bytes else None
     decompressor = zlib.decompressobj(wbits=WINDOW_BITS[body.encoding])
     try:
-        content = decompressor.decompress(body.content, body.max_bytes + 1)
+        content = decompressor.decompress(body.content, max_bytes + 1)
     except zlib.error as error:
         message = f"the body is not {body.encoding}, which Content-Encoding says: {error}"
         raise ProblemError(400, message) from error
-    if len(content) > body.max_bytes:
-        message = f"the body inflates to more than {body.max_bytes} bytes, which is more than is accepted"
-        raise ProblemError(413, message)
+    if len(content) > max_bytes:
+        return None
     if not decompressor.eof or decompressor.unused_data:
         raise ProblemError(400, f"the body is not {body.encoding} from its first to its last byte")
     return content

@@ -19,6 +19,13 @@ class PredictPathMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path = scope.get("path", "")
-        if path.startswith("/v1/models/") and path.endswith(":predict"):
-            scope["path"] = path.removesuffix(":predict") + "/predict"
-        await self.app(scope, receive, send)
+        if not (path.startswith("/v1/models/") and path.endswith(":predict")):
+            await self.app(scope, receive, send)
+            return
+        inner = scope.copy()
+        inner["path"] = path.removesuffix(":predict") + "/predict"
+        try:
+            await self.app(inner, receive, send)
+        finally:
+            # Litestar sets it, and the metrics have it as a label.
+            scope["path_template"] = inner.get("path_template", "")

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -88,6 +89,9 @@ class Cache:
     def make_scratch_folder(self) -> Path:
         """A new empty folder on the cache's own disk, from which `store` can move files."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        # It may be another user's, or from when others could read it.
+        with suppress(OSError):
+            self.folder.chmod(0o700)
         return Path(tempfile.mkdtemp(prefix=".fetching-", dir=self.folder))
 
     def files(self, version: CachedVersion) -> Path:

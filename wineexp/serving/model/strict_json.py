@@ -26,6 +26,7 @@ MAX_SHOWN_CHARS = 60
 _SPACE = re.compile(rb"[ \t\n\r]*+")
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _SCALAR = re.compile(_STRING + rb'|[^ \t\n\r,:\[\]{}"]++', re.DOTALL)
+_STRING_OR_NOT = re.compile(_STRING + rb'|[^"]++', re.DOTALL)
 _NO_BRACKETS = rb'(?:[^\[\]{}"]++|' + _STRING + rb")"
 # Everything up to the next bracket that holds others; not more at once, so that other threads get the GIL in between.
 _FLAT = re.compile(
@@ -74,9 +75,9 @@ class Value:
         ProblemError
             400: it is not UTF-8, not JSON, or nested too deeply. 422: it holds more than `max_values` values.
         """
-        part = self.text[self.start : self.end]
-        if sum(map(part.count, (b",", b"[", b"{"))) > max_values + 1:
+        if self.has_more_than(max_values + 1, b",", b"[", b"{"):
             raise unprocessable([Fault(f"more than {max_values} values, from byte {self.start} of the body on")])
+        part = self.text[self.start : self.end]
         try:
             return json.loads(
                 part.decode(),
@@ -92,6 +93,19 @@ class Value:
             raise ProblemError(400, "the body is nested too deeply") from error
         except json.JSONDecodeError as error:
             raise _malformed(error.msg, self.start + len(error.doc[: error.pos].encode())) from error
+
+    def has_more_than(self, limit: int, *signs: bytes) -> bool:
+        """Whether there are more than `limit` of these signs in it, not counting those within strings."""
+        # The quick count is too high where strings hold some.
+        if sum(self.text.count(sign, self.start, self.end) for sign in signs) <= limit:
+            return False
+        n_signs = 0
+        for part in _STRING_OR_NOT.finditer(self.text, self.start, self.end):
+            if not part[0].startswith(b'"'):
+                n_signs += sum(map(part[0].count, signs))
+            if n_signs > limit:
+                return True
+        return False
 
     def elements(self) -> Iterator["Value"]:
         """The elements of an array, one after the other.

@@ -2,11 +2,10 @@
 
 import hashlib
 import os
-import sqlite3
 import ssl
 import time
 import urllib.request
-from contextlib import closing
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 from wineexp.core.addresses import authorization, basic_authorization
 from wineexp.core.config import Serve
 from wineexp.serving.model import export
-from wineexp.tracking.uri import database_path, reader_address, resolve_uri
+from wineexp.tracking.uri import database_path, read_error, reader_address, resolve_uri
 
 # Of MLflow's public REST API.
 ALIAS_PATH = "/api/2.0/mlflow/registered-models/alias"
@@ -136,10 +135,10 @@ def _of_database(database: Path) -> Fingerprint | None:
     """Modification times and sizes of an SQLite database and of its write-ahead log; None where there is none."""
     try:
         stats = [database.stat()]
-        write_ahead_log = Path(f"{database}-wal")
-        # A reader makes an empty log, which is no change.
-        if write_ahead_log.exists() and (log_stat := write_ahead_log.stat()).st_size:
-            stats.append(log_stat)
+        # A reader makes an empty log, which is no change, and removes it at any moment.
+        with suppress(FileNotFoundError):
+            if (log_stat := Path(f"{database}-wal").stat()).st_size:
+                stats.append(log_stat)
     except OSError:
         return None
     if not _can_be_read(database):
@@ -154,9 +153,6 @@ def _of_database(database: Path) -> Fingerprint | None:
 def _can_be_read(database: Path) -> bool:
     """Whether a database is one, and no other process keeps it locked for `REGISTRY_TIMEOUT_SECONDS`."""
     try:
-        address = reader_address(database)
-        with closing(sqlite3.connect(address, uri=True, timeout=REGISTRY_TIMEOUT_SECONDS)) as connection:
-            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-    except (OSError, sqlite3.Error):
+        return read_error(reader_address(database), REGISTRY_TIMEOUT_SECONDS) is None
+    except OSError:
         return False
-    return True

@@ -7,7 +7,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -169,9 +168,6 @@ def _writable_folder(cache: str | None) -> Path | None:
     folder = Path(cache).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # It may be another user's, or from when others could read it.
-        with suppress(OSError):
-            folder.chmod(0o700)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:

@@ -1,5 +1,6 @@
 """Verifies versions, from the registry, the cache or an export, before any server loads them."""
 
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import msgspec
 import structlog
 
 from wineexp.core.config import Serve
+from wineexp.core.error_messages import FILE_SYSTEM_REMEDIES, error_chain
 from wineexp.models.background import read_background
 from wineexp.models.golden_rows import read_golden_rows
 from wineexp.serving.model import export, pipeline
@@ -73,9 +75,9 @@ class Verifier:
         try:
             return self._fetch(registry, registered, self._cache)
         except (store.UnavailableError, OSError) as error:
-            if self._fallback.folder == self._cache.folder:
+            if self._fallback.folder == self._cache.folder or not _is_of_the_disk(error):
                 raise
-            # The disk may be full, or the folder another user's. Where it is the registry that fails, it does again.
+            # The disk may be full, or the folder another user's.
             verified = self._fetch(registry, registered, self._fallback)
             log.warning(CACHE_NOT_USABLE, folder=str(self._cache.folder), why=list(describe_error(error)))
         version = verified.version
@@ -123,6 +125,15 @@ class Verifier:
         predictor = load(files, version, self.settings.serve.alias, max_rows=self.settings.serve.max_rows)
         background = read_background(files) or read_golden_rows(files).rows
         return VerifiedVersion(version, predictor, fitted, background)
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether a version could not be fetched because its files could not be written."""
+    # Of the files that it cannot write, MLflow passes on what their errors say, not the errors.
+    texts = [str(link) for link in error_chain(error)]
+    return isinstance(error, OSError) or any(
+        os.strerror(number) in text for number in FILE_SYSTEM_REMEDIES for text in texts
+    )
 
 
 def identity(registered: Version) -> tuple[int, str, str]:

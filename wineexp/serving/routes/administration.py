@@ -4,7 +4,7 @@ from typing import Annotated
 
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from litestar.response import Response
 
 from wineexp.core.config import Serve
@@ -16,9 +16,7 @@ METRICS_TYPES = ["text/plain", "application/openmetrics-text"]
 
 
 @get("/metrics", media_type="text/plain; version=0.0.4", opt={"media_types": METRICS_TYPES})
-async def get_metrics(
-    metrics: Metrics, accept: Annotated[str, Parameter(header="accept", default="")]
-) -> Response[bytes]:
+async def get_metrics(metrics: Metrics, accept: Annotated[str, HeaderParameter(name="accept")] = "") -> Response[bytes]:
     """Give the metrics in Prometheus' text format, or in OpenMetrics' to a client that accepts that one."""
     content, media_type = metrics.text(accept)
     # In the header, since Litestar would add a second charset to the media type.

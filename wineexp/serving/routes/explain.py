@@ -47,10 +47,12 @@ async def explain(request: Request[Any, Any, Any], predictor: Predictor, followe
 @post("/explain/prepare", status_code=202, include_in_schema=False)
 async def prepare(predictor: Predictor, follower: AliasFollower) -> dict[str, str]:
     """Start what explains, or keep it from ending while idle: the page asks for this as long as it is open."""
-    task = asyncio.create_task(follower.explain(RefreshRequest("prepare", identity=predictor.version.identity)))
-    # The event loop itself keeps no reference to a task.
-    _preparations.add(task)
-    task.add_done_callback(_preparations.discard)
+    # However often it is asked for, one at a time is enough.
+    if not _preparations:
+        task = asyncio.create_task(follower.explain(RefreshRequest("prepare", identity=predictor.version.identity)))
+        # The event loop itself keeps no reference to a task.
+        _preparations.add(task)
+        task.add_done_callback(_preparations.discard)
     return {"status": "preparing"}
 
 

@@ -6,7 +6,6 @@ As there, columns that are no features are ignored, numbers may be written as te
 import codecs
 import csv
 import io
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -18,6 +17,7 @@ from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Response
 
+from wineexp.core.csv_hints import named_separator
 from wineexp.data.schema import NumericFeature, TextFeature
 from wineexp.serving.http import guards
 from wineexp.serving.http.problems import MAX_FAULTS, Fault, key_faults, unprocessable
@@ -139,9 +139,8 @@ def parse_csv(parser: RowParser, body: bytes) -> Rows:
     lines = _lines(body)
     try:
         head = next(lines, "")
-        if named := re.fullmatch(r"sep=(.)\r?\n?", head):
-            separator = named[1]
-        else:
+        separator = named_separator(head)
+        if separator is None:
             separator, lines = _separator(head, parser), chain([head], lines)
         rows = csv.reader(lines, delimiter=separator, strict=True)
         columns = next(rows, None)

@@ -21,8 +21,8 @@ from wineexp.serving.model.strict_json import describe
 from wineexp.serving.routes import predict
 from wineexp.serving.routes.tensors import (
     OUTPUT_DATATYPES,
-    InferenceRequest,
-    OutputTensor,
+    InferenceResponse,
+    ParsedRequest,
     encode_response,
     parse_request,
 )
@@ -30,6 +30,8 @@ from wineexp.serving.routes.tensors import (
 # The media type of a body in which bytes follow the JSON, and the header that says how long the JSON is.
 BINARY = "application/octet-stream"
 JSON_BYTES_HEADER = "Inference-Header-Content-Length"
+# Far more digits than any body's length has, and fewer than Python converts.
+MAX_LENGTH_DIGITS = 19
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -81,15 +83,6 @@ class ModelMetadata(msgspec.Struct, frozen=True):
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
-
-
-class InferenceResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The response to an inference request, with its id."""
-
-    model_name: str
-    model_version: str
-    outputs: list[OutputTensor]
-    id: str = ""
 
 
 class IndexedModel(msgspec.Struct, frozen=True):
@@ -182,13 +175,13 @@ def _json_bytes(request: Request[Any, Any, Any]) -> int | None:
     value = request.headers.get(JSON_BYTES_HEADER)
     if value is None:
         return None
-    if not (value.isascii() and value.isdecimal()):
+    if not (value.isascii() and value.isdecimal() and len(value) <= MAX_LENGTH_DIGITS):
         raise ProblemError(400, f"{JSON_BYTES_HEADER} must be a number of bytes, but is {describe(value)}")
     return int(value)
 
 
 def _encode_outputs(
-    predictor: Predictor, metrics: Metrics, inference: InferenceRequest, rows: Rows
+    predictor: Predictor, metrics: Metrics, inference: ParsedRequest, rows: Rows
 ) -> tuple[bytes, int | None]:
     """Predict rows, count the predictions, and encode the response."""
     probabilities = predictor.probabilities(rows)

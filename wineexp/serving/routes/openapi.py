@@ -109,9 +109,10 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
     _, components = msgspec.json.schema_components(
         [predictor.parser.row_type, Problem, InferenceRequest, *types], ref_template=REFERENCE
     )
+    bodies = _request_bodies(predictor, settings.serve.max_rows)
     paths: dict[str, Any] = {}
     for route, handler in handlers:
-        operation = _operation(handler, response_types[handler], route, predictor, settings)
+        operation = _operation(handler, response_types[handler], route, predictor, bodies.get(handler.fn.__name__))
         if any(getattr(guard, "required", False) for guard in handler.resolve_guards()):
             operation["security"] = [{"bearer": []}, {"header": []}]
             operation["responses"]["401"] = _problem_response("An API key is required")
@@ -140,9 +141,12 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
 
 
 def _operation(
-    handler: HTTPRouteHandler, response_type: Any, route: HTTPRoute, predictor: Predictor, settings: Serve
+    handler: HTTPRouteHandler,
+    response_type: Any,
+    route: HTTPRoute,
+    predictor: Predictor,
+    body: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    body = _request_bodies(predictor, settings.serve.max_rows).get(handler.fn.__name__)
     errors = COMMON_ERRORS | (BODY_ERRORS if body else {}) | ({404: "No such model"} if route.path_parameters else {})
     operation = {
         "operationId": _operation_id(handler, route),

@@ -37,7 +37,7 @@ Values = list[Any] | npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class RequestedOutput:
+class ParsedOutput:
     """An output that a request names, and whether its values are wanted as bytes."""
 
     name: str
@@ -45,19 +45,20 @@ class RequestedOutput:
 
 
 @dataclass(frozen=True)
-class InferenceRequest:
+class ParsedRequest:
     """A parsed request.
 
     Attributes
     ----------
     rows : Rows
-    outputs : list of RequestedOutput
+    outputs : list of ParsedOutput
+        Each at most once.
     id : str
         Of the client, empty where it sent none.
     """
 
     rows: Rows
-    outputs: list[RequestedOutput]
+    outputs: list[ParsedOutput]
     id: str
 
 
@@ -69,6 +70,15 @@ class OutputTensor(msgspec.Struct, omit_defaults=True):
     shape: list[int]
     data: list[str | float] | msgspec.UnsetType = msgspec.UNSET
     parameters: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+
+
+class InferenceResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The response to an inference request, with its id."""
+
+    model_name: str
+    model_version: str
+    outputs: list[OutputTensor]
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ class _Bytes:
         return Fault(f"{self._position} bytes of binary data are wanted after the JSON, got {len(self._content)}")
 
 
-def parse_request(parser: RowParser, model_name: str, json_bytes: int | None, body: bytes) -> InferenceRequest:
+def parse_request(parser: RowParser, model_name: str, json_bytes: int | None, body: bytes) -> ParsedRequest:
     """Parse an inference request.
 
     Parameters
@@ -148,18 +158,18 @@ def parse_request(parser: RowParser, model_name: str, json_bytes: int | None, bo
         faults.append(fault)
     if faults:
         raise unprocessable(faults)
-    return InferenceRequest(_rows(parser, list(tensors.values())), outputs, rest.get("id", ""))
+    return ParsedRequest(_rows(parser, list(tensors.values())), outputs, rest.get("id", ""))
 
 
 def encode_response(
-    model_name: str, model_version: str, request_id: str, outputs: list[RequestedOutput], values: dict[str, Any]
+    model_name: str, model_version: str, request_id: str, outputs: list[ParsedOutput], values: dict[str, Any]
 ) -> tuple[bytes, int | None]:
     """The response to a request.
 
     Parameters
     ----------
     model_name, model_version, request_id : str
-    outputs : list of RequestedOutput
+    outputs : list of ParsedOutput
     values : dict
         Arrays of shape (n_rows, n_columns) by the name of the output: of texts, or of numbers.
 
@@ -181,8 +191,7 @@ def encode_response(
         else:
             tensor.data = array.ravel().tolist()
         tensors.append(tensor)
-    response = {"model_name": model_name, "model_version": model_version, "outputs": tensors}
-    head = msgspec.json.encode(response | ({"id": request_id} if request_id else {}))
+    head = msgspec.json.encode(InferenceResponse(model_name, model_version, tensors, request_id))
     return (b"".join([head, *parts]), len(head)) if parts else (head, None)
 
 
@@ -238,7 +247,7 @@ def _from_json(data: Value, datatype: str, size: int) -> Values | str:
     if not data.is_array:
         return "an array of values is wanted"
     # A comma after each, and a bracket for each row.
-    if data.text.count(b"[", data.start, data.end) > size + 1:
+    if data.has_more_than(size + 1, b"["):
         return []
     values = [
         value
@@ -277,22 +286,24 @@ def _with_length(text: str) -> bytes:
     return struct.pack("<I", len(content)) + content
 
 
-def _requested_outputs(value: Any, parameters: Any) -> tuple[list[RequestedOutput], list[Fault]]:
+def _requested_outputs(value: Any, parameters: Any) -> tuple[list[ParsedOutput], list[Fault]]:
     """The requested outputs, all where the request names none, and what is wrong with them."""
     all_binary = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
     if value is None:
-        return [RequestedOutput(name, all_binary) for name in OUTPUT_DATATYPES], []
+        return [ParsedOutput(name, all_binary) for name in OUTPUT_DATATYPES], []
     entries = value if isinstance(value, list) else []
     names = [str(entry.get("name")) for entry in entries if isinstance(entry, dict)]
-    if not names or len(names) != len(entries) or not set(names) <= OUTPUT_DATATYPES.keys():
-        return [], [Fault(f"an array of outputs is wanted, named {' or '.join(OUTPUT_DATATYPES)}", "/outputs")]
+    is_each_an_output = len(names) == len(entries) and set(names) <= OUTPUT_DATATYPES.keys()
+    if not names or not is_each_an_output or len(set(names)) < len(names):
+        wanted = " or ".join(OUTPUT_DATATYPES)
+        return [], [Fault(f"an array of outputs is wanted, each once, named {wanted}", "/outputs")]
     outputs, faults = [], []
     for position, (name, entry) in enumerate(zip(names, entries, strict=True)):
         own = entry.get("parameters", {})
         if not isinstance(own, dict):
             faults.append(Fault(f"an object is wanted, got {describe(own)}", f"/outputs/{position}/parameters"))
             continue
-        outputs.append(RequestedOutput(name, own.get("binary_data", all_binary) is True))
+        outputs.append(ParsedOutput(name, own.get("binary_data", all_binary) is True))
         if "classification" in own:
             message = "this server does not rank classes; the output probabilities has them in the model's order"
             faults.append(Fault(message, f"/outputs/{position}/parameters/classification"))
