@@ -72,3 +72,47 @@ def test_a_program_exits_with_the_number_of_the_signal_however_long_its_end_take
         check=False,
     )
     assert (done.returncode, done.stderr) == (code, "interrupted\n")
+
+
+# The signal arrives within a transaction, whose connection goes back to the pool by a weak reference's callback.
+WITHIN_A_DATABASE = """
+import contextlib, gc, os, signal, time
+import sqlalchemy
+from wineexp.core.signals import Interrupts, handle_termination, uninterrupted
+
+engine = sqlalchemy.create_engine("sqlite:///{folder}/own.db", connect_args={{"timeout": 0}})
+with engine.begin() as connection:
+    connection.execute(sqlalchemy.text("CREATE TABLE t (x INTEGER)"))
+
+handle_termination()
+
+@sqlalchemy.event.listens_for(engine, "reset")
+def kill(*_):
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(0.1)
+
+def write():
+    connection = engine.connect()
+    connection.execute(sqlalchemy.text("INSERT INTO t VALUES (1)"))
+
+with {block}:
+    try:
+        write()
+        gc.collect()
+        time.sleep(30)
+    finally:
+        sqlalchemy.event.remove(engine, "reset", kill)
+        with uninterrupted(), engine.begin() as connection:
+            connection.execute(sqlalchemy.text("INSERT INTO t VALUES (2)"))
+            print("written", flush=True)
+"""
+
+
+@pytest.mark.parametrize("block", ["contextlib.nullcontext()", "Interrupts()"], ids=["run", "sweep"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_leaves_no_database_locked(name: str, block: str, tmp_path: Path) -> None:
+    code = WITHIN_A_DATABASE.format(name=name, block=block, folder=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.stdout, done.returncode != 0) == ("written\n", True), done.stderr

@@ -278,7 +278,7 @@ def test_a_run_that_is_stopped_is_closed_as_killed(number: signal.Signals, code:
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     (stopped,) = runs(tmp_path)
-    assert stopped.info.status == "KILLED"
+    assert stopped.info.status == "KILLED", done.stderr
 
 
 def tracked_run(folder: Path) -> tracking_run.Run:

@@ -3,23 +3,35 @@
 Python drops an exception that a signal's handler raises while a weak reference's callback runs, as logging's
 configuration and garbage collection make happen. `stop` therefore raises again until it gets through, and
 `Interrupts.check` raises what was dropped.
+
+Nothing is raised within SQLAlchemy: where it returns a connection to its pool, an exception would leave a transaction
+open, and the database locked for closing the run. Nor is it within a function that is `never_interrupted`.
 """
 
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
-from typing import Any, NoReturn, Self
+from types import CodeType, FrameType, TracebackType
+from typing import Any, Self, TypeVar
 
 TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEAT_SECONDS = 1.0
+DATABASE_LIBRARY = "sqlalchemy"
+# A database that does not answer for longer than this is not waited for.
+MAX_DATABASE_SECONDS = 5.0
+RETRY_SECONDS = 0.02
 
 # The signals that `stop` and `Interrupts` have handled, the first one first. A library that catches the exception,
 # XGBoost for one, raises an error of its own in its place: code that handles that error learns here that the process
 # was to end.
 received_signals: list[int] = []
+# Those of them that have raised nothing yet, by the time that each was first put off.
+_put_off_since: dict[int, float] = {}
+_never_interrupted: set[CodeType] = set()
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def handle_termination() -> None:
@@ -35,12 +47,40 @@ def _report_unless_ending(unraisable: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def stop(number: int, _: FrameType | None) -> NoReturn:
+def stop(number: int, frame: FrameType | None) -> None:
     """Handle a signal: raises KeyboardInterrupt or SystemExit, and again each second until `cancel_repetition`."""
     received_signals.append(number)
-    signal.signal(signal.SIGALRM, lambda *_: stop(number, None))
-    signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS)
+    if _is_put_off(number, frame):
+        return
+    _raise_again(number, REPEAT_SECONDS)
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def never_interrupted(function: F) -> F:
+    """Decorate a function so that `stop` and `Interrupts` raise nothing from its first instruction to its last.
+
+    `uninterrupted`, for code that other handlers may interrupt, cannot rule out a signal just before its block.
+    """
+    _never_interrupted.add(function.__code__)
+    return function
+
+
+def _is_put_off(number: int, frame: FrameType | None) -> bool:
+    """Whether a signal arrived where nothing is raised; it is then raised again soon."""
+    waited = time.monotonic() - _put_off_since.setdefault(number, time.monotonic())
+    while frame is not None:
+        is_database = frame.f_globals.get("__name__", "").partition(".")[0] == DATABASE_LIBRARY
+        if frame.f_code in _never_interrupted or (is_database and waited < MAX_DATABASE_SECONDS):
+            _raise_again(number, RETRY_SECONDS)
+            return True
+        frame = frame.f_back
+    del _put_off_since[number]
+    return False
+
+
+def _raise_again(number: int, seconds: float) -> None:
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def cancel_repetition() -> None:
@@ -59,7 +99,8 @@ def uninterrupted() -> Iterator[None]:
         return
     # The block may be the handling of a signal that has arrived.
     cancel_repetition()
-    pending: list[int] = []
+    pending = list(_put_off_since)
+    _put_off_since.clear()
     previous = {
         number: signal.signal(number, lambda number, _: pending.append(number)) for number in TERMINATION_SIGNALS
     }
@@ -93,10 +134,11 @@ class Interrupts:
         if kind is None:
             self.check()
 
-    def _handle(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self._arrived = True
         received_signals.append(number)
-        raise KeyboardInterrupt
+        if not _is_put_off(number, frame):
+            raise KeyboardInterrupt
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if one of the signals has arrived, whether or not Python dropped it then."""

@@ -23,7 +23,7 @@ from sklearn.pipeline import Pipeline
 
 from wineexp.core.addresses import without_credentials
 from wineexp.core.errors import UserError
-from wineexp.core.signals import received_signals, uninterrupted
+from wineexp.core.signals import never_interrupted, received_signals, uninterrupted
 from wineexp.data.task import Task
 from wineexp.models import persistence
 from wineexp.tracking import _mlflow, names, store
@@ -98,6 +98,7 @@ class Run:
                 raise
         return self
 
+    @never_interrupted
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
