@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.explanations.models import TREE, FittedModel, fit
-from wineexp.models.counterfactual import Categories, smallest_change
+from wineexp.models.counterfactual import smallest_change
+from wineexp.models.training_values import Categories
 
 MODELS = {
     "xgb": ["model=xgb"],

@@ -12,11 +12,11 @@ from sklearn.pipeline import Pipeline
 from wineexp import compose
 from wineexp.models.compiled.compiled_model import CompiledModel
 from wineexp.models.compiled.flatten import CannotCompileError, flatten
-from wineexp.models.counterfactual import Categories, NumericRange, TrainingValues
 from wineexp.models.fitted_trees import fitted_trees
 from wineexp.models.leaf_boxes import LeafBoxes, Transform, make_leaf_boxes
 from wineexp.models.shapley import ShapleyExplainer, find_sources, only_sources
-from wineexp.serving.refresh.explanations import extreme_rows, training_values
+from wineexp.models.training_values import Categories, NumericRange, TrainingValues, extreme_rows
+from wineexp.serving.refresh.explanations import training_values
 from wineexp.workflows.experiment import assemble
 
 Columns = Mapping[str, npt.NDArray[Any]]

@@ -11,10 +11,11 @@ from sklearn.tree import DecisionTreeClassifier
 
 from benchmarks.explanations.counterfactuals import brute_force
 from benchmarks.explanations.models import TREE, FittedModel, fit
-from wineexp.models.counterfactual import Categories, Change, NumericRange, smallest_change
+from wineexp.models.counterfactual import Change, smallest_change
 from wineexp.models.fitted_trees import fitted_trees
 from wineexp.models.leaf_boxes import make_leaf_boxes
 from wineexp.models.pipeline import make_pipeline
+from wineexp.models.training_values import Categories, NumericRange
 
 Columns = dict[str, Any]
 
@@ -77,7 +78,7 @@ def test_no_change_of_one_or_two_features_is_smaller(model: FittedModel) -> None
 
 
 def test_a_single_change_is_the_smallest_however_many_thresholds_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wineexp.models.counterfactual.MAX_CELLS", 2)
+    monkeypatch.setattr("wineexp.models.threshold_changes.MAX_CELLS", 2)
     numbers = np.arange(64.0)
     X, y = numbers[:, None], (numbers % 4 == 0).astype(int)
     fitted = make_pipeline(FunctionTransformer(), DecisionTreeClassifier(), range(2)).fit(X, y)

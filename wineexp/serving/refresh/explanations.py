@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from wineexp.data.schema import NumericFeature, Schema, TextFeature
 from wineexp.models import counterfactual, shapley
-from wineexp.models.counterfactual import Categories, Change, NumericRange, TrainingValues
+from wineexp.models.counterfactual import Change
 from wineexp.models.leaf_boxes import make_leaf_boxes
 from wineexp.models.shapley import ShapleyExplainer
+from wineexp.models.training_values import Categories, NumericRange, TrainingValues, extreme_rows
 from wineexp.serving.model.pipeline import to_frame
 from wineexp.serving.model.rows import Rows
 from wineexp.serving.refresh.messages import Attribution, Counterfactual, Explanation, ExplanationReply
@@ -129,15 +130,6 @@ def training_values(schema: Schema) -> TrainingValues:
         feature.name: Categories(tuple(feature.values)) if isinstance(feature, TextFeature) else _numeric_range(feature)
         for feature in schema.features
     }
-
-
-def extreme_rows(values: TrainingValues) -> list[list[float | str]]:
-    """Rows in which each number has its lowest and its highest value, and each text each of its values."""
-    ends = [
-        list(of_feature.values) if isinstance(of_feature, Categories) else [of_feature.low, of_feature.high]
-        for of_feature in values.values()
-    ]
-    return [[of_feature[row % len(of_feature)] for of_feature in ends] for row in range(max(map(len, ends)))]
 
 
 def _numeric_range(feature: NumericFeature) -> NumericRange:
