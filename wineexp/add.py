@@ -47,13 +47,14 @@ def run(cfg: DictConfig) -> AddResult:
     ]
     if faults:
         raise UserError(*faults)
-    values: Any = OmegaConf.to_container(cfg)
+    values: Any = OmegaConf.to_container(cfg, resolve=True)
     said = {key: value for key, value in values.items() if value is not None}
     folder = config_folder()
-    plan = addition.plan(said, folder)
-    for line in addition.description(plan):
-        log.info("%s", line)
-    files = addition.carry_out(plan)
+    with addition.removed_if_refused() as files:
+        plan = addition.plan(said, folder, files)
+        for line in addition.description(plan):
+            log.info("%s", line)
+        addition.carry_out(plan, files)
     log.info("Written: %s", ", ".join(map(addition.shown, files)))
     # An option comes first, since none may stand between overrides, of which a user will add some.
     option = f"--config-dir {addition.shown(folder)} " if folder != CONF else ""

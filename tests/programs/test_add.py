@@ -1,7 +1,9 @@
 """`python -m wineexp.add`: from a file to a data set that is trained on, and what is refused."""
 
 import http.server
+import re
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from tests.conftest import Command
 from wineexp import UserError, add, compose, train
@@ -143,6 +146,8 @@ def test_the_configs_are_written_where_config_dir_says(folder: Path) -> None:
         (["file=churn.csv", "target=left on"], r"target.column=left_on: \d+ of 120 rows have no label"),
         (["file=churn.csv", "target=churned", "name=red"], "data=red: .*conf/data/red.yaml is there already"),
         (["file=churn.csv", "target=churned", "name=a/b"], "name=a/b: letters, digits, - and _ are wanted"),
+        (["file=churn.csv", "target=churned", "name=2024"], "name=2024: .* a letter first"),
+        (["file='http://127.0.0.1/'", "target=churned"], "http://127.0.0.1/: the address names no file"),
         (["file=churn.csv", "target=churned", "group=home"], "the data set wants also home"),
         (["file=binary.csv", "target=a"], "binary.csv is not CSV text in UTF-8"),
     ],
@@ -157,18 +162,54 @@ def test_what_cannot_be_added_is_refused_and_nothing_is_written(
     assert sorted(path.name for path in folder.rglob("*.*") if path.is_file()) == ["binary.csv", "churn.csv"]
 
 
-def test_a_file_is_fetched_and_its_pin_says_from_where(folder: Path) -> None:
+@pytest.fixture
+def url(folder: Path) -> Iterator[str]:
+    """The address of a table on a site."""
     served = folder / "served"
     served.mkdir()
     customers().to_csv(served / "churn.csv", index=False)
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(served))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/churn.csv"
-        run(f"file='{url}'", "target=churned")
+        yield f"http://127.0.0.1:{server.server_port}/churn.csv"
         server.shutdown()
+
+
+def test_a_file_is_fetched_and_its_pin_says_from_where(folder: Path, url: str) -> None:
+    # What was fetched for a command that was refused is not there for the next.
+    with pytest.raises(UserError, match="target=churn: the table has no such column"):
+        run(f"file='{url}'", "target=churn")
+    run(f"file='{url}'", "target=churned")
     pinned = pin.read("data/raw/churn.csv")
     assert (pinned.source_url, pinned.path) == (url, folder / "data/raw/churn.csv")
+    again = run(f"file='{url}'", "target=plan", "name=again")
+    assert [path.name for path in again.files] == ["again.yaml", "plan.yaml"]
+
+
+@pytest.mark.parametrize("source", [None, "https://elsewhere.example/churn.csv"])
+def test_a_file_of_another_site_is_not_taken_for_that_of_an_address(folder: Path, url: str, source: str | None) -> None:
+    file = folder / "data/raw/churn.csv"
+    file.parent.mkdir(parents=True)
+    customers(60).to_csv(file, index=False)
+    if source:
+        pin.write(file, source)
+    known = f"is from {source}; move data/raw/churn.csv and" if source else "is there already, and nothing says that it"
+    with pytest.raises(UserError, match=re.escape(f"file={url}: data/raw/churn.csv {known}")):
+        run(f"file='{url}'", "target=churned")
+    run("file=data/raw/churn.csv", "target=churned")
+
+
+@pytest.mark.parametrize("name", [".5", ".nan", "1e5", "two\nlines", "a: b", "cost ${EUR}", "été #1"])
+@pytest.mark.usefixtures("folder")
+def test_the_name_of_a_column_is_read_back_as_it_stands(name: str) -> None:
+    constant = f"{name} too"
+    table = pd.DataFrame({"x": [1.5, 2, 3, 4] * 5, name: [0, 1, 0, 1] * 5, constant: 1})
+    table.to_csv("2024.csv", index=False)
+    add(OmegaConf.merge(compose("file=2024.csv", "target=x", program="add"), {"column": name.replace("$", r"\$")}))
+    # Hydra takes no number for a choice.
+    cfg = compose("data=table_2024", config_dir="conf")
+    spaced = name.replace(" ", "_")
+    assert (cfg.target.column, list(cfg.data["drop"])) == (spaced, [f"{spaced}_too"])
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")

@@ -1,27 +1,30 @@
 """A table of a user's own as a data set: what it holds, what looks wrong, its pin, and the YAMLs that are written."""
 
 import difflib
-import json
+import math
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from rich.cells import cell_len
 
 from wineexp.core import paths
+from wineexp.core.addresses import without_credentials
 from wineexp.core.columns import is_number
 from wineexp.core.errors import UserError, brief, did_you_mean
 from wineexp.data import pin, pinned_file
 from wineexp.data.column_checks import Finding, find_all
 from wineexp.data.datasets import Dataset, table
 from wineexp.data.schema import snake_case
-from wineexp.data.target import CLASSIFICATION, REGRESSION, Target
+from wineexp.data.target import REGRESSION, Target
 
 # Keys of the program that say something about the file; they go into the data set's YAML as they are.
 TABLE_KEYS = ("separator", "decimal", "encoding", "missing", "id", "group", "time", "fold", "noun")
@@ -35,6 +38,9 @@ MAX_SHOWN_LEVELS, MAX_LEVEL_CHARS = 4, 16
 # Characters of a comment in a YAML.
 MAX_REASON_CHARS = 80
 
+# A choice of a config group that Hydra does not take for a number, a truth value or no choice at all.
+NAME = r"(?!(?:null|true|false|nan|inf)$)[^\W\d][\w-]*"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -42,10 +48,11 @@ class Plan:
 
     Attributes
     ----------
-    name, target : str
-        Of the data set, and of the target: choices of these config groups.
-    column : str
-        The column that the target is read from.
+    name : str
+        Of the data set, a choice of the config group `data`.
+    target : Target
+    labels : Series of shape (n_samples,)
+        Classes, or numbers.
     dataset : Dataset
     findings : list of Finding
         What looks wrong with its columns.
@@ -57,8 +64,8 @@ class Plan:
     """
 
     name: str
-    target: str
-    column: str
+    target: Target
+    labels: pd.Series
     dataset: Dataset
     findings: list[Finding]
     file: Path
@@ -71,7 +78,19 @@ def shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def plan(said: Mapping[str, Any], folder: Path) -> Plan:
+@contextmanager
+def removed_if_refused() -> Iterator[list[Path]]:
+    """Gives a list for the files that a command writes: they are removed where it is refused or interrupted."""
+    written: list[Path] = []
+    try:
+        yield written
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def plan(said: Mapping[str, Any], folder: Path, written: list[Path]) -> Plan:
     """Read the table and make the texts of its YAMLs.
 
     Parameters
@@ -80,6 +99,8 @@ def plan(said: Mapping[str, Any], folder: Path) -> Plan:
         `file` and `column`, and keys of conf/add.yaml that are not null.
     folder : Path
         The config folder that the YAMLs belong into.
+    written : list of Path
+        Takes the file that was fetched.
 
     Raises
     ------
@@ -87,60 +108,72 @@ def plan(said: Mapping[str, Any], folder: Path) -> Plan:
         There is no such file, it cannot be read, a name is taken, or the target is none that can be learned.
     """
     location, column = str(said["file"]), snake_case(str(said["column"]))
-    is_url = location.startswith(("http://", "https://"))
-    file = (
-        paths.ROOT / "data/raw" / Path(location.partition("?")[0]).name
-        if is_url
-        else Path(location).expanduser().absolute()
-    )
+    source_url = location if pin.is_address(location) else None
+    file = pin.fetched_path(location) if source_url else Path(location).expanduser().absolute()
     file = file.with_suffix("") if file.suffix == ".dvc" else file
-    name = str(said.get("name") or _as_name(file.name.partition(".")[0]))
-    faults = [f"name={name}: letters, digits, - and _ are wanted"] if not re.fullmatch(r"\w[\w-]*", name) else []
-    taken = _taken("data", name, folder)
-    faults += (
-        [f"data={name}: {shown(taken)} is there already, and nothing is overwritten; give another name=NAME"]
-        if taken
-        else []
-    )
-    if is_url and not file.exists() and not faults:
-        pinned_file.fetch(location, file)
-    elif not file.exists() and not file.with_name(f"{file.name}.dvc").exists():
+    name = str(said.get("name") or _as_name(file.name.partition(".")[0], "table"))
+    faults = []
+    if not re.fullmatch(NAME, name):
+        faults.append(f"name={name}: letters, digits, - and _ are wanted, a letter first, and no word such as null")
+    if taken := _taken("data", name, folder):
+        faults.append(
+            f"data={name}: {shown(taken)} is there already, and nothing is overwritten; give another name=NAME"
+        )
+    dvc_file = file.with_name(f"{file.name}.dvc")
+    is_there = file.exists() or dvc_file.exists()
+    if source_url and is_there:
+        faults += _source_faults(source_url, file, dvc_file)
+    elif not source_url and not is_there:
         near = difflib.get_close_matches(file.name, [path.name for path in file.parent.glob("*")], n=1)
         faults.append(f"file={location}: there is no such file{f'; did you mean {near[0]}?' if near else ''}")
     if faults:
         raise UserError(*faults)
+    if source_url and not is_there:
+        written.append(file)
+        pinned_file.fetch(source_url, file)
     settings = {key: said[key] for key in TABLE_KEYS if key in said}
-    dataset = table(str(file), drop=said.get("drop"), **settings)
-    y = read_labels(dataset, column)
-    findings = list(find_all(dataset.frame.drop(columns=column), None if is_amount(y) else y))
-    drop = [*map(snake_case, said.get("drop") or []), *(finding.column for finding in findings if finding.is_to_drop)]
-    if {*dataset.features} <= {*drop, column}:
+    said_drop = said.get("drop") or []
+    dataset = table(str(file), drop=said_drop, **settings)
+    target, labels = read_target(dataset, column)
+    findings = list(find_all(dataset.frame.drop(columns=column), None if target.is_number else labels))
+    dropped = {*map(snake_case, said_drop), *(finding.column for finding in findings if finding.is_to_drop)}
+    if {*dataset.features} <= {*dropped, column}:
         reasons = "; ".join(f"{finding.column} {finding.text}" for finding in findings)
         raise UserError(f"file={location}: no column is left to learn from: {reasons or 'it has the target alone'}")
-    target_text = _target_yaml(column, y)
-    target = next(
-        (
-            candidate
-            for candidate in (_as_name(column), f"{name}_{_as_name(column)}")
-            if not (taken := _taken("target", candidate, folder))
-            or (taken.is_relative_to(folder) and taken.read_text(encoding="utf-8") == target_text)
-        ),
-        None,
-    )
-    if target is None:
-        raise UserError(
-            f"target={column}: conf/target has this name and {name}_{_as_name(column)} already; give another name=NAME"
-        )
-    yamls = {
-        folder / "data" / f"{name}.yaml": _data_yaml(file, target, len(y), findings, said.get("drop") or [], settings),
-        folder / "target" / f"{target}.yaml": target_text,
-    }
+    target_text = _target_yaml(target, labels)
+    target_file = _target_file(name, column, folder, target_text)
+    data_text = _data_yaml(file, target_file.stem, len(labels), findings, said_drop, settings)
+    yamls = {folder / "data" / f"{name}.yaml": data_text, target_file: target_text}
     yamls = {path: text for path, text in yamls.items() if not path.exists()}
-    return Plan(name, target, column, dataset, findings, file, location if is_url else None, yamls)
+    return Plan(name, target, labels, dataset, findings, file, source_url, yamls)
 
 
-def _as_name(text: str) -> str:
-    return re.sub(r"\W+", "_", text).strip("_") or "table"
+def _source_faults(url: str, file: Path, dvc_file: Path) -> list[str]:
+    """Why a file that is there already is not taken for that of an address."""
+    source = pin.read(dvc_file).source_url if dvc_file.exists() else None
+    if source == without_credentials(url):
+        return []
+    if source:
+        known = f"is from {source}; move {shown(file)} and its pin elsewhere to have this one fetched"
+    else:
+        known = "is there already, and nothing says that it is from this address; move it elsewhere to have it fetched"
+    return [f"file={url}: {shown(file)} {known}, or say file={shown(file)} where that one is meant"]
+
+
+def _target_file(name: str, column: str, folder: Path, text: str) -> Path:
+    """The YAML of the target: a new one, or one of the user's own that has this very text."""
+    choice = _as_name(column, "column")
+    for candidate in (choice, f"{name}_{choice}"):
+        path, taken = folder / "target" / f"{candidate}.yaml", _taken("target", candidate, folder)
+        if not taken or (taken == path and taken.read_text(encoding="utf-8") == text):
+            return path
+    raise UserError(f"target={column}: conf/target has this name and {name}_{choice} already; give another name=NAME")
+
+
+def _as_name(text: str, kind: str) -> str:
+    """A name for a choice of a config group, which begins with a word for its kind where it could not be one else."""
+    name = re.sub(r"\W+", "_", text).strip("_")
+    return name if re.fullmatch(NAME, name) else f"{kind}_{name}".rstrip("_")
 
 
 def _taken(group: str, name: str, folder: Path) -> Path | None:
@@ -149,8 +182,8 @@ def _taken(group: str, name: str, folder: Path) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def read_labels(dataset: Dataset, column: str) -> pd.Series:
-    """The labels of a column, classes or numbers: (n_samples,).
+def read_target(dataset: Dataset, column: str) -> tuple[Target, pd.Series]:
+    """The target of a column as it stands, and its labels, classes or numbers, of shape (n_samples,).
 
     Raises
     ------
@@ -161,7 +194,8 @@ def read_labels(dataset: Dataset, column: str) -> pd.Series:
         raise UserError(
             f"target={column}: the table has no such column; {did_you_mean(column, map(str, dataset.frame))}"
         )
-    y = _target(column, CLASSIFICATION).column_values(dataset.frame)
+    of_two = Target(column, None, None, False, "roc_auc", "maximize")
+    y = of_two.column_values(dataset.frame)
     different = y.nunique()
     if pd.api.types.is_datetime64_any_dtype(y):
         raise UserError(f"target={column}: the column holds dates, and wineexp learns classes and numbers")
@@ -169,8 +203,12 @@ def read_labels(dataset: Dataset, column: str) -> pd.Series:
         raise UserError(
             f"target={column}: {different:,} different texts are no classes; at most {MAX_CLASSES} are learned"
         )
+    if is_amount(y):
+        target = replace(of_two, kind=REGRESSION, metric="root_mean_squared_error", direction="minimize")
+    else:
+        target = of_two if different <= 2 else replace(of_two, metric="balanced_accuracy")
     # What else is wrong with labels is said as in training.
-    return _target(column, REGRESSION if is_amount(y) else CLASSIFICATION).read(dataset.frame, dataset.features)[1]
+    return target, target.read(dataset.frame, dataset.features)[1]
 
 
 def is_amount(y: pd.Series) -> bool:
@@ -179,18 +217,12 @@ def is_amount(y: pd.Series) -> bool:
     return is_number(y) and (not is_whole or y.nunique() > MAX_NUMERIC_CLASSES)
 
 
-def _target(column: str, kind: str) -> Target:
-    """A target of a column as it stands."""
-    metric = ("accuracy", "maximize") if kind == CLASSIFICATION else ("root_mean_squared_error", "minimize")
-    return Target(column, None, None, False, *metric, kind=kind)
-
-
 def _data_yaml(
     file: Path, target: str, n_rows: int, findings: list[Finding], drop: list[str], settings: Mapping[str, Any]
 ) -> str:
     place = file.relative_to(paths.ROOT) if file.is_relative_to(paths.ROOT) else file
     lines = [
-        f"# {n_rows:,} rows of {file.name}.",
+        f"# {n_rows:,} rows of {_in_one_line(file.name)}.",
         "defaults:",
         f"  - override /target@_global_.target: {target}",
         "",
@@ -201,38 +233,43 @@ def _data_yaml(
     dropped = [finding for finding in findings if finding.is_to_drop]
     if drop or dropped:
         lines += ["drop:", *(f"  - {_scalar(column)}" for column in drop)]
-        lines += [f"  - {_scalar(finding.column)}  # {brief(finding.text, MAX_REASON_CHARS)}" for finding in dropped]
+        lines += [
+            f"  - {_scalar(finding.column)}  # {brief(_in_one_line(finding.text), MAX_REASON_CHARS)}"
+            for finding in dropped
+        ]
     return "\n".join(lines) + "\n"
 
 
 def _scalar(value: Any) -> str:
-    """A value as YAML: JSON is, and needs no quotes around a plain word."""
-    return (
-        value
-        if isinstance(value, str)
-        and re.fullmatch(r"[A-Za-z_./][\w./ -]*\w", value)
-        and value.lower() not in ("true", "false", "null", "yes", "no", "on", "off")
-        else json.dumps(value, ensure_ascii=False)
-    )
+    """A value as YAML in one line, which is read back as it stands: a text in quotes, but for a plain word."""
+    if not isinstance(value, str):
+        return "[" + ", ".join(map(_scalar, value)) + "]"
+    if re.fullmatch(r"[A-Za-z_/][\w./ -]*\w", value) and isinstance(yaml.safe_load(value), str):
+        return value
+    # Hydra would take ${...} for a reference to another key.
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    return yaml.safe_dump(escaped, default_style='"', allow_unicode=True, width=math.inf).rstrip("\n")
 
 
-def _target_yaml(column: str, y: pd.Series) -> str:
-    n_classes = y.nunique()
-    if is_amount(y):
-        comment, more = "a number", "kind: regression\ntransform: null\n"
-        metric, direction = "root_mean_squared_error", "minimize"
-    else:
-        comment, more = f"{n_classes} classes" if n_classes > 2 else "one of two classes", ""
-        metric, direction = "balanced_accuracy" if n_classes > 2 else "roc_auc", "maximize"
-    return f"""# {column}: {comment}.
-_target_: wineexp.data.target.Target
-column: {_scalar(column)}
-{more}bins: null
-labels: null
-ordinal: false
-metric: {metric}
-direction: {direction}
-"""
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _target_yaml(target: Target, labels: pd.Series) -> str:
+    n_classes = labels.nunique()
+    words = "a number" if target.is_number else f"{n_classes} classes" if n_classes > 2 else "one of two classes"
+    lines = [
+        f"# {_in_one_line(target.column)}: {words}.",
+        "_target_: wineexp.data.target.Target",
+        f"column: {_scalar(target.column)}",
+        *([f"kind: {target.kind}", "transform: null"] if target.is_number else []),
+        "bins: null",
+        "labels: null",
+        "ordinal: false",
+        f"metric: {target.metric}",
+        f"direction: {target.direction}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def description(plan: Plan) -> Iterator[str]:
@@ -250,10 +287,9 @@ def description(plan: Plan) -> Iterator[str]:
         wrong.append(
             f"{dataset.duplicates:,} rows repeat an earlier one exactly; split=grouped keeps copies on one side"
         )
-    y = read_labels(dataset, plan.column)
-    counts = Counter() if is_amount(y) else Counter(y.astype(str))
+    counts = Counter() if plan.target.is_number else Counter(plan.labels.astype(str))
     wrong += [
-        f"{plan.column}: only {count} rows are of class {label}, too few for every fold"
+        f"{plan.target.column}: only {count} rows are of class {label}, too few for every fold"
         for label, count in sorted(counts.items())
         if count < MIN_CLASS_ROWS
     ]
@@ -265,7 +301,7 @@ def description(plan: Plan) -> Iterator[str]:
 def _column_row(plan: Plan, name: str) -> tuple[str, str, str, str]:
     column = plan.dataset.frame[name]
     present = column.dropna()
-    if name == plan.column:
+    if name == plan.target.column:
         kind = "target"
     elif name not in plan.dataset.features:
         kind = "text"
@@ -280,7 +316,7 @@ def _column_row(plan: Plan, name: str) -> tuple[str, str, str, str]:
         values = ""
     elif kind == "text":
         values = f"{present.nunique():,} different texts, left out"
-    elif kind == "number" or (kind == "target" and is_amount(present)):
+    elif kind == "number" or (kind == "target" and plan.target.is_number):
         values = f"{present.min():g} to {present.max():g}"
     elif kind == "date":
         values = f"{present.min():%Y-%m-%d} to {present.max():%Y-%m-%d}"
@@ -288,7 +324,7 @@ def _column_row(plan: Plan, name: str) -> tuple[str, str, str, str]:
         counts = present.astype(str).value_counts()
         words = [f"{str(label)[:MAX_LEVEL_CHARS]} {count:,}" for label, count in counts.head(MAX_SHOWN_LEVELS).items()]
         values = ", ".join(words) + (f", {len(counts) - len(words):,} more" if len(counts) > len(words) else "")
-    return name, kind, missing, values
+    return _in_one_line(name), kind, missing, _in_one_line(values)
 
 
 def _aligned(rows: list[tuple[str, str, str, str]]) -> Iterator[str]:
@@ -299,16 +335,14 @@ def _aligned(rows: list[tuple[str, str, str, str]]) -> Iterator[str]:
         yield "  " + "  ".join([*cells, row[3]]).rstrip()
 
 
-def carry_out(plan: Plan) -> list[Path]:
-    """Pin the file where it has no pin, and write the YAMLs; gives what was written."""
-    written = []
+def carry_out(plan: Plan, written: list[Path]) -> None:
+    """Pin the file where it has no pin, and write the YAMLs; `written` takes what was."""
     dvc_file = plan.file.with_name(f"{plan.file.name}.dvc")
     if not dvc_file.exists():
-        pin.write(plan.file, plan.source_url)
         written.append(dvc_file)
+        pin.write(plan.file, plan.source_url)
     for path, text in plan.yamls.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as stream:
+            written.append(path)
             stream.write(text)
-        written.append(path)
-    return written
