@@ -1,7 +1,8 @@
 """Fitted models with what explanations need of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,8 @@ from sklearn.pipeline import Pipeline
 from wineexp import compose
 from wineexp.models.compiled.compiled_model import CompiledModel
 from wineexp.models.compiled.flatten import CannotCompileError, flatten
-from wineexp.models.fitted_trees import fitted_trees
-from wineexp.models.leaf_boxes import LeafBoxes, Transform, make_leaf_boxes
-from wineexp.models.shapley import ShapleyExplainer, find_sources, only_sources
-from wineexp.models.training_values import Categories, NumericRange, TrainingValues, extreme_rows
+from wineexp.models.explainer import ModelExplainer
+from wineexp.models.training_values import Categories, NumericRange, TrainingValues
 from wineexp.serving.refresh.explanations import training_values
 from wineexp.workflows.experiment import assemble
 
@@ -39,23 +38,15 @@ class FittedModel:
     pipeline : Pipeline
     X : DataFrame of shape (n_samples, n_features)
     y : Series of shape (n_samples,)
-    classes : list
     training_values : mapping of str to NumericRange or Categories
     compiled : CompiledModel or None
-    boxes : LeafBoxes or None
-    transform : callable
-    sources : ndarray of bool of shape (n_columns, n_features)
     """
 
     pipeline: Pipeline
     X: pd.DataFrame
     y: pd.Series
-    classes: list[Any]
     training_values: TrainingValues
     compiled: CompiledModel | None
-    boxes: LeafBoxes | None
-    transform: Transform
-    sources: npt.NDArray[np.bool_]
 
     def predict_proba(self, columns: Columns) -> npt.NDArray[np.float64]:
         """As a server predicts."""
@@ -69,11 +60,20 @@ class FittedModel:
         """Rows as an array for each feature."""
         return {name: rows[name].to_numpy(dtype=_dtype(values)) for name, values in self.training_values.items()}
 
-    def explainer(self, background: pd.DataFrame) -> ShapleyExplainer:
+    @cached_property
+    def explainer(self) -> ModelExplainer:
+        """What explains predictions by a hundred rows of X."""
+        return self.explainer_by(self.X.iloc[:: max(1, len(self.X) // 100)])
+
+    def explainer_by(self, background: pd.DataFrame) -> ModelExplainer:
         """What explains predictions by some background rows."""
-        return ShapleyExplainer(
-            self.pipeline, self.predict_proba, self.transform, self.columns(background), self.sources
+        return ModelExplainer(
+            self.pipeline, self.predict_proba, self.transform, self.training_values, self.columns(background)
         )
+
+    def transform(self, columns: Columns) -> npt.NDArray[np.float64]:
+        """The columns that the classifier takes."""
+        return np.asarray(self.pipeline[:-1].transform(frame(columns)), dtype=np.float64)
 
     def row(self, position: int) -> dict[str, Any]:
         """The values of a row."""
@@ -84,34 +84,12 @@ def fit(*overrides: str) -> FittedModel:
     """The model of a training with these overrides."""
     experiment = assemble(compose(*overrides))
     pipeline, X = experiment.fit(), experiment.task.X
-    schema = experiment.task.schema("", "")
-    values = training_values(schema)
+    values = training_values(experiment.task.schema("", ""))
     try:
         compiled = CompiledModel(*flatten(pipeline, X))
     except CannotCompileError:
         compiled = None
-    names = [feature.name for feature in schema.features]
-    ends = [list(row) for row in zip(*extreme_rows(values), strict=True)]
-    probes = {
-        name: np.array([*X[name].iloc[:: max(1, len(X) // 100)], *of_feature], dtype=_dtype(values[name]))
-        for name, of_feature in zip(names, ends, strict=True)
-    }
-
-    def transform(columns: Columns) -> npt.NDArray[np.float64]:
-        return np.asarray(pipeline[:-1].transform(frame(columns)), dtype=np.float64)
-
-    sources = find_sources(transform, probes)
-    fitted = FittedModel(
-        pipeline, X, experiment.task.y, experiment.task.classes.tolist(), values, compiled, None, transform, sources
-    )
-    trees = fitted_trees(pipeline, transform(probes), fitted.predict_proba(probes))
-    boxes = None
-    if trees is not None:
-        ranges = {
-            name: (range_.low, range_.high) for name, range_ in values.items() if isinstance(range_, NumericRange)
-        }
-        boxes = make_leaf_boxes(trees, only_sources(sources, names), transform, ranges, probes)
-    return replace(fitted, boxes=boxes)
+    return FittedModel(pipeline, X, experiment.task.y, values, compiled)
 
 
 def _dtype(values: NumericRange | Categories) -> type:

@@ -84,9 +84,7 @@ def _values_of_scores(
 
 
 def _print_stability(name: str, model: FittedModel, size: int, n_rows: int) -> None:
-    rows = [
-        model.columns(model.X.iloc[[position]]) for position in np.linspace(0, len(model.X) - 1, n_rows).astype(int)
-    ]
+    rows = [model.row(position) for position in np.linspace(0, len(model.X) - 1, n_rows).astype(int).tolist()]
     chosen = [representative_rows(model.X, size, seed=seed) for seed in (0, 1)]
     at_random = [model.X.sample(size, random_state=seed) for seed in (0, 1)]
     agreement = {}
@@ -107,11 +105,11 @@ def _explain(
     model: FittedModel, background: pd.DataFrame, rows: list[dict[str, Any]]
 ) -> tuple[list[set[str]], list[float]]:
     """The three features of the largest contributions to each row, and the time of each."""
-    explainer = model.explainer(background)
+    explainer = model.explainer_by(background)
     largest, seconds = [], []
     for row in rows:
         start = time.process_time()
-        explained = explainer.explain(row, seed=0)
+        explained = explainer.contributions(row)
         seconds.append(time.process_time() - start)
         largest.append(set(list(explained.contributions)[:3]))
     return largest, seconds

@@ -50,7 +50,7 @@ def likeliest(probabilities: np.ndarray) -> np.ndarray:
 def model(request: pytest.FixtureRequest) -> FittedModel:
     """Small models of each kind that has a search of its own, one of them with a text."""
     fitted = fit(*SMALL_MODELS[request.param])
-    assert (fitted.boxes is None) == (request.param == "logreg")
+    assert (fitted.explainer.boxes is None) == (request.param == "logreg")
     return fitted
 
 
@@ -60,9 +60,7 @@ def test_no_change_of_one_or_two_features_is_smaller(model: FittedModel) -> None
     n_found = 0
     for position in range(0, len(model.X), len(model.X) // 6):
         row = model.row(position)
-        change = smallest_change(
-            model.predict_proba, model.pipeline[-1].decide, model.classes, row, model.training_values, model.boxes
-        )
+        change = model.explainer.smallest_change(row)
         assert brute_force(model, row, math.inf if change is None else change.distance / 1.05) is None
         if change is not None:
             n_found += 1
@@ -106,9 +104,7 @@ def test_a_change_of_two_features_is_found_at_the_thresholds_of_trees() -> None:
     red = fit("model=xgb", "data=red", "target=good")
     values = [9.5, 0.37, 0.52, 2.0, 0.088, 12.0, 51.0, 0.99613, 3.29, 0.58, 11.1]
     row = dict(zip(map(str, red.X), values, strict=True))
-    change = smallest_change(
-        red.predict_proba, red.pipeline[-1].decide, red.classes, row, red.training_values, red.boxes
-    )
+    change = red.explainer.smallest_change(row)
     assert change is not None
     assert change.label == "good"
     assert change.values == {"density": 0.99676, "sulphates": 0.77}

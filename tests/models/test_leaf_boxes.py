@@ -30,7 +30,7 @@ KINDS = {
 @pytest.mark.parametrize("settings", [["model=xgb", "model.n_estimators=10"], ["model=histgb", "model.max_iter=5"]])
 def test_scores_of_cells_are_those_of_the_model(feature: str, settings: list[str]) -> None:
     model = fit("data=quality", "target=tier", f"feature={feature}", *settings)
-    boxes = model.boxes
+    boxes = model.explainer.boxes
     assert boxes is not None
     row = {
         name: np.array([value], dtype=object if isinstance(value, str) else float)
@@ -55,7 +55,7 @@ def test_scores_of_cells_are_those_of_the_model(feature: str, settings: list[str
 
 
 def test_columns_of_several_features_are_no_axes() -> None:
-    assert fit("model=xgb", "model.n_estimators=5", "feature=poly").boxes is None
+    assert fit("model=xgb", "model.n_estimators=5", "feature=poly").explainer.boxes is None
 
 
 def small_boxes(transformer: Any, kind: str, y: Any = None) -> tuple[LeafBoxes | None, Any]:

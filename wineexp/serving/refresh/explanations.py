@@ -12,18 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wineexp.data.schema import NumericFeature, Schema, TextFeature
-from wineexp.models import counterfactual, shapley
 from wineexp.models.counterfactual import Change
-from wineexp.models.leaf_boxes import make_leaf_boxes
-from wineexp.models.shapley import ShapleyExplainer
-from wineexp.models.training_values import Categories, NumericRange, TrainingValues, extreme_rows
+from wineexp.models.explainer import ModelExplainer
+from wineexp.models.training_values import Categories, NumericRange, TrainingValues
 from wineexp.serving.model.pipeline import to_frame
 from wineexp.serving.model.rows import Rows
 from wineexp.serving.refresh.messages import Attribution, Counterfactual, Explanation, ExplanationReply
 from wineexp.serving.refresh.verifier import VerifiedVersion
-
-# Fixes the feature orders from which Shapley values are estimated: the same row gets the same explanation.
-SEED = 0
 
 # Quantiles of a feature, the quartiles among them.
 N_QUANTILES = 41
@@ -40,22 +35,13 @@ class Explainer:
     def __init__(self, verified: VerifiedVersion) -> None:
         self.verified = verified
         self._parser = verified.predictor.parser
-        self._training_values = training_values(verified.predictor.schema)
-        numeric = {name: values for name, values in self._training_values.items() if isinstance(values, NumericRange)}
-        background = self._columns(verified.background)
-        extremes = self._columns(extreme_rows(self._training_values))
-        probes = {name: np.concatenate([values, extremes[name]]) for name, values in background.items()}
-        sources = shapley.find_sources(self._transform, probes)
-        self._shapley = ShapleyExplainer(verified.pipeline, self._predict_proba, self._transform, background, sources)
-        self._boxes = None
-        if self._shapley.trees is not None:
-            self._boxes = make_leaf_boxes(
-                self._shapley.trees,
-                shapley.only_sources(sources, list(background)),
-                self._transform,
-                {name: (range_.low, range_.high) for name, range_ in numeric.items()},
-                probes,
-            )
+        self._explainer = ModelExplainer(
+            verified.pipeline,
+            self._predict_proba,
+            self._transform,
+            training_values(verified.predictor.schema),
+            self._columns(verified.background),
+        )
 
     def explain(self, row: Any) -> ExplanationReply:
         """The explanation of the prediction for a row.
@@ -71,15 +57,8 @@ class Explainer:
         values = dict(zip(parser.features, row, strict=True))
         try:
             with np.errstate(all="ignore"):
-                shapley_values = self._shapley.explain(self._columns([row]), seed=SEED)
-                change = counterfactual.smallest_change(
-                    self._predict_proba,
-                    predictor.classifier.decide,
-                    predictor.schema.classes,
-                    values,
-                    self._training_values,
-                    self._boxes,
-                )
+                shapley_values = self._explainer.contributions(values)
+                change = self._explainer.smallest_change(values)
             numbers = [shapley_values.base_value, shapley_values.output_value, *shapley_values.contributions.values()]
             if not np.isfinite([*numbers, change.distance if change else 0]).all():
                 raise FloatingPointError("the explanation holds a value that is not finite")
