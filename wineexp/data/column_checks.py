@@ -14,9 +14,11 @@ from wineexp.core.columns import as_texts, column_fault, is_number
 # Columns are nearly unique from this share of different values on, in tables of at least so many rows.
 UNIQUE_SHARE, MIN_UNIQUE_ROWS = 0.95, 20
 # The last word of the name of a column that numbers the rows.
-ID_WORDS = ("id", "no", "nr", "number", "key", "uuid", "index", "unnamed", "column_1")
+ID_WORDS = ("id", "no", "nr", "number", "key", "uuid", "index", "unnamed")
 # A column of words is one of numbers and words from this share of numbers on, and one of dates likewise.
 MIXED_SHARE, DATES_SHARE = 0.5, 0.9
+# Columns without a name, such as an index that pandas wrote: as pandas calls them, and as they are called here.
+UNNAMED = r"(?:Unnamed:|column)_\d+(?:\.\d+)?"
 DATE_AS_TEXT = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?:[ T].*)?"
 # A column leaks the target where it alone tells the class of all rows but these, and the most frequent class does not.
 LEAK_ERROR, LEAK_MIN_MAJORITY_ERROR, MAX_LEAK_ROWS, N_LEAK_FOLDS = 0.005, 0.05, 10_000, 3
@@ -61,16 +63,39 @@ def _of_values(name: str, column: pd.Series) -> Finding | None:
         )
     if fault := column_fault(column):
         return Finding(name, fault, True)
+    if _numbers_rows(name, present):
+        return Finding(name, f"numbers the rows, from {present.min():,} to {present.max():,}", True)
+    is_text = not (is_number(column) or pd.api.types.is_bool_dtype(column))
+    texts = as_texts(present).astype("str") if is_text else pd.Series(dtype="str")
+    if is_text and texts.str.fullmatch(DATE_AS_TEXT).mean() >= DATES_SHARE:
+        return Finding(name, f"holds dates as texts, {_shown(texts)}; a date is written as 2024-12-31", True)
     is_unique = len(column) >= MIN_UNIQUE_ROWS and present.nunique() >= UNIQUE_SHARE * len(column)
     if is_unique and not pd.api.types.is_float_dtype(column):
-        names_rows = not is_number(column) or bool((np.diff(present.to_numpy()) == 1).all()) or _is_called_id(name)
+        names_rows = is_text or _is_called_id(name)
         text = f"has {present.nunique():,} different values in {len(column):,} rows"
         return Finding(
             name, f"{text}; it names the rows" if names_rows else f"{text}; drop it if it names them", names_rows
         )
-    if is_number(column) or pd.api.types.is_bool_dtype(column):
-        return None
-    texts = as_texts(present).astype("str")
+    return _of_texts(name, texts) if is_text else None
+
+
+def _numbers_rows(name: str, present: pd.Series) -> bool:
+    """Whether whole numbers run on from row to row; those of a column without a name may also begin again, or be mixed.
+
+    A column that has a name and the numbers 1 to n in another order may as well be a rank.
+    """
+    if not pd.api.types.is_integer_dtype(present) or len(present) < 2:
+        return False
+    values = present.to_numpy()
+    steps = np.diff(values)
+    if re.fullmatch(UNNAMED, name):
+        begins_again = present.nunique() >= MIN_UNIQUE_ROWS and bool(((steps == 1) | (values[1:] == values[0])).all())
+        return present.is_unique or begins_again
+    return len(values) >= MIN_UNIQUE_ROWS and abs(int(steps[0])) == 1 and bool((steps == steps[0]).all())
+
+
+def _of_texts(name: str, texts: pd.Series) -> Finding | None:
+    """What texts, none of them missing, say against their column."""
     is_numeric = pd.to_numeric(texts.str.replace(",", ".", regex=False), errors="coerce").notna()
     if MIXED_SHARE <= is_numeric.mean() < 1:
         words = _shown(texts[~is_numeric])
@@ -80,13 +105,19 @@ def _of_values(name: str, column: pd.Series) -> Finding | None:
             "if these mean a missing value, say missing=[...]",
             False,
         )
-    if texts.str.fullmatch(DATE_AS_TEXT).mean() >= DATES_SHARE:
-        return Finding(name, f"holds dates as texts, {_shown(texts)}; a date is written as 2024-12-31", True)
-    return None
+    different = pd.Series(texts.unique(), dtype="str")
+    spelled = different.str.casefold().str.split().str.join(" ")
+    alike = different[spelled.duplicated(keep=False)]
+    if alike.empty:
+        return None
+    words = _shown(alike.loc[spelled[alike.index].sort_values(kind="stable").index])
+    return Finding(
+        name, f"has values that differ only by case or spaces, {words}; spell alike what means the same", False
+    )
 
 
 def _is_called_id(name: str) -> bool:
-    return name.lower() in ID_WORDS or re.split(r"_|(?<=[a-z])(?=[A-Z])", name)[-1].lower() in ID_WORDS
+    return re.split(r"_|(?<=[a-z])(?=[A-Z])", name)[-1].lower() in ID_WORDS
 
 
 def _shown(values: pd.Series) -> str:
