@@ -21,7 +21,7 @@ from mlflow.entities import Run
 import wineexp.train  # noqa: F401  registers the frame of conf/train.yaml
 from benchmarks.results.references import BENCHMARK_TAG, SYSTEM_TAG, SYSTEMS
 from wineexp.data import task as data_task
-from wineexp.evaluation.metrics import Predictions
+from wineexp.evaluation.predictions import Predictions
 from wineexp.workflows.experiment import assemble
 
 HERE = Path(__file__).resolve().parent

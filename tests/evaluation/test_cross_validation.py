@@ -19,7 +19,8 @@ from wineexp.core.instantiation import build
 from wineexp.data.task import Task, make_task, predictions_from_table
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.metrics import Predictions, score
+from wineexp.evaluation.metrics import score
+from wineexp.evaluation.predictions import Predictions
 from wineexp.models.pipeline import make_pipeline
 
 

@@ -9,7 +9,10 @@ from sklearn import metrics as reference
 
 from wineexp.core.errors import UserError
 from wineexp.evaluation import metrics
-from wineexp.evaluation.metrics import METRICS, Predictions
+from wineexp.evaluation.baseline import baseline, baseline_scores
+from wineexp.evaluation.calibration import calibration_curve
+from wineexp.evaluation.metrics import METRICS
+from wineexp.evaluation.predictions import Predictions, class_values
 
 # Ordinal classes 0, 1, 2; the sixth row's prediction is wrong by two classes.
 ORDINAL = Predictions(
@@ -109,7 +112,7 @@ def test_metrics_agree_with_other_implementations_on_random_predictions(seed: in
     ],
 )
 def test_labels_that_are_ascending_numbers_are_values(labels: list[object], values: list[float] | None) -> None:
-    found = metrics.class_values(labels)
+    found = class_values(labels)
     assert (None if found is None else found.tolist()) == values
 
 
@@ -122,7 +125,7 @@ def confident(probabilities: np.ndarray, right: np.ndarray) -> Predictions:
 def test_the_calibration_curve_has_bins_of_equal_mass() -> None:
     # Two bins of ten rows: 6 correct at 0.6, 5 correct at 0.9.
     predictions = confident(np.repeat([0.9, 0.6], 10), np.r_[np.arange(10) < 5, np.arange(10) < 6])
-    table = metrics.calibration_curve(predictions)
+    table = calibration_curve(predictions)
     assert table["confidence"].tolist() == pytest.approx([0.6, 0.9])
     assert table["accuracy"].tolist() == [0.6, 0.5]
     assert table["rows"].tolist() == [10, 10]
@@ -144,7 +147,7 @@ def test_the_calibration_error_is_0_or_1_at_its_limits() -> None:
 @pytest.mark.parametrize(("rows", "bins"), [(1, 1), (19, 1), (20, 2), (99, 9), (100, 10), (1000, 10)])
 def test_there_are_as_many_bins_as_have_enough_rows(rows: int, bins: int) -> None:
     predictions = confident(np.linspace(0.5, 1, rows), np.ones(rows, dtype=bool))
-    table = metrics.calibration_curve(predictions)
+    table = calibration_curve(predictions)
     assert len(table) == bins
     assert table["rows"].sum() == rows
     assert table["rows"].max() - table["rows"].min() <= 1
@@ -154,13 +157,13 @@ def test_there_are_as_many_bins_as_have_enough_rows(rows: int, bins: int) -> Non
 def test_the_calibration_curve_of_a_class_counts_that_class_alone() -> None:
     # Class 0 has 0.9 in ten rows and 0.2 in ten; the former are all of class 0, the latter all of class 1.
     predictions = confident(np.repeat([0.9, 0.2], 10), np.repeat([True, False], 10))
-    positive, negative = (metrics.calibration_curve(predictions, code=code) for code in (1, 0))
+    positive, negative = (calibration_curve(predictions, code=code) for code in (1, 0))
     assert positive["confidence"].tolist() == pytest.approx([0.1, 0.8])
     assert positive["accuracy"].tolist() == [0, 1]
     assert negative["confidence"].tolist() == pytest.approx([0.2, 0.9])
     assert negative["accuracy"].tolist() == [0, 1]
     # The likeliest class is class 0 in ten rows and class 1 in ten, and always correct.
-    likeliest = metrics.calibration_curve(predictions)
+    likeliest = calibration_curve(predictions)
     assert likeliest["confidence"].tolist() == pytest.approx([0.8, 0.9])
     assert likeliest["accuracy"].tolist() == [1, 1]
 
@@ -216,8 +219,8 @@ def test_a_wrong_deciding_metric_is_refused(name: str, direction: str, message: 
 
 def test_majority_accuracy_is_that_of_the_training_rows_most_frequent_class() -> None:
     def accuracy(y_train: list[int], y_test: list[int]) -> float:
-        constant = metrics.baseline(np.array(y_train))
-        return metrics.baseline_scores(constant, np.array(y_test), [])["majority_accuracy"]
+        constant = baseline(np.array(y_train))
+        return baseline_scores(constant, np.array(y_test), [])["majority_accuracy"]
 
     assert accuracy([0, 1, 1], [0, 0, 1, 2]) == 1 / 4
     # Of equally frequent classes, the first.

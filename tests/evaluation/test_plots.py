@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from wineexp.evaluation import plots
-from wineexp.evaluation.metrics import Predictions, calibration_curve
+from wineexp.evaluation.calibration import calibration_curve
+from wineexp.evaluation.predictions import Predictions
 
 RNG = np.random.default_rng(0)
 

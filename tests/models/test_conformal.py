@@ -9,7 +9,9 @@ from sklearn.linear_model import LogisticRegression
 
 from wineexp import compose, train
 from wineexp.data.split import CopiesTogetherKFold
-from wineexp.evaluation.metrics import Predictions, coverage_by_class, score
+from wineexp.evaluation.calibration import coverage_by_class
+from wineexp.evaluation.metrics import score
+from wineexp.evaluation.predictions import Predictions
 from wineexp.models.conformal import ConformalClassifier, _set_threshold
 from wineexp.models.decision import LossClassifier
 from wineexp.models.pipeline import FixedClassesClassifier

@@ -14,7 +14,8 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 from tests.conftest import composed
 from wineexp import compose, train
 from wineexp.data.split import CopiesTogetherKFold
-from wineexp.evaluation.metrics import METRICS, Predictions
+from wineexp.evaluation.metrics import METRICS
+from wineexp.evaluation.predictions import Predictions
 from wineexp.models.decision import LOSSES, LossClassifier, MetricClassifier
 from wineexp.models.ensemble import SelectionClassifier
 from wineexp.models.pipeline import FixedClassesClassifier, best_decisions, out_of_fold_probabilities

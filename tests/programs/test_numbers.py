@@ -13,7 +13,9 @@ from sklearn.linear_model import Ridge
 from tests.conftest import choices, composed
 from wineexp import UserError, compare, compose, evaluate, explore, promote, reproduce, train
 from wineexp.core.paths import CONF
-from wineexp.evaluation.metrics import BASELINE, NumberPredictions, metrics_for, score
+from wineexp.evaluation.baseline import BASELINE
+from wineexp.evaluation.metrics import metrics_for, score
+from wineexp.evaluation.predictions import NumberPredictions
 from wineexp.models.regression import TransformingRegressor
 from wineexp.train import TrainResult
 from wineexp.workflows.experiment import config_faults

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.metrics import Predictions
+from wineexp.evaluation.predictions import Predictions
 from wineexp.workflows import console
 
 NOTICE_SECONDS = 0.05

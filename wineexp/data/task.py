@@ -20,17 +20,9 @@ from wineexp.data.groups import Indices, group_identical_rows, join_groups
 from wineexp.data.holdout import set_aside
 from wineexp.data.target import Target
 from wineexp.evaluation import cross_validation
-from wineexp.evaluation.metrics import (
-    NumberPredictions,
-    Predictions,
-    Scores,
-    baseline,
-    baseline_scores,
-    check_metric,
-    class_values,
-    metrics_for,
-    score,
-)
+from wineexp.evaluation.baseline import baseline, baseline_scores
+from wineexp.evaluation.metrics import Scores, check_metric, metrics_for, score
+from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
 
 # Number of the fold in a table of predictions for the rows of the holdout.
 HOLDOUT_FOLD = -1
@@ -97,7 +89,7 @@ class Task:
             return cross_validation.predict(fitted, self.X_holdout, self.encoded(self.y_holdout))
 
     def score_holdout(self, predictions: Predictions | NumberPredictions | None) -> Scores:
-        """Every metric on the holdout, and `metrics.baseline_scores`; empty where nothing is held out."""
+        """Every metric on the holdout, and `baseline_scores`; empty where nothing is held out."""
         if predictions is None:
             return {}
         constant = baseline(self.encoded(self.y))
@@ -205,7 +197,7 @@ def predictions_from_table(table: pd.DataFrame) -> Predictions | NumberPredictio
 
 
 def baseline_from_table(table: pd.DataFrame) -> Any:
-    """What `metrics.baseline` gave for the training rows of the one fold that a part of such a table is of."""
+    """What `baseline` gave for the training rows of the one fold that a part of such a table is of."""
     labels = [str(name).removeprefix("probability ") for name in table.filter(regex="^probability ")]
     constant = table["baseline"].iloc[0]
     return labels.index(constant) if labels else float(constant)

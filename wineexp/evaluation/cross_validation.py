@@ -14,16 +14,9 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.errors import UserError
-from wineexp.evaluation.metrics import (
-    METRICS,
-    NumberPredictions,
-    Predictions,
-    Scores,
-    baseline,
-    baseline_scores,
-    class_values,
-    score,
-)
+from wineexp.evaluation.baseline import baseline, baseline_scores
+from wineexp.evaluation.metrics import METRICS, Scores, score
+from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
 
 # Threads of OpenMP and of linear algebra libraries: with more of them, the last bits of a score would vary.
 NATIVE_THREADS = 1
@@ -42,7 +35,7 @@ class Fold:
     predictions : Predictions or NumberPredictions
         For the test rows.
     scores : dict of str to float
-        Includes those of `metrics.baseline_scores`.
+        Includes those of `baseline_scores`.
     fit_seconds, predict_seconds : float
         Wall time of fitting, and of predicting classes and probabilities of all test rows.
     """

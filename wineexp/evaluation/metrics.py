@@ -1,102 +1,19 @@
 """Metrics: figures computed from a model's predictions on rows that it was not trained on."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 from scipy import stats
 from sklearn import metrics
 
 from wineexp.core.errors import UserError, did_you_mean
+from wineexp.evaluation.calibration import expected_calibration_error
+from wineexp.evaluation.predictions import NumberPredictions, Predictions
 
 Scores = dict[str, float]
-
-# Before the name of a metric that a prediction of the training rows' mean has.
-BASELINE = "baseline_"
-
-# The most bins of a calibration curve, and the fewest rows of a bin: shares of fewer rows are mostly noise.
-MAX_CALIBRATION_BINS, MIN_BIN_ROWS = 10, 10
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """A model's predictions on rows that it was not trained on.
-
-    Attributes
-    ----------
-    y : ndarray of shape (n_samples,)
-        True classes, as positions in the list of classes.
-    predicted : ndarray of shape (n_samples,)
-        Predicted classes, likewise.
-    probabilities : ndarray of shape (n_samples, n_classes)
-    prediction_sets : ndarray of bool of shape (n_samples, n_classes), or None
-        Which classes a conformal model does not rule out; None for other models.
-    values : ndarray of shape (n_classes,), or None
-        The number that each class stands for, ascending, with which distances are measured; None where classes are no
-        numbers, so that neighbours are 1 apart. See `class_values`.
-    """
-
-    y: npt.NDArray[np.intp]
-    predicted: npt.NDArray[np.intp]
-    probabilities: npt.NDArray[np.float64]
-    prediction_sets: npt.NDArray[np.bool_] | None = None
-    values: npt.NDArray[np.float64] | None = None
-
-    @property
-    def distances(self) -> npt.NDArray[np.float64]:
-        """The distance of every class from every other one: shape (n_classes, n_classes)."""
-        values = np.arange(self.probabilities.shape[1], dtype=float) if self.values is None else self.values
-        return np.abs(values[:, None] - values)
-
-    @property
-    def errors(self) -> npt.NDArray[np.float64]:
-        """The distance of each prediction from the true class: shape (n_samples,)."""
-        return np.asarray(self.distances[self.y, self.predicted])
-
-
-def of_classes(predictions: "Predictions | NumberPredictions") -> Predictions:
-    """Predictions that are known to be of classes.
-
-    Raises
-    ------
-    TypeError
-        They are of numbers, which the caller should have refused.
-    """
-    if isinstance(predictions, NumberPredictions):
-        raise TypeError("predictions of classes are wanted")
-    return predictions
-
-
-def class_values(labels: Iterable[object]) -> npt.NDArray[np.float64] | None:
-    """The number that each label stands for, if all of them are ascending numbers, whether or not written as text."""
-    try:
-        values = np.array([float(str(label)) for label in labels])
-    except ValueError:
-        return None
-    return values if np.isfinite(values).all() and (np.diff(values) > 0).all() else None
-
-
-@dataclass(frozen=True)
-class NumberPredictions:
-    """A model's predictions of numbers for rows that it was not trained on.
-
-    Attributes
-    ----------
-    y, predicted : ndarray of shape (n_samples,)
-        True and predicted numbers.
-    """
-
-    y: npt.NDArray[np.float64]
-    predicted: npt.NDArray[np.float64]
-
-    @property
-    def errors(self) -> npt.NDArray[np.float64]:
-        """The distance of each prediction from the true number: shape (n_samples,)."""
-        return np.asarray(np.abs(self.y - self.predicted))
 
 
 @dataclass(frozen=True)
@@ -157,73 +74,6 @@ def _quadratic_weighted_kappa(predictions: Predictions) -> float:
     return float(1 - np.sum(weights * counts) / by_chance) if by_chance else np.nan
 
 
-def calibration_curve(predictions: Predictions, *, code: int | None = None) -> pd.DataFrame:
-    """How often a class is the true one, by the probability that it was given.
-
-    Bins have equal mass, as Nixon et al. 2019, "Measuring Calibration in Deep Learning", advise.
-
-    Parameters
-    ----------
-    predictions : Predictions
-    code : int, optional
-        Position of the class; by default the likeliest class of each row, whichever class the model decided on.
-
-    Returns
-    -------
-    DataFrame of shape (n_bins, 5)
-        `low`, `high` and `confidence` (smallest, greatest and mean probability), `accuracy` (share of rows whose true
-        class it is), `rows`; in ascending order of probability.
-    """
-    if code is None:
-        confidence = predictions.probabilities.max(axis=1)
-        correct = predictions.y == predictions.probabilities.argmax(axis=1)
-    else:
-        confidence, correct = predictions.probabilities[:, code], predictions.y == code
-    bins = pd.DataFrame({"confidence": confidence, "correct": correct})
-    return bins.groupby(_equal_mass_bins(confidence)).agg(
-        low=("confidence", "min"),
-        high=("confidence", "max"),
-        confidence=("confidence", "mean"),
-        accuracy=("correct", "mean"),
-        rows=("correct", "size"),
-    )
-
-
-def binned_numbers(predictions: NumberPredictions) -> pd.DataFrame:
-    """The mean of the true numbers, by the number that was predicted, in bins of equal mass.
-
-    Returns
-    -------
-    DataFrame of shape (n_bins, 3)
-        `predicted` and `true` (means), and `rows`; in ascending order of the prediction.
-    """
-    bins = pd.DataFrame({"predicted": predictions.predicted, "true": predictions.y})
-    return bins.groupby(_equal_mass_bins(predictions.predicted)).agg(
-        predicted=("predicted", "mean"), true=("true", "mean"), rows=("true", "size")
-    )
-
-
-def _equal_mass_bins(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """The number of each value's bin, of `MAX_CALIBRATION_BINS` or of as many as have `MIN_BIN_ROWS` values each.
-
-    Equal values share a bin, so that the order of the rows does not matter.
-    """
-    n_bins = min(MAX_CALIBRATION_BINS, max(1, len(values) // MIN_BIN_ROWS))
-    edges = np.unique(np.quantile(values, np.arange(1, n_bins) / n_bins, method="inverted_cdf"))
-    return np.searchsorted(edges, values)
-
-
-def calibrated_class(n_classes: int) -> int | None:
-    """Position of the class whose calibration is drawn: the positive one of two; None for the likeliest of more."""
-    return 1 if n_classes == 2 else None
-
-
-def _expected_calibration_error(predictions: Predictions) -> float:
-    """Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3, over the likeliest class's curve."""
-    curve = calibration_curve(predictions)
-    return float(np.average((curve["accuracy"] - curve["confidence"]).abs(), weights=curve["rows"]))
-
-
 def _spearman(predictions: NumberPredictions) -> float:
     """Rank correlation of true and predicted numbers: how well the rows are sorted; NaN where either is constant."""
     if not np.ptp(predictions.y) or not np.ptp(predictions.predicted):
@@ -241,7 +91,7 @@ METRICS: dict[str, Metric] = {
     "cohen_kappa": Metric(_cohen_kappa),
     "log_loss": Metric(_log_loss, "minimize", computed_from="probabilities"),
     "brier_score": Metric(_brier_score, "minimize", computed_from="probabilities"),
-    "expected_calibration_error": Metric(_expected_calibration_error, "minimize", computed_from="probabilities"),
+    "expected_calibration_error": Metric(expected_calibration_error, "minimize", computed_from="probabilities"),
     # Of the second of two classes, the positive one: how many of those predicted are it, how many of it are predicted,
     # and the harmonic mean of both.
     "precision": Metric(lambda p: metrics.precision_score(p.y, p.predicted, zero_division=0), applies_to=("binary",)),
@@ -312,59 +162,3 @@ def score(predictions: Predictions | NumberPredictions, names: list[str]) -> Sco
         set_sizes = predictions.prediction_sets.sum(axis=1)
         scores |= {"set_coverage": float(covered.mean()), "set_size": float(set_sizes.mean())}
     return scores
-
-
-def coverage_by_class(predictions: Predictions) -> pd.DataFrame:
-    """How often prediction sets hold the true class: one row a class, by position; NaN for a class without rows.
-
-    Returns
-    -------
-    DataFrame of shape (n_classes, 2)
-        `rows` and `coverage`.
-
-    Raises
-    ------
-    ValueError
-        The predictions have no prediction sets.
-    """
-    if predictions.prediction_sets is None:
-        raise ValueError("the predictions have no prediction sets")
-    covered = predictions.prediction_sets[np.arange(len(predictions.y)), predictions.y]
-    by_class = pd.Series(covered).groupby(predictions.y)
-    table = pd.DataFrame({"rows": by_class.size(), "coverage": by_class.mean()})
-    return table.reindex(range(predictions.prediction_sets.shape[1])).fillna({"rows": 0}).astype({"rows": int})
-
-
-def baseline(y_train: npt.NDArray[Any]) -> Any:
-    """What a model that knows no feature predicts always: the training rows' most frequent class, or their mean.
-
-    Parameters
-    ----------
-    y_train : ndarray of shape (n_training,)
-        Positions of classes, or, as floating-point numbers, the numbers of a target of numbers.
-    """
-    return float(y_train.mean()) if y_train.dtype.kind == "f" else int(np.bincount(y_train).argmax())
-
-
-def baseline_scores(predicted: Any, y: npt.NDArray[Any], names: list[str]) -> Scores:
-    """The scores of a constant prediction for test rows.
-
-    Parameters
-    ----------
-    predicted : int or float
-        As `baseline` gives it.
-    y : ndarray of shape (n_samples,)
-        As there, of the test rows.
-    names : list of str
-        The metrics that are scored.
-
-    Returns
-    -------
-    dict of str to float
-        `majority_accuracy`, for classes; for numbers `baseline_` and the name of each metric that is to be minimized.
-    """
-    if y.dtype.kind != "f":
-        return {"majority_accuracy": float(np.mean(y == predicted))}
-    constant = NumberPredictions(y, np.full(len(y), predicted))
-    errors = [name for name in names if METRICS[name].direction == "minimize"]
-    return {f"{BASELINE}{name}": value for name, value in score(constant, errors).items()}

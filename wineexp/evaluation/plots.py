@@ -7,14 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
-from wineexp.evaluation.metrics import (
-    NumberPredictions,
-    Predictions,
-    binned_numbers,
-    calibrated_class,
-    calibration_curve,
-)
+from wineexp.evaluation.calibration import binned_numbers, calibrated_class, calibration_curve
 from wineexp.evaluation.palette import PALETTE
+from wineexp.evaluation.predictions import NumberPredictions, Predictions
 
 # A figure is stored as one image, which is drawn in the light theme.
 INK, WINE = PALETTE["ink"][0], PALETTE["wine"][0]

@@ -9,7 +9,8 @@ from sklearn.base import ClassifierMixin
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import validate_data
 
-from wineexp.evaluation.metrics import METRICS, Predictions
+from wineexp.evaluation.metrics import METRICS
+from wineexp.evaluation.predictions import Predictions
 from wineexp.models.pipeline import (
     DecidingClassifier,
     best_decisions,

@@ -10,7 +10,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from wineexp.evaluation.metrics import METRICS, Predictions
+from wineexp.evaluation.metrics import METRICS
+from wineexp.evaluation.predictions import Predictions
 from wineexp.models.decision import learn_utility, values_of
 from wineexp.models.pipeline import (
     FixedClassesClassifier,

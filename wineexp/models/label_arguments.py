@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier
 
-from wineexp.evaluation.metrics import class_values
+from wineexp.evaluation.predictions import class_values
 from wineexp.models.arguments import change_arguments
 
 # A weight for each label; a word such as "balanced" names no label.

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from wineexp.data import task
-from wineexp.evaluation import metrics
-from wineexp.evaluation.metrics import Predictions
+from wineexp.evaluation.calibration import calibrated_class, calibration_curve
+from wineexp.evaluation.predictions import Predictions
 from wineexp.reports import leaderboard_summary, run_charts, templates
 from wineexp.tracking.names import TRIAL
 from wineexp.tracking.ranking import Ranking, Row, pruned, score
@@ -152,9 +152,9 @@ def _calibration(recorded: list[RecordedPredictions]) -> str | None:
     if not recorded:
         return None
     labels = recorded[0].labels
-    code = metrics.calibrated_class(len(labels))
+    code = calibrated_class(len(labels))
     return run_charts.calibration(
-        {run.name: metrics.calibration_curve(run.predictions, code=code) for run in recorded},
+        {run.name: calibration_curve(run.predictions, code=code) for run in recorded},
         f"probability of {'the likeliest class' if code is None else labels[code]}",
     )
 

@@ -101,7 +101,7 @@ def reliability(bins: pd.DataFrame) -> str:
     Parameters
     ----------
     bins : DataFrame of shape (n_bins, n_columns)
-        as `metrics.calibration_curve` gives them; a dot's area is the share of all predictions that are in its bin.
+        as `calibration_curve` gives them; a dot's area is the share of all predictions that are in its bin.
     """
     with mpl.rc_context(RC_PARAMS):
         figure, axis = new_chart(3.2)
@@ -116,7 +116,7 @@ def reliability(bins: pd.DataFrame) -> str:
 
 
 def calibration(curves: Mapping[str, pd.DataFrame], label: str) -> str:
-    """The calibration curves of up to two runs, by the run's name, as `metrics.calibration_curve` gives them."""
+    """The calibration curves of up to two runs, by the run's name, as `calibration_curve` gives them."""
     with mpl.rc_context(RC_PARAMS):
         figure, axis = new_chart(3.6)
         axis.plot([0, 1], [0, 1], color=SOFT, linestyle=":", linewidth=1.2)

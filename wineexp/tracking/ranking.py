@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wineexp.core.errors import UserError
+from wineexp.evaluation.baseline import BASELINE
 from wineexp.evaluation.comparison import ALPHA, Comparison, corrected_t_test
-from wineexp.evaluation.metrics import BASELINE
 from wineexp.tracking import names
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.runs import Runs

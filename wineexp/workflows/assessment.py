@@ -8,6 +8,9 @@ from wineexp.core.errors import UserError
 from wineexp.data.target import Target
 from wineexp.data.task import HOLDOUT_FOLD, baseline_from_table, out_of_fold_predictions, predictions_from_table
 from wineexp.evaluation import metrics
+from wineexp.evaluation.baseline import baseline_scores
+from wineexp.evaluation.calibration import binned_numbers, calibration_curve
+from wineexp.evaluation.predictions import NumberPredictions
 
 COLUMNS = {"fold", "row", "true", "predicted", "baseline"}
 
@@ -32,7 +35,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
-    """Every metric that applies to a target, and `metrics.baseline_scores`, of each fold and of the holdout.
+    """Every metric that applies to a target, and `baseline_scores`, of each fold and of the holdout.
 
     Parameters
     ----------
@@ -56,7 +59,7 @@ def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
     for number, fold in table.groupby("fold"):
         predictions = predictions_from_table(fold)
         constant = baseline_from_table(fold)
-        scores[number] = metrics.score(predictions, names) | metrics.baseline_scores(constant, predictions.y, names)
+        scores[number] = metrics.score(predictions, names) | baseline_scores(constant, predictions.y, names)
     return pd.DataFrame.from_dict(scores, orient="index")
 
 
@@ -76,15 +79,15 @@ def plot_tables(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, pd.DataF
     Returns
     -------
     dict of str to DataFrame
-        `confusion` (true and predicted label or number of each row), `calibration` (`metrics.calibration_curve`; for
-        numbers `metrics.binned_numbers`), `folds` (every metric by fold, counted from 1).
+        `confusion` (true and predicted label or number of each row), `calibration` (`calibration_curve`; for
+        numbers `binned_numbers`), `folds` (every metric by fold, counted from 1).
     """
     folds = scores.drop(index=HOLDOUT_FOLD, errors="ignore")
     predictions = out_of_fold_predictions(table)
     return {
         "confusion": table.loc[table["fold"] != HOLDOUT_FOLD, ["true", "predicted"]],
-        "calibration": metrics.binned_numbers(predictions)
-        if isinstance(predictions, metrics.NumberPredictions)
-        else metrics.calibration_curve(predictions),
+        "calibration": binned_numbers(predictions)
+        if isinstance(predictions, NumberPredictions)
+        else calibration_curve(predictions),
         "folds": folds.set_axis(folds.index + 1).rename_axis("fold").reset_index(),
     }

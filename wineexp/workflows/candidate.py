@@ -12,7 +12,7 @@ from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.comparison import compare_folds
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.metrics import of_classes
+from wineexp.evaluation.predictions import of_classes
 from wineexp.models import manifest, persistence
 from wineexp.models.compiled.compilation import compile_pipeline
 from wineexp.reports.card.inputs import Baseline

@@ -6,7 +6,7 @@ from wineexp.core.config import GROUPS
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import check_node
 from wineexp.data import task
-from wineexp.evaluation.metrics import of_classes
+from wineexp.evaluation.predictions import of_classes
 from wineexp.tracking import names
 from wineexp.tracking.registry import Version
 from wineexp.tracking.runs import Runs

@@ -12,7 +12,8 @@ from wineexp.core.errors import UserError, did_you_mean
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.metrics import METRICS, Predictions, of_classes
+from wineexp.evaluation.metrics import METRICS
+from wineexp.evaluation.predictions import Predictions, of_classes
 
 REQUIREMENTS = ("better", "not_worse")
 

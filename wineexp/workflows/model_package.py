@@ -10,7 +10,7 @@ from sklearn.base import ClassifierMixin
 from wineexp.data import schema
 from wineexp.data.task import Task
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.metrics import Predictions
+from wineexp.evaluation.predictions import Predictions
 from wineexp.models import background, manifest, persistence
 from wineexp.reports.card import card
 from wineexp.reports.card.inputs import Baseline, CardInputs

@@ -11,6 +11,9 @@ from wineexp.core.addresses import without_credentials
 from wineexp.core.config import config_sha256
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation, metrics, plots
+from wineexp.evaluation.baseline import BASELINE
+from wineexp.evaluation.calibration import coverage_by_class
+from wineexp.evaluation.predictions import NumberPredictions, Predictions
 from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.run import Run
 from wineexp.workflows.experiment import Experiment
@@ -102,12 +105,12 @@ def _baseline_sentence(task: Task, summary: Mapping[str, tuple[float, float]]) -
     if not task.target.is_number:
         return f"Always predicting the most frequent class: accuracy {summary['majority_accuracy'][0]:.4f}."
     names = [task.target.metric, "root_mean_squared_error"]
-    name = next(name for name in names if f"{metrics.BASELINE}{name}" in summary)
-    return f"Always predicting the mean: {name.replace('_', ' ')} {summary[f'{metrics.BASELINE}{name}'][0]:.4f}."
+    name = next(name for name in names if f"{BASELINE}{name}" in summary)
+    return f"Always predicting the mean: {name.replace('_', ' ')} {summary[f'{BASELINE}{name}'][0]:.4f}."
 
 
 def holdout_importance(
-    experiment: Experiment, fitted: Any, holdout: metrics.Predictions | metrics.NumberPredictions | None
+    experiment: Experiment, fitted: Any, holdout: Predictions | NumberPredictions | None
 ) -> pd.DataFrame | None:
     """By how much the deciding metric gets worse on the holdout when a feature is shuffled.
 
@@ -130,7 +133,7 @@ def record_results(
     experiment: Experiment,
     folds: list[cross_validation.Fold],
     fitted: Any,
-    holdout: metrics.Predictions | metrics.NumberPredictions | None,
+    holdout: Predictions | NumberPredictions | None,
     importance: pd.DataFrame | None,
     files: Mapping[str, str | bytes] | None = None,
 ) -> str | None:
@@ -157,7 +160,7 @@ def record_results(
     if run.id is None:
         return None
     predictions = cross_validation.pool_predictions(folds)
-    if isinstance(predictions, metrics.NumberPredictions):
+    if isinstance(predictions, NumberPredictions):
         run.log_figure("predicted", plots.predicted_numbers(predictions, task.target.column))
     else:
         _record_classes(run, task, predictions, holdout)
@@ -168,7 +171,7 @@ def record_results(
     return run.log_model(fitted, task.X, files)
 
 
-def _record_classes(run: Run, task: Task, predictions: metrics.Predictions, holdout: Any) -> None:
+def _record_classes(run: Run, task: Task, predictions: Predictions, holdout: Any) -> None:
     """Record the figures of a target of classes, and the coverage of prediction sets where the model gives some."""
     labels = [str(label) for label in task.classes]
     run.log_figure("confusion", plots.confusion(predictions, labels))
@@ -176,7 +179,7 @@ def _record_classes(run: Run, task: Task, predictions: metrics.Predictions, hold
     if predictions.prediction_sets is not None:
         tables = {"folds": predictions} | ({"holdout": holdout} if holdout is not None else {})
         coverage = pd.concat(
-            {name: metrics.coverage_by_class(table) for name, table in tables.items()}, names=["rows_of", "class"]
+            {name: coverage_by_class(table) for name, table in tables.items()}, names=["rows_of", "class"]
         )
         labelled = coverage.rename(index=dict(enumerate(labels)), level="class")
         labelled.to_csv(run.file(names.COVERAGE_FILE))

@@ -14,7 +14,8 @@ from wineexp.data import eda
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.comparison import Comparison, compare_folds
-from wineexp.evaluation.metrics import Predictions, Scores, of_classes, score
+from wineexp.evaluation.metrics import Scores, score
+from wineexp.evaluation.predictions import Predictions, of_classes
 
 # A share of fewer rows is marked as uncertain: its 95 % interval is wider than 0.3.
 MIN_ROWS = 30

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from wineexp.evaluation.calibration import calibration_curve
 from wineexp.evaluation.comparison import ALPHA
-from wineexp.evaluation.metrics import METRICS, Predictions, calibration_curve, score
+from wineexp.evaluation.metrics import METRICS, score
+from wineexp.evaluation.predictions import Predictions
 from wineexp.reports import run_charts
 from wineexp.reports.card.inputs import MIN_ROWS, MUCH_WORSE_SHARE, SLICE_METRIC, CardInputs
 from wineexp.reports.document import Paragraph, Part, Picture, Table

@@ -1,0 +1,98 @@
+"""Calibration: whether probabilities, predicted numbers and prediction sets hold what they promise."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wineexp.evaluation.predictions import NumberPredictions, Predictions
+
+# The most bins of a calibration curve, and the fewest rows of a bin: shares of fewer rows are mostly noise.
+MAX_CALIBRATION_BINS, MIN_BIN_ROWS = 10, 10
+
+
+def calibration_curve(predictions: Predictions, *, code: int | None = None) -> pd.DataFrame:
+    """How often a class is the true one, by the probability that it was given.
+
+    Bins have equal mass, as Nixon et al. 2019, "Measuring Calibration in Deep Learning", advise.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    code : int, optional
+        Position of the class; by default the likeliest class of each row, whichever class the model decided on.
+
+    Returns
+    -------
+    DataFrame of shape (n_bins, 5)
+        `low`, `high` and `confidence` (smallest, greatest and mean probability), `accuracy` (share of rows whose true
+        class it is), `rows`; in ascending order of probability.
+    """
+    if code is None:
+        confidence = predictions.probabilities.max(axis=1)
+        correct = predictions.y == predictions.probabilities.argmax(axis=1)
+    else:
+        confidence, correct = predictions.probabilities[:, code], predictions.y == code
+    bins = pd.DataFrame({"confidence": confidence, "correct": correct})
+    return bins.groupby(_equal_mass_bins(confidence)).agg(
+        low=("confidence", "min"),
+        high=("confidence", "max"),
+        confidence=("confidence", "mean"),
+        accuracy=("correct", "mean"),
+        rows=("correct", "size"),
+    )
+
+
+def binned_numbers(predictions: NumberPredictions) -> pd.DataFrame:
+    """The mean of the true numbers, by the number that was predicted, in bins of equal mass.
+
+    Returns
+    -------
+    DataFrame of shape (n_bins, 3)
+        `predicted` and `true` (means), and `rows`; in ascending order of the prediction.
+    """
+    bins = pd.DataFrame({"predicted": predictions.predicted, "true": predictions.y})
+    return bins.groupby(_equal_mass_bins(predictions.predicted)).agg(
+        predicted=("predicted", "mean"), true=("true", "mean"), rows=("true", "size")
+    )
+
+
+def _equal_mass_bins(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The number of each value's bin, of `MAX_CALIBRATION_BINS` or of as many as have `MIN_BIN_ROWS` values each.
+
+    Equal values share a bin, so that the order of the rows does not matter.
+    """
+    n_bins = min(MAX_CALIBRATION_BINS, max(1, len(values) // MIN_BIN_ROWS))
+    edges = np.unique(np.quantile(values, np.arange(1, n_bins) / n_bins, method="inverted_cdf"))
+    return np.searchsorted(edges, values)
+
+
+def calibrated_class(n_classes: int) -> int | None:
+    """Position of the class whose calibration is drawn: the positive one of two; None for the likeliest of more."""
+    return 1 if n_classes == 2 else None
+
+
+def expected_calibration_error(predictions: Predictions) -> float:
+    """Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3, over the likeliest class's curve."""
+    curve = calibration_curve(predictions)
+    return float(np.average((curve["accuracy"] - curve["confidence"]).abs(), weights=curve["rows"]))
+
+
+def coverage_by_class(predictions: Predictions) -> pd.DataFrame:
+    """How often prediction sets hold the true class: one row a class, by position; NaN for a class without rows.
+
+    Returns
+    -------
+    DataFrame of shape (n_classes, 2)
+        `rows` and `coverage`.
+
+    Raises
+    ------
+    ValueError
+        The predictions have no prediction sets.
+    """
+    if predictions.prediction_sets is None:
+        raise ValueError("the predictions have no prediction sets")
+    covered = predictions.prediction_sets[np.arange(len(predictions.y)), predictions.y]
+    by_class = pd.Series(covered).groupby(predictions.y)
+    table = pd.DataFrame({"rows": by_class.size(), "coverage": by_class.mean()})
+    return table.reindex(range(predictions.prediction_sets.shape[1])).fillna({"rows": 0}).astype({"rows": int})

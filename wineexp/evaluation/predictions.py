@@ -1,0 +1,84 @@
+"""Predictions of classes and of numbers, on rows that the model was not trained on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's predictions on rows that it was not trained on.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n_samples,)
+        True classes, as positions in the list of classes.
+    predicted : ndarray of shape (n_samples,)
+        Predicted classes, likewise.
+    probabilities : ndarray of shape (n_samples, n_classes)
+    prediction_sets : ndarray of bool of shape (n_samples, n_classes), or None
+        Which classes a conformal model does not rule out; None for other models.
+    values : ndarray of shape (n_classes,), or None
+        The number that each class stands for, ascending, with which distances are measured; None where classes are no
+        numbers, so that neighbours are 1 apart. See `class_values`.
+    """
+
+    y: npt.NDArray[np.intp]
+    predicted: npt.NDArray[np.intp]
+    probabilities: npt.NDArray[np.float64]
+    prediction_sets: npt.NDArray[np.bool_] | None = None
+    values: npt.NDArray[np.float64] | None = None
+
+    @property
+    def distances(self) -> npt.NDArray[np.float64]:
+        """The distance of every class from every other one: shape (n_classes, n_classes)."""
+        values = np.arange(self.probabilities.shape[1], dtype=float) if self.values is None else self.values
+        return np.abs(values[:, None] - values)
+
+    @property
+    def errors(self) -> npt.NDArray[np.float64]:
+        """The distance of each prediction from the true class: shape (n_samples,)."""
+        return np.asarray(self.distances[self.y, self.predicted])
+
+
+def of_classes(predictions: "Predictions | NumberPredictions") -> Predictions:
+    """Predictions that are known to be of classes.
+
+    Raises
+    ------
+    TypeError
+        They are of numbers, which the caller should have refused.
+    """
+    if isinstance(predictions, NumberPredictions):
+        raise TypeError("predictions of classes are wanted")
+    return predictions
+
+
+def class_values(labels: Iterable[object]) -> npt.NDArray[np.float64] | None:
+    """The number that each label stands for, if all of them are ascending numbers, whether or not written as text."""
+    try:
+        values = np.array([float(str(label)) for label in labels])
+    except ValueError:
+        return None
+    return values if np.isfinite(values).all() and (np.diff(values) > 0).all() else None
+
+
+@dataclass(frozen=True)
+class NumberPredictions:
+    """A model's predictions of numbers for rows that it was not trained on.
+
+    Attributes
+    ----------
+    y, predicted : ndarray of shape (n_samples,)
+        True and predicted numbers.
+    """
+
+    y: npt.NDArray[np.float64]
+    predicted: npt.NDArray[np.float64]
+
+    @property
+    def errors(self) -> npt.NDArray[np.float64]:
+        """The distance of each prediction from the true number: shape (n_samples,)."""
+        return np.asarray(np.abs(self.y - self.predicted))
