@@ -146,18 +146,16 @@ def run(
 
 
 def run_preloaded(
-    command: list[str], folder: Path, variables: Mapping[str, str], timeout: float, *, merge_streams: bool = False
+    command: list[str], folder: Path, variables: Mapping[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
     """Run `python <command>` in a process that has imported the libraries, and wait for it; see `preloaded.Process`."""
-    return start_preloaded(command, folder, variables, merge_streams=merge_streams).wait(timeout)
+    return start_preloaded(command, folder, variables).wait(timeout)
 
 
-def start_preloaded(
-    command: list[str], folder: Path, variables: Mapping[str, str], *, merge_streams: bool = False
-) -> preloaded.Process:
+def start_preloaded(command: list[str], folder: Path, variables: Mapping[str, str]) -> preloaded.Process:
     """As `run_preloaded`, without waiting; the caller calls `wait`, which kills what has not ended by then."""
     start_fork_server()
-    return preloaded.Process(command, folder, variables, merge_streams=merge_streams)
+    return preloaded.Process(command, folder, variables)
 
 
 def run_concurrently(

@@ -59,19 +59,23 @@ class Process:
         The working directory.
     environment
         All environment variables.
-    merge_streams
-        Whether errors go to the standard output, as with `2>&1`.
+    streams
+        Where its output and its errors go; by default to files, which `wait` reads.
     """
 
     def __init__(
-        self, command: list[str], folder: Path, environment: Mapping[str, str], *, merge_streams: bool = False
+        self,
+        command: list[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        streams: tuple[Path, Path] | None = None,
     ) -> None:
         self.command = command
         self.outputs = tempfile.TemporaryDirectory()
         self.stdout, self.stderr = (Path(self.outputs.name, name) for name in ("stdout", "stderr"))
         self.stdout.touch()
         self.stderr.touch()
-        streams = (self.stdout, self.stdout if merge_streams else self.stderr)
+        streams = streams or (self.stdout, self.stderr)
         self.process = forkserver.Process(target=_become, args=(command, folder, dict(environment), streams))
         # The child would otherwise import the file that was run here, which is pytest's.
         with lock, patch.object(sys.modules["__main__"], "__file__", None, create=True):
@@ -112,6 +116,11 @@ def _become(command: list[str], folder: Path, environment: dict[str, str], strea
     for descriptor, path in enumerate(streams, 1):
         with path.open("ab") as file:
             os.dup2(file.fileno(), descriptor)
+    # Those of the server may be of another kind: a pipe has no position, for one.
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  open until the end
+    sys.stderr = sys.__stderr__ = open(  # noqa: SIM115
+        2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
+    )
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

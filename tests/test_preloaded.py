@@ -4,10 +4,12 @@ import json
 import re
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests import python_of_shells
 from tests.conftest import environment, run, run_preloaded
 from tests.libraries import LIBRARIES
 
@@ -67,3 +69,37 @@ def test_a_command_that_takes_too_long_is_killed_and_the_next_one_is_run(tmp_pat
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert run(tmp_path, "train", "--cfg", "job").returncode == 0
+
+
+def processes_in(folder: Path) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found += [process.name] if (process / "cwd").resolve() == folder else []
+    return found
+
+
+def start_in_a_shell(command: str, folder: Path) -> "subprocess.Popen[str]":
+    variables = environment(folder)
+    variables["PATH"] = f"{python_of_shells.folder()}:{variables['PATH']}"
+    return subprocess.Popen(
+        ["bash", "-c", command], cwd=folder, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_a_shell_s_command_runs_in_a_preloaded_process(tmp_path: Path) -> None:
+    shell = start_in_a_shell(
+        "python -m wineexp.train model.max_dept=3 2>&1 >out; echo $?; python -c 'print(2)'", tmp_path
+    )
+    printed, errors = shell.communicate(timeout=60)
+    assert printed.startswith("error: model.max_dept: no such key")
+    assert printed.endswith("\n1\n2\n")
+    assert errors == ""
+
+
+@pytest.mark.parametrize(("kill", "code"), [("kill", "143"), ("kill -9", "137")])
+def test_a_signal_of_a_shell_reaches_its_command(kill: str, code: str, tmp_path: Path) -> None:
+    fit = "python -m wineexp.train model=forest model.n_estimators=1000000 tracking=off"
+    shell = start_in_a_shell(f"{fit} >out & sleep 3; {kill} $!; wait $!; echo $?", tmp_path)
+    assert shell.communicate(timeout=60)[0] == f"{code}\n"
+    assert processes_in(tmp_path) == []

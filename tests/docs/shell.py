@@ -2,14 +2,13 @@
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.conftest import run_preloaded
+from tests import python_of_shells
 
 # A comment before a block that says why its commands cannot be run by a test.
 NOT_RUN = "<!-- not run: "
@@ -103,17 +102,9 @@ class Shell:
                 stream.close()
 
 
-def python_arguments(command: str) -> list[str] | None:
-    """The arguments of `python` if a command is `python -m` and plain words; None if only a shell can run it."""
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    words = list(lexer)
-    needs_shell = "$" in command or any(set(word) <= set(lexer.punctuation_chars) for word in words)
-    return words[1:] if words[:2] == ["python", "-m"] and not needs_shell else None
-
-
-def environment(folder: Path, binaries: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """The variables of a user who works in a clone of the project with the environment's programs on the PATH."""
+    binaries = f"{python_of_shells.folder()}:{Path(sys.executable).parent}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_", "HYDRA_"))}
     return kept | {"PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": str(folder), "COLUMNS": "120"}
 
@@ -137,22 +128,15 @@ def differences(expected: list[str], printed: str) -> str | None:
 def check_page(page: Path, clone: Path, **more: str) -> None:
     """Run the commands of a page in a clone; each must work and print what the page says that it prints.
 
-    A shell runs them, with the environment variables of `environment` and those that are given. Those that are nothing
-    but `python -m` run in processes that have imported the libraries.
+    A shell runs them, with the environment variables of `environment` and those that are given.
     """
-    variables = environment(clone, Path(sys.executable).parent) | more
+    variables = environment(clone) | more
     shell = Shell(clone, variables)
     try:
         for command in commands(page):
             # The requirements are installed already: the test runs with them.
             text = command.text.replace("pip install -r requirements.txt && ", "")
-            arguments = python_arguments(text)
-            if arguments is None:
-                code, printed = shell.run(text)
-            else:
-                folder = Path(shell.run("pwd")[1].strip())
-                done = run_preloaded(arguments, folder, variables, timeout=300, merge_streams=True)
-                code, printed = done.returncode, done.stdout
+            code, printed = shell.run(text)
             expects_failure = any(line.lower().startswith("error: ") for line in command.output or [])
             where = f"{page.name}:{command.line}: {text}"
             assert (code != 0) == expects_failure, f"{where} ended with {code}\n{printed}"

@@ -17,6 +17,7 @@ import hydra
 import pytest
 import yaml
 
+from tests import python_of_shells
 from tests.conftest import INHERITED, empty_store, run_preloaded
 from tests.docs.shell import check_page
 from wineexp.core.paths import CONF, ROOT
@@ -49,7 +50,7 @@ class Clone:
         self.environment |= {
             f"GIT_{role}_{what}": "tester" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
-        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environment["PATH"] = f"{python_of_shells.folder()}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         listed = subprocess.check_output(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
         )

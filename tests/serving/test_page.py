@@ -376,6 +376,8 @@ def test_the_page_loads_another_version(page_with_key: Page, own_server: tuple[S
 
 
 def test_swagger_ui_works_without_other_servers(driver: webdriver.Chrome, server: Server) -> None:
+    # Another page would go on sending requests.
+    driver.get("about:blank")
     for kind in ("browser", "performance"):
         driver.get_log(kind)
     page = Page.__new__(Page)

@@ -214,7 +214,7 @@ def test_schemathesis_finds_no_failure(store: Store) -> None:
                 f"{server.url}/schema",
                 # The examples are sent by another test: they are texts where the hook makes bytes.
                 "--phases=coverage,fuzzing",
-                f"--max-examples={os.environ.get('SCHEMATHESIS_EXAMPLES', '30')}",
+                f"--max-examples={os.environ.get('SCHEMATHESIS_EXAMPLES', '15')}",
                 "--seed=1",
                 "--no-color",
             ],

@@ -1,0 +1,103 @@
+"""A `python` for shells and for DVC, whose `-m wineexp...` runs in a process that has imported the libraries.
+
+It is a program in a folder that comes first on their PATH. It hands its command to the process of the tests, which
+forks a process for it (see tests/preloaded.py), waits, passes signals on, and ends as that process does. All other
+commands, and servers, which choose what they import, get a new Python.
+"""
+
+import atexit
+import functools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import FrameType
+
+SCRIPT = """#!/bin/sh
+if [ "$1" = -m ]; then
+    case "$2" in
+        wineexp.serve) ;;
+        wineexp.*) exec '{python}' -I -S '{client}' '{socket}' "$@" ;;
+    esac
+fi
+exec '{python}' "$@"
+"""
+
+
+@functools.cache
+def folder() -> Path:
+    """The folder with that program, made once; a thread of this process takes the commands."""
+    made = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, made)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(made / "socket"))
+    listener.listen(16)
+    program = made / "bin/python"
+    program.parent.mkdir()
+    program.write_text(SCRIPT.format(python=sys.executable, client=__file__, socket=made / "socket"))
+    program.chmod(0o755)
+    threading.Thread(target=_listen, args=(listener,), daemon=True).start()
+    return program.parent
+
+
+def _listen(listener: socket.socket) -> None:
+    with listener:
+        while True:
+            threading.Thread(target=_run, args=(listener.accept()[0],), daemon=True).start()
+
+
+def _run(connection: socket.socket) -> None:
+    from tests.conftest import start_fork_server
+    from tests.preloaded import Process
+
+    with connection, connection.makefile("rw") as stream:
+        asked = json.loads(stream.readline())
+        streams = tuple(Path(path) for path in asked["streams"])
+        start_fork_server()
+        process = Process(asked["command"], Path(asked["folder"]), asked["environment"], streams=streams)
+        stream.write(f"{process.pid}\n")
+        stream.flush()
+        # The program is gone, and its connection readable, where the shell was killed with all that it had started.
+        wait([process.process.sentinel, connection])
+        with suppress(subprocess.TimeoutExpired, BrokenPipeError):
+            stream.write(f"{process.wait(0).returncode}\n")
+            stream.flush()
+
+
+def main(address: str, *command: str) -> None:
+    """Have a command run, with the streams of this process."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address)
+    asked = {
+        "command": command,
+        "folder": str(Path.cwd()),
+        "environment": dict(os.environ),
+        "streams": [f"/proc/{os.getpid()}/fd/{number}" for number in (1, 2)],
+    }
+    with connection, connection.makefile("rw") as stream:
+        stream.write(f"{json.dumps(asked)}\n")
+        stream.flush()
+        pid = int(stream.readline())
+
+        def pass_on(number: int, _: FrameType | None) -> None:
+            os.kill(pid, number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, pass_on)
+        code = int(stream.readline())
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
