@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core import help as choices_help
 from wineexp.core.addresses import keep_credentials, without_credentials
-from wineexp.core.composition import explain_command_line, resolve_aliases
+from wineexp.core.composition import explain_command_line, find_config_folder, log_found_folder, resolve_aliases
 from wineexp.core.error_messages import explain
 from wineexp.core.in_process import make_callable
 from wineexp.core.output_files import hide_credentials
@@ -77,6 +77,7 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def guarded(cfg: DictConfig) -> Any:
             hide_credentials()
+            log_found_folder()
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return task(select_keys(cfg, schema))
             try:
@@ -91,6 +92,8 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
             show_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
             _prepare_process()
             sys.argv[1:] = resolve_aliases(name, sys.argv[1:])
+            if not _names_config_folder(sys.argv[1:]) and (folder := find_config_folder()):
+                sys.argv[1:1] = ["--config-dir", str(folder)]
             try:
                 try:
                     run()
@@ -111,6 +114,10 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
         return main
 
     return decorate
+
+
+def _names_config_folder(arguments: Sequence[str]) -> bool:
+    return any(re.match("--config-d|-cd", argument) for argument in arguments)
 
 
 def select_keys(cfg: DictConfig, schema: type) -> DictConfig:
