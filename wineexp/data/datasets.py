@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from wineexp.core.errors import UserError, brief
-from wineexp.data import column_rules, eda, pin, pinned_file, table_file
+from wineexp.data import column_rules, eda, fetched_file, pin, pinned_file, table_file
 from wineexp.data.column_rules import ColumnRule, Parsed
 from wineexp.data.schema import snake_case
 from wineexp.data.table_file import RawTable, Violation
@@ -114,8 +114,9 @@ def table(
     Parameters
     ----------
     path : str, list of str, or dict of str to str
-        A file, or its pin, which `dvc add` writes; several such files of the same columns, which may have names. A
-        relative path starts at the project's root.
+        A file, or its pin, which `dvc add` writes, or its http(s) address, from which it is fetched into data/raw and
+        pinned there; it may end in `#md5=` and the file's md5. Several such files of the same columns, which may have
+        names. A relative path starts at the project's root.
     columns : dict of str to dict, optional
         By column, as far as there is something to say: `type` (`number`, `category`, `boolean`, `date`, or `text`,
         which is left out of the features), `unit`, `range` (the least and the greatest number, null for none), `levels`
@@ -179,7 +180,7 @@ def table(
 
     def load(file: str) -> tuple[pin.Pin, RawTable] | UserError:
         try:
-            pinned = pin.read(file)
+            pinned = fetched_file.read(file) if fetched_file.is_address(file) else pin.read(file)
             content = pinned_file.load(pinned, rebuild)
             names = None if header else list(columns or {})
             return pinned, table_file.read(content, pinned.name, separator=separator, encoding=encoding, header=names)
