@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from wineexp.core.composition import compose_program, find_config_folder, log_found_folder
 from wineexp.core.errors import UserError
+from wineexp.core.trust import trusting
 
 
 def compose(*overrides: str, program: str = "train", config_dir: str | Path | None = None) -> DictConfig:
@@ -80,7 +81,7 @@ class Program(ModuleType):
             The config has a mistake, or the data, run or store that it names is not usable.
         """
         log_found_folder()
-        with _hydra_settings(cfg) as task_config:
+        with trusting(cfg), _hydra_settings(cfg) as task_config:
             return self.run(task_config)
 
 

@@ -29,6 +29,7 @@ from wineexp.core.in_process import make_callable
 from wineexp.core.output_files import hide_credentials
 from wineexp.core.paths import CONF
 from wineexp.core.signals import TERMINATION_SIGNALS, cancel_repetition, handle_termination, received_signals
+from wineexp.core.trust import trusting
 
 Task = Callable[[DictConfig], Any]
 
@@ -79,9 +80,11 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
             hide_credentials()
             log_found_folder()
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                return task(select_keys(cfg, schema))
+                with trusting(cfg):
+                    return task(select_keys(cfg, schema))
             try:
-                return task(select_keys(cfg, schema))
+                with trusting(cfg):
+                    return task(select_keys(cfg, schema))
             except Exception as error:
                 raise _TaskFailed from error
 

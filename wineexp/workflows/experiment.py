@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
+from wineexp.core.trust import trusting
 from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
@@ -139,7 +140,8 @@ def config_faults(cfg: DictConfig) -> list[str]:
         parts = build(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
         _check_kind(parts["model"], parts["target"])
         if cfg.tracking.uri is not None:
-            _check_types(Pipeline([("feature", parts["feature"]), ("model", parts["model"])]))
+            with trusting(cfg):
+                _check_types(Pipeline([("feature", parts["feature"]), ("model", parts["model"])]))
     except UserError as error:
         return list(error.faults)
     return []
