@@ -57,14 +57,14 @@ def call(project: Path, installed: Path, *command: str) -> subprocess.CompletedP
 
 @pytest.mark.journey
 def test_a_data_set_and_a_model_of_ones_own_are_trained_on(installed: Path, project: Path) -> None:
-    own = ["data=mine", "model=nearest", "--config-dir", "conf"]
+    own = ["data=mine", "model=nearest"]
     done = call(project, installed, "-m", "wineexp.train", *own)
     assert done.returncode == 0, done.stderr
     assert "mine · cultivar · scaled · grouped · nearest" in done.stdout
     assert f"in sqlite:///{project}/mlflow.db" in done.stdout
     assert (project / "data/raw/wine.data").is_file()
     script = installed / "bin" / "wineexp"
-    listed = call(project, installed, str(script), "train", "--help", "--config-dir", "conf")
+    listed = call(project, installed, str(script), "train", "--help")
     assert "    nearest\n" in listed.stdout
     swept = call(project, installed, str(script), "train", "-m", "hydra.sweeper.n_trials=2", "tracking=off", *own)
     assert swept.returncode == 0, swept.stderr
@@ -79,7 +79,7 @@ def test_a_table_of_ones_own_is_added_and_trained_on(installed: Path, project: P
     assert added.returncode == 0, added.stderr
     assert (project / "own.csv.dvc").is_file()
     command = added.stdout.strip().rpartition("Train on it: python ")[2].split()
-    assert command == ["-m", "wineexp.train", "--config-dir", "conf", "data=own"]
+    assert command == ["-m", "wineexp.train", "data=own"]
     trained = call(project, installed, *command, "split=stratified", "holdout.size=0", "model=logreg", "tracking=off")
     assert trained.returncode == 0, trained.stderr
     assert "own · kind · scaled · stratified · logreg" in trained.stdout

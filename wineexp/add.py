@@ -57,7 +57,7 @@ def run(cfg: DictConfig) -> AddResult:
         addition.carry_out(plan, files)
     log.info("Written: %s", ", ".join(map(addition.shown, files)))
     # An option comes first, since none may stand between overrides, of which a user will add some.
-    option = f"--config-dir {addition.shown(folder)} " if folder != CONF else ""
+    option = "" if folder in (CONF, Path.cwd() / "conf") else f"--config-dir {addition.shown(folder)} "
     command = f"python -m wineexp.train {option}data={plan.name}"
     log.info("Train on it: %s", command)
     return AddResult(plan.dataset, plan.findings, files, command)

@@ -342,6 +342,24 @@ def test_copies_by_chance_do_not_join_groups(tmp_path: Path) -> None:
     assert len(task.rows_holdout) == 60
 
 
+def test_a_weight_is_a_number_of_at_least_0_and_no_feature(tmp_path: Path) -> None:
+    rows = "n,w\n1,0.5\n2,{}\n3,0\n"
+    data = read(tmp_path, rows.format(2), weight="w")
+    assert data.features == ("n",)
+    assert data.weights is not None
+    assert data.weights.tolist() == [0.5, 2, 0]
+    assert faults(tmp_path, rows.format(-1), weight="w") == ["line 3, w: '-1' is not at least 0"]
+    assert faults(tmp_path, rows.format("many"), weight="w") == ["line 3, w: 'many' is no number"]
+    assert faults(tmp_path, rows.format(""), weight="w") == [
+        "data.weight=w: 1 rows have no value, and every row needs one"
+    ]
+    assert faults(tmp_path, "n,w\n1,0\n2,0\n", weight="w") == [
+        "data.weight=w: all weights are 0, so that no row would count"
+    ]
+    wrong_type = {"w": {"type": "category"}}
+    assert faults(tmp_path, rows.format(2), weight="w", columns=wrong_type)[0].startswith("data.weight=w: numbers of")
+
+
 def test_a_group_or_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
     assert faults(tmp_path, "g,t,x\na,soon,1\n,2,2\n", group="g", time="t") == [
         "data.time=t: dates or numbers are wanted, the column is of type category",

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from wineexp.evaluation import metrics
 from wineexp.evaluation.baseline import baseline, baseline_scores
 from wineexp.evaluation.calibration import calibration_curve
 from wineexp.evaluation.metrics import METRICS
-from wineexp.evaluation.predictions import Predictions, class_values
+from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
 
 # Ordinal classes 0, 1, 2; the sixth row's prediction is wrong by two classes.
 ORDINAL = Predictions(
@@ -219,9 +220,47 @@ def test_a_wrong_deciding_metric_is_refused(name: str, direction: str, message: 
 
 def test_majority_accuracy_is_that_of_the_training_rows_most_frequent_class() -> None:
     def accuracy(y_train: list[int], y_test: list[int]) -> float:
-        constant = baseline(np.array(y_train))
-        return baseline_scores(constant, np.array(y_test), [])["majority_accuracy"]
+        y = np.array(y_test)
+        constant, of_a_model = baseline(np.array(y_train)), Predictions(y, y, np.eye(3)[y])
+        return baseline_scores(constant, of_a_model, [])["majority_accuracy"]
 
     assert accuracy([0, 1, 1], [0, 0, 1, 2]) == 1 / 4
     # Of equally frequent classes, the first.
     assert accuracy([0, 1], [0, 0, 1]) == 2 / 3
+
+
+@pytest.mark.parametrize("kind", ["binary", "ordinal", "numbers"])
+def test_a_row_counts_as_often_as_its_weight_says(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.integers(0, 4, 60)
+    n_classes = {"binary": 2, "ordinal": 5, "numbers": 0}[kind]
+    if n_classes:
+        probabilities = rng.dirichlet(np.ones(n_classes), 60)
+        # A class whose rows have no weight does not occur.
+        y = np.where(weights == 0, n_classes - 1, rng.integers(0, max(2, n_classes - 1), 60))
+        rows: Any = Predictions(y, probabilities.argmax(axis=1), probabilities, rng.random((60, n_classes)) < 0.5)
+    else:
+        # Rounded, so that some are equal.
+        rows = NumberPredictions(rng.normal(size=60).round(1), rng.normal(size=60).round(1))
+    names = metrics.metrics_for(n_classes, ordinal=kind == "ordinal")
+    repeated = rows.select(np.repeat(np.arange(60), weights))
+    weighted = replace(rows, weights=weights.astype(float))
+    expected, found = metrics.score(repeated, names), metrics.score(weighted, names)
+    # Its bins have equal numbers of rows, whatever their weights.
+    expected.pop("expected_calibration_error", None)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    constants = [baseline(rows.y.repeat(weights)), baseline(rows.y, weights.astype(float))]
+    assert constants[1] == pytest.approx(constants[0])
+    of_baseline = [baseline_scores(constants[0], predictions, names) for predictions in (repeated, weighted)]
+    assert of_baseline[1] == pytest.approx(of_baseline[0])
+    assert all(math.isnan(value) for value in metrics.score(replace(rows, weights=np.zeros(60)), names).values())
+
+
+def test_shares_of_a_calibration_curve_are_weighted() -> None:
+    predictions = replace(BINARY, weights=np.array([3.0, 0.0, 1.0, 0.0]))
+    curve = calibration_curve(predictions)
+    # The first row is right with 0.9, the third one wrong with 0.7.
+    assert curve[["confidence", "accuracy", "rows"]].to_numpy().tolist() == [pytest.approx([3.4 / 4, 3 / 4, 4])]
+    assert metrics.score(predictions, ["expected_calibration_error"])["expected_calibration_error"] == pytest.approx(
+        0.1
+    )

@@ -72,7 +72,7 @@ def test_a_table_becomes_a_data_set_that_is_trained_on(folder: Path, caplog: pyt
         "conf/target/churned.yaml",
     ]
     assert (file.read_bytes(), pin.read("tables/churn.csv.dvc").path) == (before, file)
-    assert result.command == "python -m wineexp.train --config-dir conf data=churn"
+    assert result.command == "python -m wineexp.train data=churn"
     written = yaml.safe_load((folder / "conf/data/churn.yaml").read_text())
     assert written["path"] == "tables/churn.csv"
     assert written["drop"] == ["Customer_Id", "code", "country", "since", "last_call"]
@@ -89,10 +89,8 @@ def test_a_table_becomes_a_data_set_that_is_trained_on(folder: Path, caplog: pyt
     }
     for line in ("  plan         category           pro ", "  churned      target             "):
         assert any(message.startswith(line) for message in caplog.messages)
-    assert "Train on it: python -m wineexp.train --config-dir conf data=churn" in caplog.text
-    trained = train(
-        compose("data=churn", "model=logreg", "split.n_splits=3", "tracking=off", config_dir=folder / "conf")
-    )
+    assert "Train on it: python -m wineexp.train data=churn" in caplog.text
+    trained = train(compose("data=churn", "model=logreg", "split.n_splits=3", "tracking=off"))
     assert trained.task.dataset.noun == ["customer", "customers"]
     assert trained.task.target.metric == "roc_auc"
     assert "is not pinned" not in caplog.text
@@ -104,7 +102,7 @@ def test_a_target_of_numbers_is_predicted_as_such(folder: Path) -> None:
     written = yaml.safe_load((folder / "conf/target/calls.yaml").read_text())
     assert (written["kind"], written["metric"]) == ("regression", "root_mean_squared_error")
     assert "calls" not in {finding.column for finding in result.findings}
-    trained = train(compose("data=churn", "model=majority", "split.n_splits=3", "tracking=off", config_dir="conf"))
+    trained = train(compose("data=churn", "model=majority", "split.n_splits=3", "tracking=off"))
     assert trained.scores["root_mean_squared_error"][0] > 0
 
 
@@ -207,7 +205,7 @@ def test_the_name_of_a_column_is_read_back_as_it_stands(name: str) -> None:
     table.to_csv("2024.csv", index=False)
     add(OmegaConf.merge(compose("file=2024.csv", "target=x", program="add"), {"column": name.replace("$", r"\$")}))
     # Hydra takes no number for a choice.
-    cfg = compose("data=table_2024", config_dir="conf")
+    cfg = compose("data=table_2024")
     spaced = name.replace(" ", "_")
     assert (cfg.target.column, list(cfg.data["drop"])) == (spaced, [f"{spaced}_too"])
 

@@ -6,6 +6,7 @@ import pytest
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
+from tests.conftest import Command
 from wineexp import UserError, compare, compose, explore, load, promote, train
 
 
@@ -66,12 +67,50 @@ def test_a_mistake_is_an_exception_with_the_command_lines_message(overrides: lis
         train(compose(*overrides, "tracking=off"))
 
 
+def write_model(folder: Path, n_neighbors: int) -> None:
+    (folder / "model").mkdir(parents=True)
+    target = "_target_: sklearn.neighbors.KNeighborsClassifier"
+    (folder / "model/knn.yaml").write_text(f"{target}\nn_neighbors: {n_neighbors}\n")
+
+
 @pytest.mark.usefixtures("store")
-def test_a_model_from_a_folder_of_ones_own(tmp_path: Path) -> None:
-    (tmp_path / "conf/model").mkdir(parents=True)
-    (tmp_path / "conf/model/knn.yaml").write_text("_target_: sklearn.neighbors.KNeighborsClassifier\nn_neighbors: 3\n")
-    result = train(compose("model=knn", "tracking=off", config_dir=tmp_path / "conf"))
+def test_a_model_from_a_folder_of_ones_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    write_model(tmp_path / "conf", 3)
+    write_model(tmp_path / "mine", 4)
+    (tmp_path / "conf/model/xgb.yaml").touch()
+    result = train(compose("model=knn", "tracking=off"))
     assert result.pipeline[-1].estimator.n_neighbors == 3
+    assert caplog.messages[:2] == [
+        "choices of conf are used, too, which was found here; --config-dir names another folder",
+        "not read, since wineexp has choices of the same name: conf/model/xgb.yaml; rename what is yours",
+    ]
+    caplog.clear()
+    named = compose("model=knn", config_dir=tmp_path / "mine")
+    assert named.model.n_neighbors == 4
+
+
+def test_a_folder_conf_is_found_by_commands_unless_another_is_named(command: Command, tmp_path: Path) -> None:
+    write_model(tmp_path / "conf", 3)
+    (tmp_path / "conf/search").mkdir()
+    (tmp_path / "conf/search/knn.yaml").write_text("model.n_neighbors: choice(3, 7)\n")
+    write_model(tmp_path / "mine", 4)
+    sweep = ("-m", "model=knn", "split=stratified", "split.n_splits=2", "hydra.sweeper.n_trials=1", "tracking=off")
+    swept = command("train", *sweep)
+    assert swept.returncode == 0, swept.stderr
+    assert swept.stdout.count("choices of conf are used, too") == 1
+    for options, n_neighbors in (((), 3), (("--config-dir", "mine"), 4), (("-cd=mine",), 4)):
+        shown = command("train", *options, "model=knn", "--cfg", "job", "--package", "model")
+        assert shown.stdout.splitlines()[2:] == [f"n_neighbors: {n_neighbors}"]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_folder_conf_of_a_clone_or_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "conf/nginx").mkdir(parents=True)
+    assert compose().hydra.searchpath == []
+    (tmp_path / "conf/model").mkdir()
+    (tmp_path / "conf/train.yaml").touch()
+    assert compose().hydra.searchpath == []
 
 
 def test_a_config_without_hydras_settings_is_refused() -> None:

@@ -1,6 +1,7 @@
 """Classes of the user's own, in modules outside wineexp: trusted, recorded, promoted and reproduced."""
 
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -56,24 +57,30 @@ def forget_modules() -> None:
         del sys.modules[name]
 
 
-def train_own(project: Path) -> str:
-    return train(compose(*CHEAP, config_dir=project / "conf")).run_id
+def train_own(*overrides: str) -> str:
+    return train(compose(*CHEAP, *overrides)).run_id
 
 
-def test_a_type_that_is_not_trusted_is_refused_before_anything_is_trained(project: Path) -> None:
-    with pytest.raises(UserError, match=f"WINEEXP_TRUSTED_TYPES={OWN_TYPE}"):
-        train_own(project)
+@pytest.mark.usefixtures("project")
+def test_a_type_that_is_not_trusted_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(UserError, match=rf"say 'trust=\[{OWN_TYPE}\]' wherever"):
+        train_own("trust=[elsewhere.Other]")
+    with pytest.raises(UserError, match=r"trust=Own: the full name of a class is wanted, as my\.module\.Model"):
+        train_own("trust=[Own]")
     assert sys.modules["own_models.linear"].Own.fits == 0
 
 
 def test_a_sweep_refuses_a_choice_whose_type_is_not_trusted_before_its_first_trial(project: Path) -> None:
     (project / "conf/model/own.yaml").write_text(f"_target_: {OWN_TYPE}\nC: 1.0\n")
-    sweep = ("train", "-m", "--config-dir=conf", "model=logreg,own", "model.C=1,-1")
+    sweep = ("train", "-m", "model=logreg,own", "model.C=1,-1")
     done = run(project, *sweep, PYTHONPATH=f"{ROOT}:{project}/code")
     assert done.returncode == 1
     for fault in (f"WINEEXP_TRUSTED_TYPES={OWN_TYPE}", "model.C=-1: The 'C' parameter of LogisticRegression must be"):
         assert fault in done.stderr
     assert not (project / "multirun").exists()
+    done = run(project, *sweep, f"trust=[{OWN_TYPE}]", PYTHONPATH=f"{ROOT}:{project}/code")
+    assert "model.C=-1" in done.stderr
+    assert "trust" not in done.stderr
 
 
 def test_an_estimator_that_scikit_learn_cannot_copy_is_refused_before_it_is_fitted(project: Path) -> None:
@@ -81,7 +88,7 @@ def test_an_estimator_that_scikit_learn_cannot_copy_is_refused_before_it_is_fitt
     (project / "code/own_models/linear.py").write_text(source)
     (project / "conf/model/own.yaml").write_text(f"_target_: {OWN_TYPE}\n")
     with pytest.raises(UserError, match=rf"model\._target_={OWN_TYPE}: .* must name each of them and store it under"):
-        train_own(project)
+        train_own()
 
 
 def test_a_type_that_only_a_fitted_model_holds_is_refused_after_the_first_fold(
@@ -91,15 +98,15 @@ def test_a_type_that_only_a_fitted_model_holds_is_refused_after_the_first_fold(
     source = MODEL.replace("return super()", "self.note_ = Note()\n        return super()") + "\nclass Note: pass\n"
     (project / "code/own_models/linear.py").write_text(source)
     with pytest.raises(UserError, match=r"the model holds own_models\.linear\.Note, which is not trusted"):
-        train_own(project)
+        train_own()
     assert sys.modules["own_models.linear"].Own.fits == 1
 
 
 def test_a_trusted_type_is_recorded_with_its_modules_and_a_missing_one_is_named(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WINEEXP_TRUSTED_TYPES", f"elsewhere.Other, {OWN_TYPE}")
-    run_id = train_own(project)
+    run_id = train_own(f"trust=[elsewhere.Other,{OWN_TYPE}]")
+    assert "WINEEXP_TRUSTED_TYPES" not in os.environ
     tags = MlflowClient().get_run(run_id).data.tags
     sha256 = hashlib.sha256(MODEL.encode()).hexdigest()
     assert tags["module.own_models.linear"] == sha256
@@ -110,6 +117,10 @@ def test_a_trusted_type_is_recorded_with_its_modules_and_a_missing_one_is_named(
     stored = Path(MlflowClient().download_artifacts(run_id, "modules"))
     assert (stored / "own_models/linear.py").read_text() == MODEL
     assert (stored / "own_models/__init__.py").is_file()
+    # What the run's config trusted does not count, as it does not for a server.
+    with pytest.raises(UserError, match=r"not trusted"):
+        persistence.load(Path(MlflowClient().download_artifacts(run_id, "model")))
+    monkeypatch.setenv("WINEEXP_TRUSTED_TYPES", f"elsewhere.Other, {OWN_TYPE}")
     assert reproduce(compose(f"run={run_id}", "strict=false", program="reproduce")).first_difference is None
     record, restored = Runs(f"sqlite:///{project}/mlflow.db", "wine").get(run_id), project / "restored"
     assert modules.restore(record, restored) == restored / "modules"
@@ -129,10 +140,11 @@ def test_a_trusted_type_is_recorded_with_its_modules_and_a_missing_one_is_named(
 
 
 @pytest.mark.journey
-def test_a_type_that_only_this_process_trusts_moves_no_alias(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("project")
+def test_a_type_that_only_this_process_trusts_moves_no_alias(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persistence, "TRUSTED_TYPES", [*persistence.TRUSTED_TYPES, OWN_TYPE])
     monkeypatch.setattr(candidate, "compile_pipeline", lambda *_: (None, "a test needs no compiled form"))
-    run_id = train_own(project)
+    run_id = train_own()
     cheap = ["repeats=1", "model@baseline=majority", "allow=[dirty]"]
     with pytest.raises(UserError, match=f"refused by served: no server can load it: the model holds {OWN_TYPE}"):
         promote(compose(f"run={run_id}", *cheap, program="promote"))

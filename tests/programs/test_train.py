@@ -213,7 +213,7 @@ def test_the_model_that_the_documentation_adds_is_trained_and_stored(tmp_path: P
     name, content = next(match.groups() for match in map(example.search, texts) if match)
     (tmp_path / "conf/model").mkdir(parents=True)
     (tmp_path / f"conf/model/{name}.yaml").write_text(content)
-    added = train_by_command(tmp_path, "--config-dir", "conf", f"model={name}")
+    added = train_by_command(tmp_path, f"model={name}")
     assert added.run.info.status == "FINISHED"
     assert len(added.run.outputs.model_outputs) == 1
 

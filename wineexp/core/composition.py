@@ -1,5 +1,6 @@
-"""All faults of the overrides that a config cannot be composed with, where Hydra stops at the first."""
+"""Composing a program's config: with choices of the working folder, and all faults, where Hydra stops at the first."""
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,43 @@ from wineexp.core.paths import CONF
 # By program, words of its command line and the keys of its config that they mean: each word is the name of a config
 # group, too, of which Hydra would look a choice up.
 ALIASES = {"add": {"target": "column"}}
+
+# The files that a warning names.
+MAX_SHOWN_FILES = 3
+
+# Folders of which nothing was logged yet, since a program's log begins after its config is composed.
+_unlogged_folders: list[Path] = []
+
+log = logging.getLogger(__name__)
+
+
+def find_config_folder() -> Path | None:
+    """`conf` in the working folder, where it has choices of config groups and is not that of a clone of wineexp.
+
+    `log_found_folder` says so when there is a log.
+    """
+    folder = Path("conf")
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    if (folder / "train.yaml").exists() or not any((folder / group).is_dir() for group in groups):
+        return None
+    _unlogged_folders[:] = [folder.absolute()]
+    return folder
+
+
+def log_found_folder() -> None:
+    """Say once that choices of a folder can be used that no option names, and which of them cannot."""
+    if not _unlogged_folders:
+        return
+    folder = _unlogged_folders.pop()
+    log.info("choices of %s are used, too, which was found here; --config-dir names another folder", folder.name)
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*.yaml"))
+    if hidden := [f"{folder.name}/{file}" for file in files if (CONF / file).exists()]:
+        more = f" and {len(hidden) - MAX_SHOWN_FILES} more" if len(hidden) > MAX_SHOWN_FILES else ""
+        log.warning(
+            "not read, since wineexp has choices of the same name: %s%s; rename what is yours",
+            ", ".join(hidden[:MAX_SHOWN_FILES]),
+            more,
+        )
 
 
 def resolve_aliases(program: str, arguments: Sequence[str]) -> list[str]:

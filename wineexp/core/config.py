@@ -75,6 +75,7 @@ class Train:
     seed: int = MISSING
     n_jobs: int = MISSING
     holdout: Holdout = field(default_factory=Holdout)
+    trust: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -156,6 +157,7 @@ class Promote:
     seed: int = MISSING
     repeats: int = MISSING
     n_jobs: int = MISSING
+    trust: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -168,6 +170,7 @@ class Reproduce:
     n_jobs: int | None = MISSING
     tracking: Tracking = field(default_factory=Tracking)
     registry: Registry = field(default_factory=Registry)
+    trust: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -223,18 +226,19 @@ class Serve:
     serve: Server = field(default_factory=Server)
     registry: Registry = field(default_factory=Registry)
     tracking: Tracking = field(default_factory=Tracking)
+    trust: list[str] = field(default_factory=list)
 
 
 def flatten_config(cfg: DictConfig) -> dict[str, Any]:
     """Every value of a config by its dotted key, as it is spelled on the command line.
 
     An empty mapping or list counts as a value. What is said of a data set's columns is left out: there may be
-    thousands, and they are of no use for comparing runs.
+    thousands, and they are of no use for comparing runs. Nor are types that are trusted.
     """
     flat: dict[str, Any] = {}
 
     def add(key: str, node: Any) -> None:
-        if key == "data.columns":
+        if key in ("data.columns", "trust"):
             return
         if isinstance(node, DictConfig | ListConfig) and len(node):
             children = node.items() if isinstance(node, DictConfig) else enumerate(node)
@@ -248,8 +252,8 @@ def flatten_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def config_sha256(cfg: DictConfig) -> str:
-    """SHA-256 of the part of a config that can change a score: all but `tracking`, `n_jobs` and words for the data."""
-    hashed = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("tracking", "n_jobs")])
+    """SHA-256 of the part of a config that can change a score: all but `tracking`, `n_jobs`, `trust` and words."""
+    hashed = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("tracking", "n_jobs", "trust")])
     values: Any = OmegaConf.to_container(hashed, resolve=True)
     if isinstance(values.get("data"), dict):
         values["data"] = without_texts(values["data"])

@@ -12,8 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from wineexp.core.composition import compose_program
+from wineexp.core.composition import compose_program, find_config_folder, log_found_folder
 from wineexp.core.errors import UserError
+from wineexp.core.trust import trusting
 
 
 def compose(*overrides: str, program: str = "train", config_dir: str | Path | None = None) -> DictConfig:
@@ -26,7 +27,8 @@ def compose(*overrides: str, program: str = "train", config_dir: str | Path | No
     program : str
         Name of the program: `train`, `promote`, `compare`, ...
     config_dir : str or Path, optional
-        Folder with further choices of config groups, as the option `--config-dir`.
+        Folder with further choices of config groups, as the option `--config-dir`; by default `conf` in the working
+        folder, where it has some.
 
     Returns
     -------
@@ -40,7 +42,8 @@ def compose(*overrides: str, program: str = "train", config_dir: str | Path | No
     """
     # The import registers the config schema that conf/<program>.yaml names.
     importlib.import_module(f"wineexp.{program}")
-    return compose_program(program, overrides, [] if config_dir is None else [config_dir])
+    folder = find_config_folder() if config_dir is None else config_dir
+    return compose_program(program, overrides, [] if folder is None else [folder])
 
 
 @contextmanager
@@ -77,7 +80,8 @@ class Program(ModuleType):
         UserError
             The config has a mistake, or the data, run or store that it names is not usable.
         """
-        with _hydra_settings(cfg) as task_config:
+        log_found_folder()
+        with trusting(cfg), _hydra_settings(cfg) as task_config:
             return self.run(task_config)
 
 

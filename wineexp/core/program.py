@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -23,12 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core import help as choices_help
 from wineexp.core.addresses import keep_credentials, without_credentials
-from wineexp.core.composition import explain_command_line, resolve_aliases
+from wineexp.core.composition import explain_command_line, find_config_folder, log_found_folder, resolve_aliases
 from wineexp.core.error_messages import explain
 from wineexp.core.in_process import make_callable
 from wineexp.core.output_files import hide_credentials
 from wineexp.core.paths import CONF
 from wineexp.core.signals import TERMINATION_SIGNALS, cancel_repetition, handle_termination, received_signals
+from wineexp.core.trust import trusting
 
 Task = Callable[[DictConfig], Any]
 
@@ -77,10 +78,13 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def guarded(cfg: DictConfig) -> Any:
             hide_credentials()
+            log_found_folder()
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                return task(select_keys(cfg, schema))
+                with trusting(cfg):
+                    return task(select_keys(cfg, schema))
             try:
-                return task(select_keys(cfg, schema))
+                with trusting(cfg):
+                    return task(select_keys(cfg, schema))
             except Exception as error:
                 raise _TaskFailed from error
 
@@ -91,6 +95,8 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
             show_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
             _prepare_process()
             sys.argv[1:] = resolve_aliases(name, sys.argv[1:])
+            if not _names_config_folder(sys.argv[1:]) and (folder := find_config_folder()):
+                sys.argv[1:1] = ["--config-dir", str(folder)]
             try:
                 try:
                     run()
@@ -111,6 +117,10 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
         return main
 
     return decorate
+
+
+def _names_config_folder(arguments: Sequence[str]) -> bool:
+    return any(re.match("--config-d|-cd", argument) for argument in arguments)
 
 
 def select_keys(cfg: DictConfig, schema: type) -> DictConfig:

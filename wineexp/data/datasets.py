@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from wineexp.core.errors import UserError, brief
-from wineexp.data import column_rules, eda, pin, pinned_file, table_file
+from wineexp.data import column_rules, eda, fetched_file, pin, pinned_file, table_file
 from wineexp.data.column_rules import ColumnRule, Parsed
 from wineexp.data.schema import snake_case
 from wineexp.data.table_file import RawTable, Violation
@@ -53,8 +53,9 @@ class Dataset:
         What a row is, in singular and plural, for pages and reports.
     meanings : dict of str to str
         What a feature means, of those of which it is said.
-    ids, groups, times, folds : Series of shape (n_samples,), or None
-        The name of each row, the rows that belong together, when a row was, and the fold in which it is tested.
+    ids, groups, times, folds, weights : Series of shape (n_samples,), or None
+        The name of each row, the rows that belong together, when a row was, the fold in which it is tested, and how
+        many rows it counts for.
     """
 
     frame: pd.DataFrame
@@ -67,6 +68,7 @@ class Dataset:
     groups: pd.Series | None = None
     times: pd.Series | None = None
     folds: pd.Series | None = None
+    weights: pd.Series | None = None
 
     @property
     def md5(self) -> str:
@@ -98,6 +100,7 @@ def table(
     group: str | None = None,
     time: str | None = None,
     fold: str | None = None,
+    weight: str | None = None,
     file_column: str | None = None,
     header: bool = True,
     separator: str | None = None,
@@ -114,8 +117,9 @@ def table(
     Parameters
     ----------
     path : str, list of str, or dict of str to str
-        A file, or its pin, which `dvc add` writes; several such files of the same columns, which may have names. A
-        relative path starts at the project's root.
+        A file, or its pin, which `dvc add` writes, or its http(s) address, from which it is fetched into data/raw and
+        pinned there; it may end in `#md5=` and the file's md5. Several such files of the same columns, which may have
+        names. A relative path starts at the project's root.
     columns : dict of str to dict, optional
         By column, as far as there is something to say: `type` (`number`, `category`, `boolean`, `date`, or `text`,
         which is left out of the features), `unit`, `range` (the least and the greatest number, null for none), `levels`
@@ -124,12 +128,13 @@ def table(
         Columns that are left out.
     targets : list of str, optional
         Columns that labels are read from, and that are no features of another target.
-    id, group, time, fold : str, optional
-        Columns that name a row, the rows that belong together, when a row was, and the fold in which it is tested; none
-        of them is a feature. Where no type is said, those of `NAMING_ROLES` are categories, as long numbers would be
-        rounded. The rows of a group stay on one side of every split. With times, the latest rows are held out, and
-        `split=time` tests what follows. With folds, rows of the word `holdout` are held out, and `split=given` tests
-        each other value once, except `train`.
+    id, group, time, fold, weight : str, optional
+        Columns that name a row, the rows that belong together, when a row was, the fold in which it is tested, and how
+        many rows it counts for; none of them is a feature. Where no type is said, those of `NAMING_ROLES` are
+        categories, as long numbers would be rounded. The rows of a group stay on one side of every split. With times,
+        the latest rows are held out, and `split=time` tests what follows. With folds, rows of the word `holdout` are
+        held out, and `split=given` tests each other value once, except `train`. Weights, numbers of at least 0, count
+        in fitting and in every metric.
     file_column : str, optional
         Name of a column that is added: the name of the file that each row is from.
     header : bool
@@ -149,13 +154,16 @@ def table(
     UserError
         Files are not available, have other bytes than their pins say, or break a rule; it lists the faults of all.
     """
-    said = {"id": id, "group": group, "time": time, "fold": fold}
+    said = {"id": id, "group": group, "time": time, "fold": fold, "weight": weight}
     roles = {key: snake_case(column) for key, column in said.items() if column}
     left_out, labels = set(map(snake_case, drop or [])), set(map(snake_case, targets or []))
     rules, faults = _read_rules(columns or {})
     for name in {roles[key] for key in NAMING_ROLES if key in roles} - {roles.get("time")}:
         rule = rules.get(name, ColumnRule())
         rules[name] = replace(rule, type=rule.type or "category")
+    if "weight" in roles:
+        rule = rules.get(roles["weight"], ColumnRule())
+        rules[roles["weight"]] = replace(rule, type=rule.type or "number", low=max(rule.low, 0.0))
     faults += [
         f"data.{key}={mark!r}: one character is wanted"
         for key, mark in (("separator", separator), ("decimal", decimal))
@@ -179,7 +187,7 @@ def table(
 
     def load(file: str) -> tuple[pin.Pin, RawTable] | UserError:
         try:
-            pinned = pin.read(file)
+            pinned = fetched_file.read(file) if fetched_file.is_address(file) else pin.read(file)
             content = pinned_file.load(pinned, rebuild)
             names = None if header else list(columns or {})
             return pinned, table_file.read(content, pinned.name, separator=separator, encoding=encoding, header=names)
@@ -280,9 +288,14 @@ def _role_faults(parsed: Mapping[str, Parsed], roles: Mapping[str, str]) -> list
     if "time" in roles and parsed[roles["time"]].type not in ("date", "number"):
         kind = parsed[roles["time"]].type
         faults.append(f"data.time={roles['time']}: dates or numbers are wanted, the column is of type {kind}")
+    if "weight" in roles and parsed[roles["weight"]].type != "number":
+        kind = parsed[roles["weight"]].type
+        faults.append(f"data.weight={roles['weight']}: numbers of at least 0 are wanted, the column is of type {kind}")
+    elif "weight" in roles and not parsed[roles["weight"]].values.sum() > 0:
+        faults.append(f"data.weight={roles['weight']}: all weights are 0, so that no row would count")
     return faults + [
         f"data.{key}={roles[key]}: {n_missing:,} rows have no value, and every row needs one"
-        for key in ("group", "time", "fold")
+        for key in ("group", "time", "fold", "weight")
         if key in roles and (n_missing := int(parsed[roles[key]].values.isna().sum()))
     ]
 

@@ -5,7 +5,6 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -74,8 +73,6 @@ def read(file: str | Path) -> Pin:
     """
     if Path(file).suffix == ".dvc":
         return _read_dvc_file(file)
-    if is_address(file):
-        raise UserError(f"{file}: an address; python -m wineexp.add file={file} fetches the file and pins it")
     path = paths.ROOT / file
     dvc_file = path.with_name(f"{path.name}.dvc")
     if dvc_file.exists() or not path.exists():
@@ -85,25 +82,6 @@ def read(file: str | Path) -> Pin:
     except OSError as error:
         raise UserError(f"{display_path(path)} cannot be read: {error.strerror}") from error
     return Pin(path, path, hashlib.md5(content, usedforsecurity=False).hexdigest(), len(content), source_url=None)
-
-
-def is_address(file: str | Path) -> bool:
-    """Whether a data file is named by an http(s) address."""
-    return str(file).startswith(("http://", "https://"))
-
-
-def fetched_path(url: str) -> Path:
-    """Where the file of an address lies once it was fetched.
-
-    Raises
-    ------
-    UserError
-        The address names no file.
-    """
-    name = Path(unquote(urlsplit(url).path)).name
-    if name in ("", ".."):
-        raise UserError(f"{url}: the address names no file, as https://example.org/table.csv does")
-    return paths.ROOT / "data/raw" / name
 
 
 def _read_dvc_file(dvc_file: str | Path) -> Pin:

@@ -98,13 +98,13 @@ def _unavailable(pin: Pin, failures: list[str]) -> str:
     )
 
 
-def fetch(url: str, path: Path) -> None:
-    """Write what is at an http(s) address to a file that is not there yet.
+def fetch(url: str, path: Path, md5: str | None = None) -> bytes:
+    """Write what is at an http(s) address to a file that is not there yet, and give its bytes.
 
     Raises
     ------
     UserError
-        Nothing answers, or the file cannot be written.
+        Nothing answers, it has another md5 than is given, or the file cannot be written.
     """
     source = partial(_from_url, Pin(path, path, md5="", size=0, source_url=keep_credentials(url)))
     try:
@@ -112,7 +112,11 @@ def fetch(url: str, path: Path) -> None:
     # urllib has no common base class for what cannot be fetched.
     except Exception as error:
         raise UserError(f"{url} cannot be fetched: {' '.join(str(error).split())}") from error
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 not in (None, found):
+        raise UserError(f"{url}: refused, since the md5 {md5} is wanted, and what lies there has {found}")
     _write(path, content)
+    return content
 
 
 def _mismatch(pin: Pin, content: bytes) -> str | None:

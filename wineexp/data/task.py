@@ -45,6 +45,8 @@ class Task:
     folds : list of (training, test) positions in X
     rows, rows_holdout : ndarrays of int
         Positions in the data set of the rows of X and of X_holdout.
+    weights, weights_holdout : ndarrays of shapes (n_training,) and (n_holdout,), or None
+        How many rows each row counts for, where the data set says it.
     leaks : dict of str to float
         What `leaks.leaks` finds in the folds, on average, and, by names that begin with `holdout_`, in the holdout.
     """
@@ -60,6 +62,8 @@ class Task:
     rows: Indices
     rows_holdout: Indices
     leaks: dict[str, float]
+    weights: npt.NDArray[np.float64] | None = None
+    weights_holdout: npt.NDArray[np.float64] | None = None
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -86,14 +90,19 @@ class Task:
             return None
         # The folds use as many threads, on which the last bits of a matrix product depend.
         with threadpool_limits(cross_validation.NATIVE_THREADS):
-            return cross_validation.predict(fitted, self.X_holdout, self.encoded(self.y_holdout))
+            y = self.encoded(self.y_holdout)
+            return cross_validation.predict(fitted, self.X_holdout, y, self.weights_holdout)
 
     def score_holdout(self, predictions: Predictions | NumberPredictions | None) -> Scores:
         """Every metric on the holdout, and `baseline_scores`; empty where nothing is held out."""
         if predictions is None:
             return {}
-        constant = baseline(self.encoded(self.y))
-        return score(predictions, self.metrics) | baseline_scores(constant, predictions.y, self.metrics)
+        return score(predictions, self.metrics) | baseline_scores(self._baseline(), predictions, self.metrics)
+
+    def _baseline(self, rows: Indices | None = None) -> Any:
+        """What `baseline` gives for these rows of X, by default for all."""
+        rows = np.arange(len(self.y)) if rows is None else rows
+        return baseline(self.encoded(self.y)[rows], None if self.weights is None else self.weights[rows])
 
     def predictions_table(
         self, folds: list[cross_validation.Fold], holdout: Predictions | NumberPredictions | None
@@ -102,32 +111,34 @@ class Task:
 
         Returns
         -------
-        DataFrame of shape (n_predictions, 5 + n_classes) or (n_predictions, 5 + 2 n_classes)
+        DataFrame of shape (n_predictions, n_columns)
             `fold` (`HOLDOUT_FOLD` for the holdout), `row` (position in the data set), `true`, `predicted` and
-            `baseline` (labels as text, or numbers; the last is that of most training rows, or their mean), for each
-            class `probability <label>`, not rounded, and `in set <label>` where the model gives prediction sets.
+            `baseline` (labels as text, or numbers; the last is that of most training rows, or their mean), `weight`
+            where the data set has weights, for each class `probability <label>`, not rounded, and `in set <label>`
+            where the model gives prediction sets.
         """
-        y = self.encoded(self.y)
         tables = [
-            self._table(fold.number, self.rows[fold.test], fold.predictions, baseline(y[self.folds[fold.number][0]]))
+            self._table(fold.number, self.rows[fold.test], fold.predictions, self._baseline(self.folds[fold.number][0]))
             for fold in folds
         ]
         if holdout is not None:
-            tables.append(self._table(HOLDOUT_FOLD, self.rows_holdout, holdout, baseline(y)))
+            tables.append(self._table(HOLDOUT_FOLD, self.rows_holdout, holdout, self._baseline()))
         return pd.concat(tables, ignore_index=True)
 
     def _table(
         self, fold: int, rows: Indices, predictions: Predictions | NumberPredictions, constant: Any
     ) -> pd.DataFrame:
         columns: dict[str, Any] = {"fold": fold, "row": rows}
+        weight = {} if predictions.weights is None else {"weight": predictions.weights}
         if isinstance(predictions, NumberPredictions):
             columns |= {"true": predictions.y, "predicted": predictions.predicted, "baseline": constant}
-            return pd.DataFrame(columns)
+            return pd.DataFrame(columns | weight)
         labels = np.array([str(label) for label in self.classes], dtype=object)
         columns |= {
             "true": labels[predictions.y],
             "predicted": labels[predictions.predicted],
             "baseline": labels[constant],
+            **weight,
         }
         for code, label in enumerate(labels):
             columns[f"probability {label}"] = predictions.probabilities[:, code]
@@ -150,6 +161,7 @@ class Task:
             "split.test_to_train": str(self.test_to_train),
             **{f"split.leaks.{name}": f"{share:.4f}" for name, share in self.leaks.items()},
             "deciding_metric": self.target.metric,
+            **({} if self.dataset.weights is None else {"data.weight": str(self.dataset.weights.name)}),
         }
 
     def schema(self, data: str, target: str) -> schema.Schema:
@@ -170,9 +182,12 @@ class Task:
         """The numbers of rows, as a sentence."""
         n_left_out = len(self.dataset.frame) - len(self.y) - len(self.y_holdout)
         left_out = f", {n_left_out} left out for their group or their copies among the latest" if n_left_out else ""
+        weighted = (
+            "" if self.dataset.weights is None else f" Each row counts as often as {self.dataset.weights.name} says."
+        )
         return (
             f"{len(self.dataset.frame)} rows, {self.dataset.duplicates} of them exact duplicates of an earlier one; "
-            f"{len(self.y)} cross-validated, {len(self.y_holdout)} held out{left_out}."
+            f"{len(self.y)} cross-validated, {len(self.y_holdout)} held out{left_out}.{weighted}"
         )
 
 
@@ -184,15 +199,17 @@ def out_of_fold_predictions(table: pd.DataFrame) -> Predictions | NumberPredicti
 def predictions_from_table(table: pd.DataFrame) -> Predictions | NumberPredictions:
     """All predictions of a table, or of a part of it, that `Task.predictions_table` made."""
     probabilities = table.filter(regex="^probability ")
+    weights = table["weight"].to_numpy(dtype=np.float64) if "weight" in table else None
     if probabilities.empty:
         true, predicted = (table[name].to_numpy(dtype=np.float64) for name in ("true", "predicted"))
-        return NumberPredictions(true, predicted)
+        return NumberPredictions(true, predicted, weights)
     labels = pd.Index([str(name).removeprefix("probability ") for name in probabilities])
     return Predictions(
         y=np.asarray(labels.get_indexer(pd.Index(table["true"]))),
         predicted=np.asarray(labels.get_indexer(pd.Index(table["predicted"]))),
         probabilities=probabilities.to_numpy(),
         values=class_values(labels),
+        weights=weights,
     )
 
 
@@ -260,6 +277,7 @@ def make_task(
         in_holdout = leaks.leaks([(training, held_out)], identical, dataset.groups, dataset.times)
         shares |= {f"holdout_{name}": share for name, share in in_holdout.items()}
     leaks.warn(shares, dataset.groups)
+    weights = _weights(dataset.weights, in_folds)
     return Task(
         dataset=dataset,
         target=target,
@@ -272,4 +290,19 @@ def make_task(
         rows=training,
         rows_holdout=held_out,
         leaks=shares,
+        weights=None if weights is None else weights[training],
+        weights_holdout=None if weights is None else weights[held_out],
     )
+
+
+def _weights(column: pd.Series | None, folds: list[tuple[Indices, Indices]]) -> npt.NDArray[np.float64] | None:
+    """The weights of all rows (n_samples,), of which those of each side of each fold are not all 0."""
+    if column is None:
+        return None
+    weights = column.to_numpy(dtype=np.float64)
+    if any(not weights[rows].sum() for fold in folds for rows in fold):
+        raise UserError(
+            f"data.weight={column.name}: all training rows of a fold, or all its test rows, have a weight of 0, so "
+            "that none of them counts; choose another split=..., or fewer folds"
+        )
+    return weights

@@ -1,37 +1,42 @@
 """The baseline: what a model that knows no feature always predicts, and its scores."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from wineexp.evaluation.metrics import METRICS, Scores, score
-from wineexp.evaluation.predictions import NumberPredictions
+from wineexp.evaluation.predictions import NumberPredictions, Predictions
 
 # Before the name of a metric that a prediction of the training rows' mean has.
 BASELINE = "baseline_"
 
 
-def baseline(y_train: npt.NDArray[Any]) -> Any:
+def baseline(y_train: npt.NDArray[Any], weights: npt.NDArray[np.float64] | None = None) -> Any:
     """What a model that knows no feature predicts always: the training rows' most frequent class, or their mean.
 
     Parameters
     ----------
     y_train : ndarray of shape (n_training,)
         Positions of classes, or, as floating-point numbers, the numbers of a target of numbers.
+    weights : ndarray of shape (n_training,), optional
+        How many rows each row counts for.
     """
-    return float(y_train.mean()) if y_train.dtype.kind == "f" else int(np.bincount(y_train).argmax())
+    if y_train.dtype.kind == "f":
+        return float(np.average(y_train, weights=weights))
+    return int(np.bincount(y_train, weights).argmax())
 
 
-def baseline_scores(predicted: Any, y: npt.NDArray[Any], names: list[str]) -> Scores:
+def baseline_scores(constant: Any, predictions: Predictions | NumberPredictions, names: list[str]) -> Scores:
     """The scores of a constant prediction for test rows.
 
     Parameters
     ----------
-    predicted : int or float
+    constant : int or float
         As `baseline` gives it.
-    y : ndarray of shape (n_samples,)
-        As there, of the test rows.
+    predictions : Predictions or NumberPredictions
+        A model's, of the test rows; only their true values and weights count.
     names : list of str
         The metrics that are scored.
 
@@ -40,8 +45,9 @@ def baseline_scores(predicted: Any, y: npt.NDArray[Any], names: list[str]) -> Sc
     dict of str to float
         `majority_accuracy`, for classes; for numbers `baseline_` and the name of each metric that is to be minimized.
     """
-    if y.dtype.kind != "f":
-        return {"majority_accuracy": float(np.mean(y == predicted))}
-    constant = NumberPredictions(y, np.full(len(y), predicted))
+    answers = np.full(len(predictions.y), constant)
+    if isinstance(predictions, Predictions):
+        return {"majority_accuracy": score(replace(predictions, predicted=answers), ["accuracy"])["accuracy"]}
+    always = replace(predictions, predicted=answers)
     errors = [name for name in names if METRICS[name].direction == "minimize"]
-    return {f"{BASELINE}{name}": value for name, value in score(constant, errors).items()}
+    return {f"{BASELINE}{name}": value for name, value in score(always, errors).items()}

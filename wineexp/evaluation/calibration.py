@@ -25,35 +25,40 @@ def calibration_curve(predictions: Predictions, *, code: int | None = None) -> p
     -------
     DataFrame of shape (n_bins, 5)
         `low`, `high` and `confidence` (smallest, greatest and mean probability), `accuracy` (share of rows whose true
-        class it is), `rows`; in ascending order of probability.
+        class it is), `rows`; in ascending order of probability. Where rows have weights, means, shares and `rows` are
+        weighted; the bins have the same number of rows nevertheless.
     """
     if code is None:
         confidence = predictions.probabilities.max(axis=1)
         correct = predictions.y == predictions.probabilities.argmax(axis=1)
     else:
         confidence, correct = predictions.probabilities[:, code], predictions.y == code
-    bins = pd.DataFrame({"confidence": confidence, "correct": correct})
-    return bins.groupby(_equal_mass_bins(confidence)).agg(
-        low=("confidence", "min"),
-        high=("confidence", "max"),
-        confidence=("confidence", "mean"),
-        accuracy=("correct", "mean"),
-        rows=("correct", "size"),
-    )
+    bins = _equal_mass_bins(confidence)
+    means = _means(pd.DataFrame({"confidence": confidence, "accuracy": correct}), bins, predictions.weights)
+    ends = pd.Series(confidence).groupby(bins).agg(low="min", high="max")
+    return pd.concat([ends, means], axis=1, join="inner")
 
 
 def binned_numbers(predictions: NumberPredictions) -> pd.DataFrame:
-    """The mean of the true numbers, by the number that was predicted, in bins of equal mass.
+    """The mean of the true numbers, by the number that was predicted, in bins as those of `calibration_curve`.
 
     Returns
     -------
     DataFrame of shape (n_bins, 3)
-        `predicted` and `true` (means), and `rows`; in ascending order of the prediction.
+        `predicted` and `true` (means), and `rows`; in ascending order of the prediction; weighted as there.
     """
-    bins = pd.DataFrame({"predicted": predictions.predicted, "true": predictions.y})
-    return bins.groupby(_equal_mass_bins(predictions.predicted)).agg(
-        predicted=("predicted", "mean"), true=("true", "mean"), rows=("true", "size")
-    )
+    numbers = pd.DataFrame({"predicted": predictions.predicted, "true": predictions.y})
+    return _means(numbers, _equal_mass_bins(predictions.predicted), predictions.weights)
+
+
+def _means(columns: pd.DataFrame, bins: npt.NDArray[np.intp], weights: npt.NDArray[np.float64] | None) -> pd.DataFrame:
+    """The mean of each column by bin, and `rows`, the number of rows or their weight; without bins of no weight."""
+    if weights is None:
+        by_bin = columns.groupby(bins)
+        return by_bin.mean().assign(rows=by_bin.size())
+    totals = pd.Series(weights).groupby(bins).sum()
+    weighted = columns.mul(weights, axis=0).groupby(bins).sum()
+    return weighted.div(totals, axis=0).assign(rows=totals)[totals > 0]
 
 
 def _equal_mass_bins(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:

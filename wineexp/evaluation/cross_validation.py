@@ -1,7 +1,7 @@
 """Cross-validation, in which everything is fitted on the training rows of a fold alone."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +48,17 @@ class Fold:
     predict_seconds: float
 
 
-def predict(estimator: Pipeline, X: pd.DataFrame, y: npt.NDArray[Any]) -> Predictions | NumberPredictions:
+def predict(
+    estimator: Pipeline, X: pd.DataFrame, y: npt.NDArray[Any], weights: npt.NDArray[np.float64] | None = None
+) -> Predictions | NumberPredictions:
     """A fitted pipeline's predictions for X (n_samples, n_features); y (n_samples,) as `encoded` gives it."""
     if is_regressor(estimator):
-        return NumberPredictions(y, np.asarray(estimator.predict(X), dtype=np.float64))
+        return NumberPredictions(y, np.asarray(estimator.predict(X), dtype=np.float64), weights)
     probabilities = estimator.predict_proba(X)
     model = estimator[-1]
     prediction_sets = model.prediction_sets(probabilities)
-    return Predictions(y, model.decide(probabilities), probabilities, prediction_sets, class_values(model.classes_))
+    values = class_values(model.classes_)
+    return Predictions(y, model.decide(probabilities), probabilities, prediction_sets, values, weights)
 
 
 def encoded(y: pd.Series, classes: npt.NDArray[np.generic] | None) -> npt.NDArray[Any]:
@@ -63,8 +66,16 @@ def encoded(y: pd.Series, classes: npt.NDArray[np.generic] | None) -> npt.NDArra
     return y.to_numpy(dtype=np.float64) if classes is None else np.asarray(pd.Index(classes).get_indexer(y))
 
 
-def fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series) -> BaseEstimator:
+def fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series, **options: Any) -> BaseEstimator:
     """A clone of the estimator, fitted with one native thread, so that scores do not depend on the number of cores.
+
+    Parameters
+    ----------
+    estimator : Pipeline or transformer
+    X : DataFrame of shape (n_samples, n_features)
+    y : Series of shape (n_samples,)
+    **options
+        Of its `fit`, as `model__sample_weight`.
 
     Raises
     ------
@@ -72,15 +83,15 @@ def fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series) -> BaseEstimato
         The estimator refuses the data or one of its own parameters.
     """
     with threadpool_limits(NATIVE_THREADS):
-        return _fit(estimator, X, y)
+        return _fit(estimator, X, y, options)
 
 
-def _fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series) -> BaseEstimator:
+def _fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series, options: Mapping[str, Any]) -> BaseEstimator:
     # The limit of OpenMP is each thread's own, and set here. Linear algebra libraries have one limit for the process,
     # which concurrent folds would overwrite, and which the callers set.
     with threadpool_limits(NATIVE_THREADS, user_api="openmp"):
         try:
-            return clone(estimator).fit(X, y)
+            return clone(estimator).fit(X, y, **options)
         except (ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"fitting failed: {reason} (HYDRA_FULL_ERROR=1 shows where)") from error
@@ -94,6 +105,8 @@ def cross_validate(
     names: list[str],
     *,
     n_jobs: int,
+    weights: npt.NDArray[np.float64] | None = None,
+    fit_options: Callable[[npt.NDArray[np.intp]], Mapping[str, Any]] | None = None,
     check_first: Callable[[Pipeline], None] | None = None,
 ) -> Iterator[Fold]:
     """Fit and score a clone of the estimator on each fold, and yield the results in the order of the folds.
@@ -109,6 +122,10 @@ def cross_validate(
         Keys of `METRICS`.
     n_jobs : int
         Number of concurrent folds, as threads, because the libraries release Python's lock; -1 means all cores.
+    weights : ndarray of shape (n_samples,), optional
+        How many rows each row counts for, in every metric.
+    fit_options : callable, optional
+        From the positions of training rows to options of the estimator's `fit`.
     check_first : callable, optional
         Is called with the first fold's fitted pipeline, and may raise.
 
@@ -122,15 +139,16 @@ def cross_validate(
 
     def run(number: int, train: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> Fold:
         started = time.perf_counter()
-        fitted = _fit(estimator, X.iloc[train], y.iloc[train])
+        fitted = _fit(estimator, X.iloc[train], y.iloc[train], fit_options(train) if fit_options else {})
         fitted_at = time.perf_counter()
         if number == 0 and check_first is not None:
             check_first(fitted)
         checked_at = time.perf_counter()
         codes = encoded(y, None if is_regressor(fitted) else fitted.classes_)
-        predictions = predict(fitted, X.iloc[test], codes[test])
+        predictions = predict(fitted, X.iloc[test], codes[test], None if weights is None else weights[test])
         predicted_at = time.perf_counter()
-        scores = score(predictions, names) | baseline_scores(baseline(codes[train]), codes[test], names)
+        constant = baseline(codes[train], None if weights is None else weights[train])
+        scores = score(predictions, names) | baseline_scores(constant, predictions, names)
         return Fold(number, test, predictions, scores, fitted_at - started, predicted_at - checked_at)
 
     # This limits the linear algebra libraries; `_fit` limits OpenMP in each thread.
@@ -144,8 +162,10 @@ def pool_predictions(folds: list[Fold]) -> Predictions | NumberPredictions:
     y = np.concatenate([fold.predictions.y for fold in folds])
     predicted = np.concatenate([fold.predictions.predicted for fold in folds])
     of_classes = [fold.predictions for fold in folds if isinstance(fold.predictions, Predictions)]
+    of_rows = [fold.predictions.weights for fold in folds if fold.predictions.weights is not None]
+    weights = np.concatenate(of_rows) if of_rows else None
     if not of_classes:
-        return NumberPredictions(y, predicted)
+        return NumberPredictions(y, predicted, weights)
     sets = [predictions.prediction_sets for predictions in of_classes if predictions.prediction_sets is not None]
     return Predictions(
         y=y,
@@ -153,6 +173,7 @@ def pool_predictions(folds: list[Fold]) -> Predictions | NumberPredictions:
         probabilities=np.concatenate([predictions.probabilities for predictions in of_classes]),
         prediction_sets=np.concatenate(sets) if sets else None,
         values=of_classes[0].values,
+        weights=weights,
     )
 
 
@@ -183,7 +204,13 @@ def median_row_seconds(fitted: ClassifierMixin, X: pd.DataFrame) -> float:
 
 
 def permutation_drops(
-    model: Pipeline, X: pd.DataFrame, y: npt.NDArray[Any], metric: str, *, seed: int
+    model: Pipeline,
+    X: pd.DataFrame,
+    y: npt.NDArray[Any],
+    metric: str,
+    *,
+    seed: int,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.float64]:
     """By how much a metric gets worse when a column of X (n_samples, n_features) is shuffled: (n_features, 5 repeats).
 
@@ -193,11 +220,20 @@ def permutation_drops(
 
     sign = 1 if METRICS[metric].direction == "maximize" else -1
 
-    def scoring(model: Pipeline, X: pd.DataFrame, y: npt.NDArray[Any]) -> float:
-        return sign * METRICS[metric].score(predict(model, X, y))
+    def scoring(
+        model: Pipeline, X: pd.DataFrame, y: npt.NDArray[Any], sample_weight: npt.NDArray[np.float64] | None = None
+    ) -> float:
+        return sign * score(predict(model, X, y, sample_weight), [metric])[metric]
 
     with threadpool_limits(NATIVE_THREADS):
         drops = permutation_importance(
-            model, X, y, scoring=scoring, n_repeats=5, random_state=seed, max_samples=min(500, len(X))
+            model,
+            X,
+            y,
+            scoring=scoring,
+            n_repeats=5,
+            random_state=seed,
+            sample_weight=weights,
+            max_samples=min(500, len(X)),
         )
     return np.asarray(drops.importances)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 from sklearn import metrics
 
@@ -39,15 +40,26 @@ class Metric:
     computed_from: str = "decisions"
 
 
+def _of_decisions(figure: Callable[..., Any], predictions: Predictions | NumberPredictions, **options: Any) -> Any:
+    """A figure of scikit-learn's from true and predicted classes or numbers."""
+    return figure(predictions.y, predictions.predicted, sample_weight=predictions.weights, **options)
+
+
+def _of_positive_class(figure: Callable[..., Any], predictions: Predictions) -> Any:
+    """A figure of scikit-learn's from the probability of the second of two classes."""
+    return figure(predictions.y, predictions.probabilities[:, 1], sample_weight=predictions.weights)
+
+
 def _log_loss(predictions: Predictions) -> float:
     labels = range(predictions.probabilities.shape[1])
-    return float(metrics.log_loss(predictions.y, predictions.probabilities, labels=list(labels)))
+    y, weights = predictions.y, predictions.weights
+    return float(metrics.log_loss(y, predictions.probabilities, labels=list(labels), sample_weight=weights))
 
 
 def _balanced_accuracy(predictions: Predictions) -> float:
     # The mean recall of the classes that occur: scikit-learn's own function warns of predicted classes that do not.
     present = np.unique(predictions.y)
-    recalls = metrics.recall_score(predictions.y, predictions.predicted, labels=present, average=None, zero_division=0)
+    recalls = _of_decisions(metrics.recall_score, predictions, labels=present, average=None, zero_division=0)
     return float(np.mean(recalls))
 
 
@@ -57,18 +69,26 @@ def _brier_score(predictions: Predictions) -> float:
     A target of two classes is no exception: its score is twice the squared error of the second class's probability.
     """
     labels = list(range(predictions.probabilities.shape[1]))
-    return float(metrics.brier_score_loss(predictions.y, predictions.probabilities, labels=labels, scale_by_half=False))
+    return float(
+        metrics.brier_score_loss(
+            predictions.y,
+            predictions.probabilities,
+            labels=labels,
+            scale_by_half=False,
+            sample_weight=predictions.weights,
+        )
+    )
 
 
 def _cohen_kappa(predictions: Predictions) -> float:
     labels = list(range(predictions.probabilities.shape[1]))
-    return float(metrics.cohen_kappa_score(predictions.y, predictions.predicted, labels=labels))
+    return float(_of_decisions(metrics.cohen_kappa_score, predictions, labels=labels))
 
 
 def _quadratic_weighted_kappa(predictions: Predictions) -> float:
     """Cohen 1968, "Weighted kappa": 1 less the squared distance over that of the same predictions dealt at random."""
     labels = range(predictions.probabilities.shape[1])
-    counts = metrics.confusion_matrix(predictions.y, predictions.predicted, labels=list(labels))
+    counts = _of_decisions(metrics.confusion_matrix, predictions, labels=list(labels))
     weights = predictions.distances**2
     by_chance = np.sum(weights * (np.outer(counts.sum(axis=0), counts.sum(axis=1)) / counts.sum()))
     return float(1 - np.sum(weights * counts) / by_chance) if by_chance else np.nan
@@ -78,15 +98,32 @@ def _spearman(predictions: NumberPredictions) -> float:
     """Rank correlation of true and predicted numbers: how well the rows are sorted; NaN where either is constant."""
     if not np.ptp(predictions.y) or not np.ptp(predictions.predicted):
         return np.nan
-    return float(stats.spearmanr(predictions.y, predictions.predicted).statistic)
+    if predictions.weights is None:
+        return float(stats.spearmanr(predictions.y, predictions.predicted).statistic)
+    ranks = np.stack(
+        [_weighted_ranks(values, predictions.weights) for values in (predictions.y, predictions.predicted)]
+    )
+    covariances = np.cov(ranks, aweights=predictions.weights)
+    return float(covariances[0, 1] / np.sqrt(covariances[0, 0] * covariances[1, 1]))
+
+
+def _weighted_ranks(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The mean rank of each value (n_samples,), up to a constant, if each were there as often as its weight says."""
+    _, position = np.unique(values, return_inverse=True)
+    totals = np.bincount(position, weights)
+    return np.asarray((np.cumsum(totals) - totals / 2)[position])
+
+
+def _mean_error(predictions: Predictions | NumberPredictions) -> float:
+    return float(np.average(predictions.errors, weights=predictions.weights))
 
 
 # Names are scikit-learn's where it has one.
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(lambda p: metrics.accuracy_score(p.y, p.predicted)),
+    "accuracy": Metric(lambda p: _of_decisions(metrics.accuracy_score, p)),
     "balanced_accuracy": Metric(_balanced_accuracy),
-    "matthews_corrcoef": Metric(lambda p: metrics.matthews_corrcoef(p.y, p.predicted)),
-    "f1_macro": Metric(lambda p: metrics.f1_score(p.y, p.predicted, average="macro", zero_division=0)),
+    "matthews_corrcoef": Metric(lambda p: _of_decisions(metrics.matthews_corrcoef, p)),
+    "f1_macro": Metric(lambda p: _of_decisions(metrics.f1_score, p, average="macro", zero_division=0)),
     # Cohen 1960: agreement beyond chance. A model that always predicts the majority class has 0.
     "cohen_kappa": Metric(_cohen_kappa),
     "log_loss": Metric(_log_loss, "minimize", computed_from="probabilities"),
@@ -94,30 +131,34 @@ METRICS: dict[str, Metric] = {
     "expected_calibration_error": Metric(expected_calibration_error, "minimize", computed_from="probabilities"),
     # Of the second of two classes, the positive one: how many of those predicted are it, how many of it are predicted,
     # and the harmonic mean of both.
-    "precision": Metric(lambda p: metrics.precision_score(p.y, p.predicted, zero_division=0), applies_to=("binary",)),
-    "recall": Metric(lambda p: metrics.recall_score(p.y, p.predicted, zero_division=np.nan), applies_to=("binary",)),
-    "f1": Metric(lambda p: metrics.f1_score(p.y, p.predicted, zero_division=0), applies_to=("binary",)),
+    "precision": Metric(lambda p: _of_decisions(metrics.precision_score, p, zero_division=0), applies_to=("binary",)),
+    "recall": Metric(lambda p: _of_decisions(metrics.recall_score, p, zero_division=np.nan), applies_to=("binary",)),
+    "f1": Metric(lambda p: _of_decisions(metrics.f1_score, p, zero_division=0), applies_to=("binary",)),
     "average_precision": Metric(
-        lambda p: metrics.average_precision_score(p.y, p.probabilities[:, 1]) if p.y.any() else np.nan,
+        lambda p: _of_positive_class(metrics.average_precision_score, p) if p.y.any() else np.nan,
         applies_to=("binary",),
         computed_from="probabilities",
     ),
     "roc_auc": Metric(
-        lambda p: metrics.roc_auc_score(p.y, p.probabilities[:, 1]),
+        lambda p: _of_positive_class(metrics.roc_auc_score, p),
         applies_to=("binary",),
         computed_from="probabilities",
     ),
     # In the target's unit, where its classes are numbers; else in classes.
     "quadratic_weighted_kappa": Metric(_quadratic_weighted_kappa, applies_to=("ordinal",)),
-    "mean_absolute_error": Metric(lambda p: float(np.mean(p.errors)), "minimize", applies_to=("ordinal", "numbers")),
+    "mean_absolute_error": Metric(_mean_error, "minimize", applies_to=("ordinal", "numbers")),
     # Differences of decimal fractions are off by their last bits.
-    "accuracy_within_1": Metric(lambda p: float(np.mean(p.errors <= 1 + 1e-9)), applies_to=("ordinal",)),
-    "root_mean_squared_error": Metric(
-        lambda p: float(np.sqrt(np.mean(p.errors**2))), "minimize", applies_to=("numbers",)
+    "accuracy_within_1": Metric(
+        lambda p: float(np.average(p.errors <= 1 + 1e-9, weights=p.weights)), applies_to=("ordinal",)
     ),
-    "median_absolute_error": Metric(lambda p: float(np.median(p.errors)), "minimize", applies_to=("numbers",)),
+    "root_mean_squared_error": Metric(
+        lambda p: float(np.sqrt(np.average(p.errors**2, weights=p.weights))), "minimize", applies_to=("numbers",)
+    ),
+    "median_absolute_error": Metric(
+        lambda p: _of_decisions(metrics.median_absolute_error, p), "minimize", applies_to=("numbers",)
+    ),
     # The share of the test rows' own variance that is explained; 0 for their mean, less for worse.
-    "r2": Metric(lambda p: metrics.r2_score(p.y, p.predicted) if np.ptp(p.y) else np.nan, applies_to=("numbers",)),
+    "r2": Metric(lambda p: _of_decisions(metrics.r2_score, p) if np.ptp(p.y) else np.nan, applies_to=("numbers",)),
     "spearman": Metric(_spearman, applies_to=("numbers",)),
 }
 
@@ -149,9 +190,16 @@ def check_metric(name: str, direction: str, n_classes: int, *, ordinal: bool) ->
 def score(predictions: Predictions | NumberPredictions, names: list[str]) -> Scores:
     """The named metrics of some predictions; ROC-AUC, kappa and the like are NaN where only one class occurs.
 
+    Where rows have weights, each counts as if it were there so many times; where none has any, every metric is NaN.
+
     Predictions with prediction sets also get `set_coverage`, the share of sets that hold the true class, and
     `set_size`, the mean number of classes in a set.
     """
+    if predictions.weights is not None:
+        # Else a class of rows that do not count would count as one that occurs.
+        predictions = predictions.select(predictions.weights > 0)
+        if not len(predictions.y):
+            return dict.fromkeys(names, np.nan)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Only one class is present in y_true")
         warnings.filterwarnings("ignore", "A single label was found")
@@ -160,5 +208,6 @@ def score(predictions: Predictions | NumberPredictions, names: list[str]) -> Sco
     if isinstance(predictions, Predictions) and predictions.prediction_sets is not None:
         covered = predictions.prediction_sets[np.arange(len(predictions.y)), predictions.y]
         set_sizes = predictions.prediction_sets.sum(axis=1)
-        scores |= {"set_coverage": float(covered.mean()), "set_size": float(set_sizes.mean())}
+        means = [float(np.average(of_rows, weights=predictions.weights)) for of_rows in (covered, set_sizes)]
+        scores |= dict(zip(("set_coverage", "set_size"), means, strict=True))
     return scores

@@ -25,7 +25,7 @@ def _figure(title: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
 
 
 def confusion(predictions: Predictions, classes: list[str]) -> Figure:
-    """Confusion matrix: cells show counts, coloured by their share of the true class."""
+    """Confusion matrix: cells show counts of rows, coloured by their share of the true class; weights do not count."""
     counts = confusion_matrix(predictions.y, predictions.predicted, labels=range(len(classes)))
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
@@ -47,8 +47,8 @@ def probabilities(predictions: Predictions, classes: list[str]) -> Figure:
     if code is not None:
         confidence, positive = predictions.probabilities[:, code], predictions.y == code
         if 0 < positive.sum() < len(positive):
-            false_positive, true_positive, _ = roc_curve(positive, confidence)
-            area = roc_auc_score(positive, confidence)
+            false_positive, true_positive, _ = roc_curve(positive, confidence, sample_weight=predictions.weights)
+            area = roc_auc_score(positive, confidence, sample_weight=predictions.weights)
             axes[1].plot(false_positive, true_positive, color=WINE, label=f"area {area:.3f}")
         axes[1].plot([0, 1], [0, 1], color="grey", linestyle=":")
         axes[1].set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")

@@ -1,7 +1,8 @@
 """Predictions of classes and of numbers, on rows that the model was not trained on."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ class Predictions:
     values : ndarray of shape (n_classes,), or None
         The number that each class stands for, ascending, with which distances are measured; None where classes are no
         numbers, so that neighbours are 1 apart. See `class_values`.
+    weights : ndarray of shape (n_samples,), or None
+        How many rows each row counts for; None where each counts for one.
     """
 
     y: npt.NDArray[np.intp]
@@ -30,6 +33,11 @@ class Predictions:
     probabilities: npt.NDArray[np.float64]
     prediction_sets: npt.NDArray[np.bool_] | None = None
     values: npt.NDArray[np.float64] | None = None
+    weights: npt.NDArray[np.float64] | None = None
+
+    def select(self, rows: npt.NDArray[np.bool_ | np.intp]) -> Self:
+        """The predictions of some of the rows, by a mask of shape (n_samples,) or by their positions."""
+        return replace(self, **_select(self, rows))
 
     @property
     def distances(self) -> npt.NDArray[np.float64]:
@@ -73,12 +81,26 @@ class NumberPredictions:
     ----------
     y, predicted : ndarray of shape (n_samples,)
         True and predicted numbers.
+    weights : ndarray of shape (n_samples,), or None
+        How many rows each row counts for; None where each counts for one.
     """
 
     y: npt.NDArray[np.float64]
     predicted: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float64] | None = None
+
+    def select(self, rows: npt.NDArray[np.bool_ | np.intp]) -> Self:
+        """The predictions of some of the rows, by a mask of shape (n_samples,) or by their positions."""
+        return replace(self, **_select(self, rows))
 
     @property
     def errors(self) -> npt.NDArray[np.float64]:
         """The distance of each prediction from the true number: shape (n_samples,)."""
         return np.asarray(np.abs(self.y - self.predicted))
+
+
+def _select(predictions: Predictions | NumberPredictions, rows: npt.NDArray[np.bool_ | np.intp]) -> dict[str, Any]:
+    """What the predictions have of each row, for some of the rows."""
+    by_row = ("y", "predicted", "probabilities", "prediction_sets", "weights")
+    values = {name: getattr(predictions, name, None) for name in by_row}
+    return {name: of_rows[rows] for name, of_rows in values.items() if of_rows is not None}

@@ -17,6 +17,7 @@ from wineexp.models.pipeline import (
     fit_on_all_classes,
     out_of_fold_probabilities,
 )
+from wineexp.models.weights import Weights
 
 # The loss of a decision by its distance from the true class. The best decisions are then the likeliest class, the
 # median class, and the class next to the mean.
@@ -48,8 +49,10 @@ class LossClassifier(DecidingClassifier):
         self.loss = loss
         self.class_values = class_values
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,), whose labels sort in the order of the classes.
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where there are any, weights (n_samples,).
+
+        The labels sort in the order of the classes.
 
         Raises
         ------
@@ -58,10 +61,11 @@ class LossClassifier(DecidingClassifier):
         """
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, but got {self.loss}")
-        self.estimator_ = fit_on_all_classes(self.estimator, *validate_data(self, X, y))
+        values, labels = validate_data(self, X, y)
+        self.estimator_ = fit_on_all_classes(self.estimator, values, labels, sample_weight)
         self.classes_ = self.estimator_.classes_
-        values = values_of(self.class_values, len(self.classes_))
-        self.utility_ = -LOSSES[self.loss](values[:, None] - values)
+        numbers = values_of(self.class_values, len(self.classes_))
+        self.utility_ = -LOSSES[self.loss](numbers[:, None] - numbers)
         return self
 
 
@@ -91,8 +95,10 @@ class MetricClassifier(DecidingClassifier):
         self.cv = cv
         self.class_values = class_values
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,), whose labels sort in the order of the classes.
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where there are any, weights (n_samples,).
+
+        The labels sort in the order of the classes.
 
         Raises
         ------
@@ -105,9 +111,9 @@ class MetricClassifier(DecidingClassifier):
         self.classes_, codes = np.unique(labels, return_inverse=True)
         self.utility_ = np.eye(len(self.classes_))
         if METRICS[self.metric].computed_from == "decisions":
-            probabilities = out_of_fold_probabilities(self.estimator, values, codes, self.cv)
-            self.utility_ = learn_utility(self.metric, codes, probabilities, self.class_values)
-        self.estimator_ = fit_on_all_classes(self.estimator, values, labels)
+            probabilities = out_of_fold_probabilities(self.estimator, values, codes, self.cv, sample_weight)
+            self.utility_ = learn_utility(self.metric, codes, probabilities, self.class_values, sample_weight)
+        self.estimator_ = fit_on_all_classes(self.estimator, values, labels, sample_weight)
         return self
 
 
@@ -130,6 +136,7 @@ def learn_utility(
     codes: npt.NDArray[np.intp],
     probabilities: npt.NDArray[np.float64],
     class_values: list[float] | None = None,
+    weights: Weights = None,
 ) -> npt.NDArray[np.float64]:
     """A utility of shape (n_classes, n_classes) whose decisions have the best value of a metric that a search finds.
 
@@ -147,6 +154,8 @@ def learn_utility(
         Out of fold.
     class_values : list of float, optional
         As of `LossClassifier`.
+    weights : ndarray of shape (n_samples,), optional
+        How many rows each row counts for in the metric.
     """
     definition = METRICS[metric]
     values = values_of(class_values, probabilities.shape[1])
@@ -156,7 +165,9 @@ def learn_utility(
 
     def evaluate(utility: npt.NDArray[np.float64]) -> float:
         decisions = best_decisions(probabilities, utility)
-        return sign * float(definition.score(Predictions(codes, decisions, probabilities, values=values)))
+        return sign * float(
+            definition.score(Predictions(codes, decisions, probabilities, values=values, weights=weights))
+        )
 
     if "ordinal" in definition.applies_to:
         return _utility_of_thresholds(probabilities, values, evaluate)

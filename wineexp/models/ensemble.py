@@ -19,6 +19,7 @@ from wineexp.models.pipeline import (
     fit_on_all_classes,
     out_of_fold_probabilities,
 )
+from wineexp.models.weights import Weights
 
 # Probabilities are raised to this before their logarithm is taken.
 MIN_PROBABILITY = 1e-4
@@ -60,19 +61,23 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         raise NotImplementedError
 
     def _out_of_fold(
-        self, values: npt.NDArray[np.float64], codes: npt.NDArray[np.intp]
+        self, values: npt.NDArray[np.float64], codes: npt.NDArray[np.intp], weights: Weights
     ) -> dict[str, npt.NDArray[np.float64]]:
         """Out-of-fold probabilities (n_samples, n_classes) of each member."""
         if not self.members:
             raise ValueError("members must name one model or more, but got none")
         return {
-            name: out_of_fold_probabilities(member, values, codes, self.cv) for name, member in self.members.items()
+            name: out_of_fold_probabilities(member, values, codes, self.cv, weights)
+            for name, member in self.members.items()
         }
 
-    def _fit_members(self, names: list[str], values: npt.NDArray[np.float64], codes: npt.NDArray[np.intp]) -> None:
+    def _fit_members(
+        self, names: list[str], values: npt.NDArray[np.float64], codes: npt.NDArray[np.intp], weights: Weights
+    ) -> None:
         classes: list[object] = list(range(len(self.classes_)))
         self.members_ = {
-            name: FixedClassesClassifier(clone(self.members[name]), classes).fit(values, codes) for name in names
+            name: FixedClassesClassifier(clone(self.members[name]), classes).fit(values, codes, weights)
+            for name in names
         }
 
 
@@ -124,8 +129,8 @@ class SelectionClassifier(EnsembleClassifier):
         self.cv = cv
         self.class_values = class_values
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,).
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where there are any, weights (n_samples,).
 
         Raises
         ------
@@ -139,16 +144,18 @@ class SelectionClassifier(EnsembleClassifier):
             raise ValueError(f"picks >= 1 must hold, but got picks={self.picks}")
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        out_of_fold = self._out_of_fold(values, codes)
-        picked = self._pick_members(out_of_fold, codes)
+        out_of_fold = self._out_of_fold(values, codes, sample_weight)
+        picked = self._pick_members(out_of_fold, codes, sample_weight)
         self.weights_ = {name: picked.count(name) / len(picked) for name in self.members}
         mean = np.asarray(sum(self.weights_[name] * out_of_fold[name] for name in self.members))
-        self.temperature_ = _fit_temperature(mean, codes) if self.temper else None
-        self.utility_ = learn_utility(self.decision, codes, self._scale(mean), self.class_values)
-        self._fit_members([name for name in self.members if name in picked], values, codes)
+        self.temperature_ = _fit_temperature(mean, codes, sample_weight) if self.temper else None
+        self.utility_ = learn_utility(self.decision, codes, self._scale(mean), self.class_values, sample_weight)
+        self._fit_members([name for name in self.members if name in picked], values, codes, sample_weight)
         return self
 
-    def _pick_members(self, out_of_fold: dict[str, npt.NDArray[np.float64]], codes: npt.NDArray[np.intp]) -> list[str]:
+    def _pick_members(
+        self, out_of_fold: dict[str, npt.NDArray[np.float64]], codes: npt.NDArray[np.intp], weights: Weights
+    ) -> list[str]:
         """The picked names in their order, up to the best value of the metric."""
         metric = METRICS[self.metric]
         sign = 1 if metric.direction == "maximize" else -1
@@ -160,7 +167,7 @@ class SelectionClassifier(EnsembleClassifier):
             scores = {}
             for name, probabilities in out_of_fold.items():
                 mean = (total + probabilities) / n_picked
-                predictions = Predictions(codes, mean.argmax(axis=1), mean, values=values)
+                predictions = Predictions(codes, mean.argmax(axis=1), mean, values=values, weights=weights)
                 scores[name] = sign * float(metric.score(predictions))
             best_name = max(scores, key=lambda name: scores[name])
             total += out_of_fold[best_name]
@@ -198,8 +205,8 @@ class StackClassifier(EnsembleClassifier):
         self.final = final
         self.cv = cv
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,).
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where there are any, weights (n_samples,).
 
         Raises
         ------
@@ -208,17 +215,19 @@ class StackClassifier(EnsembleClassifier):
         """
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        out_of_fold = self._out_of_fold(values, codes)
-        self.final_ = fit_on_all_classes(self.final, _logarithms(list(out_of_fold.values())), codes)
+        out_of_fold = self._out_of_fold(values, codes, sample_weight)
+        self.final_ = fit_on_all_classes(self.final, _logarithms(list(out_of_fold.values())), codes, sample_weight)
         self.utility_ = np.eye(len(self.classes_))
-        self._fit_members(list(self.members), values, codes)
+        self._fit_members(list(self.members), values, codes, sample_weight)
         return self
 
     def _combine(self, member_probabilities: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
         return np.asarray(self.final_.predict_proba(_logarithms(member_probabilities)), dtype=np.float64)
 
 
-def _fit_temperature(probabilities: npt.NDArray[np.float64], codes: npt.NDArray[np.intp]) -> float:
+def _fit_temperature(
+    probabilities: npt.NDArray[np.float64], codes: npt.NDArray[np.intp], weights: Weights = None
+) -> float:
     """The temperature between 1/3 and 3 that gives the least log loss.
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks": the logarithms of the probabilities are divided by the
@@ -229,11 +238,13 @@ def _fit_temperature(probabilities: npt.NDArray[np.float64], codes: npt.NDArray[
     probabilities : ndarray of shape (n_samples, n_classes)
     codes : ndarray of shape (n_samples,)
         True classes, 0 to n_classes - 1.
+    weights : ndarray of shape (n_samples,), optional
     """
     rows = np.arange(len(codes))
 
     def log_loss(log_temperature: float) -> float:
-        return float(-np.log(_with_temperature(probabilities, np.exp(log_temperature))[rows, codes]).mean())
+        of_true_classes = _with_temperature(probabilities, np.exp(log_temperature))[rows, codes]
+        return float(np.average(-np.log(of_true_classes), weights=weights))
 
     return float(np.exp(minimize_scalar(log_loss, bounds=(-np.log(3), np.log(3)), method="bounded").x))
 

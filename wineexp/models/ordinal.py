@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.models.decision import LOSSES
 from wineexp.models.pipeline import best_decisions, fit_on_all_classes
+from wineexp.models.weights import Weights, weight_options
 
 
 class CumulativeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -34,8 +35,10 @@ class CumulativeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
     def __init__(self, estimator: ClassifierMixin) -> None:
         self.estimator = estimator
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,), whose labels sort in the order of the classes.
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where there are any, weights (n_samples,).
+
+        The labels sort in the order of the classes.
 
         Raises
         ------
@@ -46,7 +49,8 @@ class CumulativeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
         self.classes_, codes = np.unique(labels, return_inverse=True)
         lower_codes = range(len(self.classes_) - 1)
         self.estimators_ = [
-            fit_on_all_classes(self.estimator, values, (codes > code).astype(int)) for code in lower_codes
+            fit_on_all_classes(self.estimator, values, (codes > code).astype(int), sample_weight)
+            for code in lower_codes
         ]
         return self
 
@@ -94,8 +98,10 @@ class ThresholdClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  
         self.estimator = estimator
         self.cv = cv
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,), whose labels sort in the order of the classes.
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where there are any, weights (n_samples,).
+
+        The labels sort in the order of the classes.
 
         Raises
         ------
@@ -106,9 +112,11 @@ class ThresholdClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  
         self.classes_, codes = np.unique(labels, return_inverse=True)
         predicted = np.zeros(len(codes))
         for train, test in self.cv.split(values, codes):
-            predicted[test] = clone(self.estimator).fit(values[train], codes[train].astype(float)).predict(values[test])
-        self.thresholds_, self.slope_ = _fit_proportional_odds(predicted, codes, len(self.classes_))
-        self.estimator_ = clone(self.estimator).fit(values, codes.astype(float))
+            options = weight_options(sample_weight, train)
+            fitted = clone(self.estimator).fit(values[train], codes[train].astype(float), **options)
+            predicted[test] = fitted.predict(values[test])
+        self.thresholds_, self.slope_ = _fit_proportional_odds(predicted, codes, len(self.classes_), sample_weight)
+        self.estimator_ = clone(self.estimator).fit(values, codes.astype(float), **weight_options(sample_weight))
         positions = np.arange(len(self.classes_), dtype=float)
         self.utility_ = -LOSSES["absolute"](positions[:, None] - positions)
         return self
@@ -137,7 +145,7 @@ def _class_probabilities(above: npt.NDArray[np.float64]) -> npt.NDArray[np.float
 
 
 def _fit_proportional_odds(
-    predicted: npt.NDArray[np.float64], codes: npt.NDArray[np.intp], n_classes: int
+    predicted: npt.NDArray[np.float64], codes: npt.NDArray[np.intp], n_classes: int, weights: Weights = None
 ) -> tuple[npt.NDArray[np.float64], float]:
     """The ascending thresholds (n_classes - 1,) and the positive slope of the greatest likelihood.
 
@@ -148,6 +156,7 @@ def _fit_proportional_odds(
     codes : ndarray of shape (n_samples,)
         True classes, 0 to n_classes - 1.
     n_classes : int
+    weights : ndarray of shape (n_samples,), optional
     """
     rows = np.arange(len(codes))
 
@@ -158,7 +167,7 @@ def _fit_proportional_odds(
     def log_loss(point: npt.NDArray[np.float64]) -> float:
         thresholds, slope = unpack(point)
         likelihood = _class_probabilities(expit(slope * predicted[:, None] - thresholds))[rows, codes]
-        return float(-np.log(np.maximum(likelihood, np.finfo(float).tiny)).mean())
+        return float(np.average(-np.log(np.maximum(likelihood, np.finfo(float).tiny)), weights=weights))
 
     start = np.r_[np.log(2.0), 1.0, np.full(n_classes - 2, np.log(2.0))]
     # Bounded, since the slope of perfectly separated classes would be infinite.

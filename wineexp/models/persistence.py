@@ -1,7 +1,6 @@
 """Models as skops files: a file is loaded only where all types in it are trusted."""
 
 import json
-import os
 import re
 import zipfile
 from pathlib import Path
@@ -15,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from skops.io.exceptions import UnsupportedTypeException, UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
+from wineexp.core import trust
 from wineexp.core.columns import as_texts, is_number
 from wineexp.core.errors import SetupError, UserError
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
@@ -75,15 +75,10 @@ MODULES_OF_0_1 = (
 
 MODEL_FILE = "model.skops"
 
-# Names of the user's own types, with commas between them. An environment variable, since every process that stores or
-# loads models inherits it.
-TRUST_VARIABLE = "WINEEXP_TRUSTED_TYPES"
-
 
 def trusted_types() -> list[str]:
     """`TRUSTED_TYPES` and those that the user trusts."""
-    own = os.environ.get(TRUST_VARIABLE, "").split(",")
-    return [*TRUSTED_TYPES, *(name.strip() for name in own if name.strip())]
+    return [*TRUSTED_TYPES, *trust.own_types()]
 
 
 def check_types(model: Any) -> None:
@@ -149,8 +144,8 @@ def _untrusted_message(types: list[str]) -> str:
         )
     return (
         f"the model holds {', '.join(types)}, which {'is' if len(types) == 1 else 'are'} not trusted, and is neither "
-        "stored nor loaded. If you trust what their code does, set the environment variable "
-        f"{TRUST_VARIABLE}={','.join(types)} wherever you train, promote and serve"
+        f"stored nor loaded. If you trust what their code does, say 'trust=[{','.join(types)}]' wherever you train, "
+        f"promote and serve, or set the environment variable {trust.VARIABLE}={','.join(types)}"
     )
 
 

@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.models.column_arguments import translate_columns
 from wineexp.models.label_arguments import translate_labels
+from wineexp.models.weights import Weights, weight_options
 
 # By how much the logarithm of a probability of 1e-12 is less than that of 1.
 LOG_ODDS_OF_MISSING = 12 * np.log(10)
@@ -60,7 +61,11 @@ def best_decisions(probabilities: npt.NDArray[np.float64], utility: npt.NDArray[
 
 
 def out_of_fold_probabilities(
-    estimator: ClassifierMixin, X: npt.NDArray[np.float64], y: npt.NDArray[np.intp], cv: BaseCrossValidator
+    estimator: ClassifierMixin,
+    X: npt.NDArray[np.float64],
+    y: npt.NDArray[np.intp],
+    cv: BaseCrossValidator,
+    weights: Weights = None,
 ) -> npt.NDArray[np.float64]:
     """Probabilities of each row, predicted by clones of the estimator that were not fitted on it.
 
@@ -72,6 +77,8 @@ def out_of_fold_probabilities(
         Labels 0 to n_classes - 1.
     cv : cross-validator
         Each row is in one test fold or more; of several predictions the mean is taken.
+    weights : ndarray of shape (n_samples,), optional
+        How many rows each row counts for in fitting.
 
     Returns
     -------
@@ -85,7 +92,8 @@ def out_of_fold_probabilities(
     classes = np.unique(y).tolist()
     total, n_predictions = np.zeros((len(y), len(classes))), np.zeros((len(y), 1))
     for train, test in cv.split(X, y):
-        fitted = FixedClassesClassifier(estimator, classes, accepts_one_class=True).fit(X[train], y[train])
+        complete = FixedClassesClassifier(estimator, classes, accepts_one_class=True)
+        fitted = complete.fit(X[train], y[train], **weight_options(weights, train))
         total[test] += fitted.predict_proba(X[test])
         n_predictions[test] += 1
     if not n_predictions.all():
@@ -94,12 +102,16 @@ def out_of_fold_probabilities(
     return np.asarray(total / n_predictions)
 
 
-def fit_on_all_classes(estimator: ClassifierMixin, X: npt.ArrayLike, y: npt.ArrayLike) -> ClassifierMixin:
+def fit_on_all_classes(
+    estimator: ClassifierMixin, X: npt.ArrayLike, y: npt.ArrayLike, weights: Weights = None
+) -> ClassifierMixin:
     """A copy that is fitted on X (n_samples, n_features) and y (n_samples,), the models within it included.
+
+    Rows count as often as their weights (n_samples,) say, where there are any.
 
     A model within it may be fitted on rows that lack a class, and knows all classes of y nevertheless.
     """
-    return _with_all_classes(copy.deepcopy(estimator), np.unique(y).tolist()).fit(X, y)
+    return _with_all_classes(copy.deepcopy(estimator), np.unique(y).tolist()).fit(X, y, **weight_options(weights))
 
 
 def _with_all_classes(estimator: ClassifierMixin, classes: list[object]) -> ClassifierMixin:
@@ -200,8 +212,8 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         """Not fitted, as `clone` gives it, and also around a CatBoost model, which `clone` refuses: it copies lists."""
         return FixedClassesClassifier(copy.deepcopy(self.estimator), self.classes, self.accepts_one_class)
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,).
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where the estimator takes them, weights (n_samples,).
 
         Raises
         ------
@@ -215,12 +227,12 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         self.classes_ = np.asarray(self.classes)
         self.present_, codes = np.unique([positions[label] for label in np.asarray(y).tolist()], return_inverse=True)
         if self.accepts_one_class and len(self.present_) == 1:
-            self.estimator_ = DummyClassifier().fit(X, codes)
+            self.estimator_ = DummyClassifier().fit(X, codes, sample_weight)
             return self
         estimator = translate_labels(self.estimator, self.classes, self.present_.tolist())
         if isinstance(X, pd.DataFrame):
             estimator = translate_columns(estimator, [str(name) for name in X])
-        self.estimator_ = fit_on_all_classes(estimator, X, codes)
+        self.estimator_ = fit_on_all_classes(estimator, X, codes, sample_weight)
         return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:

@@ -12,6 +12,7 @@ from sklearn.preprocessing import QuantileTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from wineexp.models.column_arguments import translate_columns
+from wineexp.models.weights import Weights, weight_options
 
 # Of the transform `quantile`; fewer where there are fewer training rows.
 MAX_QUANTILES = 1000
@@ -50,8 +51,8 @@ class TransformingRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator): 
         self.estimator = estimator
         self.transform = transform
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,).
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where the estimator takes them, weights (n_samples,).
 
         Raises
         ------
@@ -75,7 +76,7 @@ class TransformingRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator): 
                 pass
             case unknown:
                 raise ValueError(f"transform must be log1p, quantile or None, but got {unknown}")
-        self.estimator_ = estimator.fit(X, y)
+        self.estimator_ = estimator.fit(X, y, **weight_options(sample_weight))
         return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:

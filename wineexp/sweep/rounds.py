@@ -43,23 +43,36 @@ class PrunedXGBClassifier(XGBClassifier):
     fitted on all rows, and outside of a sweep, in later folds and under other pruners it is XGBoost's own.
     """
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, **options: Any) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,); raises Pruned if the rounds show a hopeless trial."""
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        sample_weight: npt.NDArray[np.float64] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where there are any, weights (n_samples,).
+
+        It raises Pruned if the rounds show a hopeless trial.
+        """
         trial = current()
         # Folds may be fitted in threads.
         with _first_fit_lock:
             is_first_fit = not trial.context.get("rounds_reported")
             trial.context["rounds_reported"] = True
         if is_first_fit and trial.unit == "round":
-            self._fit_and_report(X, y, trial)
-        super().fit(X, y, **options)
+            self._fit_and_report(X, y, sample_weight, trial)
+        super().fit(X, y, sample_weight=sample_weight, **options)
         return self
 
-    def _fit_and_report(self, X: npt.ArrayLike, y: npt.ArrayLike, trial: Trial) -> None:
-        X_train, X_validation, y_train, y_validation = train_test_split(
-            X, y, test_size=VALIDATION_FRACTION, random_state=0
+    def _fit_and_report(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, weights: npt.NDArray[np.float64] | None, trial: Trial
+    ) -> None:
+        X_train, X_validation, y_train, y_validation, *of_parts = train_test_split(
+            X, y, *([] if weights is None else [weights]), test_size=VALIDATION_FRACTION, random_state=0
         )
+        options = {"sample_weight": of_parts[0], "sample_weight_eval_set": of_parts[1:]} if of_parts else {}
         # With a class missing, XGBoost would fit another problem.
         if np.array_equal(np.unique(y_train), np.unique(y)):
             model = XGBClassifier(**{**self.get_params(), "callbacks": [RoundReporter(trial)]})
-            model.fit(X_train, y_train, eval_set=[(X_validation, y_validation)], verbose=False)
+            model.fit(X_train, y_train, eval_set=[(X_validation, y_validation)], verbose=False, **options)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna.trial import FrozenTrial
 
 from wineexp.core.addresses import without_credentials
+from wineexp.core.composition import log_found_folder
 from wineexp.core.errors import UserError
 from wineexp.core.output_files import SWEEP_RECORD
 from wineexp.core.signals import Interrupts, uninterrupted
@@ -72,6 +73,7 @@ def run_sweep(
     deadline = started + settings["timeout"] if settings["timeout"] is not None else None
     shared_storage = storage if is_in_memory(settings["storage"]) else None
     worker = Worker(spec, context, picklable(task), plan, deadline, shared_storage)
+    log_found_folder()
     log.info("study %s in %s: %s", spec.name, shown(spec.folder), summary(ledger, started))
     if ledger.n_remaining() == 0 and ledger.trials():
         log.info(

@@ -17,10 +17,9 @@ import yaml
 from rich.cells import cell_len
 
 from wineexp.core import paths
-from wineexp.core.addresses import without_credentials
 from wineexp.core.columns import is_number
 from wineexp.core.errors import UserError, brief, did_you_mean
-from wineexp.data import pin, pinned_file
+from wineexp.data import fetched_file, pin, pinned_file
 from wineexp.data.column_checks import Finding, find_all
 from wineexp.data.datasets import Dataset, table
 from wineexp.data.schema import snake_case
@@ -108,8 +107,8 @@ def plan(said: Mapping[str, Any], folder: Path, written: list[Path]) -> Plan:
         There is no such file, it cannot be read, a name is taken, or the target is none that can be learned.
     """
     location, column = str(said["file"]), snake_case(str(said["column"]))
-    source_url = location if pin.is_address(location) else None
-    file = pin.fetched_path(location) if source_url else Path(location).expanduser().absolute()
+    source_url = location if fetched_file.is_address(location) else None
+    file = fetched_file.path_of(location) if source_url else Path(location).expanduser().absolute()
     file = file.with_suffix("") if file.suffix == ".dvc" else file
     name = str(said.get("name") or _as_name(file.name.partition(".")[0], "table"))
     faults = []
@@ -122,7 +121,7 @@ def plan(said: Mapping[str, Any], folder: Path, written: list[Path]) -> Plan:
     dvc_file = file.with_name(f"{file.name}.dvc")
     is_there = file.exists() or dvc_file.exists()
     if source_url and is_there:
-        faults += _source_faults(source_url, file, dvc_file)
+        faults += [f"file={fault}" for fault in fetched_file.faults(source_url)]
     elif not source_url and not is_there:
         near = difflib.get_close_matches(file.name, [path.name for path in file.parent.glob("*")], n=1)
         faults.append(f"file={location}: there is no such file{f'; did you mean {near[0]}?' if near else ''}")
@@ -146,18 +145,6 @@ def plan(said: Mapping[str, Any], folder: Path, written: list[Path]) -> Plan:
     yamls = {folder / "data" / f"{name}.yaml": data_text, target_file: target_text}
     yamls = {path: text for path, text in yamls.items() if not path.exists()}
     return Plan(name, target, labels, dataset, findings, file, source_url, yamls)
-
-
-def _source_faults(url: str, file: Path, dvc_file: Path) -> list[str]:
-    """Why a file that is there already is not taken for that of an address."""
-    source = pin.read(dvc_file).source_url if dvc_file.exists() else None
-    if source == without_credentials(url):
-        return []
-    if source:
-        known = f"is from {source}; move {shown(file)} and its pin elsewhere to have this one fetched"
-    else:
-        known = "is there already, and nothing says that it is from this address; move it elsewhere to have it fetched"
-    return [f"file={url}: {shown(file)} {known}, or say file={shown(file)} where that one is meant"]
 
 
 def _target_file(name: str, column: str, folder: Path, text: str) -> Path:

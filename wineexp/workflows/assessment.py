@@ -59,7 +59,7 @@ def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
     for number, fold in table.groupby("fold"):
         predictions = predictions_from_table(fold)
         constant = baseline_from_table(fold)
-        scores[number] = metrics.score(predictions, names) | baseline_scores(constant, predictions.y, names)
+        scores[number] = metrics.score(predictions, names) | baseline_scores(constant, predictions, names)
     return pd.DataFrame.from_dict(scores, orient="index")
 
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
+from wineexp.core.trust import trusting
+from wineexp.data.groups import Indices
 from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
@@ -19,6 +22,7 @@ from wineexp.models import persistence, regression
 from wineexp.models.column_arguments import bind_columns
 from wineexp.models.label_arguments import label_faults
 from wineexp.models.pipeline import make_pipeline
+from wineexp.models.weights import unweighted_faults
 from wineexp.workflows.console import notice_if_slow
 
 # The keys of a config that define its task.
@@ -70,12 +74,19 @@ class Experiment:
             task.folds,
             task.metrics,
             n_jobs=self.cfg.n_jobs,
+            weights=task.weights,
+            fit_options=self._fit_options,
             check_first=_check_types if is_stored else None,
         )
 
     def fit(self) -> ClassifierMixin:
         """The estimator, fitted on every row outside the holdout."""
-        return cross_validation.fit(self.estimator, self.task.X, self.task.y)
+        task = self.task
+        return cross_validation.fit(self.estimator, task.X, task.y, **self._fit_options(np.arange(len(task.y))))
+
+    def _fit_options(self, rows: Indices) -> dict[str, Any]:
+        """Options of the estimator's `fit` for training on these rows of the task's X."""
+        return {} if self.task.weights is None else {"model__sample_weight": self.task.weights[rows]}
 
 
 # Which models were checked in this process, by the types and words of their attributes: the trials of a sweep mostly
@@ -105,6 +116,8 @@ def assemble(cfg: DictConfig) -> Experiment:
     _check_kind(parts["model"], parts["target"])
     task = _task(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, TASK_KEYS), resolve=True))
     classes = task.classes.tolist()
+    if task.weights is not None and (faults := unweighted_faults(parts["model"])):
+        raise UserError(*faults)
     feature, model, column_faults = bind_columns(parts["feature"], parts["model"], task.X, task.y)
     if task.target.is_number:
         if column_faults:
@@ -139,7 +152,8 @@ def config_faults(cfg: DictConfig) -> list[str]:
         parts = build(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
         _check_kind(parts["model"], parts["target"])
         if cfg.tracking.uri is not None:
-            _check_types(Pipeline([("feature", parts["feature"]), ("model", parts["model"])]))
+            with trusting(cfg):
+                _check_types(Pipeline([("feature", parts["feature"]), ("model", parts["model"])]))
     except UserError as error:
         return list(error.faults)
     return []

@@ -89,10 +89,12 @@ def description(
     spread = "" if np.isnan(deviation) else f" ± {deviation:.4f}"
     count = f"{len(folds)} folds" if len(folds) == len(task.folds) else f"{len(folds)} of {len(task.folds)} folds"
     on_holdout = f"; **{holdout[metric]:.4f}** on the holdout" if holdout else "; the holdout was not scored"
+    weights = task.dataset.weights
+    weighted = "" if weights is None else f"; rows are weighted by `{weights.name}` in fitting and in every metric"
     more = f"; `{names.PREDICTIONS_FILE}` has every prediction, `figures/` shows them"
     return (
         f"**{choices['model']}** on {choices['feature']} features of {choices['data']}, to predict "
-        f"{choices['target']}; split {choices['split']}.\n\n"
+        f"{choices['target']}; split {choices['split']}{weighted}.\n\n"
         f"{metric.replace('_', ' ')} **{mean:.4f}{spread}** over {count}{on_holdout}. "
         f"{_baseline_sentence(task, summary)}\n\n"
         f"{LEARNED_NOTHING if cross_validation.learned_nothing(folds) else ''}"
@@ -123,7 +125,12 @@ def holdout_importance(
         return None
     task = experiment.task
     drops = cross_validation.permutation_drops(
-        fitted, task.X_holdout, holdout.y, task.target.metric, seed=experiment.cfg.seed
+        fitted,
+        task.X_holdout,
+        holdout.y,
+        task.target.metric,
+        seed=experiment.cfg.seed,
+        weights=task.weights_holdout,
     )
     return pd.DataFrame(drops, pd.Index([str(name) for name in task.X], name="feature"))
 

@@ -87,12 +87,18 @@ def _bounds(inputs: CardInputs, position: int) -> str:
 def _data(inputs: CardInputs) -> list[Part]:
     task, dataset = inputs.task, inputs.task.dataset
     missing = int(eda.missing_values(dataset.frame).sum())
+    weighted = (
+        ""
+        if dataset.weights is None
+        else f" Each row counts as often as its {spaced(str(dataset.weights.name))} says, in fitting and in every "
+        "metric; numbers of rows are not weighted."
+    )
     balance, holdout = eda.class_balance(task.y, task.classes), task.y_holdout.value_counts()
     return [
         Paragraph(
             f"{len(dataset.frame):,} rows, {dataset.duplicates:,} of them exact duplicates of an earlier one; "
             f"{missing:,} values are missing. {len(task.y):,} rows were cross-validated, and the final model was "
-            f"trained on them; {len(task.y_holdout):,} were held out."
+            f"trained on them; {len(task.y_holdout):,} were held out.{weighted}"
         ),
         Table(
             "Files",

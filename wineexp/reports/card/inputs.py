@@ -107,7 +107,11 @@ class CardInputs:
         """
         codes = range(len(self.labels))
         precision, recall, f1, _ = precision_recall_fscore_support(
-            predictions.y, predictions.predicted, labels=list(codes), zero_division=np.nan
+            predictions.y,
+            predictions.predicted,
+            labels=list(codes),
+            zero_division=np.nan,
+            sample_weight=predictions.weights,
         )
         predicted = np.bincount(predictions.predicted, minlength=len(self.labels))
         columns = {"precision": precision, "recall": recall, "f1": f1, "predicted": predicted}
@@ -156,7 +160,7 @@ class CardInputs:
 
     def _score_slice(self, mask: npt.NDArray[np.bool_]) -> dict[str, float | bool]:
         names = list(dict.fromkeys(["accuracy", self.metric, SLICE_METRIC]))
-        in_slice = [_select(of_classes(fold.predictions), mask[fold.test]) for fold in self.folds]
+        in_slice = [of_classes(fold.predictions).select(mask[fold.test]) for fold in self.folds]
         no_scores = dict.fromkeys(names, np.nan)
         scores = pd.DataFrame([score(fold, names) if len(fold.y) else no_scores for fold in in_slice])
         all_rows = [fold.scores[SLICE_METRIC] for fold in self.folds]
@@ -193,9 +197,3 @@ def _slices_of(values: pd.Series) -> dict[str, npt.NDArray[np.bool_]]:
         f"{name} > {high:g}": column > high,
     }
     return {label: mask for label, mask in thirds.items() if mask.any()} | missing
-
-
-def _select(predictions: Predictions, mask: npt.NDArray[np.bool_]) -> Predictions:
-    return Predictions(
-        predictions.y[mask], predictions.predicted[mask], predictions.probabilities[mask], values=predictions.values
-    )

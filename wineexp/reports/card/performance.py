@@ -111,8 +111,9 @@ def calibration(inputs: CardInputs) -> list[Part]:
     """Whether predicted probabilities match observed frequencies: in words, as a chart and as a table."""
     predictions = inputs.predictions
     bins = calibration_curve(predictions)
-    accuracy = float(np.mean(predictions.y == predictions.probabilities.argmax(axis=1)))
-    confidence = float(predictions.probabilities.max(axis=1).mean())
+    is_right = predictions.y == predictions.probabilities.argmax(axis=1)
+    accuracy = float(np.average(is_right, weights=predictions.weights))
+    confidence = float(np.average(predictions.probabilities.max(axis=1), weights=predictions.weights))
     names = ["expected_calibration_error", "brier_score", "log_loss"]
     pooled = score(predictions, names)
     holdout = (
