@@ -15,18 +15,21 @@ ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
 RUN python3 -m venv /srv/python
 WORKDIR /srv/wineexp
 
+# The server's libraries, which the programs that train and promote need as well.
 FROM python AS libraries
+COPY requirements-serve.txt .
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca_bundle,target=/etc/ssl/certs/ca-certificates.crt \
+    --mount=type=cache,target=/root/.cache/pip \
+    pip install --quiet --no-compile --no-deps --require-hashes -r requirements-serve.txt
+
+FROM libraries AS compact
 # A C compiler builds the kernel that makes compiled models fast, and its binutils strip symbols. Without a compiler,
 # models are computed by numpy, with the same bits.
 RUN command -v cc strip > /dev/null || { apt-get -qq update && apt-get -qq install --no-install-recommends gcc libc6-dev; } \
     > /dev/null || echo "no compiler is available: models will be computed by numpy"
-COPY requirements-serve.txt .
 # A third of the installed files are tests, symbols, and packages that the server never imports.
-RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    --mount=type=secret,id=ca_bundle,target=/etc/ssl/certs/ca-certificates.crt \
-    --mount=type=cache,target=/root/.cache/pip \
-    pip install --quiet --no-compile --no-deps --require-hashes -r requirements-serve.txt && \
-    pip uninstall --quiet --yes \
+RUN pip uninstall --quiet --yes \
         cffi cryptography faker polyfactory prettytable pyasn1-modules pycparser wcwidth pip setuptools && \
     find /srv/python -type d -name tests -prune -exec rm -r {} + && \
     find /srv/python \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.a' \) -delete && \
@@ -34,13 +37,14 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     python -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv && \
     rm requirements-serve.txt
 
-FROM python AS programs
+FROM libraries AS programs
 COPY requirements.txt .
-# NVIDIA's library is only needed for several GPUs, and is a third of the size.
+# XGBoost takes the place of xgboost-cpu. NVIDIA's library is only needed for several GPUs, and is a third of the size.
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca_bundle,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/pip \
     awk '/^[^ ]/ {wanted = !/^nvidia-/} wanted' requirements.txt > /tmp/requirements.txt && \
+    pip uninstall --quiet --yes xgboost-cpu && \
     pip install --quiet --no-compile --no-deps --require-hashes -r /tmp/requirements.txt
 COPY conf conf
 COPY hydra_plugins hydra_plugins
@@ -77,7 +81,7 @@ COPY ${EXPORT} /
 
 FROM model${EXPORT:+-exported} AS chosen
 
-FROM libraries AS server
+FROM compact AS server
 COPY conf conf
 COPY wineexp wineexp
 COPY --from=chosen / model
