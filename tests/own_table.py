@@ -49,6 +49,7 @@ def frame(n_rows: int = 200) -> pd.DataFrame:
             "day calls": rng.integers(0, 9, n_rows),
             "plan": rng.choice(["basic", "pro"], n_rows).astype(object),
             "active": rng.random(n_rows) < 0.5,
+            "tenure": pd.to_timedelta(rng.integers(0, 900, n_rows), "D"),
             "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, n_rows), "D"),
             "grade": rng.integers(0, 3, n_rows),
             "sex": rng.choice(["f", "m"], n_rows),
@@ -57,6 +58,7 @@ def frame(n_rows: int = 200) -> pd.DataFrame:
     )
     table.loc[7, "plan"] = "gold"
     table.loc[8:20, "plan"] = None
+    table.loc[5:9, "since"] = pd.NaT
     return table.assign(churn=np.where(calls + rng.normal(0, 3, n_rows) > 50, "yes", "no"))
 
 

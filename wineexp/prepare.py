@@ -35,10 +35,11 @@ def run(cfg: DictConfig) -> PrepareResult:
     """Load the data, set the holdout aside and write both tables; log their paths and shapes."""
     from wineexp.data.tables import cleaned, featured
     from wineexp.data.task import make_task
+    from wineexp.models.features import with_dates
 
     parts = build(cfg)
     task = make_task(parts["data"](), parts["target"], None, cfg.holdout)
-    tables = {"cleaned": cleaned(task), "featured": featured(task, parts["feature"])}
+    tables = {"cleaned": cleaned(task), "featured": featured(task, with_dates(parts["feature"], task.dates))}
     folder = Path(cfg.processed)
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: folder / f"{name}.csv" for name in tables}

@@ -9,7 +9,9 @@ import pytest
 from tests.own_table import frame, write_configs
 from tests.serving.conftest import LENIENT_GATE, Store, fill_cache
 from wineexp import UserError, compose, explore, promote, train
+from wineexp.core import dates
 from wineexp.models import persistence
+from wineexp.serving.http.problems import ProblemError
 from wineexp.serving.model import loading
 from wineexp.serving.model.cache import CachedVersion
 from wineexp.serving.model.predictor import Predictor
@@ -51,13 +53,27 @@ def test_a_pipeline_takes_truth_values_and_rare_texts_as_they_stand_in_the_table
     assert not np.array_equal(fitted.predict_proba(rows), fitted.predict_proba(rows.assign(active=~rows["active"])))
 
 
+def test_a_date_is_learned_from_by_its_parts(settings: dict[str, Path]) -> None:
+    result = train(compose(*overrides(*COLUMNS, "since"), "split.n_splits=3", "model=logreg", **settings))
+    names = list(result.pipeline[:-1].get_feature_names_out())
+    assert [name for name in names if "since" in name] == [
+        "since",
+        *(f"{part} of since" for part in ("year", "month", "day", "day of week", "day of year")),
+    ]
+    assert np.isfinite(result.pipeline[:-1].transform(result.task.X)).all()
+    (feature,) = [feature for feature in result.task.schema("customers", "churn").features if feature.name == "since"]
+    assert (feature.is_date, feature.unit, feature.missing > 0) == (True, "days since 1970-01-01", True)
+    page = explore(compose(*overrides("since"), program="explore", **settings)).page.read_text()
+    assert "days since 1970-01-01" in page
+
+
 @pytest.mark.parametrize("program", [train, explore])
 def test_what_no_model_can_learn_from_is_refused_by_name(settings: dict[str, Path], program: object) -> None:
     name = "train" if program is train else "explore"
     with pytest.raises(UserError) as refused:
-        program(compose(*overrides("calls", "since", "note"), program=name, **settings))  # type: ignore[operator]
-    dates, empty = refused.value.faults
-    assert re.match("data: the column since holds points in time or durations .*an age in days.*leave it out", dates)
+        program(compose(*overrides("calls", "tenure", "note"), program=name, **settings))  # type: ignore[operator]
+    durations, empty = refused.value.faults
+    assert re.match("data: the column tenure holds periods or durations .*such as days, or leave it out", durations)
     assert empty == "data: the column note has no value in any row that is trained on; leave it out"
     with pytest.raises(
         UserError, match=r"target.column=churn: 7 of 200 rows have no label .*row 0, 1, 2, 3, 4, \.\.\."
@@ -85,7 +101,8 @@ def predictor(folder: Path) -> Predictor:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", Store(folder).uri)
-        overrides = ["data=customers", f"data.columns=[{','.join(COLUMNS)}]", "split.n_splits=3", "model=logreg"]
+        columns = ",".join([*COLUMNS, "since"])
+        overrides = ["data=customers", f"data.columns=[{columns}]", "split.n_splits=3", "model=logreg"]
         run_id = train(compose(*overrides, config_dir=folder / "conf")).run_id
         promote(compose(f"run={run_id}", "registry.name=wine", *LENIENT_GATE, program="promote"))
     store = Store(folder)
@@ -98,12 +115,16 @@ def predictor(folder: Path) -> Predictor:
 def test_a_version_predicts_rows_without_some_values_as_its_pipeline_does(predictor: Predictor, folder: Path) -> None:
     assert predictor.form == "compiled"
     fitted = persistence.load(Store(folder).files(1))
-    table = frame()[COLUMNS].iloc[:12]
-    expected = fitted.predict_proba(table)
-    body = table.to_json(orient="records").encode()
+    table = frame()[[*COLUMNS, "since"]].iloc[:12]
+    in_days = table.assign(since=dates.days(table["since"]))
+    expected = fitted.predict_proba(in_days)
+    body = table.to_json(orient="records", date_format="iso").encode()
     assert b"null" in body
+    assert b"2021-02-08T" in body
     rows = predictor.parser.parse_json(body)
     assert np.array_equal(predictor.probabilities(rows), expected)
+    numbers = predictor.parser.parse_json(in_days.to_json(orient="records").encode())
+    assert np.array_equal(predictor.probabilities(numbers), expected)
     # pandas writes a missing value into a CSV file as nothing, and Python's json writes NaN.
     csv = mlflow.parse_csv(predictor.parser, table.to_csv().encode())
     assert np.array_equal(predictor.probabilities(csv), expected)
@@ -113,9 +134,15 @@ def test_a_version_predicts_rows_without_some_values_as_its_pipeline_does(predic
 
 @pytest.mark.journey
 def test_only_values_that_training_never_missed_count_as_unlike_it(predictor: Predictor) -> None:
-    row = {"calls": None, "day calls": 3, "plan": None, "active": True}
+    row = {"calls": None, "day calls": 3, "plan": None, "active": True, "since": "2021-02-03"}
     (prediction,) = predictor.predict(predictor.parser.parse_objects([row]))
     assert prediction.out_of_range == []
-    missing = dict.fromkeys(COLUMNS)
+    missing = dict.fromkeys([*COLUMNS, "since"])
     (prediction,) = predictor.predict(predictor.parser.parse_objects([missing]))
     assert prediction.out_of_range == ["day calls", "active"]
+    (prediction,) = predictor.predict(predictor.parser.parse_objects([row | {"since": "2031-02-03"}]))
+    assert prediction.out_of_range == ["since"]
+    with pytest.raises(ProblemError) as refused:
+        predictor.parser.parse_objects([row | {"since": "3/2/2021"}])
+    wanted = "since: a date such as 2024-12-31, or a number (days since 1970-01-01), is wanted, got"
+    assert wanted in refused.value.faults[0].detail

@@ -27,8 +27,8 @@ def column_fault(column: pd.Series) -> str | None:
         kind = pd.api.types.infer_dtype(values)
         if kind.startswith(("date", "time", "period")):
             return (
-                f"holds points in time or durations ({kind}), and a model learns from numbers and texts; make numbers "
-                "of them that mean the same for later rows, as an age in days or the month, or leave it out"
+                f"holds periods or durations ({kind}), and a model learns from numbers, texts and dates; make numbers "
+                "of them, such as days, or leave it out"
             )
         named = sorted({type(value).__name__ for value in values if not isinstance(value, TEXT_TYPES)})
         return f"holds values of type {', '.join(named)}, and a model learns from numbers and texts; leave it out"

@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from wineexp.core.columns import as_texts, column_fault, is_number
+from wineexp.core.dates import days
 
 # Columns are nearly unique from this share of different values on, in tables of at least so many rows.
 UNIQUE_SHARE, MIN_UNIQUE_ROWS = 0.95, 20
@@ -61,6 +62,8 @@ def _of_values(name: str, column: pd.Series) -> Finding | None:
             "has no value at all" if present.empty else f"has the same value in every row, {_shown(present)}",
             True,
         )
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return None
     if fault := column_fault(column):
         return Finding(name, fault, True)
     if _numbers_rows(name, present):
@@ -134,9 +137,10 @@ def _leak(name: str, column: pd.Series, y: pd.Series) -> Finding | None:
     counts = pd.Series(labels).value_counts()
     if counts.min() < N_LEAK_FOLDS or 1 - counts.max() / len(labels) < LEAK_MIN_MAJORITY_ERROR:
         return None
-    values = column.iloc[rows]
+    is_date = pd.api.types.is_datetime64_any_dtype(column)
+    values = (pd.Series(days(column), name=name) if is_date else column).iloc[rows]
     folds = StratifiedKFold(N_LEAK_FOLDS)
-    if is_number(column):
+    if is_number(values):
         tree = DecisionTreeClassifier(max_leaf_nodes=max(4, 2 * len(counts)), min_samples_leaf=2, random_state=0)
         predicted = cross_val_predict(tree, values.to_frame(), labels, cv=folds)
     else:

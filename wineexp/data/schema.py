@@ -1,6 +1,6 @@
 """The schema of a model: its features and classes, and how its training rows were distributed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,6 +36,7 @@ class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     """A numeric feature: its unit, empty where the source gives none, and its distribution in the training rows.
 
     `missing` is the number of training rows without a value, `meaning` what the data set's YAML says of the feature.
+    A date is a number, too, see `wineexp.core.dates`; a client may send it as a text.
     """
 
     name: str
@@ -47,6 +48,7 @@ class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     histogram: Histogram
     missing: int = 0
     meaning: str = ""
+    is_date: bool = False
 
 
 class TextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text"):
@@ -110,10 +112,13 @@ def snake_case(name: str) -> str:
 
 
 def describe_features(
-    X: "pd.DataFrame", units: Mapping[str, str], meanings: Mapping[str, str]
+    X: "pd.DataFrame", units: Mapping[str, str], meanings: Mapping[str, str], dates: Collection[str] = ()
 ) -> list[NumericFeature | TextFeature]:
-    """Describe the columns of the training rows X (n_samples, n_features)."""
-    return [_describe_feature(X[name], units[str(name)], meanings.get(str(name), "")) for name in X]
+    """Describe the columns of the training rows X (n_samples, n_features), some of them dates as days."""
+    described = [_describe_feature(X[name], units[str(name)], meanings.get(str(name), "")) for name in X]
+    return [
+        msgspec.structs.replace(feature, is_date=True) if feature.name in dates else feature for feature in described
+    ]
 
 
 def pick_samples(X: "pd.DataFrame", y: "pd.Series") -> list[Sample]:

@@ -1,7 +1,7 @@
 """The learning task that a config defines: rows and labels, split into a holdout and the folds of the rest."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.columns import column_fault
+from wineexp.core.dates import UNIT, days
 from wineexp.core.errors import UserError
 from wineexp.data import leaks, schema, split
 from wineexp.data.datasets import Dataset
@@ -49,6 +50,8 @@ class Task:
         How many rows each row counts for, where the data set says it.
     leaks : dict of str to float
         What `leaks.leaks` finds in the folds, on average, and, by names that begin with `holdout_`, in the holdout.
+    dates : tuple of str
+        Features that are dates; in X they are numbers, see `wineexp.core.dates`.
     """
 
     dataset: Dataset
@@ -64,6 +67,7 @@ class Task:
     leaks: dict[str, float]
     weights: npt.NDArray[np.float64] | None = None
     weights_holdout: npt.NDArray[np.float64] | None = None
+    dates: tuple[str, ...] = ()
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -173,7 +177,7 @@ class Task:
             classes=[str(label) for label in self.classes],
             ordinal=self.target.ordinal,
             metric=self.target.metric,
-            features=schema.describe_features(self.X, self.dataset.units, self.dataset.meanings),
+            features=schema.describe_features(self.X, self.dataset.units, self.dataset.meanings, self.dates),
             samples=schema.pick_samples(self.X, self.y),
             noun=list(self.dataset.noun),
         )
@@ -248,6 +252,10 @@ def make_task(
             has_folds=dataset.folds is not None,
         )
     X, y, classes = target.read(dataset.frame, dataset.features)
+    dates = tuple(str(name) for name in X if pd.api.types.is_datetime64_any_dtype(X[name]))
+    if dates:
+        X = X.assign(**{name: days(X[name]) for name in dates})
+        dataset = replace(dataset, units=dataset.units | dict.fromkeys(dates, UNIT))
     check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal)
     identical = sets = group_identical_rows(X)
     if dataset.is_repeated_by_chance and (dataset.groups is not None or dataset.times is not None):
@@ -292,6 +300,7 @@ def make_task(
         leaks=shares,
         weights=None if weights is None else weights[training],
         weights_holdout=None if weights is None else weights[held_out],
+        dates=dates,
     )
 
 

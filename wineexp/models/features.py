@@ -1,7 +1,9 @@
 """Feature pipelines of scikit-learn transformers, which are fitted on training rows alone.
 
-Each pipeline imputes missing values and encodes text columns as indicator columns.
+Each pipeline imputes missing values and encodes text columns as indicator columns. Dates come to it with their parts.
 """
+
+from collections.abc import Sequence
 
 from sklearn.base import TransformerMixin
 from sklearn.compose import ColumnTransformer, make_column_selector
@@ -9,7 +11,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
-from wineexp.models.transformers import KnownTexts, LeaveOut, QuantileClipper, Ratios, SkewedLog
+from wineexp.models.transformers import DateParts, KnownTexts, LeaveOut, QuantileClipper, Ratios, SkewedLog
 
 
 def raw(strategy: str) -> ColumnTransformer:
@@ -80,6 +82,11 @@ def domain(strategy: str, clip: float, ratios: dict[str, list[str]], skewness: f
         ("log", SkewedLog(skewness)),
         ("scale", StandardScaler()),
     )
+
+
+def with_dates(feature: TransformerMixin, dates: Sequence[str]) -> TransformerMixin:
+    """A feature pipeline before which these columns, dates as days, get their parts as further columns."""
+    return Pipeline([("dates", DateParts(list(dates))), ("columns", feature)]) if dates else feature
 
 
 def _imputation(strategy: str) -> tuple[str, SimpleImputer]:

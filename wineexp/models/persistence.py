@@ -46,6 +46,7 @@ TRUSTED_TYPES = [
     "wineexp.models.decision.MetricClassifier",
     "wineexp.models.ensemble.SelectionClassifier",
     "wineexp.models.ensemble.StackClassifier",
+    "wineexp.models.transformers.DateParts",
     "wineexp.models.transformers.KnownTexts",
     "wineexp.models.transformers.LeaveOut",
     "wineexp.models.transformers.QuantileClipper",

@@ -8,6 +8,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from wineexp.core import dates
 from wineexp.core.columns import as_texts
 
 
@@ -129,6 +130,58 @@ class LeaveOut(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Names of the columns that stay."""
         check_is_fitted(self)
         return np.array([name for name in self.feature_names_in_ if name not in self.columns], dtype=object)
+
+
+class DateParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Append the parts of dates: the year, the month, the day of the month, the week and the year, and the hour.
+
+    The dates themselves stay, as days since 1970-01-01: their age, but for a constant.
+
+    Parameters
+    ----------
+    columns : list of str
+        The dates, as `wineexp.core.dates.days` gives them. A missing one has no parts, which are imputed.
+
+    Attributes
+    ----------
+    positions_ : list of int
+        The dates' positions among the columns.
+    n_parts_ : list of int
+        For each date how many of `wineexp.core.dates.PARTS` it has: no hour where all training rows have whole days.
+    """
+
+    def __init__(self, columns: list[str]) -> None:
+        self.columns = columns
+
+    def fit(self, X: pd.DataFrame, y: None = None) -> Self:
+        """Find the dates in X, a frame of shape (n_samples, n_features), and those with a time of day."""
+        self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+        self.positions_ = [list(X).index(name) for name in self.columns]
+        have_times = [bool((X[name].dropna() % 1 != 0).any()) for name in self.columns]
+        self.n_parts_ = [len(dates.PARTS) if has_times else len(dates.PARTS) - 1 for has_times in have_times]
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """X with the parts of its dates: shape (n_samples, n_features + n_parts)."""
+        check_is_fitted(self)
+        values = [
+            dates.parts(X[name].to_numpy(dtype=np.float64))[:, :n_parts]
+            for name, n_parts in zip(self.columns, self.n_parts_, strict=True)
+        ]
+        return X.join(pd.DataFrame(np.hstack(values), X.index, columns=self._names_of_parts()))
+
+    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
+        """Names of X's columns, then of the parts."""
+        check_is_fitted(self)
+        return np.array([*self.feature_names_in_, *self._names_of_parts()], dtype=object)
+
+    def _names_of_parts(self) -> list[str]:
+        # No column of a table has a space in its name.
+        return [
+            f"{part.replace('_', ' ')} of {name}"
+            for name, n_parts in zip(self.columns, self.n_parts_, strict=True)
+            for part in dates.PARTS[:n_parts]
+        ]
 
 
 class KnownTexts(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

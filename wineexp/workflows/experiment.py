@@ -20,6 +20,7 @@ from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
 from wineexp.models import persistence, regression
 from wineexp.models.column_arguments import bind_columns
+from wineexp.models.features import with_dates
 from wineexp.models.label_arguments import label_faults
 from wineexp.models.pipeline import make_pipeline
 from wineexp.models.weights import unweighted_faults
@@ -118,7 +119,8 @@ def assemble(cfg: DictConfig) -> Experiment:
     classes = task.classes.tolist()
     if task.weights is not None and (faults := unweighted_faults(parts["model"])):
         raise UserError(*faults)
-    feature, model, column_faults = bind_columns(parts["feature"], parts["model"], task.X, task.y)
+    feature = with_dates(parts["feature"], task.dates)
+    feature, model, column_faults = bind_columns(feature, parts["model"], task.X, task.y)
     if task.target.is_number:
         if column_faults:
             raise UserError(*column_faults)

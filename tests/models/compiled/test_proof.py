@@ -9,6 +9,7 @@ import pytest
 from hydra.utils import instantiate
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier
 
@@ -124,6 +125,25 @@ def test_texts_missing_values_and_classes_without_training_rows(
     assert pipeline.predict_proba(pd.DataFrame(unknown, columns=X.columns)).tolist() == (
         compiled.predict_proba(missing).tolist()
     )
+
+
+@pytest.mark.parametrize(
+    ("feature", "estimator"),
+    [
+        (features.raw("median"), XGBClassifier(n_estimators=10, n_jobs=1)),
+        (features.scaled("median"), LogisticRegression(max_iter=500)),
+    ],
+    ids=["xgboost", "logreg"],
+)
+def test_dates_and_their_parts(feature: Any, estimator: Any) -> None:
+    X, y = mixed_rows()
+    rng = np.random.default_rng(0)
+    X = X.assign(bottled=rng.integers(10_000, 20_000, len(X)).astype(float), tasted=rng.uniform(-400, 400, len(X)))
+    X.loc[rng.random(len(X)) < 0.1, "bottled"] = np.nan
+    y = y.where(X["bottled"] % 7 > 1, "dry")
+    pipeline = make_pipeline(features.with_dates(feature, ["tasted", "bottled"]), estimator, ALL_CLASSES).fit(X, y)
+    assert [name for name in pipeline[:-1].get_feature_names_out() if name.startswith("hour")] == ["hour of tasted"]
+    prove(pack(*flatten(pipeline, X)), pipeline, X, N_ROWS)
 
 
 def test_a_compiled_booster_stops_at_its_best_iteration() -> None:

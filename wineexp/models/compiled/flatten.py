@@ -20,7 +20,7 @@ from wineexp.models.compiled.arrays import Array
 from wineexp.models.compiled.file_format import Plan, TextColumn
 from wineexp.models.compiled.flat_trees import flatten_trees
 from wineexp.models.pipeline import FixedClassesClassifier
-from wineexp.models.transformers import KnownTexts, QuantileClipper, Ratios, SkewedLog
+from wineexp.models.transformers import DateParts, KnownTexts, QuantileClipper, Ratios, SkewedLog
 
 Arrays = dict[str, Array]
 
@@ -64,6 +64,8 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
 
 def _flatten_features(feature: Any, columns: list[str]) -> tuple[list[str], list[TextColumn], Arrays]:
     """The kinds of the transformers, the text columns, and the arrays of the transformers."""
+    if isinstance(feature, Pipeline) and isinstance(feature[0], DateParts):
+        return _flatten_dates(feature, columns)
     _require(isinstance(feature, ColumnTransformer), feature)
     parts = {name: (transformer, list(names)) for name, transformer, names in feature.transformers_}
     _require(parts.keys() <= {"number", "text", "remainder"}, feature)
@@ -82,6 +84,21 @@ def _flatten_features(feature: Any, columns: list[str]) -> tuple[list[str], list
             if hasattr(step, "get_feature_names_out"):
                 n_columns = len(step.get_feature_names_out())
     return kinds, _flatten_texts(text_steps, text_names) if text_names else [], arrays
+
+
+def _flatten_dates(feature: Pipeline, columns: list[str]) -> tuple[list[str], list[TextColumn], Arrays]:
+    """As `_flatten_features`, of a pipeline that begins with the parts of dates."""
+    dates, rest = feature[0], feature[-1]
+    _require(len(feature) == 2, feature)
+    kinds, text_columns, arrays = _flatten_features(rest, [str(name) for name in dates.get_feature_names_out()])
+    numbers = [name for name in columns if name not in {column.name for column in text_columns}]
+    positions = np.array([numbers.index(name) for name in dates.columns], dtype=np.int32)
+    own = {"dates": positions, "n_parts": np.array(dates.n_parts_, dtype=np.int32)}
+    later = {}
+    for name, array in arrays.items():
+        owner, _, key = name.partition(".")
+        later[f"transformer{int(owner.removeprefix('transformer')) + 1}.{key}"] = array
+    return ["dates", *kinds], text_columns, {f"transformer0.{name}": array for name, array in own.items()} | later
 
 
 def _flatten_texts(steps: Any, names: list[str]) -> list[TextColumn]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wineexp.core import dates
 from wineexp.core.errors import UserError
 from wineexp.models.compiled import kernel
 from wineexp.models.compiled.arrays import Array, CheckedArrays, Matrix, check_finite
@@ -95,6 +96,17 @@ def _log(arrays: CheckedArrays, n_in: int) -> Transformer:
     return Transformer(transform, n_in, None)
 
 
+def _dates(arrays: CheckedArrays, n_in: int) -> Transformer:
+    positions = arrays.get_indices("dates", n_in, None)
+    n_parts = arrays.get_indices("n_parts", len(dates.PARTS) + 1, len(positions))
+
+    def transform(values: Matrix) -> Matrix:
+        parts = [dates.parts(values[:, date])[:, :n] for date, n in zip(positions, n_parts, strict=True)]
+        return np.hstack([values, *parts])
+
+    return Transformer(transform, n_in + int(n_parts.sum()), None)
+
+
 # By kind: from the transformer's arrays and the number of its input columns.
 TRANSFORMERS: dict[str, Callable[[CheckedArrays, int], Transformer]] = {
     "ratios": _ratios,
@@ -103,6 +115,7 @@ TRANSFORMERS: dict[str, Callable[[CheckedArrays, int], Transformer]] = {
     "products": _products,
     "clip": _clip,
     "log": _log,
+    "dates": _dates,
 }
 
 

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from wineexp.core.dates import days_of_text
 from wineexp.core.errors import did_you_mean
 from wineexp.data.schema import NumericFeature, Schema, TextFeature, snake_case
 from wineexp.serving.http.problems import MAX_FAULTS, Fault, unprocessable
@@ -226,6 +227,8 @@ def _type(feature: NumericFeature | TextFeature) -> Any:
     if isinstance(feature, TextFeature):
         return Literal[tuple(feature.values)]
     description = f"{feature.minimum:g} to {feature.maximum:g} {feature.unit}".rstrip() + " in the training rows"
+    if feature.is_date:
+        description += ", or a text such as 2024-12-31"
     return Annotated[float, msgspec.Meta(description=description, examples=[feature.median])]
 
 
@@ -235,6 +238,8 @@ def _mismatch(value: Any, feature: NumericFeature | TextFeature) -> str | None:
         return None
     if isinstance(feature, TextFeature):
         return None if _text(value, feature) is not None else f"{_expected(feature)} is wanted, got {describe(value)}"
+    if feature.is_date and isinstance(value, str):
+        return None if days_of_text(value) is not None else f"{_expected(feature)} is wanted, got {describe(value)}"
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", value):
         return f"{_expected(feature)} is wanted, got {describe(value)}; decimals are written with a point"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -264,12 +269,16 @@ def _converted(value: Any, feature: NumericFeature | TextFeature) -> float | str
     """A decoded value that fits a feature, as the model takes it."""
     if isinstance(feature, TextFeature):
         return _text(value, feature)
+    if isinstance(value, str):
+        return days_of_text(value)
     return math.nan if value is None else float(value)
 
 
 def _expected(feature: NumericFeature | TextFeature) -> str:
     if isinstance(feature, TextFeature):
         return f"one of {', '.join(feature.values)}"
+    if feature.is_date:
+        return f"a date such as 2024-12-31, or a number ({feature.unit}),"
     return f"a number ({feature.unit})" if feature.unit else "a number"
 
 
