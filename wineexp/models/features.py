@@ -1,17 +1,24 @@
 """Feature pipelines of scikit-learn transformers, which are fitted on training rows alone.
 
-Each pipeline imputes missing values and encodes text columns as indicator columns. Dates come to it with their parts.
+Each pipeline imputes missing numbers. A column of texts becomes an indicator column for each of its categories or,
+where these are many, the mean of the target for the row's category. Dates come to it with their parts.
 """
 
 from collections.abc import Sequence
 
+import pandas as pd
 from sklearn.base import TransformerMixin
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.impute import SimpleImputer
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler, TargetEncoder
 
+from wineexp.core.columns import as_texts, is_number
 from wineexp.models.transformers import DateParts, KnownTexts, LeaveOut, QuantileClipper, Ratios, SkewedLog
+
+# As many as skrub's TableVectorizer makes.
+MAX_INDICATORS = 40
 
 
 def raw(strategy: str) -> ColumnTransformer:
@@ -89,13 +96,37 @@ def with_dates(feature: TransformerMixin, dates: Sequence[str]) -> TransformerMi
     return Pipeline([("dates", DateParts(list(dates))), ("columns", feature)]) if dates else feature
 
 
+def for_numbers(feature: TransformerMixin) -> TransformerMixin:
+    """A feature pipeline whose encoders take whole numbers of the target for numbers, and not for classes."""
+    encoders = [name for name in feature.get_params() if name.rpartition("__")[2] == "target_type"]
+    return feature.set_params(**dict.fromkeys(encoders, "continuous"))
+
+
+class CategoryColumns:
+    """Selects a frame's columns of texts: those of at most `MAX_INDICATORS` categories, or those of more.
+
+    Parameters
+    ----------
+    many : bool
+        Whether those of more.
+    """
+
+    def __init__(self, *, many: bool) -> None:
+        self.many = many
+
+    def __call__(self, X: pd.DataFrame) -> list[str]:
+        """The names of these columns of X, of shape (n_samples, n_features)."""
+        texts = [str(name) for name in X if not is_number(X[name])]
+        return [name for name in texts if (as_texts(X[name]).nunique() > MAX_INDICATORS) == self.many]
+
+
 def _imputation(strategy: str) -> tuple[str, SimpleImputer]:
     """The step that imputes missing numbers."""
     return "impute", SimpleImputer(strategy=strategy, keep_empty_features=True)
 
 
 def _column_transformer(*steps: tuple[str, TransformerMixin]) -> ColumnTransformer:
-    """These steps for numeric columns, and indicators for all others, whose values are taken as texts."""
+    """These steps for numeric columns, and encoders for all others, whose values are taken as texts."""
     text = Pipeline(
         [
             ("known", KnownTexts()),
@@ -103,10 +134,14 @@ def _column_transformer(*steps: tuple[str, TransformerMixin]) -> ColumnTransform
             ("indicate", OneHotEncoder(drop="if_binary", sparse_output=False)),
         ]
     )
+    # The mean of a training row's category is that of other rows: its own label would tell what is to be learned.
+    others = KFold(5, shuffle=True, random_state=0)
+    many = Pipeline([("known", KnownTexts()), ("mean", TargetEncoder(cv=others))])
     return ColumnTransformer(
         [
             ("number", Pipeline(list(steps)), make_column_selector(dtype_include="number")),
-            ("text", text, make_column_selector(dtype_exclude="number")),
+            ("text", text, CategoryColumns(many=False)),
+            ("many", many, CategoryColumns(many=True)),
         ],
         verbose_feature_names_out=False,
     )

@@ -20,7 +20,7 @@ from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
 from wineexp.models import persistence, regression
 from wineexp.models.column_arguments import bind_columns
-from wineexp.models.features import with_dates
+from wineexp.models.features import for_numbers, with_dates
 from wineexp.models.label_arguments import label_faults
 from wineexp.models.pipeline import make_pipeline
 from wineexp.models.weights import unweighted_faults
@@ -124,7 +124,7 @@ def assemble(cfg: DictConfig) -> Experiment:
     if task.target.is_number:
         if column_faults:
             raise UserError(*column_faults)
-        return Experiment(cfg, task, regression.make_pipeline(feature, model, task.target.transform))
+        return Experiment(cfg, task, regression.make_pipeline(for_numbers(feature), model, task.target.transform))
     if faults := label_faults(model, classes) + column_faults:
         raise UserError(*faults)
     return Experiment(cfg, task, make_pipeline(feature, model, classes))

@@ -14,7 +14,7 @@ from tests.models.compiled.conftest import Arrays
 from wineexp.core.errors import UserError
 from wineexp.models.compiled import compiled_model
 from wineexp.models.compiled.compiled_model import CompiledModel
-from wineexp.models.compiled.file_format import Plan, TextColumn, pack, unpack
+from wineexp.models.compiled.file_format import EncodedColumn, Plan, TextColumn, pack, unpack
 
 MakeFile = Callable[[Plan, Arrays], bytes]
 
@@ -106,6 +106,8 @@ WRONG_FILES: dict[str, tuple[MakeFile, str]] = {
     "present beyond": (with_plan(present=[0, 1, 9]), "present must hold ascending positions of the 3 classes"),
     "nothing present": (with_plan(present=[]), "present must name one class or more"),
     "text of no column": (with_plan(text_columns=[TextColumn("colour", ["red"], "red")]), "text column colour is not"),
+    "encoded text of no column": (with_plan(encoded_columns=[EncodedColumn("colour", [])]), "column colour is not"),
+    "no encoding": (with_plan(encoded_columns=[EncodedColumn("ash", [])]), "has no array encoded0.values"),
     "text without categories": (with_plan(text_columns=[TextColumn("ash", [], "red")]), "among its categories"),
 }
 

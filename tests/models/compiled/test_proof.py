@@ -127,6 +127,26 @@ def test_texts_missing_values_and_classes_without_training_rows(
     )
 
 
+@pytest.mark.parametrize("missing", [0, 0.1], ids=["", "some are missing"])
+@pytest.mark.parametrize("classes", [["dry", "sweet"], ALL_CLASSES], ids=len)
+def test_texts_of_many_categories(classes: list[str], missing: float) -> None:
+    X, y = mixed_rows()
+    rng = np.random.default_rng(0)
+    towns = [f"town {number}" for number in range(60)]
+    X = X.assign(town=rng.choice(towns, len(X)), village=rng.choice(towns, len(X)))
+    X["town"] = X["town"].mask(rng.random(len(X)) < missing)
+    X, y = X[y.isin(classes)], y[y.isin(classes)]
+    pipeline = make_pipeline(features.scaled("median"), LogisticRegression(max_iter=500), classes).fit(X, y)
+    n_encoded = 2 * (1 if len(classes) == 2 else 3)
+    assert pipeline[:-1].transform(X).shape[1] == 2 + 1 + 3 + n_encoded
+    content = pack(*flatten(pipeline, X))
+    prove(content, pipeline, X, N_ROWS)
+    compiled = compiled_model.load(content)
+    row = dict(zip(X.columns, X.iloc[0], strict=True))
+    unknown, absent = (compiled.predict_proba([tuple((row | {"town": town}).values())]) for town in ("Ys", None))
+    assert unknown.tolist() == absent.tolist()
+
+
 @pytest.mark.parametrize(
     ("feature", "estimator"),
     [

@@ -1,6 +1,6 @@
 """A compiled model: made of a plan and arrays, all of them checked, it predicts probabilities of rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from wineexp.core.errors import UserError
 from wineexp.models.compiled.arrays import Array, CheckedArrays, Matrix
 from wineexp.models.compiled.classifiers import CLASSIFIERS, XGBoost
-from wineexp.models.compiled.file_format import Plan, TextColumn, unpack
+from wineexp.models.compiled.file_format import Plan, unpack
 from wineexp.models.compiled.kernel_calls import KernelTransformers, SingleRowModel
 from wineexp.models.compiled.transformers import TRANSFORMERS, build_transforms
 
@@ -41,11 +41,17 @@ class CompiledModel:
         self.plan = plan
         self.classes = plan.classes
         _check(plan)
-        text_names = {column.name for column in plan.text_columns}
+        texts = [(column.name, column.categories) for column in plan.text_columns]
+        texts += [(column.name, column.categories) for column in plan.encoded_columns]
+        text_names = {name for name, _ in texts}
         self._number_positions = [position for position, name in enumerate(plan.columns) if name not in text_names]
-        self._text_columns = [(plan.columns.index(column.name), column) for column in plan.text_columns]
+        # The position of each column of text, with the numbers that each of its categories becomes.
+        self._encoders = [
+            (plan.columns.index(name), _Encoder(categories, *encoding))
+            for (name, categories), encoding in zip(texts, _encodings(plan, arrays), strict=True)
+        ]
         self._transforms, n_columns = build_transforms(plan.transformers, arrays, len(self._number_positions))
-        n_columns += sum(len(column.categories) - (column.dropped is not None) for column in plan.text_columns)
+        n_columns += sum(encoder.values.shape[1] for _, encoder in self._encoders)
         self._classifier = CLASSIFIERS[plan.classifier](
             CheckedArrays(arrays, "classifier"), n_columns, len(plan.present)
         )
@@ -55,7 +61,7 @@ class CompiledModel:
     def _make_single_row_model(self) -> SingleRowModel | None:
         """A faster way for a single row, where the kernel can compute the whole model."""
         classifier, transforms = self._classifier, self._transforms
-        if self._text_columns or not isinstance(classifier, XGBoost):
+        if self._encoders or not isinstance(classifier, XGBoost):
             return None
         if len(transforms) != 1 or not isinstance(transforms[0], KernelTransformers):
             return None
@@ -79,11 +85,11 @@ class CompiledModel:
         """
         if self._single_row_model is not None and len(rows) == 1:
             return self._single_row_model(rows[0])
-        if not self._text_columns:
+        if not self._encoders:
             return self.classify(self.transform(_matrix(rows)))
         numbers = np.array([[row[position] for position in self._number_positions] for row in rows], dtype=np.float64)
-        indicators = [_indicators([row[position] for row in rows], column) for position, column in self._text_columns]
-        return self.classify(np.hstack([self.transform(numbers), *indicators]))
+        encoded = [encoder([row[position] for row in rows]) for position, encoder in self._encoders]
+        return self.classify(np.hstack([self.transform(numbers), *encoded]))
 
     def transform(self, values: Matrix) -> Matrix:
         """The transformed number columns, from those of shape (n_rows, n_numbers)."""
@@ -135,20 +141,38 @@ def _check(plan: Plan) -> None:
         0 <= position < len(plan.classes) for position in plan.present
     ):
         faults.append(f"present must hold ascending positions of the {len(plan.classes)} classes")
+    names = [*(column.name for column in plan.text_columns), *(column.name for column in plan.encoded_columns)]
+    faults += [f"text column {name} is not among the columns" for name in names if name not in plan.columns]
     for column in plan.text_columns:
-        if column.name not in plan.columns:
-            faults.append(f"text column {column.name} is not among the columns")
         if not {column.fill, column.dropped or column.fill} <= {*column.categories}:
             faults.append(f"the fill or dropped value of text column {column.name} is not among its categories")
     if faults:
         raise UserError(*(f"the plan of the compiled model is wrong: {fault}" for fault in faults))
 
 
-def _indicators(values: list[Any], column: TextColumn) -> Matrix:
-    """One column for each category but the dropped one: (n_rows, n_categories) or one less."""
-    positions = {category: position for position, category in enumerate(column.categories)}
-    # A missing value is None or NaN; it and an unknown one are imputed.
-    codes = [positions.get(value, positions[column.fill]) for value in values]
-    encoded = [position for category, position in positions.items() if category != column.dropped]
-    indicators: Matrix = (np.array(codes)[:, None] == np.array(encoded)[None, :]).astype(np.float64)
-    return indicators
+class _Encoder:
+    """Texts as numbers: `values` (n_categories, n_numbers) has those of each category, `other` the row of any other."""
+
+    def __init__(self, categories: list[str], values: Matrix, other: int) -> None:
+        self.values = values
+        self._rows = {category: row for row, category in enumerate(categories)}
+        self._other = other
+
+    def __call__(self, texts: list[Any]) -> Matrix:
+        """Numbers of shape (n_texts, n_numbers); a missing text is None or NaN."""
+        return self.values[[self._rows.get(text, self._other) for text in texts]]
+
+
+def _encodings(plan: Plan, arrays: Mapping[str, Array]) -> Iterator[tuple[Matrix, int]]:
+    """The values of each column of text, and the row of them for a missing or unknown one."""
+    for column in plan.text_columns:
+        indicators = np.eye(len(column.categories))
+        if column.dropped is not None:
+            indicators = np.delete(indicators, column.categories.index(column.dropped), axis=1)
+        yield indicators, column.categories.index(column.fill)
+    for position, encoded in enumerate(plan.encoded_columns):
+        n_rows = len(encoded.categories) + 1
+        values = CheckedArrays(arrays, f"encoded{position}").get("values", "float64", n_rows, None)
+        if not np.isfinite(values).all():
+            raise UserError(f"array encoded{position}.values of the compiled model holds a value that is not finite")
+        yield values, n_rows - 1

@@ -46,6 +46,21 @@ class TextColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dropped: str | None = None
 
 
+class EncodedColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A column of text that becomes numbers.
+
+    Attributes
+    ----------
+    name : str
+    categories : list of str
+        The array `encoded0.values` of the first such column, and likewise of the others, has a row of numbers for each
+        of them, and a last one for a value that is missing or none of them.
+    """
+
+    name: str
+    categories: list[str]
+
+
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a compiled model computes.
 
@@ -54,7 +69,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns : list of str
         All features, in the order of a row's values.
     text_columns : list of TextColumn
-        All other columns are numbers; the matrix has their transformed columns first, then the indicators.
+    encoded_columns : list of EncodedColumn
+        All other columns are numbers; the matrix has their transformed columns first, then the indicators, and then the
+        numbers that texts become.
     transformers : list of str
         Keys of `TRANSFORMERS`, for the number columns; the arrays of the first are named `transformer0.*`.
     memory_order : str
@@ -69,6 +86,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     columns: list[str]
     text_columns: list[TextColumn]
+    encoded_columns: list[EncodedColumn]
     transformers: list[str]
     memory_order: str
     classifier: str

@@ -12,12 +12,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler, TargetEncoder
 
 from wineexp.models.compiled._sklearn import boosted_trees, forest_trees, has_categorical_splits
 from wineexp.models.compiled._xgboost import BoosterError, booster_trees
 from wineexp.models.compiled.arrays import Array
-from wineexp.models.compiled.file_format import Plan, TextColumn
+from wineexp.models.compiled.file_format import EncodedColumn, Plan, TextColumn
 from wineexp.models.compiled.flat_trees import flatten_trees
 from wineexp.models.pipeline import FixedClassesClassifier
 from wineexp.models.transformers import DateParts, KnownTexts, QuantileClipper, Ratios, SkewedLog
@@ -46,13 +46,14 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
     """
     feature, model = fitted[:-1], fitted[-1]
     columns = [str(name) for name in X]
-    kinds, text_columns, arrays = _flatten_features(feature[0], columns)
+    kinds, text_columns, encoded_columns, arrays = _flatten_features(feature[0], columns)
     classifier, classifier_arrays = _flatten_classifier(model)
     # A matrix of one row is in both memory orders, so that two rows are transformed.
     matrix = np.asarray(feature.transform(X.iloc[[0, 0]]))
     plan = Plan(
         columns=columns,
         text_columns=text_columns,
+        encoded_columns=encoded_columns,
         transformers=kinds,
         memory_order="C" if matrix.flags.c_contiguous else "F",
         classifier=classifier,
@@ -62,16 +63,20 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
     return plan, arrays | {f"classifier.{name}": array for name, array in classifier_arrays.items()}
 
 
-def _flatten_features(feature: Any, columns: list[str]) -> tuple[list[str], list[TextColumn], Arrays]:
-    """The kinds of the transformers, the text columns, and the arrays of the transformers."""
+def _flatten_features(
+    feature: Any, columns: list[str]
+) -> tuple[list[str], list[TextColumn], list[EncodedColumn], Arrays]:
+    """The kinds of the transformers, both kinds of text columns, and the arrays of all of them."""
     if isinstance(feature, Pipeline) and isinstance(feature[0], DateParts):
         return _flatten_dates(feature, columns)
     _require(isinstance(feature, ColumnTransformer), feature)
     parts = {name: (transformer, list(names)) for name, transformer, names in feature.transformers_}
-    _require(parts.keys() <= {"number", "text", "remainder"}, feature)
+    _require(parts.keys() <= {"number", "text", "many", "remainder"}, feature)
     number_steps, number_names = parts.get("number", ("drop", []))
     text_steps, text_names = parts.get("text", ("drop", []))
-    if [name for name in columns if name in number_names] != number_names or {*number_names, *text_names} != {*columns}:
+    encoding_steps, encoded_names = parts.get("many", ("drop", []))
+    in_order = [name for name in columns if name in number_names] == number_names
+    if not in_order or {*number_names, *text_names, *encoded_names} != {*columns}:
         raise CannotCompileError("its number columns are not in the order of its features, or some are dropped")
     kinds: list[str] = []
     arrays: Arrays = {}
@@ -83,22 +88,31 @@ def _flatten_features(feature: Any, columns: list[str]) -> tuple[list[str], list
                 kinds.append(kind)
             if hasattr(step, "get_feature_names_out"):
                 n_columns = len(step.get_feature_names_out())
-    return kinds, _flatten_texts(text_steps, text_names) if text_names else [], arrays
+    text_columns = _flatten_texts(text_steps, text_names) if text_names else []
+    encoded_columns, encoded_arrays = _flatten_encoded(encoding_steps, encoded_names) if encoded_names else ([], {})
+    return kinds, text_columns, encoded_columns, arrays | encoded_arrays
 
 
-def _flatten_dates(feature: Pipeline, columns: list[str]) -> tuple[list[str], list[TextColumn], Arrays]:
+def _flatten_dates(
+    feature: Pipeline, columns: list[str]
+) -> tuple[list[str], list[TextColumn], list[EncodedColumn], Arrays]:
     """As `_flatten_features`, of a pipeline that begins with the parts of dates."""
     dates, rest = feature[0], feature[-1]
     _require(len(feature) == 2, feature)
-    kinds, text_columns, arrays = _flatten_features(rest, [str(name) for name in dates.get_feature_names_out()])
-    numbers = [name for name in columns if name not in {column.name for column in text_columns}]
+    kinds, text_columns, encoded_columns, arrays = _flatten_features(
+        rest, [str(name) for name in dates.get_feature_names_out()]
+    )
+    texts = {column.name for column in text_columns} | {column.name for column in encoded_columns}
+    numbers = [name for name in columns if name not in texts]
     positions = np.array([numbers.index(name) for name in dates.columns], dtype=np.int32)
     own = {"dates": positions, "n_parts": np.array(dates.n_parts_, dtype=np.int32)}
     later = {}
     for name, array in arrays.items():
         owner, _, key = name.partition(".")
-        later[f"transformer{int(owner.removeprefix('transformer')) + 1}.{key}"] = array
-    return ["dates", *kinds], text_columns, {f"transformer0.{name}": array for name, array in own.items()} | later
+        is_transformer = owner.startswith("transformer")
+        later[f"transformer{int(owner.removeprefix('transformer')) + 1}.{key}" if is_transformer else name] = array
+    own_arrays = {f"transformer0.{name}": array for name, array in own.items()}
+    return ["dates", *kinds], text_columns, encoded_columns, own_arrays | later
 
 
 def _flatten_texts(steps: Any, names: list[str]) -> list[TextColumn]:
@@ -118,6 +132,23 @@ def _flatten_texts(steps: Any, names: list[str]) -> list[TextColumn]:
             names, encoder.categories_, imputer.statistics_, dropped, strict=True
         )
     ]
+
+
+def _flatten_encoded(steps: Any, names: list[str]) -> tuple[list[EncodedColumn], Arrays]:
+    (_, known), (_, encoder) = steps.steps
+    _require(isinstance(known, KnownTexts), known)
+    _require(isinstance(encoder, TargetEncoder), encoder)
+    # Of several classes each has an encoding, of a column one after another, and a mean.
+    means = np.atleast_1d(encoder.target_mean_)
+    columns, arrays = [], {}
+    for position, (name, categories) in enumerate(zip(names, encoder.categories_, strict=True)):
+        encodings = encoder.encodings_[position * len(means) : (position + 1) * len(means)]
+        values = np.column_stack(encodings)
+        # `KnownTexts` makes an unknown text missing; what is missing is a category only if it was so in a training row.
+        has_missing = pd.isna(categories[-1])
+        arrays[f"encoded{position}.values"] = values if has_missing else np.vstack([values, means])
+        columns.append(EncodedColumn(name, [str(category) for category in categories[: len(categories) - has_missing]]))
+    return columns, arrays
 
 
 def _flatten_transformer(step: Any, n_in: int) -> list[tuple[str, Arrays]]:

@@ -25,6 +25,8 @@ SMALL_BATCHES, LARGE_BATCH = (1000, 64, 7, 3, 2, *[1] * 100), 10_000
 NUMPY_ROWS = 500
 # Shares of values that are missing, and that are far beyond the training range.
 MISSING_SHARE, EXTREME_SHARE = 0.1, 0.02
+# A category that no training row has.
+UNKNOWN_TEXT = "a text of no training row"
 # Values up to the largest of float64, beyond those of float32, and whose square is infinite.
 EXTREME_VALUES = (1e30, -1e30, 1e39, 1e160, -1e308)
 
@@ -32,16 +34,16 @@ EXTREME_VALUES = (1e30, -1e30, 1e39, 1e160, -1e308)
 def draw_rows(X: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:
     """Rows over and beyond the ranges of X (n_samples, n_features): shape (n_rows, n_features).
 
-    In each column, a third of the values are X's own, where XGBoost's thresholds are; a third lie half-way between
-    neighbours, where scikit-learn's are; the rest is drawn from three times the range. A few are extreme. In every
-    other row some values are missing.
+    In each column of numbers, a third of the values are X's own, where XGBoost's thresholds are; a third lie half-way
+    between neighbours, where scikit-learn's are; the rest is drawn from three times the range. A few are extreme. In
+    every other row some values are missing. Texts are X's own, and one that is not.
     """
     rng = np.random.default_rng(seed)
     columns: dict[str, Any] = {}
     for name in X:
         column = X[name]
         if not is_number(column):
-            texts = pd.Series(rng.choice(as_texts(column).dropna().unique(), n_rows), dtype="str")
+            texts = pd.Series(rng.choice([*as_texts(column).dropna().unique(), UNKNOWN_TEXT], n_rows), dtype="str")
             columns[str(name)] = texts.mask(rng.random(n_rows) < MISSING_SHARE / 2)
             continue
         observed = np.unique(column.dropna().to_numpy(dtype=np.float64))
