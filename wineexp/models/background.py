@@ -19,6 +19,8 @@ BACKGROUND_ROWS = 300
 
 # The rows among which the background is sought: of more, as many are drawn.
 MAX_CANDIDATES = 5000
+# Texts of a column that are told apart, the most frequent ones.
+MAX_TEXTS = 40
 # Rows whose distances to all candidates are in memory at once.
 ROWS_PER_BLOCK = 256
 
@@ -73,8 +75,11 @@ def _points(X: pd.DataFrame) -> npt.NDArray[np.float64]:
             if X[name].isna().any():
                 columns.append(X[name].isna().astype(np.float64).to_numpy())
         else:
-            # Two different texts are 1 apart.
-            columns += list(pd.get_dummies(as_texts(X[name]), dummy_na=True).to_numpy(dtype=np.float64).T / np.sqrt(2))
+            texts = as_texts(X[name])
+            rare = texts.value_counts().index[MAX_TEXTS:]
+            # Two different texts are 1 apart, but for rare ones, which count as one.
+            texts = texts.mask(texts.isin(rare), rare[0]) if len(rare) else texts
+            columns += list(pd.get_dummies(texts, dummy_na=True).to_numpy(dtype=np.float64).T / np.sqrt(2))
     return np.column_stack(columns)
 
 

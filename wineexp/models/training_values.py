@@ -55,9 +55,17 @@ class NumericRange:
 
 @dataclass(frozen=True)
 class Categories:
-    """The training values of a text feature."""
+    """The training values of a text feature.
+
+    Attributes
+    ----------
+    values : tuple of str
+    candidates : tuple of str, optional
+        Those that a change may lead to; by default all.
+    """
 
     values: tuple[str, ...]
+    candidates: tuple[str, ...] | None = None
 
     def distance(self, old: Any, new: Any) -> float:
         """1 for another category."""

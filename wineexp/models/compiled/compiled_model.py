@@ -41,14 +41,11 @@ class CompiledModel:
         self.plan = plan
         self.classes = plan.classes
         _check(plan)
-        texts = [(column.name, column.categories) for column in plan.text_columns]
-        texts += [(column.name, column.categories) for column in plan.encoded_columns]
-        text_names = {name for name, _ in texts}
-        self._number_positions = [position for position, name in enumerate(plan.columns) if name not in text_names]
+        names = plan.text_names
+        self._number_positions = [position for position, name in enumerate(plan.columns) if name not in names]
         # The position of each column of text, with the numbers that each of its categories becomes.
         self._encoders = [
-            (plan.columns.index(name), _Encoder(categories, *encoding))
-            for (name, categories), encoding in zip(texts, _encodings(plan, arrays), strict=True)
+            (plan.columns.index(name), encoder) for name, encoder in zip(names, _encoders(plan, arrays), strict=True)
         ]
         self._transforms, n_columns = build_transforms(plan.transformers, arrays, len(self._number_positions))
         n_columns += sum(encoder.values.shape[1] for _, encoder in self._encoders)
@@ -141,8 +138,7 @@ def _check(plan: Plan) -> None:
         0 <= position < len(plan.classes) for position in plan.present
     ):
         faults.append(f"present must hold ascending positions of the {len(plan.classes)} classes")
-    names = [*(column.name for column in plan.text_columns), *(column.name for column in plan.encoded_columns)]
-    faults += [f"text column {name} is not among the columns" for name in names if name not in plan.columns]
+    faults += [f"text column {name} is not among the columns" for name in plan.text_names if name not in plan.columns]
     for column in plan.text_columns:
         if not {column.fill, column.dropped or column.fill} <= {*column.categories}:
             faults.append(f"the fill or dropped value of text column {column.name} is not among its categories")
@@ -163,16 +159,16 @@ class _Encoder:
         return self.values[[self._rows.get(text, self._other) for text in texts]]
 
 
-def _encodings(plan: Plan, arrays: Mapping[str, Array]) -> Iterator[tuple[Matrix, int]]:
-    """The values of each column of text, and the row of them for a missing or unknown one."""
+def _encoders(plan: Plan, arrays: Mapping[str, Array]) -> Iterator[_Encoder]:
+    """One for each of the plan's `text_names`."""
     for column in plan.text_columns:
         indicators = np.eye(len(column.categories))
         if column.dropped is not None:
             indicators = np.delete(indicators, column.categories.index(column.dropped), axis=1)
-        yield indicators, column.categories.index(column.fill)
+        yield _Encoder(column.categories, indicators, column.categories.index(column.fill))
     for position, encoded in enumerate(plan.encoded_columns):
         n_rows = len(encoded.categories) + 1
         values = CheckedArrays(arrays, f"encoded{position}").get("values", "float64", n_rows, None)
         if not np.isfinite(values).all():
             raise UserError(f"array encoded{position}.values of the compiled model holds a value that is not finite")
-        yield values, n_rows - 1
+        yield _Encoder(encoded.categories, values, n_rows - 1)

@@ -93,6 +93,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: list[int | str]
     present: list[int]
 
+    @property
+    def text_names(self) -> list[str]:
+        """Names of the columns of text: those of `text_columns`, and then those of `encoded_columns`."""
+        return [*(column.name for column in self.text_columns), *(column.name for column in self.encoded_columns)]
+
 
 def pack(plan: Plan, arrays: Mapping[str, Array]) -> bytes:
     """A compiled model as the bytes of its file."""

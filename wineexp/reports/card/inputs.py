@@ -27,6 +27,8 @@ SLICE_METRIC = "brier_score"
 MUCH_WORSE_SHARE = 0.1
 # Rows are sliced by this many of the most important features.
 N_SLICE_FEATURES = 3
+# Of a column with more texts, the most frequent ones are slices.
+MAX_TEXT_SLICES = 20
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ class CardInputs:
 
 
 def _slices_of(values: pd.Series) -> dict[str, npt.NDArray[np.bool_]]:
-    """Masks of the slices by a feature: thirds of numbers, in which equal values stay together, or each text.
+    """Masks of the slices by a feature: thirds of numbers, in which equal values stay together, or frequent texts.
 
     Rows without a value are a slice of their own.
     """
@@ -188,7 +190,8 @@ def _slices_of(values: pd.Series) -> dict[str, npt.NDArray[np.bool_]]:
     missing = {f"{name} missing": values.isna().to_numpy()} if values.isna().any() else {}
     if not is_number(values):
         texts = as_texts(values)
-        return {f"{name} = {text}": np.asarray(texts == text) for text in sorted(texts.dropna().unique())} | missing
+        frequent = sorted(texts.value_counts().index[:MAX_TEXT_SLICES])
+        return {f"{name} = {text}": np.asarray(texts == text) for text in frequent} | missing
     column = values.to_numpy(dtype=np.float64, na_value=np.nan)
     low, high = np.nanquantile(column, [1 / 3, 2 / 3], method="inverted_cdf")
     thirds = {

@@ -75,10 +75,7 @@ def _load_classifier(folder: Path, version: CachedVersion, parser: RowParser) ->
             compiled.classes, compiled.predict_proba, lambda shares: shares.argmax(axis=1), lambda _: None
         )
         form_name = COMPILED
-        if (
-            compiled.plan.columns != list(parser.features)
-            or {column.name for column in compiled.plan.text_columns} != parser.text_features
-        ):
+        if compiled.plan.columns != list(parser.features) or {*compiled.plan.text_names} != parser.text_features:
             raise UserError("its compiled model has other features than its schema names")
     else:
         # Imports pandas and scikit-learn, which a process that serves a compiled version goes without.
