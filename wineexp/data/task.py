@@ -254,7 +254,12 @@ def make_task(
     X, y, classes = target.read(dataset.frame, dataset.features)
     dates = tuple(str(name) for name in X if pd.api.types.is_datetime64_any_dtype(X[name]))
     if dates:
-        X = X.assign(**{name: days(X[name]) for name in dates})
+        numbers = {name: days(X[name]) for name in dates}
+        # Of dates without a time, explanations name none with one.
+        are_whole = {name for name, values in numbers.items() if (values % 1 == 0).all()}
+        X = X.assign(
+            **{name: values.astype(np.int64) if name in are_whole else values for name, values in numbers.items()}
+        )
         dataset = replace(dataset, units=dataset.units | dict.fromkeys(dates, UNIT))
     check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal)
     identical = sets = group_identical_rows(X)
