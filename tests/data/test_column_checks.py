@@ -25,7 +25,8 @@ MIXED = np.random.default_rng(0).permutation(N_ROWS)
         (
             "day",
             pd.date_range("2024-01-01", periods=N_ROWS).strftime("%d/%m/%Y"),
-            "holds dates as texts, '01/01/2024', '02/01/2024', '03/01/2024', ...; a date is written as 2024-12-31",
+            "holds dates as texts, '01/01/2024', '02/01/2024', '03/01/2024', ...; write them as 2024-12-31, or say "
+            "their format, columns: {NAME: {format: '%d/%m/%Y'}}",
             True,
         ),
         (

@@ -78,6 +78,35 @@ def test_a_comma_that_may_separate_thousands_makes_no_number(tmp_path: Path) -> 
     assert read(tmp_path, "a;b\n1,500;1\n2;2\n").frame["a"].tolist() == ["1,500", "2"]
 
 
+@pytest.mark.parametrize(
+    ("cells", "said", "expected"),
+    [
+        (["31/12/2024", "1/2/2024"], {}, ["2024-12-31", "2024-02-01"]),
+        (["12/31/2024", "01/02/2024"], {}, ["2024-12-31", "2024-01-02"]),
+        (["1.2.2024", "2.1.2024"], {}, ["2024-02-01", "2024-01-02"]),
+        (["2024/12/31 18:30", "2024/01/02 00:00"], {}, ["2024-12-31 18:30", "2024-01-02"]),
+        (["1/2/2024", "2/1/2024"], {"format": "%d/%m/%Y"}, ["2024-02-01", "2024-01-02"]),
+        (["Feb 3 24", "Mar 4 25"], {"format": "%b %d %y"}, ["2024-02-03", "2025-03-04"]),
+        # The day and the month cannot be told apart, or not all of them are dates.
+        (["1/2/2024", "2/1/2024"], {}, None),
+        (["31/12/2024", "12/31/2024"], {}, None),
+    ],
+)
+def test_dates_are_read_where_one_format_fits(
+    tmp_path: Path, cells: list[str], said: dict[str, str], expected: list[str] | None
+) -> None:
+    column = read(tmp_path, "a,d\n" + "".join(f"1,{cell}\n" for cell in cells), columns={"d": said}).frame["d"]
+    if expected is None:
+        assert column.tolist() == cells
+    else:
+        assert column.tolist() == [pd.Timestamp(text) for text in expected]
+
+
+def test_a_cell_of_another_format_is_reported(tmp_path: Path) -> None:
+    wrong = faults(tmp_path, "a,d\n1,31/12/2024\n2,2024-12-31\n", columns={"d": {"format": "%d/%m/%Y"}})
+    assert wrong[0].endswith("line 3, d: '2024-12-31' is no date of the format %d/%m/%Y")
+
+
 def test_what_is_said_of_columns_holds(tmp_path: Path) -> None:
     said = {
         "calls": {"type": "category"},
@@ -152,6 +181,8 @@ def test_what_is_wrong_with_the_config_is_said_at_once_before_files_are_read() -
                 "c": {"levels": [True, False]},
                 "d": {"type": "date", "range": [0, 1]},
                 "e": 3,
+                "f": {"type": "number", "format": "d.m.y"},
+                "g": {"format": "%d of %d"},
             },
             drop=["x"],
             group="x",
@@ -165,6 +196,9 @@ def test_what_is_wrong_with_the_config_is_said_at_once_before_files_are_read() -
         "data.columns.c.levels=[True, False]: a list of texts, or of numbers, is wanted; words such as yes and no need",
         "data.columns.d.range=[0, 1]: only a column of type number has a range, this one is a date",
         "data.columns.e=3: keys are wanted",
+        "data.columns.f.format=d.m.y: that of a date is wanted, such as '%d/%m/%Y'",
+        "data.columns.f.format=d.m.y: only a column of type date has a format, this one is a number",
+        "data.columns.g.format=%d of %d: that of a date is wanted",
         "data.separator='::': one character is wanted",
         "data.group=x: the column is in data.drop, too",
         "data.noun=['customer']: two words for a row are wanted, as [customer, customers]",

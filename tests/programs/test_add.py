@@ -75,13 +75,12 @@ def test_a_table_becomes_a_data_set_that_is_trained_on(folder: Path, caplog: pyt
     assert result.command == "python -m wineexp.train data=churn"
     written = yaml.safe_load((folder / "conf/data/churn.yaml").read_text())
     assert written["path"] == "tables/churn.csv"
-    assert written["drop"] == ["Customer_Id", "code", "country", "last_call"]
+    assert written["drop"] == ["Customer_Id", "code", "country"]
     assert {finding.column: finding.text.split(":")[0] for finding in result.findings} == {
         "Customer_Id": "numbers the rows, from 7,000 to 7,119",
         "code": "has 120 different values in 120 rows; it names the rows",
         "country": "has the same value in every row, 'PT'",
         "plan_no": "says the same as plan",
-        "last_call": "holds dates as texts, '1.1.2024', '2.2.2024', '3.3.2024', ...; a date is written as 2024-12-31",
         "visits": f"{(customers()['visits'] != 'none').sum()} of 120 values are numbers, others are not",
         "left_on": "alone tells the class of 100.0% of the rows; drop it if it is known only afterwards",
     }

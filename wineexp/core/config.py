@@ -49,6 +49,22 @@ class Holdout:
 
 
 @dataclass
+class EarlyStopping:
+    """When boosting stops, by a part of the training rows that the trees are not grown on.
+
+    Attributes
+    ----------
+    rounds : int or None
+        After so many rounds without a better score; None grows as many trees as the model's arguments say.
+    fraction : float
+        Share of the training rows of each fit.
+    """
+
+    rounds: int | None = None
+    fraction: float = MISSING
+
+
+@dataclass
 class Tracking:
     """The MLflow tracking store; without a URI no run is recorded."""
 
@@ -75,6 +91,7 @@ class Train:
     seed: int = MISSING
     n_jobs: int = MISSING
     holdout: Holdout = field(default_factory=Holdout)
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     trust: list[str] = field(default_factory=list)
 
 

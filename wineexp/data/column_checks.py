@@ -71,7 +71,8 @@ def _of_values(name: str, column: pd.Series) -> Finding | None:
     is_text = not (is_number(column) or pd.api.types.is_bool_dtype(column))
     texts = as_texts(present).astype("str") if is_text else pd.Series(dtype="str")
     if is_text and texts.str.fullmatch(DATE_AS_TEXT).mean() >= DATES_SHARE:
-        return Finding(name, f"holds dates as texts, {_shown(texts)}; a date is written as 2024-12-31", True)
+        remedy = "write them as 2024-12-31, or say their format, columns: {NAME: {format: '%d/%m/%Y'}}"
+        return Finding(name, f"holds dates as texts, {_shown(texts)}; {remedy}", True)
     is_unique = len(column) >= MIN_UNIQUE_ROWS and present.nunique() >= UNIQUE_SHARE * len(column)
     if is_unique and not pd.api.types.is_float_dtype(column):
         names_rows = is_text or _is_called_id(name)

@@ -1,5 +1,6 @@
 """What a data set's YAML says of a column, and what its cells are read as: said, or else inferred from all of them."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,12 +18,17 @@ from wineexp.data.table_file import DECIMAL_COMMA
 TYPES = ("number", "category", "boolean", "date", "text")
 # What a column of a Parquet file is that holds none of these, as lists or times of day.
 OTHER = "other"
-KEYS = ("type", "unit", "range", "levels", "meaning")
+KEYS = ("type", "unit", "range", "levels", "format", "meaning")
 
 TRUE_WORDS, FALSE_WORDS = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 NUMBER = r"(?:[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf|infinity)))"
 ISO_DATE = r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"
+# Other ways to write dates, of which one is inferred where it alone fits all values of a column. Between points the day
+# comes first.
+OTHER_DATE = r"(?:\d{4}[./]\d{1,2}[./]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{4})(?: \d{1,2}:\d\d(?::\d\d)?)?"
+DATE_FORMATS = ("%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+TIME_FORMATS = ("", " %H:%M", " %H:%M:%S")
 # A column of words is free text, of which a model learns nothing, from so many different ones and so large a share of
 # its rows on; any other is a category.
 MIN_TEXT_VALUES, MIN_TEXT_SHARE = 50, 0.5
@@ -44,6 +50,8 @@ class ColumnRule:
         The least and the greatest number.
     levels : tuple
         The values of a category: all texts, or all numbers. Empty where any may occur.
+    format : str
+        Of dates, in the notation of `datetime.strptime`; empty for that of ISO 8601.
     """
 
     type: str | None = None
@@ -52,6 +60,7 @@ class ColumnRule:
     low: float = -np.inf
     high: float = np.inf
     levels: tuple[Any, ...] = ()
+    format: str = ""
 
     @property
     def range_rule(self) -> str:
@@ -103,8 +112,28 @@ def read_rule(name: str, said: Any) -> tuple[ColumnRule, list[str]]:
         if kind not in (None, "category"):
             faults.append(f"{name}.levels={levels}: only a column of type category has levels, this one is a {kind}")
         kind = kind or "category"
+    date_format = said.get("format")
+    if date_format is not None:
+        if not _is_date_format(date_format):
+            faults.append(f"{name}.format={date_format}: that of a date is wanted, such as '%d/%m/%Y'")
+        if kind not in (None, "date"):
+            faults.append(f"{name}.format={date_format}: only a column of type date has a format, this one is a {kind}")
+        kind = kind or "date"
     texts = {key: "" if said.get(key) is None else str(said[key]) for key in ("unit", "meaning")}
-    return ColumnRule(kind, texts["unit"], texts["meaning"], low, high, tuple(levels or ())), faults
+    return ColumnRule(
+        kind, texts["unit"], texts["meaning"], low, high, tuple(levels or ()), str(date_format or "")
+    ), faults
+
+
+def _is_date_format(said: Any) -> bool:
+    if not isinstance(said, str) or "%" not in said:
+        return False
+    try:
+        pd.to_datetime(pd.Series([""]), format=said, errors="coerce", utc=True)
+    except (ValueError, re.error):
+        # It has a directive that there is not, or one twice.
+        return False
+    return True
 
 
 def _is_range(limits: Any) -> bool:
@@ -190,7 +219,7 @@ def _parse_texts(
     elif kind == "boolean":
         parsed = _parse_booleans(present)
     elif kind == "date":
-        parsed = _parse_dates(present)
+        parsed = _parse_dates(present, rule.format or inferred_format(present))
     else:
         strangers = ~present.isin(rule.levels) if rule.levels else present.isna()
         parsed = Parsed(present, str(kind), [(_levels_rule(rule), np.flatnonzero(strangers))])
@@ -211,7 +240,9 @@ def _infer(present: pd.Series, decimal: str | None) -> tuple[str, pd.Series | No
         return "number", numbers.astype("int64") if is_whole else numbers
     if present.str.lower().isin(["true", "false"]).all():
         return "boolean", None
-    if present.str.fullmatch(ISO_DATE).all() and not _parse_dates(present).faults[0][1].size:
+    if present.str.fullmatch(ISO_DATE).all() and not _parse_dates(present, "").faults[0][1].size:
+        return "date", None
+    if inferred_format(present):
         return "date", None
     different = present.nunique()
     return ("text" if different > max(MIN_TEXT_VALUES, MIN_TEXT_SHARE * len(present)) else "category"), None
@@ -274,7 +305,22 @@ def _parse_booleans(present: pd.Series) -> Parsed:
     return Parsed(is_true, "boolean", [("neither true nor false", np.flatnonzero(~is_true & ~is_false))])
 
 
-def _parse_dates(present: pd.Series) -> Parsed:
+def inferred_format(present: pd.Series) -> str:
+    """The format in which texts can be read as dates, where all can in one alone; empty otherwise, and for ISO 8601."""
+    if present.empty or not re.fullmatch(OTHER_DATE, present.iloc[0]) or not present.str.fullmatch(OTHER_DATE).all():
+        return ""
+    different = pd.Series(present.unique())
+    fitting = [
+        date + time
+        for date in DATE_FORMATS
+        for time in TIME_FORMATS
+        if pd.to_datetime(different, format=date + time, errors="coerce").notna().all()
+    ]
+    return fitting[0] if len(fitting) == 1 else ""
+
+
+def _parse_dates(present: pd.Series, date_format: str) -> Parsed:
     # With one clock for all, because some cells may name an offset.
-    values = pd.to_datetime(present, format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
-    return Parsed(values, "date", [("no date; write it as 2024-12-31", np.flatnonzero(values.isna()))])
+    values = pd.to_datetime(present, format=date_format or "ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
+    wanted = f"no date of the format {date_format}" if date_format else "no date; write it as 2024-12-31"
+    return Parsed(values, "date", [(wanted, np.flatnonzero(values.isna()))])

@@ -123,7 +123,7 @@ def table(
     columns : dict of str to dict, optional
         By column, as far as there is something to say: `type` (`number`, `category`, `boolean`, `date`, or `text`,
         which is left out of the features), `unit`, `range` (the least and the greatest number, null for none), `levels`
-        (the values of a category), `meaning`.
+        (the values of a category), `format` (of dates, as `datetime.strptime` has it), `meaning`.
     drop : list of str, optional
         Columns that are left out.
     targets : list of str, optional

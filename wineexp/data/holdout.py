@@ -96,6 +96,43 @@ def at_random(y: pd.Series, sets: Indices, *, size: float, seed: int, fold: int)
         raise UserError(f"holdout.size={size}: too small a share of {len(y)} rows ({error})") from error
 
 
+def validation_rows(
+    strata: pd.Series, sets: Indices, times: pd.Series | None, *, fraction: float, seed: int
+) -> tuple[Indices, Indices]:
+    """Set some of the rows of a fit aside, by which it is decided when boosting stops.
+
+    Parameters
+    ----------
+    strata : Series of shape (n_samples,)
+        Classes, or bins of numbers.
+    sets : ndarray of shape (n_samples,)
+        Number of each row's set, whose rows stay together.
+    times : Series of shape (n_samples,), or None
+        When each row was: then the latest rows are set aside.
+    fraction : float
+        Share of the rows, in (0, 0.5].
+    seed : int
+
+    Returns
+    -------
+    training, validation : ndarrays of int
+        Positions in strata, ascending.
+
+    Raises
+    ------
+    UserError
+        There are too few rows, or too many of them are of the latest time.
+    """
+    try:
+        if times is not None:
+            earlier, validation = latest(times, size=fraction)
+            return without_sets_of(validation, earlier, sets), validation
+        return at_random(strata, sets, size=fraction, seed=seed, fold=0)
+    except UserError as error:
+        reasons = [fault.partition(": ")[2] or fault for fault in error.faults]
+        raise UserError(*(f"early_stopping.fraction={fraction}: {reason}" for reason in reasons)) from error
+
+
 def latest(times: pd.Series, *, size: float) -> tuple[Indices, Indices]:
     """Set the latest rows aside; rows of one time stay together.
 

@@ -18,7 +18,7 @@ from wineexp.core.errors import UserError
 from wineexp.data import leaks, schema, split
 from wineexp.data.datasets import Dataset
 from wineexp.data.groups import Indices, group_identical_rows, join_groups
-from wineexp.data.holdout import set_aside
+from wineexp.data.holdout import set_aside, validation_rows
 from wineexp.data.target import Target
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.baseline import baseline, baseline_scores
@@ -46,12 +46,14 @@ class Task:
     folds : list of (training, test) positions in X
     rows, rows_holdout : ndarrays of int
         Positions in the data set of the rows of X and of X_holdout.
-    weights, weights_holdout : ndarrays of shapes (n_training,) and (n_holdout,), or None
-        How many rows each row counts for, where the data set says it.
+    sets : ndarray of int of shape (n_training,)
+        Number of each row's set, whose rows stay together: its group and its copies.
     leaks : dict of str to float
         What `leaks.leaks` finds in the folds, on average, and, by names that begin with `holdout_`, in the holdout.
     dates : tuple of str
         Features that are dates; in X they are numbers, see `wineexp.core.dates`.
+    weights, weights_holdout : ndarrays of shapes (n_training,) and (n_holdout,), or None
+        How many rows each row counts for, where the data set says it.
     """
 
     dataset: Dataset
@@ -65,6 +67,7 @@ class Task:
     rows: Indices
     rows_holdout: Indices
     leaks: dict[str, float]
+    sets: Indices
     weights: npt.NDArray[np.float64] | None = None
     weights_holdout: npt.NDArray[np.float64] | None = None
     dates: tuple[str, ...] = ()
@@ -87,6 +90,12 @@ class Task:
     def encoded(self, y: pd.Series) -> npt.NDArray[Any]:
         """Positions in `classes` of labels (n_samples,); numbers as they are."""
         return cross_validation.encoded(y, None if self.target.is_number else self.classes)
+
+    def validation_rows(self, rows: Indices, *, fraction: float, seed: int) -> tuple[Indices, Indices]:
+        """What `holdout.validation_rows` gives for a fit on these rows of X: positions in `rows`."""
+        strata = self.target.strata(self.frame) if self.target.is_number else self.y
+        times = None if self.dataset.times is None else self.dataset.times.iloc[self.rows[rows]]
+        return validation_rows(strata.iloc[rows], self.sets[rows], times, fraction=fraction, seed=seed)
 
     def predict_holdout(self, fitted: Pipeline) -> Predictions | NumberPredictions | None:
         """A fitted pipeline's predictions on the holdout; None where nothing is held out."""
@@ -254,7 +263,12 @@ def make_task(
     X, y, classes = target.read(dataset.frame, dataset.features)
     dates = tuple(str(name) for name in X if pd.api.types.is_datetime64_any_dtype(X[name]))
     if dates:
-        X = X.assign(**{name: days(X[name]) for name in dates})
+        numbers = {name: days(X[name]) for name in dates}
+        # Of dates without a time, explanations name none with one.
+        are_whole = {name for name, values in numbers.items() if (values % 1 == 0).all()}
+        X = X.assign(
+            **{name: values.astype(np.int64) if name in are_whole else values for name, values in numbers.items()}
+        )
         dataset = replace(dataset, units=dataset.units | dict.fromkeys(dates, UNIT))
     check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal)
     identical = sets = group_identical_rows(X)
@@ -301,6 +315,7 @@ def make_task(
         weights=None if weights is None else weights[training],
         weights_holdout=None if weights is None else weights[held_out],
         dates=dates,
+        sets=sets[training],
     )
 
 

@@ -7,6 +7,7 @@ learned `set_thresholds_` gives prediction sets as well.
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.models.column_arguments import translate_columns
+from wineexp.models.early_stopping import EarlyStopping, Rows, best_rounds
 from wineexp.models.label_arguments import translate_labels
 from wineexp.models.weights import Weights, weight_options
 
@@ -93,7 +95,7 @@ def out_of_fold_probabilities(
     total, n_predictions = np.zeros((len(y), len(classes))), np.zeros((len(y), 1))
     for train, test in cv.split(X, y):
         complete = FixedClassesClassifier(estimator, classes, accepts_one_class=True)
-        fitted = complete.fit(X[train], y[train], **weight_options(weights, train))
+        fitted = complete.fit(X[train], y[train], None if weights is None else weights[train])
         total[test] += fitted.predict_proba(X[test])
         n_predictions[test] += 1
     if not n_predictions.all():
@@ -212,8 +214,16 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         """Not fitted, as `clone` gives it, and also around a CatBoost model, which `clone` refuses: it copies lists."""
         return FixedClassesClassifier(copy.deepcopy(self.estimator), self.classes, self.accepts_one_class)
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: Weights = None,
+        early_stopping: EarlyStopping | None = None,
+    ) -> Self:
         """Fit on X (n_samples, n_features), y (n_samples,) and, where the estimator takes them, weights (n_samples,).
+
+        With `early_stopping`, the number of boosting rounds is found first.
 
         Raises
         ------
@@ -229,11 +239,35 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         if self.accepts_one_class and len(self.present_) == 1:
             self.estimator_ = DummyClassifier().fit(X, codes, sample_weight)
             return self
-        estimator = translate_labels(self.estimator, self.classes, self.present_.tolist())
-        if isinstance(X, pd.DataFrame):
-            estimator = translate_columns(estimator, [str(name) for name in X])
-        self.estimator_ = fit_on_all_classes(estimator, X, codes, sample_weight)
+        estimator = self.estimator
+        if early_stopping is not None:
+            estimator = self._with_best_rounds(X, codes, sample_weight, early_stopping)
+        self.estimator_ = fit_on_all_classes(self._translated(estimator, X, self.present_), X, codes, sample_weight)
         return self
+
+    def _translated(
+        self, estimator: ClassifierMixin, X: npt.ArrayLike, present: npt.NDArray[np.intp]
+    ) -> ClassifierMixin:
+        """The estimator with arguments for rows of X with labels at the positions `present` in `classes`."""
+        translated = translate_labels(estimator, self.classes, present.tolist())
+        return translate_columns(translated, [str(name) for name in X]) if isinstance(X, pd.DataFrame) else translated
+
+    def _with_best_rounds(
+        self, X: npt.ArrayLike, codes: npt.NDArray[np.intp], weights: Weights, early_stopping: EarlyStopping
+    ) -> ClassifierMixin:
+        """The estimator with the number of rounds that is best on the validation rows."""
+        training = Rows.chosen(X, codes, weights, early_stopping.training)
+        # A rare class may have rows on one side alone, and the libraries want labels 0 to n - 1.
+        present, codes_of_training = np.unique(training.y, return_inverse=True)
+        is_known = np.isin(codes[early_stopping.validation], present)
+        validation = Rows.chosen(X, codes, weights, early_stopping.validation[is_known])
+        best = best_rounds(
+            self._translated(self.estimator, X, self.present_[present]),
+            replace(training, y=codes_of_training),
+            replace(validation, y=np.searchsorted(present, validation.y)),
+            early_stopping.rounds,
+        )
+        return copy.deepcopy(self.estimator).set_params(**best)
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:
         """The label that is decided on for each row: shape (n_samples,); see `decide`."""

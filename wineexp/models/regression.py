@@ -1,17 +1,19 @@
 """A model of numbers: any scikit-learn compatible regressor behind a feature pipeline."""
 
+import copy
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin, TransformerMixin
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin, TransformerMixin, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import QuantileTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from wineexp.models.column_arguments import translate_columns
+from wineexp.models.early_stopping import EarlyStopping, Rows, best_rounds
 from wineexp.models.weights import Weights, weight_options
 
 # Of the transform `quantile`; fewer where there are fewer training rows.
@@ -51,8 +53,16 @@ class TransformingRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator): 
         self.estimator = estimator
         self.transform = transform
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: Weights = None,
+        early_stopping: EarlyStopping | None = None,
+    ) -> Self:
         """Fit on X (n_samples, n_features), y (n_samples,) and, where the estimator takes them, weights (n_samples,).
+
+        With `early_stopping`, the number of boosting rounds is found first.
 
         Raises
         ------
@@ -60,22 +70,29 @@ class TransformingRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator): 
             The transform is unknown, or the estimator refuses the data.
         """
         y = np.asarray(y, dtype=np.float64)
-        estimator = self.estimator
+        estimator, learned, transform = self.estimator, y, {}
         if isinstance(X, pd.DataFrame):
             estimator = translate_columns(estimator, [str(name) for name in X])
         match self.transform:
             case "log1p":
-                estimator = TransformedTargetRegressor(estimator, func=np.log1p, inverse_func=np.expm1)
+                learned, transform = np.log1p(y), {"func": np.log1p, "inverse_func": np.expm1}
             case "quantile":
                 # All rows, since a random part of them would make another model each time.
                 quantiles = QuantileTransformer(
                     n_quantiles=min(MAX_QUANTILES, len(y)), subsample=None, output_distribution="normal"
                 )
-                estimator = TransformedTargetRegressor(estimator, transformer=quantiles)
+                learned, transform = clone(quantiles).fit_transform(y[:, None])[:, 0], {"transformer": quantiles}
             case None:
                 pass
             case unknown:
                 raise ValueError(f"transform must be log1p, quantile or None, but got {unknown}")
+        if early_stopping is not None:
+            parts = (early_stopping.training, early_stopping.validation)
+            training, validation = (Rows.chosen(X, learned, sample_weight, rows) for rows in parts)
+            best = best_rounds(estimator, training, validation, early_stopping.rounds)
+            estimator = copy.deepcopy(estimator).set_params(**best)
+        if transform:
+            estimator = TransformedTargetRegressor(estimator, **transform)
         self.estimator_ = estimator.fit(X, y, **weight_options(sample_weight))
         return self
 

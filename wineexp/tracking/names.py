@@ -12,6 +12,7 @@ DECISIONS_FILE = "decisions.jsonl"
 # Tags of a run that say what it was made of. `Task.tags` writes those of the data, the split and the metric.
 CONFIG_SHA256 = "config.sha256"
 DATA_MD5 = "data.md5"
+DATA_WEIGHT = "data.weight"
 # Names of the pins of the data, joined by +.
 DATA_DVC = "data.dvc"
 SPLIT_SHA256 = "split.sha256"

@@ -103,6 +103,9 @@ class Candidate:
         """The scores of a simpler model, on the same folds and the same holdout."""
         cfg = self.experiment.cfg.copy()
         cfg.model = OmegaConf.to_container(model, resolve=True)
+        # What is said of the candidate's boosting is not said of the baseline.
+        if "early_stopping" in cfg:
+            cfg.early_stopping.rounds = None
         baseline = assemble(cfg)
         folds = cross_validate(baseline, f"baseline {name}")
         scores = {metric: [fold.scores[metric] for fold in folds] for metric in folds[0].scores}

@@ -41,7 +41,8 @@ def champion_scores(champion: Version, runs: Runs, alias: str, experiment: Exper
     name = f"version {champion.number}"
     recorded, tags = runs.get(str(champion.number)), experiment.task.tags()
     predictions = recorded.predictions()
-    same_folds = all(recorded.tags.get(tag) == tags[tag] for tag in (names.DATA_MD5, names.SPLIT_SHA256))
+    identical = (names.DATA_MD5, names.DATA_WEIGHT, names.SPLIT_SHA256)
+    same_folds = all(recorded.tags.get(tag) == tags.get(tag) for tag in identical)
     if predictions is not None and same_folds:
         scores = {metric: recorded.fold_scores(metric) for metric in experiment.task.metrics}
         return ModelScores(name, scores, calibration_error(of_classes(task.out_of_fold_predictions(predictions))))

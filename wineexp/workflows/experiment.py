@@ -20,6 +20,7 @@ from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
 from wineexp.models import persistence, regression
 from wineexp.models.column_arguments import bind_columns
+from wineexp.models.early_stopping import EarlyStopping, early_stopping_faults
 from wineexp.models.features import for_numbers, with_dates
 from wineexp.models.label_arguments import label_faults
 from wineexp.models.pipeline import make_pipeline
@@ -87,7 +88,14 @@ class Experiment:
 
     def _fit_options(self, rows: Indices) -> dict[str, Any]:
         """Options of the estimator's `fit` for training on these rows of the task's X."""
-        return {} if self.task.weights is None else {"model__sample_weight": self.task.weights[rows]}
+        options: dict[str, Any] = {}
+        if self.task.weights is not None:
+            options["model__sample_weight"] = self.task.weights[rows]
+        rounds, fraction = _early_stopping(self.cfg)
+        if rounds is not None:
+            parts = self.task.validation_rows(rows, fraction=fraction, seed=self.cfg.seed)
+            options["model__early_stopping"] = EarlyStopping(rounds, *parts)
+        return options
 
 
 # Which models were checked in this process, by the types and words of their attributes: the trials of a sweep mostly
@@ -115,6 +123,7 @@ def assemble(cfg: DictConfig) -> Experiment:
     """
     parts = build(cfg)
     _check_kind(parts["model"], parts["target"])
+    _check_early_stopping(cfg, parts["model"])
     task = _task(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, TASK_KEYS), resolve=True))
     classes = task.classes.tolist()
     if task.weights is not None and (faults := unweighted_faults(parts["model"])):
@@ -128,6 +137,17 @@ def assemble(cfg: DictConfig) -> Experiment:
     if faults := label_faults(model, classes) + column_faults:
         raise UserError(*faults)
     return Experiment(cfg, task, make_pipeline(feature, model, classes))
+
+
+def _early_stopping(cfg: DictConfig) -> tuple[int | None, float]:
+    """After how many rounds boosting stops, and by what part of the rows; configs of earlier versions do not say it."""
+    said = cfg.get("early_stopping") or {}
+    return said.get("rounds"), said.get("fraction", 0.0)
+
+
+def _check_early_stopping(cfg: DictConfig, model: ClassifierMixin | RegressorMixin) -> None:
+    if faults := early_stopping_faults(model, *_early_stopping(cfg)):
+        raise UserError(*faults)
 
 
 def _check_kind(model: ClassifierMixin | RegressorMixin, target: Target) -> None:
@@ -153,6 +173,7 @@ def config_faults(cfg: DictConfig) -> list[str]:
     try:
         parts = build(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
         _check_kind(parts["model"], parts["target"])
+        _check_early_stopping(cfg, parts["model"])
         if cfg.tracking.uri is not None:
             with trusting(cfg):
                 _check_types(Pipeline([("feature", parts["feature"]), ("model", parts["model"])]))
