@@ -84,7 +84,7 @@ def fit(*overrides: str) -> FittedModel:
     """The model of a training with these overrides."""
     experiment = assemble(compose(*overrides))
     pipeline, X = experiment.fit(), experiment.task.X
-    values = training_values(experiment.task.schema("", ""), {str(name): X[name].to_numpy() for name in X})
+    values = training_values(experiment.task.schema("", ""))
     try:
         compiled = CompiledModel(*flatten(pipeline, X))
     except CannotCompileError:

@@ -38,7 +38,7 @@ SMALL_MODELS = {
 
 RANGES: dict[str, NumericRange | Categories] = {
     "alcohol": NumericRange(8, 14, 10, 2),
-    "colour": Categories(("red", "white")),
+    "colour": Categories(("red", "white"), ("red", "white")),
 }
 
 

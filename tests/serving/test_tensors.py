@@ -77,9 +77,7 @@ def test_what_is_wrong_with_values_names_row_and_field(numbers: RowParser) -> No
     assert [(fault.row, fault.field) for fault in refused.value.faults] == [(1, "ash"), (2, "hue")]
 
 
-@pytest.mark.parametrize(
-    "part", [texts("red", "rosé"), texts("red"), texts("red", "white")[:-1], b"\x01\0\0", b"\x01\0\0\0\xff"]
-)
+@pytest.mark.parametrize("part", [texts("red"), texts("red", "white")[:-1], b"\x01\0\0", b"\x01\0\0\0\xff"])
 def test_wrong_texts_are_refused(mixed: RowParser, part: bytes) -> None:
     tensors = [
         {"name": "colour", "datatype": "BYTES", "shape": [2]},
@@ -97,17 +95,15 @@ def test_texts_may_hold_brackets_and_commas_but_values_may_not_be_many(mixed: Ro
         inputs = [
             {"name": name, "datatype": datatypes[name], "shape": [1], "data": data} for name, data in columns.items()
         ]
-        with pytest.raises(ProblemError) as refused:
-            parse_request(mixed, "wine", None, json.dumps({"inputs": inputs}).encode())
-        return [(fault.field, fault.detail) for fault in refused.value.faults]
+        return parse_request(mixed, "wine", None, json.dumps({"inputs": inputs}).encode()).rows
 
     for text in ("[[a]]", '"[{' + "," * 3000):
-        ((field, detail),) = parse([text])
-        # What is wrong is the text itself, which the training data lack.
-        assert field == "colour"
-        assert "red" in detail
-    assert "as many values as the shape says" in parse([["red"], ["red"]])[0][1]
-    assert "more than" in parse(["red"] * 3000)[0][1]
+        ((_, colour, _),) = parse([text])
+        assert colour == text
+    for values, fault in (([["red"], ["red"]], "as many values as the shape says"), (["red"] * 3000, "more than")):
+        with pytest.raises(ProblemError) as refused:
+            parse(values)
+        assert fault in refused.value.faults[0].detail
 
 
 def test_texts_and_numbers_are_given_as_bytes() -> None:

@@ -53,6 +53,8 @@ class Dataset:
         What a row is, in singular and plural, for pages and reports.
     meanings : dict of str to str
         What a feature means, of those of which it is said.
+    levels : dict of str to sequence of str
+        The only values that a feature may have, of those of which they are said.
     ids, groups, times, folds, weights : Series of shape (n_samples,), or None
         The name of each row, the rows that belong together, when a row was, the fold in which it is tested, and how
         many rows it counts for.
@@ -64,6 +66,7 @@ class Dataset:
     pins: tuple[pin.Pin, ...]
     noun: Sequence[str] = ("row", "rows")
     meanings: Mapping[str, str] = field(default_factory=dict)
+    levels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ids: pd.Series | None = None
     groups: pd.Series | None = None
     times: pd.Series | None = None
@@ -327,6 +330,7 @@ def _assemble(
         pins,
         noun=noun or Dataset.noun,
         meanings={name: rule.meaning for name, rule in said.items() if rule.meaning},
+        levels={name: [*map(str, rule.levels)] for name, rule in said.items() if rule.levels},
         **by_role,
     )
 

@@ -1,6 +1,6 @@
 """The schema of a model: its features and classes, and how its training rows were distributed."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +15,7 @@ FILE_NAME = "schema.json"
 
 # Bins of a feature's histogram, and rows of each class that are stored as samples.
 HISTOGRAM_BINS, SAMPLES_PER_CLASS = 20, 3
+TRUTH_VALUES = ("False", "True")
 
 
 class Histogram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,7 +53,11 @@ class NumericFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
 
 
 class TextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text"):
-    """A feature whose values are words, with the numbers of training rows that have each value, and none."""
+    """A feature whose values are words, with the numbers of training rows that have each value, and none.
+
+    `levels` are the only values that it may have, where the data set's YAML says them, or where they are truth values;
+    otherwise it may have any, and one that no training row has counts as a missing one.
+    """
 
     name: str
     unit: str
@@ -60,6 +65,7 @@ class TextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     values: dict[str, int]
     missing: int = 0
     meaning: str = ""
+    levels: list[str] = []
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,10 +118,17 @@ def snake_case(name: str) -> str:
 
 
 def describe_features(
-    X: "pd.DataFrame", units: Mapping[str, str], meanings: Mapping[str, str], dates: Collection[str] = ()
+    X: "pd.DataFrame",
+    units: Mapping[str, str],
+    meanings: Mapping[str, str],
+    dates: Collection[str] = (),
+    levels: Mapping[str, Sequence[str]] | None = None,
 ) -> list[NumericFeature | TextFeature]:
     """Describe the columns of the training rows X (n_samples, n_features), some of them dates as days."""
-    described = [_describe_feature(X[name], units[str(name)], meanings.get(str(name), "")) for name in X]
+    described = [
+        _describe_feature(X[name], units[str(name)], meanings.get(str(name), ""), (levels or {}).get(str(name), ()))
+        for name in X
+    ]
     return [
         msgspec.structs.replace(feature, is_date=True) if feature.name in dates else feature for feature in described
     ]
@@ -160,14 +173,17 @@ def from_json(text: str) -> Schema:
     return msgspec.json.decode(text, type=Schema)
 
 
-def _describe_feature(column: "pd.Series", unit: str, meaning: str) -> NumericFeature | TextFeature:
+def _describe_feature(
+    column: "pd.Series", unit: str, meaning: str, levels: Sequence[str]
+) -> NumericFeature | TextFeature:
     from wineexp.core.columns import as_texts, is_number
 
     name, dtype, missing = str(column.name), str(column.dtype), int(column.isna().sum())
     if not is_number(column):
         counts = as_texts(column).value_counts().sort_index()
         values_seen = {str(value): int(count) for value, count in counts.items()}
-        return TextFeature(name, unit, dtype, values_seen, missing, meaning)
+        only = TRUTH_VALUES if set(TRUTH_VALUES).issuperset(values_seen) else levels
+        return TextFeature(name, unit, dtype, values_seen, missing, meaning, list(only))
     values = column.dropna().to_numpy(dtype=np.float64)
     heights, edges = np.histogram(values, bins=HISTOGRAM_BINS)
     histogram = Histogram(edges.tolist(), heights.tolist())

@@ -186,7 +186,9 @@ class Task:
             classes=[str(label) for label in self.classes],
             ordinal=self.target.ordinal,
             metric=self.target.metric,
-            features=schema.describe_features(self.X, self.dataset.units, self.dataset.meanings, self.dates),
+            features=schema.describe_features(
+                self.X, self.dataset.units, self.dataset.meanings, self.dates, self.dataset.levels
+            ),
             samples=schema.pick_samples(self.X, self.y),
             noun=list(self.dataset.noun),
         )

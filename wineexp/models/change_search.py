@@ -90,7 +90,7 @@ class ChangeSearch:
     def text_changes(self) -> Iterator[NewValues]:
         """No change, and every change of so many texts alone."""
         others = {
-            name: [value for value in training.candidates or training.values if value != self.row[name]]
+            name: [value for value in training.candidates if value != self.row[name]]
             for name, training in self.training_values.items()
             if isinstance(training, Categories)
         }

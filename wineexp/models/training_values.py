@@ -60,12 +60,12 @@ class Categories:
     Attributes
     ----------
     values : tuple of str
-    candidates : tuple of str, optional
-        Those that a change may lead to; by default all.
+    candidates : tuple of str
+        Those that a change may lead to.
     """
 
     values: tuple[str, ...]
-    candidates: tuple[str, ...] | None = None
+    candidates: tuple[str, ...]
 
     def distance(self, old: Any, new: Any) -> float:
         """1 for another category."""

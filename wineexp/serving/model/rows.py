@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any, Literal
@@ -26,6 +26,8 @@ Rows = Sequence[Row] | npt.NDArray[np.float64]
 
 # So many rows are gathered before they become a part of an array: as tuples, they take four times the memory.
 ROWS_PER_ARRAY = 500
+
+MAX_NAMED_VALUES = 10
 
 
 class NoRow(str):
@@ -78,10 +80,10 @@ class RowParser:
             for position, feature in enumerate(schema.features)
             if isinstance(feature, NumericFeature)
         ]
-        self._complete_texts = [
-            (position, feature.name)
+        self._texts = [
+            (position, feature.name, {*feature.values, *([None] if feature.missing else [])})
             for position, feature in enumerate(schema.features)
-            if isinstance(feature, TextFeature) and not feature.missing
+            if isinstance(feature, TextFeature)
         ]
         # By the name without spaces; a name that two features would share stands for neither.
         simple_names = Counter(map(snake_case, self.features))
@@ -181,14 +183,14 @@ class RowParser:
     def features_out_of_range(self, row: Row) -> list[str]:
         """Names of the features whose value in a row is unlike those of the training rows.
 
-        A number is outside their range, or a value is missing that none of them lacks.
+        A number is outside their range, a text is that of none of them, or a value is missing that none of them lacks.
         """
         outside = [
             name
             for position, name, low, high, may_be_missing in self._ranges
             if not low <= (value := row[position]) <= high and not (may_be_missing and value != value)  # type: ignore[operator]
         ]
-        return outside + [name for position, name in self._complete_texts if row[position] is None]
+        return outside + [name for position, name, values in self._texts if row[position] not in values]
 
     def count_out_of_range(self, rows: Rows) -> int:
         """The number of rows with a feature unlike those of the training rows; see `features_out_of_range`."""
@@ -225,7 +227,9 @@ class RowParser:
 def _type(feature: NumericFeature | TextFeature) -> Any:
     """The type of a feature's values, with what the API documentation shows of it."""
     if isinstance(feature, TextFeature):
-        return Literal[tuple(feature.values)]
+        if feature.levels:
+            return Literal[tuple(feature.levels)]
+        return Annotated[str, msgspec.Meta(description=f"{_some(feature.values)} in the training rows")]
     description = f"{feature.minimum:g} to {feature.maximum:g} {feature.unit}".rstrip() + " in the training rows"
     if feature.is_date:
         description += ", or a text such as 2024-12-31"
@@ -252,7 +256,7 @@ def _mismatch(value: Any, feature: NumericFeature | TextFeature) -> str | None:
 
 
 def _text(value: Any, feature: TextFeature) -> str | None:
-    """The one of a text feature's values that a decoded value stands for; None where there is none.
+    """The text that a decoded value stands for; None where the feature cannot have it.
 
     Truth values and numbers among them are spelled as Python spells them; spreadsheets write TRUE.
     """
@@ -262,7 +266,8 @@ def _text(value: Any, feature: TextFeature) -> str | None:
         candidates = [str(value), *([str(value).capitalize()] if str(value).lower() in ("true", "false") else [])]
     else:
         candidates = []
-    return next((candidate for candidate in candidates if candidate in feature.values), None)
+    known = next((candidate for candidate in candidates if candidate in feature.values), None)
+    return known or next((candidate for candidate in candidates if candidate in (feature.levels or candidates)), None)
 
 
 def _converted(value: Any, feature: NumericFeature | TextFeature) -> float | str | None:
@@ -276,10 +281,16 @@ def _converted(value: Any, feature: NumericFeature | TextFeature) -> float | str
 
 def _expected(feature: NumericFeature | TextFeature) -> str:
     if isinstance(feature, TextFeature):
-        return f"one of {', '.join(feature.values)}"
+        return f"one of {_some(feature.levels)}" if feature.levels else f"a text such as {_some(feature.values)}"
     if feature.is_date:
         return f"a date such as 2024-12-31, or a number ({feature.unit}),"
     return f"a number ({feature.unit})" if feature.unit else "a number"
+
+
+def _some(values: Collection[str]) -> str:
+    """Values, separated by commas; only the first ones where they are many."""
+    more = f" and {len(values) - MAX_NAMED_VALUES:,} more" if len(values) > MAX_NAMED_VALUES else ""
+    return f"{', '.join(islice(values, MAX_NAMED_VALUES))}{more}"
 
 
 def _fault(pointer: str, row: int, name: str | None, reason: str) -> Fault:

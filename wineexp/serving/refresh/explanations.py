@@ -37,13 +37,12 @@ class Explainer:
     def __init__(self, verified: VerifiedVersion) -> None:
         self.verified = verified
         self._parser = verified.predictor.parser
-        background = self._columns(verified.background)
         self._explainer = ModelExplainer(
             verified.pipeline,
             self._predict_proba,
             self._transform,
-            training_values(verified.predictor.schema, background),
-            background,
+            training_values(verified.predictor.schema),
+            self._columns(verified.background),
         )
 
     def explain(self, row: Any) -> ExplanationReply:
@@ -106,21 +105,17 @@ def _rows(columns: Mapping[str, npt.NDArray[Any]]) -> Rows:
     return list(zip(*(values.tolist() for values in columns.values()), strict=True))
 
 
-def training_values(schema: Schema, background: Mapping[str, npt.NDArray[Any]]) -> TrainingValues:
-    """The training values of each feature; `background` has an array of training values (n_background,) for each."""
+def training_values(schema: Schema) -> TrainingValues:
+    """The training values of each feature."""
     return {
-        feature.name: _categories(feature, background[feature.name])
-        if isinstance(feature, TextFeature)
-        else _numeric_range(feature)
+        feature.name: _categories(feature) if isinstance(feature, TextFeature) else _numeric_range(feature)
         for feature in schema.features
     }
 
 
-def _categories(feature: TextFeature, background: npt.NDArray[Any]) -> Categories:
-    """Of many categories a change may lead to the most frequent ones: to try all would take minutes."""
-    if len(feature.values) <= MAX_CANDIDATE_TEXTS:
-        return Categories(tuple(feature.values))
-    frequent = Counter(value for value in background if isinstance(value, str)).most_common(MAX_CANDIDATE_TEXTS)
+def _categories(feature: TextFeature) -> Categories:
+    """The values of a text; of many, a change may lead to the most frequent ones: to try all would take minutes."""
+    frequent = Counter(feature.values).most_common(MAX_CANDIDATE_TEXTS)
     return Categories(tuple(feature.values), tuple(value for value, _ in frequent))
 
 

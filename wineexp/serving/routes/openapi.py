@@ -1,5 +1,6 @@
 """The API as an OpenAPI 3.1 document, made from the routes and from the schema of the served version."""
 
+import itertools
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -203,20 +204,23 @@ def _request_bodies(predictor: Predictor, max_rows: int) -> dict[str, dict[str, 
     }
 
 
+def _text_schema(levels: list[str]) -> dict[str, Any]:
+    """The schema of a text that may have these values alone; where there are none, any."""
+    return {"enum": levels} if levels else {"type": "string"}
+
+
 def _table_components(predictor: Predictor, max_rows: int) -> dict[str, Any]:
     """Rows in MLflow's formats, in which columns that are no features may stand beside those that are."""
     number = {"anyOf": [{"type": ["number", "boolean"]}, {"type": "string", "pattern": NUMBER_PATTERN}]}
     row_properties = {
-        feature.name: {"anyOf": [{"enum": list(feature.values)} if isinstance(feature, TextFeature) else number, NULL]}
+        feature.name: {"anyOf": [_text_schema(feature.levels) if isinstance(feature, TextFeature) else number, NULL]}
         for feature in predictor.schema.features
     }
     names = list(predictor.parser.features)
     of_all = {"minItems": len(names), "maxItems": len(names)}
-    texts = {
-        value for feature in predictor.schema.features if isinstance(feature, TextFeature) for value in feature.values
-    }
+    levels = [feature.levels for feature in predictor.schema.features if isinstance(feature, TextFeature)]
     values: list[dict[str, Any]] = [number] if len(predictor.parser.text_features) < len(names) else []
-    values += [{"enum": sorted(texts)}] if texts else []
+    values += [_text_schema(sorted({*itertools.chain(*levels)}) if all(levels) else [])] if levels else []
     row = {"type": "array", "items": {"anyOf": [*values, NULL]}, **of_all}
     return {
         "RowWithOtherColumns": {

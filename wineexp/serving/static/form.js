@@ -5,6 +5,9 @@ import { displayName, element, formatCount, formatNumber, svgElement } from "./e
 // So many features are shown in the model's order; of more, the most important ones.
 const MAX_UNFOLDED = 16, N_UNFOLDED = 12;
 
+// So many values of a text have a button each; of more, they are suggested while one types.
+const MAX_CHOICES = 12;
+
 /** The controls of all features; `onChange` is called whenever a value changes. */
 export class Form {
   constructor(form, schema, onChange) {
@@ -12,7 +15,8 @@ export class Form {
     form.replaceChildren();
     form.onsubmit = (event) => event.preventDefault();
     const controls = schema.features.map((feature) => {
-      const Control = feature.kind === "number" ? NumberControl : ChoiceControl;
+      const Control = feature.kind === "number" ? NumberControl
+        : Object.keys(feature.values).length > MAX_CHOICES ? TextControl : ChoiceControl;
       return [feature.name, new Control(feature, onChange, schema.noun)];
     });
     this.controls = new Map(controls);
@@ -144,6 +148,52 @@ class ChoiceControl {
 
   set value(value) {
     for (const { input } of this.choices) input.checked = input.value === value;
+  }
+}
+
+/** A field for a text of many values, which suggests them, the most frequent ones first. */
+class TextControl {
+  constructor(feature, onChange, [noun, plural]) {
+    this.feature = feature;
+    const { name, values } = feature;
+    const id = `field-${name}`, listId = `values-${name}`, warningId = `warning-${name}`;
+    const ordered = Object.entries(values).sort(([, one], [, other]) => other - one);
+    const options = ordered.map(([value, rows]) => element("option", { value }, `${formatCount(rows)} ${rows === 1 ? noun : plural}`));
+    this.field = element("input", { type: "text", id, required: !feature.missing, "aria-describedby": warningId });
+    // An input's `list` can be read alone.
+    this.field.setAttribute("list", listId);
+    this.warning = element("p", { className: "warning", id: warningId, hidden: true });
+    this.box = element(
+      "div",
+      { className: "feature", title: feature.meaning ?? "" },
+      element("div", { className: "head" }, element("label", { htmlFor: id }, displayName(name)), this.field),
+      element("datalist", { id: listId }, ...options),
+      this.warning,
+    );
+    this.field.addEventListener("input", () => { this.update(); onChange(); });
+  }
+
+  get value() {
+    return this.field.value === "" ? null : this.field.value;
+  }
+
+  set value(value) {
+    this.field.value = value ?? "";
+    this.update();
+  }
+
+  /** Say that no value is given, or one that is in no training row. */
+  update() {
+    const { value, feature } = this;
+    const isUnknown = value !== null && !Object.hasOwn(feature.values, value);
+    const needed = value === null && !feature.missing;
+    this.box.classList.toggle("out-of-range", isUnknown);
+    this.box.classList.toggle("invalid", needed);
+    this.field.setAttribute("aria-invalid", needed);
+    this.warning.hidden = value !== null && !isUnknown;
+    this.warning.textContent = isUnknown
+      ? "In no training row: it counts as a missing value."
+      : needed ? "Enter a value." : "Empty: a missing value.";
   }
 }
 
