@@ -19,6 +19,7 @@ from wineexp.data import leaks, schema, split
 from wineexp.data.datasets import Dataset
 from wineexp.data.groups import Indices, group_identical_rows, join_groups
 from wineexp.data.holdout import set_aside, validation_rows
+from wineexp.data.schema import NumericFeature
 from wineexp.data.target import Target
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.baseline import baseline, baseline_scores
@@ -187,9 +188,17 @@ class Task:
             ordinal=self.target.ordinal,
             metric=self.target.metric,
             features=schema.describe_features(self.X, self.dataset.units, self.dataset.meanings, self.dates),
-            samples=schema.pick_samples(self.X, self.y),
+            samples=schema.pick_samples(self.X, self.y, of_numbers=self.target.is_number),
             noun=list(self.dataset.noun),
+            numbers=self._describe_numbers() if self.target.is_number else None,
         )
+
+    def _describe_numbers(self) -> NumericFeature:
+        """The target's numbers in the training rows, with the unit and the meaning that the data set says."""
+        column, dataset = self.target.column, self.dataset
+        described = schema.describe_feature(self.y, dataset.units.get(column, ""), dataset.meanings.get(column, ""))
+        assert isinstance(described, NumericFeature)  # noqa: S101  for mypy
+        return described
 
     def describe(self) -> str:
         """The numbers of rows, as a sentence."""

@@ -51,3 +51,10 @@ def baseline_scores(constant: Any, predictions: Predictions | NumberPredictions,
     always = replace(predictions, predicted=answers)
     errors = [name for name in names if METRICS[name].direction == "minimize"]
     return {f"{BASELINE}{name}": value for name, value in score(always, errors).items()}
+
+
+def baseline_names(names: list[str]) -> list[str]:
+    """The names of the scores that `baseline_scores` gives for a target with the metrics of these names."""
+    if "accuracy" in names:
+        return ["majority_accuracy"]
+    return [f"{BASELINE}{name}" for name in names if METRICS[name].direction == "minimize"]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_regressor
+from sklearn.base import BaseEstimator, clone, is_regressor
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
@@ -192,13 +192,14 @@ def learned_nothing(folds: list[Fold]) -> bool:
     return all(np.ptp(answers(fold.predictions), axis=0).max() == 0 for fold in folds)
 
 
-def median_row_seconds(fitted: ClassifierMixin, X: pd.DataFrame) -> float:
-    """Wall time of predicting the probabilities of one row of X (n_samples, n_features): the median of 20 rows."""
+def median_row_seconds(fitted: Pipeline, X: pd.DataFrame) -> float:
+    """Wall time of predicting one row of X (n_samples, n_features), by probabilities or a number: of 20, the median."""
+    answer = fitted.predict if is_regressor(fitted) else fitted.predict_proba
     seconds = []
     with threadpool_limits(NATIVE_THREADS):
         for number in range(20):
             started = time.perf_counter()
-            fitted.predict_proba(X.iloc[[number % len(X)]])
+            answer(X.iloc[[number % len(X)]])
             seconds.append(time.perf_counter() - started)
     return float(np.median(seconds))
 

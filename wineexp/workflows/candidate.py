@@ -12,7 +12,6 @@ from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.comparison import compare_folds
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.predictions import of_classes
 from wineexp.models import manifest, persistence
 from wineexp.models.compiled.compilation import compile_pipeline
 from wineexp.reports.card.inputs import Baseline
@@ -83,7 +82,7 @@ class Candidate:
             task,
             self.folds,
             self.fitted,
-            None if holdout is None else of_classes(holdout),
+            holdout,
             baseline,
             importance,
             params=self.params,

@@ -10,7 +10,7 @@ from sklearn.base import ClassifierMixin
 from wineexp.data import schema
 from wineexp.data.task import Task
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.predictions import Predictions
+from wineexp.evaluation.predictions import NumberPredictions, Predictions
 from wineexp.models import background, manifest, persistence
 from wineexp.reports.card import card
 from wineexp.reports.card.inputs import Baseline, CardInputs
@@ -23,7 +23,7 @@ def files(
     task: Task,
     folds: list[Fold],
     fitted: ClassifierMixin,
-    holdout: Predictions | None,
+    holdout: Predictions | NumberPredictions | None,
     baseline: Baseline | None,
     importance: pd.DataFrame | None,
     *,
@@ -37,7 +37,7 @@ def files(
     task : Task
     folds : list of Fold
     fitted : classifier
-    holdout : Predictions or None
+    holdout : Predictions or NumberPredictions, or None
     baseline : Baseline or None
         What the card compares with.
     importance : DataFrame of shape (n_features, n_repeats), or None
