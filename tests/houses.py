@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+# Not conf, which programs find by themselves, and say so.
+CONFIGS = "configs"
+
 DATA = """\
 _target_: wineexp.data.table
 path: FOLDER/houses.csv
@@ -36,8 +39,8 @@ def houses(n_rows: int = 300, seed: int = 0) -> pd.DataFrame:
 
 
 def write_houses(folder: Path) -> None:
-    """The table and its configs, in `conf/` of a folder; choices `data=houses target=price`."""
+    """The table, and in the folder `CONFIGS` its configs: choices `data=houses target=price`."""
     houses().to_csv(folder / "houses.csv", index=False)
     for name, text in {"data/houses.yaml": DATA, "target/price.yaml": TARGET}.items():
-        (folder / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "conf" / name).write_text(text.replace("FOLDER", str(folder)))
+        (folder / CONFIGS / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIGS / name).write_text(text.replace("FOLDER", str(folder)))

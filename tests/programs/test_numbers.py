@@ -11,7 +11,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import Ridge
 
 from tests.conftest import choices, composed
-from tests.houses import write_houses
+from tests.houses import CONFIGS, write_houses
 from wineexp import UserError, compare, compose, evaluate, explore, reproduce, train
 from wineexp.core.paths import CONF
 from wineexp.evaluation.baseline import BASELINE
@@ -40,7 +40,7 @@ def in_folder(folder: Path) -> Iterator[Path]:
 
 
 def train_on_houses(folder: Path, *overrides: str) -> TrainResult:
-    return train(compose(*SMALL, *overrides, config_dir=folder / "conf"))
+    return train(compose(*SMALL, *overrides, config_dir=folder / CONFIGS))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_columns_are_named_in_a_models_arguments(in_folder: Path) -> None:
 
 def test_its_predictions_are_recorded_and_scored_again(trained: TrainResult) -> None:
     table = pd.read_parquet(trained.folder / "predictions.parquet")
-    assert list(table) == ["fold", "row", "true", "predicted", "baseline"]
+    assert list(table) == ["fold", "row", "true", "predicted", "baseline", "low", "high", "crps"]
     result = evaluate(compose(f"predictions={trained.folder}/predictions.parquet", "target=score", program="evaluate"))
     assert {name: value for name, value in result.metrics["cv"].items() if not name.endswith("_std")} == {
         name: pytest.approx(mean) for name, (mean, _) in trained.scores.items()
@@ -132,7 +132,7 @@ def test_it_reproduces_bit_for_bit(trained: TrainResult) -> None:
 
 
 def test_the_data_are_explored(in_folder: Path) -> None:
-    cfg = compose("data=houses", "target=price", "tracking=off", program="explore", config_dir=in_folder / "conf")
+    cfg = compose("data=houses", "target=price", "tracking=off", program="explore", config_dir=in_folder / CONFIGS)
     explored = explore(cfg)
     assert re.search(r"price runs from \d+.* to .*, around a mean of", explored.summary)
     assert '<h2 id="classes-heading">Values</h2>' in explored.page.read_text()

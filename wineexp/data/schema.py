@@ -1,5 +1,6 @@
 """The schema of a model: its features and classes, and how its training rows were distributed."""
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,30 @@ class TextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     meaning: str = ""
 
 
+class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The intervals of predicted numbers, in bins of the prediction; see `wineexp.evaluation.intervals`.
+
+    Attributes
+    ----------
+    coverage : float
+        The share of rows whose interval is to hold the true number.
+    edges : list of float
+        The greatest prediction in each bin but the last.
+    low, high : list of float
+        What the ends are away from the prediction, for each bin.
+    """
+
+    coverage: float
+    edges: list[float]
+    low: list[float]
+    high: list[float]
+
+    def interval(self, prediction: float) -> list[float]:
+        """The lower and the upper end for a prediction."""
+        number = bisect_left(self.edges, prediction)
+        return [prediction + self.low[number], prediction + self.high[number]]
+
+
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A training row with its label; a missing value is None."""
 
@@ -96,6 +121,8 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The features, the most important first; empty for a model that was stored without.
     numbers : NumericFeature or None
         The target's training values where numbers are predicted, and there are no classes; None where there are.
+    intervals : Intervals or None
+        Of predicted numbers; None where there were too few rows.
     """
 
     data: str
@@ -109,6 +136,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     noun: list[str] = msgspec.field(default_factory=lambda: ["row", "rows"])
     ranking: list[str] = []
     numbers: NumericFeature | None = None
+    intervals: Intervals | None = None
 
     @property
     def unit(self) -> str:

@@ -76,7 +76,7 @@ class ModelExplainer:
             )
 
     def contributions(self, row: Mapping[str, Any]) -> shapley.Explanation:
-        """What each feature of a row contributes to its class's probability, or to its number; None or NaN is missing."""
+        """What each feature of a row contributes to its class's probability, or its number; None or NaN is missing."""
         columns = {
             name: np.array([row[name]], dtype=np.float64 if isinstance(values, NumericRange) else object)
             for name, values in self._training_values.items()

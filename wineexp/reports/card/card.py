@@ -49,7 +49,11 @@ def card(inputs: CardInputs) -> Document:
 def _sections_of_kind(inputs: CardInputs) -> list[Section]:
     """The sections that differ between classes and numbers."""
     if inputs.task.target.is_number:
-        return [Section("Errors", numbers.errors(inputs)), Section("Slices", numbers.slices(inputs))]
+        return [
+            Section("Errors", numbers.errors(inputs)),
+            Section("Intervals", numbers.intervals(inputs)),
+            Section("Slices", numbers.slices(inputs)),
+        ]
     return [
         Section("Classes", performance.classes(inputs)),
         Section("Slices", performance.slices(inputs)),

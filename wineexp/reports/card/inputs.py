@@ -153,7 +153,8 @@ class CardInputs:
         -------
         DataFrame of shape (n_slices, 8 or 9)
             By the slice's name: `rows`, `majority` (share of the slice's most frequent class) or, of numbers, `mean`,
-            and means over the folds of `accuracy` (of classes), of the deciding metric and of `slice_metric`. `gain`,
+            and means over the folds of `accuracy` (of classes), of the deciding metric and of `slice_metric`.
+            `coverage` is the share of prediction intervals that hold the true number, where there are such. `gain`,
             with the interval from `low` to `high`, is how much better the latter is than on all rows of the same
             folds, NaN where too few folds have rows of the slice. `much_worse` is true by the rule of
             `MUCH_WORSE_SHARE`.
@@ -176,9 +177,11 @@ class CardInputs:
         comparison = compare_folds(slice_metric, of_slice, all_rows, test_to_train=self.task.test_to_train)
         y = self.task.y[mask]
         typical = {"mean": float(y.mean())} if is_number else {"majority": y.value_counts(normalize=True).max()}
+        held = {"coverage": float(scores["interval_coverage"].mean())} if "interval_coverage" in scores else {}
         return {
             "rows": int(mask.sum()),
             **typical,
+            **held,
             **{name: float(scores[name].mean()) for name in names},
             "gain": comparison.difference if comparison else np.nan,
             "low": comparison.low if comparison else np.nan,

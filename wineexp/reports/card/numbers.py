@@ -1,10 +1,16 @@
 """The parts of a card that differ where a model predicts numbers."""
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wineexp.evaluation import cross_validation
 from wineexp.evaluation.baseline import BASELINE
 from wineexp.evaluation.calibration import binned_numbers
 from wineexp.evaluation.comparison import ALPHA
+from wineexp.evaluation.intervals import COVERAGE
 from wineexp.evaluation.predictions import NumberPredictions
 from wineexp.reports import run_charts
 from wineexp.reports.card.inputs import MIN_ROWS, MUCH_WORSE_SHARE, CardInputs
@@ -68,15 +74,14 @@ def errors(inputs: CardInputs) -> list[Part]:
     predictions = _pooled(inputs)
     bins = binned_numbers(predictions)
     off = predictions.errors
-    shares = ", ".join(
-        f"{percent(share, 0)} by at most {number(float(np.quantile(off, share)))}" for share in (0.5, 0.9)
-    )
+    half, most = (number(float(np.quantile(off, share))) for share in (0.5, 0.9))
     bias = float(np.mean(predictions.predicted - predictions.y))
     column = spaced(inputs.task.target.column)
     return [
         Paragraph(
-            f"Of all {len(off):,} predictions on the folds, {shares}{unit(inputs)} are off. On average they are "
-            f"{number(abs(bias))} too {'high' if bias >= 0 else 'low'}."
+            f"Half of all {len(off):,} predictions on the folds are off by at most {half}{unit(inputs)}, nine of ten "
+            f"by at most {most}{unit(inputs)}. On average they are {number(abs(bias))} too "
+            f"{'high' if bias >= 0 else 'low'}."
         ),
         Picture(
             f"The mean of the true {column} by the predicted one",
@@ -97,6 +102,7 @@ def slices(inputs: CardInputs) -> list[Part]:
     """The errors on slices of the rows."""
     reason = "that are most important" if inputs.importance is not None else "that separate the numbers best"
     columns = {name: spaced(name) for name in dict.fromkeys((inputs.metric, inputs.slice_metric))}
+    held = ["in the interval"] if "coverage" in inputs.slices else []
     return [
         Paragraph(
             f"Rows outside the holdout, by thirds of the features {reason} and by every value of a text: "
@@ -109,13 +115,14 @@ def slices(inputs: CardInputs) -> list[Part]:
         ),
         Table(
             f"Slices; fewer than {MIN_ROWS} rows are marked",
-            ["slice", "rows", "mean", *columns.values(), "gain", "verdict"],
+            ["slice", "rows", "mean", *columns.values(), *held, "gain", "verdict"],
             [
                 [
                     str(label),
                     marked(row["rows"]),
                     number(row["mean"]),
                     *(decimals(row[column]) for column in columns),
+                    *([percent(row["coverage"])] if held else []),
                     decimals(None) if np.isnan(row["gain"]) else interval(row["gain"], row["low"], row["high"]),
                     slice_verdict(row),
                 ]
@@ -125,8 +132,49 @@ def slices(inputs: CardInputs) -> list[Part]:
     ]
 
 
+def intervals(inputs: CardInputs) -> list[Part]:
+    """How often prediction intervals hold the true number, and how wide they are."""
+    summary, held_out = inputs.summary, inputs.holdout_scores
+    if "interval_coverage" not in summary:
+        return [Paragraph("There were too few rows for prediction intervals.")]
+    on_holdout = f", {percent(held_out['interval_coverage'])} on the holdout" if held_out else ""
+    table = pd.DataFrame(_intervals_by_row(inputs))
+    thirds = table.groupby(pd.qcut(table["predicted"], 3, duplicates="drop"), observed=True)
+    return [
+        Paragraph(
+            f"Each prediction has an interval that is to hold the true number in {percent(COVERAGE, 0)} of the cases. "
+            "It comes from the errors of predictions of about the same size on rows that were not trained on. On "
+            f"the folds, where the errors are those of the other folds, {percent(summary['interval_coverage'][0])} of "
+            f"the intervals hold it{on_holdout}; their mean width is "
+            f"{number(summary['interval_width'][0])}{unit(inputs)}. The distribution of these errors around the "
+            f"prediction has a CRPS of {number(summary['crps'][0])}; the ends of the intervals, as quantiles, have a "
+            f"pinball loss of {number(summary['pinball'][0])}."
+        ),
+        Table(
+            "Intervals by the size of the prediction, over all folds",
+            ["predictions from", "to", "number", "hold the true number", "mean width"],
+            [
+                [
+                    number(part["predicted"].min()),
+                    number(part["predicted"].max()),
+                    f"{len(part):,}",
+                    percent(part["held"].mean()),
+                    number(part["width"].mean()),
+                ]
+                for _, part in thirds
+            ],
+        ),
+    ]
+
+
+def _intervals_by_row(inputs: CardInputs) -> dict[str, npt.NDArray[Any]]:
+    """The out-of-fold predictions, whether their intervals hold the true number, and their widths."""
+    pooled = _pooled(inputs)
+    low, high = np.asarray(pooled.low), np.asarray(pooled.high)
+    return {"predicted": pooled.predicted, "held": (pooled.y >= low) & (pooled.y <= high), "width": high - low}
+
+
 def _pooled(inputs: CardInputs) -> NumberPredictions:
-    parts = [fold.predictions for fold in inputs.folds if isinstance(fold.predictions, NumberPredictions)]
-    return NumberPredictions(
-        np.concatenate([part.y for part in parts]), np.concatenate([part.predicted for part in parts])
-    )
+    pooled = cross_validation.pool_predictions(inputs.folds)
+    assert isinstance(pooled, NumberPredictions)  # noqa: S101  for mypy
+    return pooled

@@ -37,7 +37,8 @@ def metrics(inputs: CardInputs) -> list[Part]:
         [spaced(name) for name in inputs.task.metrics if METRICS[name].direction == "minimize"]
     )
     text += (
-        ". What begins with baseline is the score of always answering the mean of the training rows."
+        ", and the width, the pinball loss and the CRPS of intervals. What begins with baseline is the score of always "
+        "answering the mean of the training rows."
         if inputs.task.target.is_number
         else ". Majority accuracy is the accuracy of always predicting the most frequent class of the training rows."
     )

@@ -61,11 +61,14 @@ class NumberPrediction(msgspec.Struct, frozen=True):
     ----------
     prediction : float
         In the unit of the schema's `numbers`.
+    interval : list of two float, optional
+        Its ends, between which the true number is in `Schema.intervals.coverage` of the cases.
     out_of_range : list of str
         Features whose value is outside the range of the training rows.
     """
 
     prediction: float
+    interval: list[float] | msgspec.UnsetType = msgspec.UNSET
     out_of_range: list[str] = []
 
 
@@ -195,9 +198,14 @@ class Predictor:
         if isinstance(self.model, Classifier):
             return self._class_predictions(self.model, rows, outputs)
         values = rows.tolist() if isinstance(rows, np.ndarray) else rows
-        outside = self.parser.features_out_of_range
+        outside, intervals = self.parser.features_out_of_range, self.schema.intervals
+        numbers = outputs[:, 0].tolist()
+        ends: Iterable[list[float] | msgspec.UnsetType] = (
+            map(intervals.interval, numbers) if intervals else itertools.repeat(msgspec.UNSET, len(numbers))
+        )
         return [
-            NumberPrediction(number, outside(row)) for number, row in zip(outputs[:, 0].tolist(), values, strict=True)
+            NumberPrediction(number, interval, outside(row))
+            for number, interval, row in zip(numbers, ends, values, strict=True)
         ]
 
     def _class_predictions(self, model: Classifier, rows: Rows, probabilities: Outputs) -> list[Prediction]:

@@ -129,9 +129,9 @@ async def model_metadata(predictor: Predictor, name: str, version: str | None = 
     """Describe the model's inputs and outputs."""
     check_served(predictor, name, version)
     inputs = [TensorMetadata(feature.name, _datatype(feature), [-1, 1]) for feature in predictor.schema.features]
-    classes = len(predictor.schema.classes)
+    widths = {"probabilities": len(predictor.schema.classes), "interval": 2}
     outputs = [
-        TensorMetadata(output, datatype, [-1, classes if output == "probabilities" else 1])
+        TensorMetadata(output, datatype, [-1, widths.get(output, 1)])
         for output, datatype in output_datatypes(predictor.schema).items()
     ]
     return ModelMetadata(name, [str(predictor.lineage.version)], "wineexp", inputs, outputs)
@@ -192,6 +192,8 @@ def _encode_outputs(
     metrics.count_answers(predictor, answers, predictor.parser.count_out_of_range(rows))
     if predictor.schema.numbers:
         values = {"prediction": outputs}
+        if intervals := predictor.schema.intervals:
+            values["interval"] = np.array([intervals.interval(answer) for answer in answers])
     else:
         labels = np.array([str(answer) for answer in answers], dtype=object)
         values = {"class": labels[:, None], "probabilities": outputs}

@@ -75,7 +75,7 @@ class InputTensor(msgspec.Struct):
 class RequestedOutput(msgspec.Struct):
     """An output that a request names."""
 
-    name: Literal["class", "probabilities", "prediction"]
+    name: Literal["class", "probabilities", "prediction", "interval"]
     parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 

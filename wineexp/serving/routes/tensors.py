@@ -27,7 +27,7 @@ NUMBER_DTYPES = {
     **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
 }
 DATATYPES = (*sorted(NUMBER_DTYPES), "BOOL", "BYTES")
-OUTPUT_DATATYPES = {"class": "BYTES", "probabilities": "FP64", "prediction": "FP64"}
+OUTPUT_DATATYPES = {"class": "BYTES", "probabilities": "FP64", "prediction": "FP64", "interval": "FP64"}
 
 TENSOR_KEYS = ("name", "shape", "datatype", "parameters", "data")
 # Values in the parts of a request beside the data: far more than any has.
@@ -39,7 +39,8 @@ Values = list[Any] | npt.NDArray[Any]
 
 def output_datatypes(schema: Schema) -> dict[str, str]:
     """The datatype of each output of a model, by its name."""
-    names = ["prediction"] if schema.numbers else ["class", "probabilities"]
+    of_numbers = ["prediction", "interval"] if schema.intervals else ["prediction"]
+    names = of_numbers if schema.numbers else ["class", "probabilities"]
     return {name: OUTPUT_DATATYPES[name] for name in names}
 
 
