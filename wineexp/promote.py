@@ -4,7 +4,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> PromoteResult:
     check(cfg)
     # Built first, so that mistakes in them are found before anything is trained.
     parts = ["gate", "baseline", "seed"] + ["split"] * (cfg.split is not None)
-    gate = build(OmegaConf.masked_copy(cfg, parts))["gate"]
+    build(OmegaConf.masked_copy(cfg, parts))
 
     from wineexp.tracking import store
     from wineexp.tracking.registry import Registry
@@ -80,9 +80,12 @@ def run(cfg: DictConfig) -> PromoteResult:
             log.info("Serve it: python -m wineexp.serve serve.export_folder=%s", cfg.export)
             return PromoteResult(export=Path(cfg.export))
         runs = Runs(cfg.tracking.uri, cfg.registry.name, access=access)
+        source = source_run(cfg, runs)
+        cfg = of_the_runs_kind(cfg, source.config())
+        gate = build(OmegaConf.masked_copy(cfg, [*parts, "target"]))["gate"]
         folder, choices = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().runtime.choices
         promotion = Promotion(runs, registry, gate, cfg, choices, folder, tuple(written_by_hydra()))
-        return PromoteResult(promotion.attempt(source_run(cfg, runs)))
+        return PromoteResult(promotion.attempt(source))
 
 
 def check(cfg: DictConfig) -> None:
@@ -116,6 +119,13 @@ def check(cfg: DictConfig) -> None:
         faults.append("tracking=off: a promotion needs the store that holds the run; choose tracking=local or server")
     if faults:
         raise UserError(*faults)
+
+
+def of_the_runs_kind(cfg: DictConfig, run_cfg: DictConfig) -> DictConfig:
+    """The config with the kind of a run's target, on which floors and the baseline depend; see `config.by_kind`."""
+    values: Any = OmegaConf.to_container(cfg, resolve=False)
+    merged: DictConfig = OmegaConf.create(values | {"target": {"kind": OmegaConf.select(run_cfg, "target.kind")}})
+    return merged
 
 
 def source_run(cfg: DictConfig, runs: "Runs") -> "RecordedRun":

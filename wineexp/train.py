@@ -124,6 +124,8 @@ def run(cfg: DictConfig) -> TrainResult:
             quiet=is_trial,
         )
         folds = report_folds(progress, current, task)
+        if not is_trial:
+            folds = cross_validation.with_intervals(folds)
         if is_trial:
             # No trial sees the holdout; the winner does, once, when it is run again.
             tracked.log(metrics=record.fold_metrics(folds))
@@ -132,7 +134,7 @@ def run(cfg: DictConfig) -> TrainResult:
                 fitted = experiment.fit()
             # Nor does a job of a grid: choosing the best of many by the holdout would be tuning on it.
             sees_holdout = HydraConfig.get().mode == RunMode.RUN or current.is_refit
-            holdout = task.predict_holdout(fitted) if sees_holdout else None
+            holdout = task.predict_holdout(fitted, folds) if sees_holdout else None
             with console.notice_if_slow("scoring and recording ..."):
                 importance = record.holdout_importance(experiment, fitted, holdout)
                 record.record_results(tracked, experiment, folds, fitted, holdout, importance)

@@ -53,8 +53,8 @@ class FittedModel:
         if self.compiled is None:
             return np.asarray(self.pipeline.predict_proba(frame(columns)))
         if all(values.dtype == np.float64 for values in columns.values()):
-            return self.compiled.predict_proba(np.column_stack(list(columns.values())))
-        return self.compiled.predict_proba(list(zip(*(values.tolist() for values in columns.values()), strict=True)))
+            return self.compiled.outputs(np.column_stack(list(columns.values())))
+        return self.compiled.outputs(list(zip(*(values.tolist() for values in columns.values()), strict=True)))
 
     def columns(self, rows: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
         """Rows as an array for each feature."""

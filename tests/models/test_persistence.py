@@ -111,7 +111,7 @@ def test_golden_rows_of_many_columns_are_predicted_to_the_same_bits(tmp_path: Pa
 def test_golden_rows_hold_the_models_predictions(fitted: Pipeline, folder: Path) -> None:
     golden = read_golden_rows(folder)
     pd.testing.assert_frame_equal(persistence.golden_frame(golden), X, check_dtype=False)
-    assert golden.probabilities.tolist() == fitted.predict_proba(X).tolist()
+    assert golden.outputs.tolist() == fitted.predict_proba(X).tolist()
     assert [[3, 4, 5][code] for code in golden.decisions] == fitted.predict(X).tolist()
     assert golden.prediction_sets is None
     assert persistence.pipeline_golden_rows_gap(fitted, folder) == 0
@@ -119,20 +119,20 @@ def test_golden_rows_hold_the_models_predictions(fitted: Pipeline, folder: Path)
 
 def test_the_gap_is_the_largest_difference(folder: Path) -> None:
     golden = read_golden_rows(folder)
-    shifted = golden.probabilities.copy()
+    shifted = golden.outputs.copy()
     shifted[1, 2] += 2e-6
     gap = golden_rows_gap(lambda rows: shifted[: len(rows)], golden)
     assert gap == pytest.approx(2e-6)
     check_gap(MAX_GAP)
     for wrong in (gap, float("nan")):
-        with pytest.raises(UserError, match=r"its probabilities on its golden rows are off by .*; at most 1e-06 is"):
+        with pytest.raises(UserError, match=r"its predictions on its golden rows are off by .*; at most 1e-06 is"):
             check_gap(wrong)
 
 
 def test_golden_rows_that_cannot_be_read_or_predicted_are_refused(fitted: Pipeline, folder: Path) -> None:
     golden = read_golden_rows(folder)
     with pytest.raises(UserError, match=r"cannot predict its golden rows .*have shape \(4, 2\), not \(4, 3\)"):
-        golden_rows_gap(lambda _: golden.probabilities[:, :2], golden)
+        golden_rows_gap(lambda _: golden.outputs[:, :2], golden)
     path = folder / EXTRA_FOLDER / GOLDEN_ROWS_FILE
     stored = json.loads(path.read_text())
     path.write_text(json.dumps(stored | {"rows": {"columns": ["alcohol"], "data": [[9.0]] * 4}}))

@@ -122,14 +122,14 @@ def test_a_version_predicts_rows_without_some_values_as_its_pipeline_does(predic
     assert b"null" in body
     assert b"2021-02-08T" in body
     rows = predictor.parser.parse_json(body)
-    assert np.array_equal(predictor.probabilities(rows), expected)
+    assert np.array_equal(predictor.outputs(rows), expected)
     numbers = predictor.parser.parse_json(in_days.to_json(orient="records").encode())
-    assert np.array_equal(predictor.probabilities(numbers), expected)
+    assert np.array_equal(predictor.outputs(numbers), expected)
     # pandas writes a missing value into a CSV file as nothing, and Python's json writes NaN.
     csv = mlflow.parse_csv(predictor.parser, table.to_csv().encode())
-    assert np.array_equal(predictor.probabilities(csv), expected)
+    assert np.array_equal(predictor.outputs(csv), expected)
     nan = predictor.parser.parse_json(body.replace(b"null", b"NaN"))
-    assert np.array_equal(predictor.probabilities(nan), expected)
+    assert np.array_equal(predictor.outputs(nan), expected)
 
 
 @pytest.mark.journey

@@ -286,7 +286,7 @@ def test_another_target_needs_another_registered_model(store: Store) -> None:
         (["run=champion", "tracking=off"], "a promotion needs the store"),
         (["run=champion", "gate.require=bettr"], "did you mean better?"),
         (["run=champion", "baseline=majority"], "a model is chosen with model@baseline=majority"),
-        (["run=champion", "baseline.C=-1", "split=repeated", "split.n_splits=x"], "2 faults"),
+        (["run=champion", "baseline.max_iter=-1", "split=repeated", "split.n_splits=x"], "2 faults"),
         (["run=champion", "repeats=0"], "repeats=0: repeats >= 1 must hold"),
         (["rollback=true", "alias=staging"], "there is nothing to go back to"),
     ],

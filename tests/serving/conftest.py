@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import mlflow.sklearn
@@ -35,6 +35,9 @@ from wineexp.core.config import Serve, Tracking
 from wineexp.serving.model import cache
 from wineexp.serving.refresh.alias_checker import AliasChecker
 from wineexp.serving.refresh.messages import AliasState
+
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 # A gate that lets both versions pass, whichever of them is better, and the cheapest model card.
 LENIENT_GATE = [
@@ -250,3 +253,23 @@ def server(store: Store) -> Iterator[Server]:
 def row(server: Server) -> dict[str, float]:
     """A row that the served model was trained on."""
     return dict(server.get("/model").json()["schema"]["samples"][0]["row"])
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator["webdriver.Chrome"]:
+    """A browser that can only reach this machine."""
+    from selenium import webdriver
+
+    chromedriver = shutil.which("chromedriver")
+    if chromedriver is None:
+        pytest.skip("no chromedriver: install chromium and chromium-driver to test the page")
+    options = webdriver.ChromeOptions()
+    for argument in (
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900"),
+        *("--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
+    yield driver
+    driver.quit()

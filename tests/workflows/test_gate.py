@@ -143,8 +143,42 @@ def test_worse_calibration_is_refused_with_the_excess() -> None:
 
 
 def test_a_floor_can_be_set_for_every_metric() -> None:
-    of_classes = {name for name, metric in METRICS.items() if metric.applies_to != ("numbers",)}
-    assert set(usual().floors) == of_classes
+    assert set(usual().floors) == set(METRICS)
+
+
+@pytest.mark.parametrize(("kind", "floor"), [("classification", 0.1), ("regression", None)])
+def test_only_classes_have_a_floor_by_default(kind: str, floor: float | None) -> None:
+    cfg = OmegaConf.create({"gate": usual(), "target": {"kind": kind}})
+    assert cfg.gate.floors.matthews_corrcoef == floor
+
+
+def numbers(error: float, of_mean: float) -> ModelScores:
+    scores = {"root_mean_squared_error": error, "r2": 0.5, "baseline_root_mean_squared_error": of_mean}
+    return ModelScores("it", {name: np.full(5, score) for name, score in scores.items()}, None)
+
+
+@pytest.mark.parametrize("metric", ["root_mean_squared_error", "r2"])
+def test_numbers_must_be_better_than_their_mean(metric: str) -> None:
+    rules = replace(gate(), floors={})
+    for error, passes in ((0.9, True), (1.0, False), (1.1, False)):
+        (check,) = rules.check_scores(numbers(error, 1.0), None, metric=metric, test_to_train=RATIO)
+        assert (check.rule, check.passed) == ("better_than_mean", passes)
+    assert "root_mean_squared_error 1.1, must be less than 1" in check.message
+    lenient = replace(rules, better_than_mean=False)
+    assert lenient.check_scores(numbers(2, 1), None, metric=metric, test_to_train=RATIO) == []
+
+
+def test_a_smaller_error_is_a_gain() -> None:
+    rng = np.random.default_rng(0)
+    champion = numbers(1.0, 2.0)
+    champion.scores["root_mean_squared_error"][:] += rng.normal(0, 0.01, 5)
+    for factor, passes in ((0.8, True), (1.2, False)):
+        error = champion.scores["root_mean_squared_error"] * factor
+        candidate = ModelScores("it", {**champion.scores, "root_mean_squared_error": error}, None)
+        _, gain = replace(gate(), floors={}).check_scores(
+            candidate, champion, metric="root_mean_squared_error", test_to_train=RATIO
+        )
+        assert (gain.rule, gain.passed) == ("better", passes)
 
 
 def test_floors_and_costs_hold_the_bound_itself() -> None:
@@ -167,7 +201,7 @@ def test_a_score_that_is_not_a_number_does_not_pass() -> None:
 
 def test_all_faults_of_a_gate_are_in_one_error() -> None:
     with pytest.raises(UserError) as error:
-        Gate({"acuracy": 1}, "bettr", -1, 2, 0, 0, 0)
+        Gate({"acuracy": 1}, True, "bettr", -1, 2, 0, 0, 0)
     assert len(error.value.faults) == 4
     assert "did you mean better?" in str(error.value)
     assert "did you mean accuracy?" in str(error.value)

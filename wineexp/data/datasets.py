@@ -321,7 +321,8 @@ def _assemble(
         ]:
             log.info("left out, since %s: %s (data.columns.NAME.type=category takes one in)", reason, ", ".join(unsaid))
     features = tuple(name for name in names if name not in labels and name not in left_out)
-    said = {name: rules.get(name, ColumnRule()) for name in features}
+    # A target has what was said of it: a predicted number has a unit.
+    said = {name: rules.get(name, ColumnRule()) for name in names if name in features or name in rules}
     by_role = {f"{key}s": parsed[name].values.rename(name) for key, name in roles.items()}
     return Dataset(
         frame,

@@ -1,5 +1,6 @@
 """The schema of a model: its features and classes, and how its training rows were distributed."""
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ FILE_NAME = "schema.json"
 # Bins of a feature's histogram, and rows of each class that are stored as samples.
 HISTOGRAM_BINS, SAMPLES_PER_CLASS = 20, 3
 TRUTH_VALUES = ("False", "True")
+# Bins of equal mass of a target of numbers, of each of which rows are stored as of a class.
+SAMPLE_BINS = 5
 
 
 class Histogram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +71,30 @@ class TextFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     levels: list[str] = []
 
 
+class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The intervals of predicted numbers, in bins of the prediction; see `wineexp.evaluation.intervals`.
+
+    Attributes
+    ----------
+    coverage : float
+        The share of rows whose interval is to hold the true number.
+    edges : list of float
+        The greatest prediction in each bin but the last.
+    low, high : list of float
+        What the ends are away from the prediction, for each bin.
+    """
+
+    coverage: float
+    edges: list[float]
+    low: list[float]
+    high: list[float]
+
+    def interval(self, prediction: float) -> list[float]:
+        """The lower and the upper end for a prediction."""
+        number = bisect_left(self.edges, prediction)
+        return [prediction + self.low[number], prediction + self.high[number]]
+
+
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A training row with its label; a missing value is None."""
 
@@ -98,6 +125,10 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         What a row is, in singular and plural.
     ranking : list of str
         The features, the most important first; empty for a model that was stored without.
+    numbers : NumericFeature or None
+        The target's training values where numbers are predicted, and there are no classes; None where there are.
+    intervals : Intervals or None
+        Of predicted numbers; None where there were too few rows.
     """
 
     data: str
@@ -110,6 +141,13 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: list[Sample]
     noun: list[str] = msgspec.field(default_factory=lambda: ["row", "rows"])
     ranking: list[str] = []
+    numbers: NumericFeature | None = None
+    intervals: Intervals | None = None
+
+    @property
+    def unit(self) -> str:
+        """Of a predicted number; empty where it is not known, or classes are predicted."""
+        return self.numbers.unit if self.numbers else ""
 
 
 def snake_case(name: str) -> str:
@@ -126,7 +164,7 @@ def describe_features(
 ) -> list[NumericFeature | TextFeature]:
     """Describe the columns of the training rows X (n_samples, n_features), some of them dates as days."""
     described = [
-        _describe_feature(X[name], units[str(name)], meanings.get(str(name), ""), (levels or {}).get(str(name), ()))
+        describe_feature(X[name], units[str(name)], meanings.get(str(name), ""), (levels or {}).get(str(name), ()))
         for name in X
     ]
     return [
@@ -134,18 +172,22 @@ def describe_features(
     ]
 
 
-def pick_samples(X: "pd.DataFrame", y: "pd.Series") -> list[Sample]:
-    """Rows of X (n_samples, n_features), spread evenly over each class of y (n_samples,), ordered by label."""
-    picked = []
-    for label in y.unique():
-        places = np.flatnonzero(y == label)
-        spread = places[np.unique(np.linspace(0, len(places) - 1, SAMPLES_PER_CLASS).round().astype(int))]
-        picked += [(str(label), place) for place in spread]
+def pick_samples(X: "pd.DataFrame", y: "pd.Series", *, of_numbers: bool = False) -> list[Sample]:
+    """Rows of X (n_samples, n_features), spread evenly over each class of y (n_samples,), ordered by label.
+
+    Where y are numbers instead of classes, over bins of equal mass.
+    """
     import pandas as pd
 
     from wineexp.core.columns import as_texts, is_number
 
-    picked.sort()
+    groups = pd.qcut(y, SAMPLE_BINS, labels=False, duplicates="drop") if of_numbers else y
+    picked = []
+    for group in groups.unique():
+        places = np.flatnonzero(groups == group)
+        spread = places[np.unique(np.linspace(0, len(places) - 1, SAMPLES_PER_CLASS).round().astype(int))]
+        picked += [(str(y.iloc[place]), place) for place in spread]
+    picked.sort(key=(lambda pair: (float(pair[0]), pair[1])) if of_numbers else None)
     X = X.iloc[[place for _, place in picked]]
     # As objects, because NaN is no value of JSON.
     columns = {str(name): X[name] if is_number(X[name]) else as_texts(X[name]) for name in X}
@@ -173,9 +215,10 @@ def from_json(text: str) -> Schema:
     return msgspec.json.decode(text, type=Schema)
 
 
-def _describe_feature(
-    column: "pd.Series", unit: str, meaning: str, levels: Sequence[str]
+def describe_feature(
+    column: "pd.Series", unit: str, meaning: str, levels: Sequence[str] = ()
 ) -> NumericFeature | TextFeature:
+    """Describe one column of the training rows (n_samples,)."""
     from wineexp.core.columns import as_texts, is_number
 
     name, dtype, missing = str(column.name), str(column.dtype), int(column.isna().sum())

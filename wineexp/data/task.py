@@ -1,6 +1,6 @@
 """The learning task that a config defines: rows and labels, split into a holdout and the folds of the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from wineexp.data import leaks, schema, split
 from wineexp.data.datasets import Dataset
 from wineexp.data.groups import Indices, group_identical_rows, join_groups
 from wineexp.data.holdout import set_aside, validation_rows
+from wineexp.data.schema import NumericFeature
 from wineexp.data.target import Target
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.baseline import baseline, baseline_scores
@@ -97,14 +98,22 @@ class Task:
         times = None if self.dataset.times is None else self.dataset.times.iloc[self.rows[rows]]
         return validation_rows(strata.iloc[rows], self.sets[rows], times, fraction=fraction, seed=seed)
 
-    def predict_holdout(self, fitted: Pipeline) -> Predictions | NumberPredictions | None:
-        """A fitted pipeline's predictions on the holdout; None where nothing is held out."""
+    def predict_holdout(
+        self, fitted: Pipeline, folds: Sequence[cross_validation.Fold] = ()
+    ) -> Predictions | NumberPredictions | None:
+        """A fitted pipeline's predictions on the holdout; None where nothing is held out.
+
+        Numbers have intervals from the errors in the folds.
+        """
         if self.y_holdout.empty:
             return None
         # The folds use as many threads, on which the last bits of a matrix product depend.
         with threadpool_limits(cross_validation.NATIVE_THREADS):
             y = self.encoded(self.y_holdout)
-            return cross_validation.predict(fitted, self.X_holdout, y, self.weights_holdout)
+            predictions = cross_validation.predict(fitted, self.X_holdout, y, self.weights_holdout)
+        if isinstance(predictions, NumberPredictions):
+            return predictions.with_intervals(cross_validation.error_distribution(folds))
+        return predictions
 
     def score_holdout(self, predictions: Predictions | NumberPredictions | None) -> Scores:
         """Every metric on the holdout, and `baseline_scores`; empty where nothing is held out."""
@@ -145,7 +154,10 @@ class Task:
         weight = {} if predictions.weights is None else {"weight": predictions.weights}
         if isinstance(predictions, NumberPredictions):
             columns |= {"true": predictions.y, "predicted": predictions.predicted, "baseline": constant}
-            return pd.DataFrame(columns | weight)
+            of_interval = {"low": predictions.low, "high": predictions.high, "crps": predictions.crps}
+            return pd.DataFrame(
+                columns | weight | {name: part for name, part in of_interval.items() if part is not None}
+            )
         labels = np.array([str(label) for label in self.classes], dtype=object)
         columns |= {
             "true": labels[predictions.y],
@@ -189,9 +201,17 @@ class Task:
             features=schema.describe_features(
                 self.X, self.dataset.units, self.dataset.meanings, self.dates, self.dataset.levels
             ),
-            samples=schema.pick_samples(self.X, self.y),
+            samples=schema.pick_samples(self.X, self.y, of_numbers=self.target.is_number),
             noun=list(self.dataset.noun),
+            numbers=self._describe_numbers() if self.target.is_number else None,
         )
+
+    def _describe_numbers(self) -> NumericFeature:
+        """The target's numbers in the training rows, with the unit and the meaning that the data set says."""
+        column, dataset = self.target.column, self.dataset
+        described = schema.describe_feature(self.y, dataset.units.get(column, ""), dataset.meanings.get(column, ""))
+        assert isinstance(described, NumericFeature)  # noqa: S101  for mypy
+        return described
 
     def describe(self) -> str:
         """The numbers of rows, as a sentence."""
@@ -217,7 +237,8 @@ def predictions_from_table(table: pd.DataFrame) -> Predictions | NumberPredictio
     weights = table["weight"].to_numpy(dtype=np.float64) if "weight" in table else None
     if probabilities.empty:
         true, predicted = (table[name].to_numpy(dtype=np.float64) for name in ("true", "predicted"))
-        return NumberPredictions(true, predicted, weights)
+        of_interval = [table[name].to_numpy(dtype=np.float64) for name in ("low", "high", "crps") if name in table]
+        return NumberPredictions(true, predicted, weights, *of_interval)
     labels = pd.Index([str(name).removeprefix("probability ") for name in probabilities])
     return Predictions(
         y=np.asarray(labels.get_indexer(pd.Index(table["true"]))),

@@ -48,6 +48,13 @@ def baseline_scores(constant: Any, predictions: Predictions | NumberPredictions,
     answers = np.full(len(predictions.y), constant)
     if isinstance(predictions, Predictions):
         return {"majority_accuracy": score(replace(predictions, predicted=answers), ["accuracy"])["accuracy"]}
-    always = replace(predictions, predicted=answers)
+    always = replace(predictions, predicted=answers, low=None, high=None, crps=None)
     errors = [name for name in names if METRICS[name].direction == "minimize"]
     return {f"{BASELINE}{name}": value for name, value in score(always, errors).items()}
+
+
+def baseline_names(names: list[str]) -> list[str]:
+    """The names of the scores that `baseline_scores` gives for a target with the metrics of these names."""
+    if "accuracy" in names:
+        return ["majority_accuracy"]
+    return [f"{BASELINE}{name}" for name in names if METRICS[name].direction == "minimize"]

@@ -1,20 +1,21 @@
 """Cross-validation, in which everything is fitted on the training rows of a fold alone."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_regressor
+from sklearn.base import BaseEstimator, clone, is_regressor
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.errors import UserError
 from wineexp.evaluation.baseline import baseline, baseline_scores
+from wineexp.evaluation.intervals import ErrorDistribution
 from wineexp.evaluation.metrics import METRICS, Scores, score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
 
@@ -159,13 +160,13 @@ def cross_validate(
 
 def pool_predictions(folds: list[Fold]) -> Predictions | NumberPredictions:
     """The predictions of all folds together; a repeated split has several for each row."""
+    if isinstance(folds[0].predictions, NumberPredictions):
+        return _pool_numbers(folds)
     y = np.concatenate([fold.predictions.y for fold in folds])
     predicted = np.concatenate([fold.predictions.predicted for fold in folds])
     of_classes = [fold.predictions for fold in folds if isinstance(fold.predictions, Predictions)]
     of_rows = [fold.predictions.weights for fold in folds if fold.predictions.weights is not None]
     weights = np.concatenate(of_rows) if of_rows else None
-    if not of_classes:
-        return NumberPredictions(y, predicted, weights)
     sets = [predictions.prediction_sets for predictions in of_classes if predictions.prediction_sets is not None]
     return Predictions(
         y=y,
@@ -175,6 +176,44 @@ def pool_predictions(folds: list[Fold]) -> Predictions | NumberPredictions:
         values=of_classes[0].values,
         weights=weights,
     )
+
+
+def _pool_numbers(folds: list[Fold]) -> NumberPredictions:
+    parts = [fold.predictions for fold in folds if isinstance(fold.predictions, NumberPredictions)]
+    pooled = {}
+    for name in ("y", "predicted", "weights", "low", "high", "crps"):
+        known = [values for part in parts if (values := getattr(part, name)) is not None]
+        pooled[name] = np.concatenate(known) if len(known) == len(parts) else None
+    return NumberPredictions(**pooled)  # type: ignore[arg-type]
+
+
+def error_distribution(folds: Sequence[Fold], without: npt.ArrayLike = ()) -> ErrorDistribution | None:
+    """The errors of the predictions of numbers in some folds, without those of some test rows.
+
+    None where classes are predicted, or too few rows are left; see `ErrorDistribution.of`.
+    """
+    if not folds or not isinstance(folds[0].predictions, NumberPredictions):
+        return None
+    pooled = _pool_numbers(list(folds))
+    rows = np.concatenate([fold.test for fold in folds])
+    kept = ~np.isin(rows, without)
+    return ErrorDistribution.of(pooled.y[kept], pooled.predicted[kept], len(np.unique(rows[kept])))
+
+
+def with_intervals(folds: list[Fold]) -> list[Fold]:
+    """The folds with intervals and their scores, where numbers are predicted.
+
+    The intervals of a fold come from the errors on the rows of the other folds: no row has a part in its own interval.
+    """
+    done = []
+    for fold in folds:
+        errors = error_distribution(folds, without=fold.test)
+        if errors is None or not isinstance(fold.predictions, NumberPredictions):
+            return folds
+        predictions = fold.predictions.with_intervals(errors)
+        scores = score(predictions, [])
+        done.append(replace(fold, predictions=predictions, scores=fold.scores | scores))
+    return done
 
 
 def summarise(folds: list[Fold]) -> dict[str, tuple[float, float]]:
@@ -192,13 +231,14 @@ def learned_nothing(folds: list[Fold]) -> bool:
     return all(np.ptp(answers(fold.predictions), axis=0).max() == 0 for fold in folds)
 
 
-def median_row_seconds(fitted: ClassifierMixin, X: pd.DataFrame) -> float:
-    """Wall time of predicting the probabilities of one row of X (n_samples, n_features): the median of 20 rows."""
+def median_row_seconds(fitted: Pipeline, X: pd.DataFrame) -> float:
+    """Wall time of predicting one row of X (n_samples, n_features), by probabilities or a number: of 20, the median."""
+    answer = fitted.predict if is_regressor(fitted) else fitted.predict_proba
     seconds = []
     with threadpool_limits(NATIVE_THREADS):
         for number in range(20):
             started = time.perf_counter()
-            fitted.predict_proba(X.iloc[[number % len(X)]])
+            answer(X.iloc[[number % len(X)]])
             seconds.append(time.perf_counter() - started)
     return float(np.median(seconds))
 

@@ -12,6 +12,7 @@ from sklearn import metrics
 
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.evaluation.calibration import expected_calibration_error
+from wineexp.evaluation.intervals import pinball_losses
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
 
 Scores = dict[str, float]
@@ -193,7 +194,8 @@ def score(predictions: Predictions | NumberPredictions, names: list[str]) -> Sco
     Where rows have weights, each counts as if it were there so many times; where none has any, every metric is NaN.
 
     Predictions with prediction sets also get `set_coverage`, the share of sets that hold the true class, and
-    `set_size`, the mean number of classes in a set.
+    `set_size`, the mean number of classes in a set. Numbers with intervals also get `interval_coverage`, the share of
+    intervals that hold the true number, `interval_width`, their mean width, `pinball` of their ends, and `crps`.
     """
     if predictions.weights is not None:
         # Else a class of rows that do not count would count as one that occurs.
@@ -210,4 +212,19 @@ def score(predictions: Predictions | NumberPredictions, names: list[str]) -> Sco
         set_sizes = predictions.prediction_sets.sum(axis=1)
         means = [float(np.average(of_rows, weights=predictions.weights)) for of_rows in (covered, set_sizes)]
         scores |= dict(zip(("set_coverage", "set_size"), means, strict=True))
+    if isinstance(predictions, NumberPredictions):
+        scores |= _interval_scores(predictions)
     return scores
+
+
+def _interval_scores(predictions: NumberPredictions) -> Scores:
+    y, low, high, crps = predictions.y, predictions.low, predictions.high, predictions.crps
+    if low is None or high is None or crps is None:
+        return {}
+    of_rows: dict[str, npt.NDArray[np.float64]] = {
+        "interval_coverage": ((y >= low) & (y <= high)).astype(np.float64),
+        "interval_width": high - low,
+        "pinball": pinball_losses(y, low, high),
+        "crps": crps,
+    }
+    return {name: float(np.average(values, weights=predictions.weights)) for name, values in of_rows.items()}

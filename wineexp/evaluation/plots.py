@@ -62,7 +62,10 @@ def probabilities(predictions: Predictions, classes: list[str]) -> Figure:
 
 
 def predicted_numbers(predictions: NumberPredictions, column: str) -> Figure:
-    """Predicted against true numbers, with their means by bins of the prediction; and errors by the prediction."""
+    """Predicted against true numbers, with their means by bins of the prediction; and errors by the prediction.
+
+    Between the ends of intervals, where there are any, most errors lie.
+    """
     y, predicted = predictions.y, predictions.predicted
     ends = [min(y.min(), predicted.min()), max(y.max(), predicted.max())]
     figure, (against, errors) = _figure("Predictions, out of fold", panels=2)
@@ -74,6 +77,11 @@ def predicted_numbers(predictions: NumberPredictions, column: str) -> Figure:
     against.legend(loc="upper left", frameon=False)
     errors.scatter(predicted, y - predicted, s=12, color=WINE, alpha=0.25, linewidths=0)
     errors.axhline(0, color="grey", linestyle=":")
+    if predictions.low is not None and predictions.high is not None:
+        order = np.argsort(predicted)
+        for label, end in (("interval", predictions.low), (None, predictions.high)):
+            errors.plot(predicted[order], (end - predicted)[order], color=INK, linewidth=1, label=label)
+        errors.legend(loc="upper left", frameon=False)
     errors.set(xlabel=f"predicted {column}", ylabel="true less predicted", title="Errors")
     return figure
 

@@ -7,6 +7,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from wineexp.evaluation.intervals import ErrorDistribution
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -83,11 +85,25 @@ class NumberPredictions:
         True and predicted numbers.
     weights : ndarray of shape (n_samples,), or None
         How many rows each row counts for; None where each counts for one.
+    low, high : ndarray of shape (n_samples,), or None
+        The ends of prediction intervals; None where there are none.
+    crps : ndarray of shape (n_samples,), or None
+        Likewise the continuous ranked probability score of each; see `intervals.ErrorDistribution`.
     """
 
     y: npt.NDArray[np.float64]
     predicted: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64] | None = None
+    low: npt.NDArray[np.float64] | None = None
+    high: npt.NDArray[np.float64] | None = None
+    crps: npt.NDArray[np.float64] | None = None
+
+    def with_intervals(self, errors: ErrorDistribution | None) -> Self:
+        """These predictions with the intervals that the errors on other rows give; as they are without such."""
+        if errors is None:
+            return self
+        low, high = errors.intervals(self.predicted)
+        return replace(self, low=low, high=high, crps=errors.crps(self.y, self.predicted))
 
     def select(self, rows: npt.NDArray[np.bool_ | np.intp]) -> Self:
         """The predictions of some of the rows, by a mask of shape (n_samples,) or by their positions."""
@@ -101,6 +117,6 @@ class NumberPredictions:
 
 def _select(predictions: Predictions | NumberPredictions, rows: npt.NDArray[np.bool_ | np.intp]) -> dict[str, Any]:
     """What the predictions have of each row, for some of the rows."""
-    by_row = ("y", "predicted", "probabilities", "prediction_sets", "weights")
+    by_row = ("y", "predicted", "probabilities", "prediction_sets", "weights", "low", "high", "crps")
     values = {name: getattr(predictions, name, None) for name in by_row}
     return {name: of_rows[rows] for name, of_rows in values.items() if of_rows is not None}

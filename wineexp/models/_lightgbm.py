@@ -9,14 +9,15 @@ from wineexp.models.compiled.flat_trees import Tree
 
 
 def lightgbm_trees(estimator: Any) -> tuple[list[Tree], Array, int] | None:
-    """The trees of a fitted LGBMClassifier, the output of each, and the number of outputs.
+    """The trees of a fitted LGBMClassifier or LGBMRegressor, the output of each, and the number of outputs.
 
     None where it has another objective, averages its trees, or has splits on categories or on zero as missing.
     """
     dump = estimator.booster_.dump_model()
     # Of one class against all others the name is multiclassova, and the sigmoid may be another one.
     objective = dump.get("objective", "").split()
-    if (objective[:1] != ["multiclass"] and objective != ["binary", "sigmoid:1"]) or dump["average_output"]:
+    is_known = objective[:1] == ["multiclass"] or objective in (["binary", "sigmoid:1"], ["regression"])
+    if not is_known or dump["average_output"]:
         return None
     n_outputs = dump["num_tree_per_iteration"]
     trees = []

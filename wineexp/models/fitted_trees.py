@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.pipeline import Pipeline
-from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
 from wineexp.models._catboost import symmetric_trees
 from wineexp.models._lightgbm import lightgbm_trees
@@ -17,11 +24,13 @@ from wineexp.models.compiled._sklearn import boosted_trees, forest_trees, has_ca
 from wineexp.models.compiled._xgboost import BoosterError, booster_trees
 from wineexp.models.compiled.flat_trees import Tree, flatten_trees
 from wineexp.models.pipeline import DecidingClassifier, FixedClassesClassifier
+from wineexp.models.regression import TransformingRegressor
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
 
-# The most by which the probabilities of a model, often in single precision, may differ from those of its trees.
+# The most by which the probabilities of a model, often in single precision, may differ from those of its trees; of
+# numbers as a share of the greatest.
 MAX_DIFFERENCE = 1e-5
 
 
@@ -49,7 +58,7 @@ class FittedTrees:
     link : str
         From scores to probabilities: `identity`, `sigmoid` (one score, of the second class) or `softmax`.
     present : ndarray of int of shape (n_present,)
-        Positions of the model's classes among all `n_classes`.
+        Positions of the model's classes among all `n_classes`; of numbers, which are scores themselves, 0 of 1.
     n_classes : int
     """
 
@@ -102,18 +111,18 @@ def apply_link(link: str, scores: Floats) -> Floats:
     return scores
 
 
-def fitted_trees(fitted: Pipeline, columns: Floats, probabilities: Floats) -> FittedTrees | None:
-    """The trees of a pipeline, if the model's probabilities are those of the trees.
+def fitted_trees(fitted: Pipeline, columns: Floats, outputs: Floats) -> FittedTrees | None:
+    """The trees of a pipeline, if the model's probabilities or numbers are those of the trees.
 
     A model that learns only decisions, from the probabilities of a forest, has the forest's trees.
 
     Parameters
     ----------
     fitted : Pipeline
-        Of `wineexp.models.pipeline.make_pipeline`.
+        Of `make_pipeline` in `wineexp.models.pipeline` or `wineexp.models.regression`.
     columns : ndarray of shape (n_rows, n_columns)
         Transformed columns of some rows.
-    probabilities : ndarray of shape (n_rows, n_classes)
+    outputs : ndarray of shape (n_rows, n_classes) or (n_rows, 1)
         What the model predicts for these rows.
 
     Returns
@@ -121,12 +130,16 @@ def fitted_trees(fitted: Pipeline, columns: Floats, probabilities: Floats) -> Fi
     FittedTrees or None
         None for a model of another kind, and for one with settings that make more of its trees than is read here.
     """
-    model: FixedClassesClassifier = fitted[-1]
+    model: FixedClassesClassifier | TransformingRegressor = fitted[-1]
     estimator = model.estimator_
     while isinstance(estimator, DecidingClassifier):
         estimator = estimator.estimator_
-    if len(model.present_) < 2 or not np.array_equal(estimator.classes_, np.arange(len(model.present_))):
-        return None
+    if isinstance(model, TransformingRegressor):
+        present, n_classes, unit = np.array([0]), 1, float(np.abs(outputs).max()) or 1.0
+    else:
+        present, n_classes, unit = model.present_, len(model.classes_), 1.0
+        if len(present) < 2 or not np.array_equal(estimator.classes_, np.arange(len(present))):
+            return None
     read = next((read for names, read in READERS if type(estimator).__name__ in names), None)
     parts = read(estimator) if read else None
     if parts is None or not parts[0]:
@@ -141,13 +154,13 @@ def fitted_trees(fitted: Pipeline, columns: Floats, probabilities: Floats) -> Fi
         roots=arrays["roots"],
         values=_values_of_outputs(trees, groups, arrays["values"], len(base)),
         base=base,
-        link=link,
-        present=model.present_,
-        n_classes=len(model.classes_),
+        link="identity" if isinstance(model, TransformingRegressor) else link,
+        present=present,
+        n_classes=n_classes,
         **settings,
     )
     computed = read_trees.probabilities(read_trees.scores(columns))
-    return read_trees if np.allclose(computed, probabilities, rtol=0, atol=MAX_DIFFERENCE) else None
+    return read_trees if np.allclose(computed, outputs, rtol=0, atol=MAX_DIFFERENCE * unit) else None
 
 
 def _values_of_outputs(trees: list[Tree], groups: Integers, values: Floats, n_outputs: int) -> Floats:
@@ -212,13 +225,16 @@ def link_of(n_outputs: int) -> str:
     return "softmax" if n_outputs > 1 else "sigmoid"
 
 
-FORESTS = (RandomForestClassifier, ExtraTreesClassifier, DecisionTreeClassifier, ExtraTreeClassifier)
+FORESTS = (
+    *(RandomForestClassifier, ExtraTreesClassifier, DecisionTreeClassifier, ExtraTreeClassifier),
+    *(RandomForestRegressor, ExtraTreesRegressor, DecisionTreeRegressor, ExtraTreeRegressor),
+)
 
 # By the names of types, since not every library is installed.
 READERS: list[tuple[set[str], Callable[[Any], Parts | None]]] = [
     ({kind.__name__ for kind in FORESTS}, _forest),
-    ({HistGradientBoostingClassifier.__name__}, _hist_gradient_boosting),
-    ({"XGBClassifier", "PrunedXGBClassifier"}, _xgboost),
-    ({"LGBMClassifier"}, _lightgbm),
-    ({"CatBoostClassifier"}, _catboost),
+    ({HistGradientBoostingClassifier.__name__, HistGradientBoostingRegressor.__name__}, _hist_gradient_boosting),
+    ({"XGBClassifier", "PrunedXGBClassifier", "XGBRegressor"}, _xgboost),
+    ({"LGBMClassifier", "LGBMRegressor"}, _lightgbm),
+    ({"CatBoostClassifier", "CatBoostRegressor"}, _catboost),
 ]

@@ -15,8 +15,11 @@ import numpy.typing as npt
 from wineexp.core.errors import UserError
 from wineexp.models.manifest import EXTRA_FOLDER, GOLDEN_ROWS_FILE
 
-# The largest difference from the stored probabilities with which a version is served: other processors round
-# differently.
+# The key of predicted numbers in the file.
+NUMBERS = "predictions"
+
+# The largest difference from the stored probabilities, or, as a share of the greatest, from the stored numbers, with
+# which a version is served: other processors round differently.
 MAX_GAP = 1e-6
 
 
@@ -29,18 +32,19 @@ class GoldenRows:
     columns : list of str
     rows : list of tuple
         One value for each column; NaN where it is missing.
-    probabilities : ndarray of shape (n_rows, n_classes)
-    decisions : list of int
-        Positions of the predicted classes.
+    outputs : ndarray of shape (n_rows, n_classes) or (n_rows, 1)
+        Probabilities of classes, or the predicted numbers.
+    decisions : list of int, or None
+        Positions of the predicted classes; None for a model of numbers.
     prediction_sets : list of list of bool, or None
         Which classes are in the prediction set of each row; None for a model that gives no prediction sets.
     """
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
-    probabilities: npt.NDArray[np.float64]
-    decisions: list[int]
-    prediction_sets: list[list[bool]] | None
+    outputs: npt.NDArray[np.float64]
+    decisions: list[int] | None = None
+    prediction_sets: list[list[bool]] | None = None
 
 
 def read_golden_rows(folder: Path) -> GoldenRows:
@@ -54,10 +58,13 @@ def read_golden_rows(folder: Path) -> GoldenRows:
     path = folder / EXTRA_FOLDER / GOLDEN_ROWS_FILE
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
+        columns, rows = stored["rows"]["columns"], [tuple(row) for row in stored["rows"]["data"]]
+        if NUMBERS in stored:
+            return GoldenRows(columns, rows, np.asarray(stored[NUMBERS], dtype=np.float64)[:, None])
         return GoldenRows(
-            columns=stored["rows"]["columns"],
-            rows=[tuple(row) for row in stored["rows"]["data"]],
-            probabilities=np.asarray(stored["probabilities"], dtype=np.float64),
+            columns,
+            rows,
+            outputs=np.asarray(stored["probabilities"], dtype=np.float64),
             decisions=stored["decisions"],
             prediction_sets=stored["prediction_sets"],
         )
@@ -67,15 +74,15 @@ def read_golden_rows(folder: Path) -> GoldenRows:
         ) from error
 
 
-def golden_rows_gap(
-    predict_proba: Callable[[list[tuple[Any, ...]]], npt.NDArray[np.float64]], golden: GoldenRows
-) -> float:
-    """The largest difference between the probabilities of golden rows now and those that were stored.
+def golden_rows_gap(predict: Callable[[list[tuple[Any, ...]]], npt.NDArray[np.float64]], golden: GoldenRows) -> float:
+    """The largest difference between the predictions of golden rows now and those that were stored.
+
+    Of probabilities as it is, of numbers as a share of the greatest of them.
 
     Parameters
     ----------
-    predict_proba : callable
-        From a list of rows to probabilities of shape (n_rows, n_classes).
+    predict : callable
+        From a list of rows to probabilities or numbers, in the shape of `GoldenRows.outputs`.
     golden : GoldenRows
 
     Raises
@@ -84,16 +91,17 @@ def golden_rows_gap(
         The model has no predictions for the rows, or predictions of another shape.
     """
     try:
-        probabilities = predict_proba(golden.rows)
-        if probabilities.shape != golden.probabilities.shape:
-            raise ValueError(f"its probabilities have shape {probabilities.shape}, not {golden.probabilities.shape}")
-        return float(np.abs(probabilities - golden.probabilities).max())
+        outputs = predict(golden.rows)
+        if outputs.shape != golden.outputs.shape:
+            raise ValueError(f"its predictions have shape {outputs.shape}, not {golden.outputs.shape}")
+        unit = 1.0 if golden.decisions is not None else float(np.abs(golden.outputs).max()) or 1.0
+        return float(np.abs(outputs - golden.outputs).max() / unit)
     except (ValueError, ArithmeticError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"the model cannot predict its golden rows ({type(error).__name__}: {error})") from error
 
 
 def check_gap(gap: float) -> None:
-    """Refuse a model whose probabilities on its golden rows are too far from the stored ones.
+    """Refuse a model whose predictions on its golden rows are too far from the stored ones.
 
     Raises
     ------
@@ -103,6 +111,6 @@ def check_gap(gap: float) -> None:
     # NaN compares as false, so that it is refused, too.
     if not gap <= MAX_GAP:
         raise UserError(
-            f"its probabilities on its golden rows are off by {gap:g} from those that were stored with it; at most "
+            f"its predictions on its golden rows are off by {gap:g} from those that were stored with it; at most "
             f"{MAX_GAP:g} is allowed"
         )

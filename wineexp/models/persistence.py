@@ -6,10 +6,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import skops.io
+from sklearn.base import is_regressor
 from sklearn.pipeline import Pipeline
 from skops.io.exceptions import UnsupportedTypeException, UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
@@ -18,7 +17,8 @@ from wineexp.core import trust
 from wineexp.core.columns import as_texts, is_number
 from wineexp.core.errors import SetupError, UserError
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
-from wineexp.models.golden_rows import GoldenRows, golden_rows_gap, read_golden_rows
+from wineexp.models.golden_rows import NUMBERS, GoldenRows, golden_rows_gap, read_golden_rows
+from wineexp.models.pipeline import outputs
 
 # Types that a model may hold besides the public ones of scikit-learn and numpy, and those that the user trusts. Any
 # other type is neither stored nor loaded.
@@ -156,9 +156,14 @@ def write_golden_rows(fitted: Pipeline, X: pd.DataFrame) -> str:
     """Rows X (n_samples, n_features) with the model's predictions of them, as the JSON of `read_golden_rows`."""
     texts = {str(name): as_texts(X[name]) for name in X if not is_number(X[name])}
     rows = X.assign(**texts).to_dict("split", index=False)
-    # Predicted as they will be read: the last bits may depend on how a frame lies in memory.
+    # Predicted as they will be read, with as many threads as in training: the last bits may depend on how a frame lies
+    # in memory, and on how many threads share a computation.
     frame = pd.DataFrame([tuple(row) for row in rows["data"]], columns=rows["columns"])
-    probabilities = _predict_proba(fitted, frame)
+    with threadpool_limits(NATIVE_THREADS):
+        predicted = outputs(fitted, frame)
+    if is_regressor(fitted):
+        return json.dumps({"rows": rows, NUMBERS: predicted[:, 0].tolist()})
+    probabilities = predicted
     prediction_sets = fitted[-1].prediction_sets(probabilities)
     return json.dumps(
         {
@@ -176,7 +181,7 @@ def golden_frame(golden: GoldenRows) -> pd.DataFrame:
 
 
 def pipeline_golden_rows_gap(fitted: Pipeline, folder: Path) -> float:
-    """The largest difference between a loaded pipeline's probabilities of golden rows and those that were stored.
+    """The largest difference between a loaded pipeline's predictions of golden rows and those that were stored.
 
     Raises
     ------
@@ -184,10 +189,5 @@ def pipeline_golden_rows_gap(fitted: Pipeline, folder: Path) -> float:
         The folder has no golden rows, or the model has no predictions for them.
     """
     golden = read_golden_rows(folder)
-    return golden_rows_gap(lambda rows: _predict_proba(fitted, pd.DataFrame(rows, columns=golden.columns)), golden)
-
-
-def _predict_proba(fitted: Pipeline, X: pd.DataFrame) -> npt.NDArray[np.float64]:
-    # With as many threads as in training: the last bits depend on how many share a computation.
     with threadpool_limits(NATIVE_THREADS):
-        return np.asarray(fitted.predict_proba(X))
+        return golden_rows_gap(lambda rows: outputs(fitted, pd.DataFrame(rows, columns=golden.columns)), golden)

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, TransformerMixin, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -42,6 +42,19 @@ def make_pipeline(feature: TransformerMixin, model: ClassifierMixin, classes: np
         All labels in ascending order; see `FixedClassesClassifier`.
     """
     return Pipeline([("feature", feature), ("model", FixedClassesClassifier(model, np.asarray(classes).tolist()))])
+
+
+def outputs(fitted: Pipeline, X: Any) -> npt.NDArray[np.float64]:
+    """What a fitted pipeline computes for the rows X (n_samples, n_features).
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes) or (n_samples, 1)
+        Probabilities of classes, or predicted numbers.
+    """
+    if is_regressor(fitted):
+        return np.asarray(fitted.predict(X), dtype=np.float64)[:, None]
+    return np.asarray(fitted.predict_proba(X), dtype=np.float64)
 
 
 def best_decisions(probabilities: npt.NDArray[np.float64], utility: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:

@@ -1,4 +1,6 @@
-"""Shapley values: how far each feature moves the probability of the decided class from its mean over background rows.
+"""Shapley values: how far each feature moves a prediction from its mean over background rows.
+
+Of classes it is the probability of the decided one that is moved, of numbers the predicted number.
 
 They are interventional: the features outside of a coalition have the values of a background row, together. They are
 exact for trees and linear models of few enough features, and estimated by sampling for all others.
@@ -10,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 
 from wineexp.models.coalitions import (
@@ -24,10 +26,13 @@ from wineexp.models.coalitions import (
 from wineexp.models.fitted_trees import apply_link, fitted_trees, link_of
 from wineexp.models.leaf_boxes import Transform
 from wineexp.models.pipeline import DecidingClassifier, FixedClassesClassifier
+from wineexp.models.regression import TransformingRegressor
 
 Floats = npt.NDArray[np.float64]
 # An array of n values for each feature.
 Columns = Mapping[str, npt.NDArray[Any]]
+
+LINEAR_REGRESSORS = (LinearRegression, Ridge, Lasso, ElasticNet)
 
 # The most scores of all coalitions and background rows, which take a second, and those that are in memory at once.
 MAX_SCORES, SCORES_AT_ONCE = 2**24, 2**20
@@ -49,9 +54,9 @@ class Explanation:
     Attributes
     ----------
     code : int
-        Position of the class that was decided on, whose probability is explained.
+        Position of the class that was decided on, whose probability is explained; 0 where a number is explained.
     base_value, output_value : float
-        The mean probability of the background rows, and that of this row: `base_value + sum(contributions.values())`.
+        The mean prediction of the background rows, and that of this row: `base_value + sum(contributions.values())`.
     contributions : dict of str to float
         By feature, the largest first.
     standard_errors : dict of str to float, or None
@@ -74,11 +79,11 @@ class ShapleyExplainer:
     Parameters
     ----------
     fitted : Pipeline
-        Of `wineexp.models.pipeline.make_pipeline`.
-    predict_proba : callable
-        From rows, given as an array for each feature, to probabilities of shape (n, n_classes).
+        Of `make_pipeline` in `wineexp.models.pipeline` or `wineexp.models.regression`.
+    outputs : callable
+        From rows, given as an array for each feature, to probabilities of shape (n, n_classes), or numbers (n, 1).
     transform : callable
-        From such rows to the columns that the classifier takes, of shape (n, n_columns).
+        From such rows to the columns that the model takes, of shape (n, n_columns).
     background : mapping of str to ndarray of shape (n_background,)
         Training rows.
     sources : ndarray of bool of shape (n_columns, n_features)
@@ -88,25 +93,25 @@ class ShapleyExplainer:
     def __init__(
         self,
         fitted: Pipeline,
-        predict_proba: Callable[[Columns], Floats],
+        outputs: Callable[[Columns], Floats],
         transform: Transform,
         background: Columns,
         sources: npt.NDArray[np.bool_],
     ) -> None:
-        self._model: FixedClassesClassifier = fitted[-1]
-        self._predict_proba = predict_proba
+        self._model: FixedClassesClassifier | TransformingRegressor = fitted[-1]
+        self._outputs = outputs
         self._transform = transform
         self._background = background
         self._n_rows = len(next(iter(background.values())))
         self._sources = sources
-        probabilities = predict_proba(background)
-        self._base = probabilities.mean(axis=0)
+        of_background = outputs(background)
+        self._base = of_background.mean(axis=0)
         self._transformed = transform(background)
-        self.trees = fitted_trees(fitted, self._transformed, probabilities)
+        self.trees = fitted_trees(fitted, self._transformed, of_background)
         self._linear = _linear_model(self._model)
 
     def explain(self, row: Columns, *, seed: int) -> Explanation:
-        """The Shapley values of the probability of a row's decided class.
+        """The Shapley values of the probability of a row's decided class, or of its predicted number.
 
         Parameters
         ----------
@@ -114,7 +119,8 @@ class ShapleyExplainer:
         seed : int
             Of the orders in which features are added, for an estimate; the same seed gives the same estimate.
         """
-        code = int(self._model.decide(self._predict_proba(row))[0])
+        is_number = isinstance(self._model, TransformingRegressor)
+        code = 0 if is_number else int(self._model.decide(self._outputs(row))[0])
         exact = self._of_trees(row, code) if self.trees is not None else self._of_linear_model(row, code)
         if exact is None:
             exact = self._of_all_coalitions(row, code)
@@ -166,6 +172,9 @@ class ShapleyExplainer:
         players = np.flatnonzero(self._sources.any(axis=0))
         if self._linear is None or self._sources.sum(axis=1).max(initial=0) > 1:
             return None
+        if isinstance(self._model, TransformingRegressor):
+            change = (self._transform(row) - self._transformed).mean(axis=0)
+            return np.asarray((change * self._linear.coef_) @ self._sources)
         weights = self._linear.coef_.T
         # The solver liblinear has a single number instead where it fits none.
         base = np.broadcast_to(self._linear.intercept_, weights.shape[1])
@@ -224,7 +233,7 @@ class ShapleyExplainer:
             mixed = {name: values[rows] for name, values in self._background.items()}
             for player, (name, values) in enumerate(mixed.items()):
                 values[members[:, player]] = row[name][0]
-            parts.append(self._predict_proba(mixed))
+            parts.append(self._outputs(mixed))
         return np.concatenate(parts)
 
     def _mixed_columns(self, row: Columns, players: npt.NDArray[np.intp]) -> MixedColumns:
@@ -250,8 +259,11 @@ class ShapleyExplainer:
         return MixedColumns((0, 1, 2, 3), values, first, second, len(players))
 
 
-def _linear_model(model: FixedClassesClassifier) -> LogisticRegression | None:
+def _linear_model(model: FixedClassesClassifier | TransformingRegressor) -> Any:
+    """The linear model whose weighted sum, or its link function, a model predicts; None for any other model."""
     estimator = model.estimator_
+    if isinstance(model, TransformingRegressor):
+        return estimator if type(estimator) in LINEAR_REGRESSORS else None
     while isinstance(estimator, DecidingClassifier):
         estimator = estimator.estimator_
     return estimator if type(estimator) is LogisticRegression else None

@@ -115,6 +115,29 @@ def reliability(bins: pd.DataFrame) -> str:
         return data_uri(figure)
 
 
+def predicted_numbers(bins: pd.DataFrame, column: str) -> str:
+    """The mean of the true numbers against the predicted ones, in one run.
+
+    On the dotted line, both are equal.
+
+    Parameters
+    ----------
+    bins : DataFrame of shape (n_bins, n_columns)
+        As `metrics.binned_numbers` gives them; a dot's area is the share of all predictions that are in its bin.
+    column : str
+        What is predicted.
+    """
+    with mpl.rc_context(RC_PARAMS):
+        figure, axis = new_chart(3.2)
+        both = bins[["predicted", "true"]].to_numpy()
+        axis.plot([both.min(), both.max()], [both.min(), both.max()], color=SOFT, linestyle=":", linewidth=1.2)
+        axis.plot(bins["predicted"], bins["true"], color=ROSE, linewidth=1.2)
+        axis.scatter(bins["predicted"], bins["true"], s=400 * bins["rows"] / bins["rows"].sum(), color=WINE, zorder=3)
+        axis.set(xlabel=f"predicted {column}", ylabel=f"true {column}")
+        axis.grid(color=LINE, linewidth=0.6)
+        return data_uri(figure)
+
+
 def calibration(curves: Mapping[str, pd.DataFrame], label: str) -> str:
     """The calibration curves of up to two runs, by the run's name, as `calibration_curve` gives them."""
     with mpl.rc_context(RC_PARAMS):

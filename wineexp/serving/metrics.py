@@ -3,12 +3,13 @@
 import os
 from collections import Counter as Counts
 from collections.abc import Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from wineexp.serving.model.predictor import Prediction, Predictor
+from wineexp.serving.model.predictor import NumberPrediction, Prediction, Predictor
 
 # From a single row, most of which take less than a millisecond, to a large request, which takes seconds.
 BUCKETS_SECONDS = (
@@ -59,6 +60,8 @@ class Metrics:
             "wineexp_requests_in_flight", "Requests in progress", registry=registry, multiprocess_mode="livesum"
         )
         self.predictions = Counter("wineexp_predictions", "Rows predicted, by class", ["class"], registry=registry)
+        # Made with the first version that predicts numbers, whose range it needs.
+        self.numbers: Histogram | None = None
         self.rows_out_of_range = Counter(
             "wineexp_rows_out_of_range", "Rows with a value outside the training range", registry=registry
         )
@@ -91,24 +94,48 @@ class Metrics:
         counter.inc()
         histogram.observe(seconds)
 
-    def count_predictions(self, predictions: Sequence[Prediction]) -> None:
-        """Count predictions by class, and rows with a value outside the training range."""
-        labels = [prediction.label for prediction in predictions]
-        self.count_labels(labels, sum([bool(prediction.out_of_range) for prediction in predictions]))
+    def count_predictions(self, predictions: Sequence[Prediction] | Sequence[NumberPrediction]) -> None:
+        """Count predictions by class or size, and rows with a value outside the training range."""
+        self._count_out_of_range(sum([bool(prediction.out_of_range) for prediction in predictions]))
+        if isinstance(predictions[0], NumberPrediction):
+            self._count_numbers([each.prediction for each in predictions if isinstance(each, NumberPrediction)])
+        else:
+            self._count_labels([each.label for each in predictions if isinstance(each, Prediction)])
 
-    def count_labels(self, labels: Sequence[str], out_of_range: int) -> None:
-        """Count predicted labels, and a number of rows with a value outside the training range."""
+    def count_answers(self, predictor: Predictor, answers: Sequence[Any], out_of_range: int) -> None:
+        """Count what a version predicted, and a number of rows with a value outside the training range."""
+        self._count_out_of_range(out_of_range)
+        if predictor.schema.numbers:
+            self._count_numbers(answers)
+        else:
+            self._count_labels([str(label) for label in answers])
+
+    def _count_out_of_range(self, rows: int) -> None:
+        if rows:
+            self.rows_out_of_range.inc(rows)
+
+    def _count_numbers(self, numbers: Sequence[float]) -> None:
+        assert self.numbers is not None  # noqa: S101  for mypy: made when the version was set
+        for number in numbers:
+            self.numbers.observe(number)
+
+    def _count_labels(self, labels: Sequence[str]) -> None:
         counts = Counts(labels) if len(labels) > 1 else {labels[0]: 1}
         for label, count in counts.items():
             counter = self._class_children.get(label)
             if counter is None:
                 counter = self._class_children[label] = self.predictions.labels(label)
             counter.inc(count)
-        if out_of_range:
-            self.rows_out_of_range.inc(out_of_range)
 
     def set_model(self, predictor: Predictor, previous: Predictor | None) -> None:
         """Set the version that is served, and count a swap where there was another before."""
+        if predictor.schema.numbers and self.numbers is None:
+            self.numbers = Histogram(
+                "wineexp_prediction",
+                "Predicted numbers; the buckets are of equal width over the first version's training rows",
+                buckets=predictor.schema.numbers.histogram.edges,
+                registry=self._registry,
+            )
         if previous is not None:
             self.swaps.inc()
             if MULTIPROCESS_FOLDER in os.environ:

@@ -12,7 +12,6 @@ from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.comparison import compare_folds
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.predictions import of_classes
 from wineexp.models import manifest, persistence
 from wineexp.models.compiled.compilation import compile_pipeline
 from wineexp.reports.card.inputs import Baseline
@@ -77,13 +76,13 @@ class Candidate:
             Whether the model was compiled for serving, or why not.
         """
         task = self.experiment.task
-        holdout = task.predict_holdout(self.fitted)
+        holdout = task.predict_holdout(self.fitted, self.folds)
         importance = record.holdout_importance(self.experiment, self.fitted, holdout)
         files: dict[str, str | bytes] = model_package.files(
             task,
             self.folds,
             self.fitted,
-            None if holdout is None else of_classes(holdout),
+            holdout,
             baseline,
             importance,
             params=self.params,
@@ -110,7 +109,7 @@ class Candidate:
         folds = cross_validate(baseline, f"baseline {name}")
         scores = {metric: [fold.scores[metric] for fold in folds] for metric in folds[0].scores}
         task = baseline.task
-        return Baseline(name, scores, task.score_holdout(task.predict_holdout(baseline.fit())))
+        return Baseline(name, scores, task.score_holdout(task.predict_holdout(baseline.fit(), folds)))
 
     def compare_with_baseline(self, baseline: Baseline) -> list[str]:
         """Warn of a baseline that is ahead in the deciding metric; gives the warning, for the history."""
@@ -141,12 +140,11 @@ def cross_validate(experiment: Experiment, title: str, *, is_stored: bool = Fals
     `is_stored` is that of `Experiment.cross_validate`.
     """
     total, metric = len(experiment.task.folds), experiment.task.target.metric
-    return list(
-        console.show_progress(
-            experiment.cross_validate(is_stored=is_stored),
-            total=total,
-            metric=metric,
-            title=title,
-            every=max(1, total // N_FOLD_LINES),
-        )
+    progress = console.show_progress(
+        experiment.cross_validate(is_stored=is_stored),
+        total=total,
+        metric=metric,
+        title=title,
+        every=max(1, total // N_FOLD_LINES),
     )
+    return cross_validation.with_intervals(list(progress))

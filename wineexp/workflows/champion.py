@@ -6,7 +6,7 @@ from wineexp.core.config import GROUPS
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import check_node
 from wineexp.data import task
-from wineexp.evaluation.predictions import of_classes
+from wineexp.evaluation.baseline import baseline_names
 from wineexp.tracking import names
 from wineexp.tracking.registry import Version
 from wineexp.tracking.runs import Runs
@@ -44,8 +44,9 @@ def champion_scores(champion: Version, runs: Runs, alias: str, experiment: Exper
     identical = (names.DATA_MD5, names.DATA_WEIGHT, names.SPLIT_SHA256)
     same_folds = all(recorded.tags.get(tag) == tags.get(tag) for tag in identical)
     if predictions is not None and same_folds:
-        scores = {metric: recorded.fold_scores(metric) for metric in experiment.task.metrics}
-        return ModelScores(name, scores, calibration_error(of_classes(task.out_of_fold_predictions(predictions))))
+        metrics = experiment.task.metrics
+        scores = {metric: recorded.fold_scores(metric) for metric in [*metrics, *baseline_names(metrics)]}
+        return ModelScores(name, scores, calibration_error(task.out_of_fold_predictions(predictions)))
     cfg = champion_config(champion, runs, alias)
     cfg.split, cfg.holdout, cfg.n_jobs = experiment.cfg.split, experiment.cfg.holdout, experiment.cfg.n_jobs
     return ModelScores.of_folds(name, cross_validate(assemble(cfg), name))

@@ -122,7 +122,7 @@ def assemble(cfg: DictConfig) -> Experiment:
         not fit the target or the split; or with every label and column that the model's arguments name in vain.
     """
     parts = build(cfg)
-    _check_kind(parts["model"], parts["target"])
+    check_kind(parts["model"], parts["target"])
     _check_early_stopping(cfg, parts["model"])
     task = _task(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, TASK_KEYS), resolve=True))
     classes = task.classes.tolist()
@@ -150,15 +150,22 @@ def _check_early_stopping(cfg: DictConfig, model: ClassifierMixin | RegressorMix
         raise UserError(*faults)
 
 
-def _check_kind(model: ClassifierMixin | RegressorMixin, target: Target) -> None:
-    """Refuse a model that predicts classes where numbers are wanted, or the other way round."""
+def check_kind(model: ClassifierMixin | RegressorMixin, target: Target, group: str = "model") -> None:
+    """Check that a model of a config group predicts what the target is, classes or numbers.
+
+    Raises
+    ------
+    UserError
+        It predicts the other.
+    """
     is_of_numbers = is_regressor(model)
     if target.is_number == is_of_numbers or not (is_of_numbers or is_classifier(model)):
         return
     predicts, wanted = ("numbers", "classes") if is_of_numbers else ("classes", "a number")
+    key = "model" if group == "model" else f"model@{group}"
     raise UserError(
-        f"model: a {type(model).__name__} predicts {predicts}, and target.kind={target.kind} wants {wanted}; choose "
-        "another model=..., such as forest, extratrees, histgb or xgb, which do both"
+        f"{group}: a {type(model).__name__} predicts {predicts}, and target.kind={target.kind} wants {wanted}; choose "
+        f"another {key}=..., such as forest, extratrees, histgb or xgb, which do both"
     )
 
 
@@ -172,7 +179,7 @@ def config_faults(cfg: DictConfig) -> list[str]:
     """
     try:
         parts = build(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
-        _check_kind(parts["model"], parts["target"])
+        check_kind(parts["model"], parts["target"])
         _check_early_stopping(cfg, parts["model"])
         if cfg.tracking.uri is not None:
             with trusting(cfg):

@@ -10,12 +10,16 @@ import pandas as pd
 
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.evaluation import cross_validation
+from wineexp.evaluation.baseline import BASELINE
 from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.evaluation.cross_validation import Fold
 from wineexp.evaluation.metrics import METRICS
-from wineexp.evaluation.predictions import Predictions, of_classes
+from wineexp.evaluation.predictions import NumberPredictions, Predictions
 
 REQUIREMENTS = ("better", "not_worse")
+
+# The error that is compared with that of the mean, where the deciding metric is none: of r2 the mean has about 0.
+NUMBER_ERROR = "root_mean_squared_error"
 
 
 @dataclass(frozen=True)
@@ -27,23 +31,25 @@ class ModelScores:
     name : str
     scores : dict of str to ndarray of shape (n_folds,)
         Each metric by fold, on the same folds as those of the model it is compared with.
-    calibration_error : float
-        Of all out-of-fold predictions together.
+    calibration_error : float or None
+        Of all out-of-fold predictions together; None where numbers are predicted.
     """
 
     name: str
     scores: Mapping[str, npt.NDArray[np.float64]]
-    calibration_error: float
+    calibration_error: float | None
 
     @classmethod
     def of_folds(cls, name: str, folds: list[Fold]) -> Self:
         """The scores of a cross-validation."""
         scores = {metric: np.array([fold.scores[metric] for fold in folds]) for metric in folds[0].scores}
-        return cls(name, scores, calibration_error(of_classes(cross_validation.pool_predictions(folds))))
+        return cls(name, scores, calibration_error(cross_validation.pool_predictions(folds)))
 
 
-def calibration_error(predictions: Predictions) -> float:
-    """The expected calibration error."""
+def calibration_error(predictions: Predictions | NumberPredictions) -> float | None:
+    """The expected calibration error; None where numbers are predicted."""
+    if isinstance(predictions, NumberPredictions):
+        return None
     return METRICS["expected_calibration_error"].score(predictions)
 
 
@@ -67,6 +73,9 @@ class Gate:
     ----------
     floors : dict of str to float or None
         The worst mean over the folds that each metric may have; None sets no bound.
+    better_than_mean : bool
+        Of models that predict numbers: whether the error must be less than that of always answering the mean of the
+        training rows.
     require : str
         `better`: the candidate must be shown to be better than the champion. `not_worse`: it must be shown not to be
         worse by `margin` or more.
@@ -83,6 +92,7 @@ class Gate:
     """
 
     floors: dict[str, float | None]
+    better_than_mean: bool
     require: str
     margin: float
     alpha: float
@@ -129,11 +139,11 @@ class Gate:
         if missing := [name for name in floors if name not in candidate.scores]:
             raise UserError(*(f"gate.floors.{name}: {did_you_mean(name, candidate.scores)}" for name in missing))
         checks = [_check_floor(name, bound, candidate) for name, bound in floors.items()]
+        if self.better_than_mean and f"{BASELINE}{NUMBER_ERROR}" in candidate.scores:
+            checks.append(_check_better_than_mean(metric, candidate))
         if champion is not None:
-            checks += [
-                self._check_gain(candidate, champion, metric, test_to_train),
-                self._check_calibration(candidate, champion),
-            ]
+            checks.append(self._check_gain(candidate, champion, metric, test_to_train))
+            checks += self._check_calibration(candidate, champion)
         return checks
 
     def check_costs(self, *, row_milliseconds: float, size: int) -> list[Check]:
@@ -180,7 +190,9 @@ class Gate:
                 )
         return Check(self.require, passed, message)
 
-    def _check_calibration(self, candidate: ModelScores, champion: ModelScores) -> Check:
+    def _check_calibration(self, candidate: ModelScores, champion: ModelScores) -> list[Check]:
+        if candidate.calibration_error is None or champion.calibration_error is None:
+            return []
         excess = candidate.calibration_error - champion.calibration_error
         passed = excess <= self.calibration_margin
         message = (
@@ -189,7 +201,7 @@ class Gate:
         )
         if not passed:
             message += f": over by {excess - self.calibration_margin:.4f}"
-        return Check("calibration", passed, message)
+        return [Check("calibration", passed, message)]
 
 
 def _gain(value: float) -> str:
@@ -203,6 +215,15 @@ def _check_floor(name: str, bound: float, candidate: ModelScores) -> Check:
     passed = mean >= bound if maximize else mean <= bound
     message = f"{mean:.4f}, must be {'at least' if maximize else 'at most'} {bound:g}"
     return Check(f"floors.{name}", passed, message if passed else f"{message}: short by {abs(mean - bound):.4f}")
+
+
+def _check_better_than_mean(metric: str, candidate: ModelScores) -> Check:
+    name = metric if f"{BASELINE}{metric}" in candidate.scores else NUMBER_ERROR
+    error, of_mean = (float(np.nanmean(candidate.scores[key])) for key in (name, f"{BASELINE}{name}"))
+    message = (
+        f"{name} {error:.4g}, must be less than {of_mean:.4g}, which always answering the mean of the training rows has"
+    )
+    return Check("better_than_mean", error < of_mean, message)
 
 
 def _check_at_most(rule: str, value: float, bound: float, unit: str) -> Check:

@@ -9,8 +9,9 @@ from sklearn.base import ClassifierMixin
 
 from wineexp.data import schema
 from wineexp.data.task import Task
-from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.predictions import Predictions
+from wineexp.evaluation.cross_validation import Fold, error_distribution
+from wineexp.evaluation.intervals import COVERAGE
+from wineexp.evaluation.predictions import NumberPredictions, Predictions
 from wineexp.models import background, manifest, persistence
 from wineexp.reports.card import card
 from wineexp.reports.card.inputs import Baseline, CardInputs
@@ -23,7 +24,7 @@ def files(
     task: Task,
     folds: list[Fold],
     fitted: ClassifierMixin,
-    holdout: Predictions | None,
+    holdout: Predictions | NumberPredictions | None,
     baseline: Baseline | None,
     importance: pd.DataFrame | None,
     *,
@@ -37,7 +38,7 @@ def files(
     task : Task
     folds : list of Fold
     fitted : classifier
-    holdout : Predictions or None
+    holdout : Predictions or NumberPredictions, or None
     baseline : Baseline or None
         What the card compares with.
     importance : DataFrame of shape (n_features, n_repeats), or None
@@ -51,8 +52,20 @@ def files(
         manifest.GOLDEN_ROWS_FILE: persistence.write_golden_rows(fitted, golden_rows),
         manifest.BACKGROUND_FILE: background.to_json(background.representative_rows(X)),
         schema.FILE_NAME: schema.to_json(
-            msgspec.structs.replace(task.schema(params["data"], params["target"]), ranking=inputs.ranked_features)
+            msgspec.structs.replace(
+                task.schema(params["data"], params["target"]),
+                ranking=inputs.ranked_features,
+                intervals=_intervals(folds),
+            )
         ),
         manifest.CARD_FILE: card.markdown(inputs),
         manifest.CARD_PAGE_FILE: card.html(inputs),
     }
+
+
+def _intervals(folds: list[Fold]) -> schema.Intervals | None:
+    errors = error_distribution(folds)
+    if errors is None:
+        return None
+    low, high = errors.offsets()
+    return schema.Intervals(COVERAGE, errors.edges.tolist(), low.tolist(), high.tolist())

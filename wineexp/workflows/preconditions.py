@@ -1,7 +1,8 @@
 """The rules of a promotion that need no training: committed code, the pinned data, the champion's target."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -67,9 +68,14 @@ def check_preconditions(source: RecordedRun, cfg: DictConfig, task: Task, allow:
 
 def check_task(cfg: DictConfig, champion: Version, champion_cfg: DictConfig, alias: str) -> Check:
     """Whether a candidate predicts the same target on the same data as the champion."""
-    differing = [key for key in ("data", "target") if without_texts(champion_cfg[key]) != without_texts(cfg[key])]
+    differing = [key for key in ("data", "target") if _task_part(champion_cfg[key]) != _task_part(cfg[key])]
     message = (
         f"version {champion.number}, which {alias} names, has another task (other {' and '.join(differing)}); "
         "register this model under a name of its own with registry.name=..."
     )
     return Check("task", not differing, message)
+
+
+def _task_part(node: Mapping[str, Any]) -> dict[str, Any]:
+    """What a group says of the task: neither its texts, nor how a model learns the target's numbers."""
+    return {key: value for key, value in without_texts(node).items() if key != "transform"}

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core.config import GROUPS, config_sha256, flatten_config
 from wineexp.core.errors import UserError
-from wineexp.data.target import REGRESSION
+from wineexp.core.instantiation import build
 from wineexp.serving.model import fresh_process
 from wineexp.tracking import modules, names
 from wineexp.tracking.recorded_run import RecordedRun
@@ -20,7 +20,7 @@ from wineexp.tracking.store import UnavailableError
 from wineexp.workflows import alias_move, record
 from wineexp.workflows.candidate import Candidate, measure_costs
 from wineexp.workflows.champion import champion_config, champion_scores
-from wineexp.workflows.experiment import Experiment, assemble
+from wineexp.workflows.experiment import Experiment, assemble, check_kind
 from wineexp.workflows.gate import Check, Gate, ModelScores
 from wineexp.workflows.preconditions import check_preconditions, check_task
 
@@ -60,7 +60,7 @@ class Promotion:
     registry : Registry
     gate : Gate
     cfg : DictConfig
-        A config in the frame of conf/promote.yaml.
+        A config in the frame of conf/promote.yaml, and the kind of the run's target.
     choices : mapping of str to str
         The choice of each of its groups.
     folder : Path
@@ -91,12 +91,9 @@ class Promotion:
         cfg = source.config()
         split = split_like(cfg.split, self.cfg.seed, self.cfg.repeats) if self.cfg.split is None else self.cfg.split
         cfg.split, cfg.n_jobs = OmegaConf.to_container(split, resolve=True), self.cfg.n_jobs
-        if OmegaConf.select(cfg, "target.kind") == REGRESSION:
-            raise UserError(
-                f"run={source.id}: it predicts numbers (target.kind={REGRESSION}): such models are trained, tuned, "
-                "compared and reproduced, but neither promoted nor served yet"
-            )
         experiment = assemble(cfg)
+        baseline = build(OmegaConf.masked_copy(self.cfg, ["baseline", "seed", "target"]))["baseline"]
+        check_kind(baseline, experiment.task.target, "baseline")
         champion = self.registry.find(self.cfg.alias)
         preconditions = check_preconditions(source, experiment.cfg, experiment.task, self.cfg.allow)
         self._require(preconditions.checks + self._check_task(experiment, champion), source.id)

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from wineexp.core.errors import UserError
 from wineexp.data import pin
+from wineexp.evaluation import cross_validation
 from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.workflows import certificate, console, record
@@ -60,6 +61,7 @@ def certify(run: RecordedRun, recorded_cfg: DictConfig, store: str) -> Certifica
     now = train_again(
         experiment,
         n_folds if recorded.predictions is not None else n_scored,
+        with_intervals=any(name.endswith("interval_coverage") for name in recorded.scores),
         predict_holdout=any(name.startswith(HOLDOUT_PREFIX) for name in recorded.scores),
     )
     if more := sorted(set(now.scores) - set(recorded.scores)):
@@ -101,12 +103,14 @@ def recorded_result(run: RecordedRun) -> TrainingResult:
     return TrainingResult(scores, predictions, run.tags.get(names.SPLIT_SHA256))
 
 
-def train_again(experiment: Experiment, n_folds: int, *, predict_holdout: bool) -> TrainingResult:
-    """What the experiment gives now, on its first folds."""
+def train_again(experiment: Experiment, n_folds: int, *, with_intervals: bool, predict_holdout: bool) -> TrainingResult:
+    """What the experiment gives now, on its first folds; intervals only where such were recorded."""
     task = experiment.task
     first = islice(experiment.cross_validate(), n_folds)
     folds = list(console.show_progress(first, total=n_folds, metric=task.target.metric))
-    holdout = task.predict_holdout(experiment.fit()) if predict_holdout else None
+    if with_intervals:
+        folds = cross_validation.with_intervals(folds)
+    holdout = task.predict_holdout(experiment.fit(), folds if with_intervals else []) if predict_holdout else None
     metrics = record.fold_metrics(folds) | {
         f"{HOLDOUT_PREFIX}{name}": value for name, value in task.score_holdout(holdout).items()
     }

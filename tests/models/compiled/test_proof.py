@@ -23,7 +23,7 @@ from wineexp.models.compiled.flatten import CannotCompileError, flatten
 from wineexp.models.compiled.proof import draw_rows, prove
 from wineexp.models.pipeline import make_pipeline
 
-COMPILED = ["extratrees", "forest", "histgb", "logreg", "majority", "mlp", "xgb"]
+COMPILED = ["extratrees", "forest", "histgb", "linear", "logreg", "majority", "mlp", "xgb"]
 FEATURES = sorted({*choices("feature")} - {"without"})
 
 # Each model and each choice of features at least once; all other pairs are journeys.
@@ -34,6 +34,7 @@ DEFAULT_PAIRS = {
     ("extratrees", "domain"),
     ("forest", "raw"),
     ("histgb", "poly"),
+    ("linear", "scaled"),
     ("logreg", "scaled"),
     ("logreg", "domain"),
     ("majority", "raw"),
@@ -62,10 +63,10 @@ def test_a_compiled_model_predicts_as_its_pipeline(name: str, feature: str) -> N
     table = X.astype(float)
     rows = list(table.itertuples(index=False, name=None))
     with threadpool_limits(1):
-        assert compiled.predict_proba(rows).tolist() == pipeline.predict_proba(table).tolist()
+        assert compiled.outputs(rows).tolist() == pipeline.predict_proba(table).tolist()
         for row in (0, 50, 100):
             one = pipeline.predict_proba(table.iloc[[row]])
-            assert compiled.predict_proba(rows[row : row + 1]).tolist() == one.tolist()
+            assert compiled.outputs(rows[row : row + 1]).tolist() == one.tolist()
     assert compiled.classes == pipeline.classes_.tolist()
 
 
@@ -118,12 +119,12 @@ def test_texts_missing_values_and_classes_without_training_rows(
     prove(content, pipeline, X, N_ROWS)
     compiled = compiled_model.load(content)
     with_none, with_nan = [("red", 1.0, None, None)], [("red", 1.0, np.nan, np.nan)]
-    assert compiled.predict_proba(with_none).tolist() == compiled.predict_proba(with_nan).tolist()
+    assert compiled.outputs(with_none).tolist() == compiled.outputs(with_nan).tolist()
     # A text that no training row has is imputed as a missing one is.
     unknown, missing = [("rosé", 1.0, 1.0, "north")], [(None, 1.0, 1.0, "north")]
-    assert compiled.predict_proba(unknown).tolist() == compiled.predict_proba(missing).tolist()
+    assert compiled.outputs(unknown).tolist() == compiled.outputs(missing).tolist()
     assert pipeline.predict_proba(pd.DataFrame(unknown, columns=X.columns)).tolist() == (
-        compiled.predict_proba(missing).tolist()
+        compiled.outputs(missing).tolist()
     )
 
 
@@ -203,7 +204,7 @@ def test_a_changed_last_bit_of_a_transformer_is_detected() -> None:
     names = ["transformer2.low", "transformer4.mean", "transformer4.scale", "classifier.weights", "classifier.offset"]
     for name in names:
         changed = arrays | {name: np.nextafter(arrays[name], np.inf)}
-        with pytest.raises(CannotCompileError, match="it predicts other probabilities"):
+        with pytest.raises(CannotCompileError, match="it predicts otherwise for"):
             prove(pack(plan, changed), pipeline, X, N_ROWS)
 
 
@@ -228,5 +229,5 @@ def test_numpy_and_the_kernel_predict_the_same_bits(xgb_domain: Any) -> None:
     with kernel.numpy_only():
         with_numpy = CompiledModel(plan, arrays)
         assert kernel.library() is None
-        assert with_numpy.predict_proba(rows).tolist() == with_kernel.predict_proba(rows).tolist()
-        assert with_numpy.predict_proba(rows[:1]).tolist() == with_kernel.predict_proba(rows[:1]).tolist()
+        assert with_numpy.outputs(rows).tolist() == with_kernel.outputs(rows).tolist()
+        assert with_numpy.outputs(rows[:1]).tolist() == with_kernel.outputs(rows[:1]).tolist()

@@ -9,7 +9,8 @@ from wineexp.models.compiled import link_functions
 from wineexp.models.compiled.arrays import Array
 from wineexp.models.compiled.flat_trees import Tree
 
-OBJECTIVES = ("multi:softprob", "binary:logistic")
+# Of probabilities, and of numbers, which are the sum of the trees as it is.
+OBJECTIVES = ("multi:softprob", "binary:logistic", "reg:squarederror", "reg:absoluteerror")
 
 
 class BoosterError(Exception):
@@ -67,7 +68,7 @@ def booster_trees(booster: Any) -> BoosterTrees:
             )
         )
     base = np.array(json.loads(learner["learner_model_param"]["base_score"]), dtype=np.float32).reshape(-1)
-    n_outputs = int(learner["learner_model_param"]["num_class"])
+    n_outputs = int(learner["learner_model_param"]["num_class"]) or 1
     if objective == "binary:logistic":
         # The base score of this objective is stored as a probability.
         base = np.array([link_functions.logit(probability) for probability in base], dtype=np.float32)

@@ -135,22 +135,38 @@ def _logistic_regression(arrays: CheckedArrays, n_columns: int, n_present: int) 
     return predict_proba
 
 
-def _mlp(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:
-    n_outputs = _n_outputs(n_present)
+def read_layers(arrays: CheckedArrays, n_columns: int, n_outputs: int) -> Callable[[Matrix], Matrix]:
+    """The layers of a neural network, from finite columns to its outputs (n_rows, n_outputs) before any link function.
+
+    Raises
+    ------
+    UserError
+        An array is missing or malformed.
+    """
     layers = []
     sizes = [n_columns, *arrays.get("hidden_sizes", "int32", None).tolist(), n_outputs]
     for number, (n_in, n_out) in enumerate(pairwise(sizes)):
         weights = arrays.get(f"weights{number}", "float64", n_in, n_out)
         layers.append((weights, arrays.get(f"offset{number}", "float64", n_out)))
 
-    def predict_proba(X: Matrix) -> Matrix:
-        activations = check_finite(X)
+    def outputs(activations: Matrix) -> Matrix:
         for number, (weights, offset) in enumerate(layers):
             activations = activations @ weights
             activations += offset
             if number < len(layers) - 1:
                 np.maximum(activations, 0, out=activations)
-        return _binary(activations) if n_outputs == 1 else _softmax(activations)
+        return activations
+
+    return outputs
+
+
+def _mlp(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:
+    n_outputs = _n_outputs(n_present)
+    layers = read_layers(arrays, n_columns, n_outputs)
+
+    def predict_proba(X: Matrix) -> Matrix:
+        scores = layers(check_finite(X))
+        return _binary(scores) if n_outputs == 1 else _softmax(scores)
 
     return predict_proba
 

@@ -1,4 +1,4 @@
-"""A compiled model: made of a plan and arrays, all of them checked, it predicts probabilities of rows."""
+"""A compiled model: made of a plan and arrays, all of them checked, it predicts probabilities or numbers of rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from wineexp.models.compiled.arrays import Array, CheckedArrays, Matrix
 from wineexp.models.compiled.classifiers import CLASSIFIERS, XGBoost
 from wineexp.models.compiled.file_format import Plan, unpack
 from wineexp.models.compiled.kernel_calls import KernelTransformers, SingleRowModel
+from wineexp.models.compiled.regressors import REGRESSORS, UNDONE
 from wineexp.models.compiled.transformers import TRANSFORMERS, build_transforms
 
 # Rows that become an array in one call of numpy, which holds the GIL meanwhile.
@@ -30,6 +31,7 @@ class CompiledModel:
     Attributes
     ----------
     classes : list of int or str
+        None where numbers are predicted.
 
     Raises
     ------
@@ -49,15 +51,18 @@ class CompiledModel:
         ]
         self._transforms, n_columns = build_transforms(plan.transformers, arrays, len(self._number_positions))
         n_columns += sum(encoder.values.shape[1] for _, encoder in self._encoders)
-        self._classifier = CLASSIFIERS[plan.classifier](
-            CheckedArrays(arrays, "classifier"), n_columns, len(plan.present)
-        )
+        model_arrays = CheckedArrays(arrays, plan.model_arrays)
+        if plan.regressor:
+            self._undo = UNDONE[plan.undone](CheckedArrays(arrays, "undone"))
+            self._model = REGRESSORS[plan.regressor](model_arrays, n_columns)
+        else:
+            self._model = CLASSIFIERS[plan.classifier](model_arrays, n_columns, len(plan.present))
         self._single_row_model = self._make_single_row_model()
         self._all_present = len(plan.present) == len(plan.classes)
 
     def _make_single_row_model(self) -> SingleRowModel | None:
         """A faster way for a single row, where the kernel can compute the whole model."""
-        classifier, transforms = self._classifier, self._transforms
+        classifier, transforms = self._model, self._transforms
         if self._encoders or not isinstance(classifier, XGBoost):
             return None
         if len(transforms) != 1 or not isinstance(transforms[0], KernelTransformers):
@@ -67,8 +72,8 @@ class CompiledModel:
             return None
         return SingleRowModel(transformers, trees, classifier.base, present, len(self.classes))
 
-    def predict_proba(self, rows: Rows) -> Matrix:
-        """Probabilities of shape (n_rows, n_classes).
+    def outputs(self, rows: Rows) -> Matrix:
+        """Probabilities of shape (n_rows, n_classes), or predicted numbers of shape (n_rows, 1).
 
         Parameters
         ----------
@@ -83,10 +88,10 @@ class CompiledModel:
         if self._single_row_model is not None and len(rows) == 1:
             return self._single_row_model(rows[0])
         if not self._encoders:
-            return self.classify(self.transform(_matrix(rows)))
+            return self.evaluate(self.transform(_matrix(rows)))
         numbers = np.array([[row[position] for position in self._number_positions] for row in rows], dtype=np.float64)
         encoded = [encoder([row[position] for row in rows]) for position, encoder in self._encoders]
-        return self.classify(np.hstack([self.transform(numbers), *encoded]))
+        return self.evaluate(np.hstack([self.transform(numbers), *encoded]))
 
     def transform(self, values: Matrix) -> Matrix:
         """The transformed number columns, from those of shape (n_rows, n_numbers)."""
@@ -94,9 +99,12 @@ class CompiledModel:
             values = transform(values)
         return values
 
-    def classify(self, X: Matrix) -> Matrix:
-        """Probabilities of shape (n_rows, n_classes), from the transformed columns of shape (n_rows, n_columns)."""
-        present = self._classifier(np.asarray(X, order=self.plan.memory_order))  # type: ignore[call-overload]
+    def evaluate(self, X: Matrix) -> Matrix:
+        """The outputs of rows, from their transformed columns of shape (n_rows, n_columns)."""
+        computed = self._model(np.asarray(X, order=self.plan.memory_order))  # type: ignore[call-overload]
+        if self.plan.regressor:
+            return np.asarray(self._undo(computed), dtype=np.float64)
+        present = computed
         present /= present.sum(axis=1, keepdims=True)
         if self._all_present:
             return present
@@ -126,13 +134,17 @@ def _matrix(rows: Rows) -> Matrix:
 
 def _check(plan: Plan) -> None:
     faults = [f"transformer {kind} is unknown" for kind in plan.transformers if kind not in TRANSFORMERS]
-    if plan.classifier not in CLASSIFIERS:
+    if plan.regressor:
+        faults += [f"regressor {plan.regressor} is unknown"] if plan.regressor not in REGRESSORS else []
+        faults += [f"transform {plan.undone} is unknown"] if plan.undone not in UNDONE else []
+        faults += ["a regressor has no classes"] if plan.classes or plan.present or plan.classifier else []
+    elif plan.classifier not in CLASSIFIERS:
         faults.append(f"classifier {plan.classifier} is unknown")
     if plan.memory_order not in ("C", "F"):
         faults.append(f"memory_order must be C or F, but is {plan.memory_order}")
     if len(set(plan.columns)) < len(plan.columns) or not plan.columns:
         faults.append("columns must name one column or more, each once")
-    if not plan.present:
+    if not plan.present and not plan.regressor:
         faults.append("present must name one class or more")
     if sorted(set(plan.present)) != plan.present or not all(
         0 <= position < len(plan.classes) for position in plan.present

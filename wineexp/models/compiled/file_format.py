@@ -75,13 +75,17 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transformers : list of str
         Keys of `TRANSFORMERS`, for the number columns; the arrays of the first are named `transformer0.*`.
     memory_order : str
-        `C` or `F`, of the matrix that the classifier gets: it decides the last bits of matrix products.
+        `C` or `F`, of the matrix that the classifier or regressor gets: it decides the last bits of matrix products.
     classifier : str
-        A key of `CLASSIFIERS`; its arrays are named `classifier.*`.
+        A key of `CLASSIFIERS`; its arrays are named `classifier.*`. Empty where numbers are predicted.
     classes : list of int or str
-        Labels, in ascending order.
+        Labels, in ascending order; none where numbers are predicted.
     present : list of int
         Positions in `classes` of the labels in the training rows.
+    regressor : str
+        A key of `REGRESSORS`; its arrays are named `regressor.*`. Empty where classes are predicted.
+    undone : str
+        A key of `UNDONE`: the transform of the target that the regressor has learned; its arrays are named `undone.*`.
     """
 
     columns: list[str]
@@ -92,6 +96,13 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classifier: str
     classes: list[int | str]
     present: list[int]
+    regressor: str = ""
+    undone: str = ""
+
+    @property
+    def model_arrays(self) -> str:
+        """The first part of the names of the classifier's or regressor's arrays."""
+        return "regressor" if self.regressor else "classifier"
 
     @property
     def text_names(self) -> list[str]:

@@ -3,23 +3,33 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 from sklearn.compose import ColumnTransformer
-from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
+from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler, TargetEncoder
 
+from wineexp.models._lightgbm import lightgbm_trees
 from wineexp.models.compiled._sklearn import boosted_trees, forest_trees, has_categorical_splits
 from wineexp.models.compiled._xgboost import BoosterError, booster_trees
 from wineexp.models.compiled.arrays import Array
 from wineexp.models.compiled.file_format import EncodedColumn, Plan, TextColumn
 from wineexp.models.compiled.flat_trees import flatten_trees
 from wineexp.models.pipeline import FixedClassesClassifier
+from wineexp.models.regression import TransformingRegressor
 from wineexp.models.transformers import DateParts, KnownTexts, QuantileClipper, Ratios, SkewedLog
 
 Arrays = dict[str, Array]
@@ -35,19 +45,18 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
     Parameters
     ----------
     fitted : Pipeline
-        Of `wineexp.models.pipeline.make_pipeline`.
+        Of `make_pipeline` in `wineexp.models.pipeline` or `wineexp.models.regression`.
     X : DataFrame of shape (n_samples, n_features)
         Rows with its features.
 
     Raises
     ------
     CannotCompileError
-        A transformer or the classifier is of a kind, or has settings, that cannot be compiled.
+        A transformer or the model is of a kind, or has settings, that cannot be compiled.
     """
     feature, model = fitted[:-1], fitted[-1]
     columns = [str(name) for name in X]
     kinds, text_columns, encoded_columns, arrays = _flatten_features(feature[0], columns)
-    classifier, classifier_arrays = _flatten_classifier(model)
     # A matrix of one row is in both memory orders, so that two rows are transformed.
     matrix = np.asarray(feature.transform(X.iloc[[0, 0]]))
     plan = Plan(
@@ -56,11 +65,20 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
         encoded_columns=encoded_columns,
         transformers=kinds,
         memory_order="C" if matrix.flags.c_contiguous else "F",
-        classifier=classifier,
-        classes=model.classes_.tolist(),
-        present=model.present_.tolist(),
+        classifier="",
+        classes=[],
+        present=[],
     )
-    return plan, arrays | {f"classifier.{name}": array for name, array in classifier_arrays.items()}
+    if isinstance(model, TransformingRegressor):
+        undone, undone_arrays, estimator = _flatten_transform(model)
+        regressor, model_arrays = _flatten_regressor(estimator)
+        plan = msgspec.structs.replace(plan, regressor=regressor, undone=undone)
+        arrays |= {f"undone.{name}": array for name, array in undone_arrays.items()}
+    else:
+        classifier, model_arrays = _flatten_classifier(model)
+        classes = {"classes": model.classes_.tolist(), "present": model.present_.tolist()}
+        plan = msgspec.structs.replace(plan, classifier=classifier, **classes)
+    return plan, arrays | {f"{plan.model_arrays}.{name}": array for name, array in model_arrays.items()}
 
 
 def _flatten_features(
@@ -196,6 +214,29 @@ def _flatten_classifier(model: Any) -> tuple[str, Arrays]:
     raise CannotCompileError(f"a model {type(estimator).__name__} cannot be compiled")
 
 
+def _flatten_transform(model: TransformingRegressor) -> tuple[str, Arrays, Any]:
+    """The key of `UNDONE`, its arrays, and the estimator that has learned the transformed target."""
+    if model.transform is None:
+        return "", {}, model.estimator_
+    arrays: Arrays = {}
+    if model.transform == "quantile":
+        quantiles = model.estimator_.transformer_
+        arrays = {"quantiles": quantiles.quantiles_[:, 0].copy(), "references": quantiles.references_}
+    return model.transform, arrays, model.estimator_.regressor_
+
+
+def _flatten_regressor(estimator: Any) -> tuple[str, Arrays]:
+    """The kind and arrays of the regressor."""
+    if hasattr(estimator, "get_booster"):
+        return "xgboost", _flatten_xgboost(estimator)
+    if type(estimator).__name__ == "LGBMRegressor":
+        return "boosted_trees", _flatten_lightgbm(estimator)
+    for estimator_type, (kind, flatten_estimator) in REGRESSOR_TYPES.items():
+        if type(estimator) is estimator_type:
+            return kind, flatten_estimator(estimator)
+    raise CannotCompileError(f"a model {type(estimator).__name__} cannot be compiled")
+
+
 def _flatten_xgboost(estimator: Any) -> Arrays:
     try:
         booster = booster_trees(estimator.get_booster())
@@ -204,14 +245,31 @@ def _flatten_xgboost(estimator: Any) -> Arrays:
     return flatten_trees(booster.trees, booster.groups, np.float32) | {"base": booster.base}
 
 
-def _flatten_boosting(estimator: HistGradientBoostingClassifier) -> Arrays:
+def _flatten_lightgbm(estimator: Any) -> Arrays:
+    read = lightgbm_trees(estimator)
+    if read is None:
+        raise CannotCompileError(f"a {type(estimator).__name__} with its settings cannot be compiled")
+    trees, groups, n_outputs = read
+    return flatten_trees(trees, groups, np.float64) | {"base": np.zeros(n_outputs)}
+
+
+def _flatten_boosting(estimator: HistGradientBoostingClassifier | HistGradientBoostingRegressor) -> Arrays:
     if has_categorical_splits(estimator):
-        raise CannotCompileError("a HistGradientBoostingClassifier with categorical splits cannot be compiled")
+        raise CannotCompileError(f"a {type(estimator).__name__} with categorical splits cannot be compiled")
     trees, groups, base = boosted_trees(estimator)
     return flatten_trees(trees, groups, np.float64) | {"base": base}
 
 
-def _flatten_forest(estimator: RandomForestClassifier | ExtraTreesClassifier) -> Arrays:
+def _flatten_boosting_of_numbers(estimator: HistGradientBoostingRegressor) -> Arrays:
+    # Others predict the exponential of their trees' sum.
+    if estimator.loss not in ("squared_error", "absolute_error", "quantile"):
+        raise CannotCompileError(f"a HistGradientBoostingRegressor with loss={estimator.loss} cannot be compiled")
+    return _flatten_boosting(estimator)
+
+
+def _flatten_forest(
+    estimator: RandomForestClassifier | ExtraTreesClassifier | RandomForestRegressor | ExtraTreesRegressor,
+) -> Arrays:
     trees = forest_trees(estimator)
     return flatten_trees(trees, np.zeros(len(trees), dtype=np.int32), np.float64)
 
@@ -227,9 +285,20 @@ def _flatten_logistic_regression(estimator: LogisticRegression) -> Arrays:
     return {"weights": estimator.coef_.T, "offset": np.broadcast_to(estimator.intercept_, len(estimator.coef_)).copy()}
 
 
-def _flatten_mlp(estimator: MLPClassifier) -> Arrays:
+def _flatten_constant(estimator: DummyRegressor) -> Arrays:
+    return {"constant": np.asarray(estimator.constant_, dtype=np.float64).reshape(-1)}
+
+
+def _flatten_linear(estimator: Any) -> Arrays:
+    weights = np.asarray(estimator.coef_, dtype=np.float64)
+    return {"weights": weights, "offset": np.asarray(estimator.intercept_, dtype=np.float64).reshape(-1)}
+
+
+def _flatten_mlp(estimator: MLPClassifier | MLPRegressor) -> Arrays:
     if estimator.activation != "relu":
-        raise CannotCompileError(f"an MLPClassifier with activation={estimator.activation} cannot be compiled")
+        raise CannotCompileError(
+            f"an {type(estimator).__name__} with activation={estimator.activation} cannot be compiled"
+        )
     arrays = {f"weights{number}": weights for number, weights in enumerate(estimator.coefs_)}
     arrays |= {f"offset{number}": offset for number, offset in enumerate(estimator.intercepts_)}
     return arrays | {"hidden_sizes": np.array([len(offset) for offset in estimator.intercepts_[:-1]], dtype=np.int32)}
@@ -248,4 +317,13 @@ CLASSIFIER_TYPES: Mapping[type, tuple[str, Callable[[Any], Arrays]]] = {
     DummyClassifier: ("prior", _flatten_prior),
     LogisticRegression: ("logistic_regression", _flatten_logistic_regression),
     MLPClassifier: ("mlp", _flatten_mlp),
+}
+# Likewise, the key of `REGRESSORS`.
+REGRESSOR_TYPES: Mapping[type, tuple[str, Callable[[Any], Arrays]]] = {
+    HistGradientBoostingRegressor: ("boosted_trees", _flatten_boosting_of_numbers),
+    RandomForestRegressor: ("forest", _flatten_forest),
+    ExtraTreesRegressor: ("forest", _flatten_forest),
+    DummyRegressor: ("constant", _flatten_constant),
+    MLPRegressor: ("mlp", _flatten_mlp),
+    **dict.fromkeys((LinearRegression, Ridge, Lasso, ElasticNet), ("linear", _flatten_linear)),
 }

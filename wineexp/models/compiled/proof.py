@@ -3,6 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from wineexp.models.compiled.arrays import Matrix
 from wineexp.models.compiled.compiled_model import CompiledModel, load
 from wineexp.models.compiled.file_format import unpack
 from wineexp.models.compiled.flatten import CannotCompileError
+from wineexp.models.pipeline import outputs
 
 N_ROWS = 100_000
 # Rows per call: single rows and small batches first, since the kernel computes them in other ways than large ones.
@@ -79,7 +81,7 @@ def prove(content: bytes, fitted: Pipeline, X: pd.DataFrame, n_rows: int = N_ROW
     Raises
     ------
     CannotCompileError
-        A probability differs in any bit, or one of the two predicts what the other refuses.
+        A probability or a number differs in any bit, or one of the two predicts what the other refuses.
     """
     compiled, rows = load(content), draw_rows(X, n_rows, seed=0)
     with threadpool_limits(NATIVE_THREADS):
@@ -90,7 +92,7 @@ def prove(content: bytes, fitted: Pipeline, X: pd.DataFrame, n_rows: int = N_ROW
             _require_equal(with_numpy, fitted, rows.iloc[-NUMPY_ROWS:])
             _require_equal(with_numpy, fitted, rows.iloc[-1:])
         matrix = _matrix_on_thresholds(content, fitted, rows.iloc[:LARGE_BATCH])
-        if not np.array_equal(fitted[-1].predict_proba(matrix), compiled.classify(matrix)):
+        if not np.array_equal(outputs(fitted[-1], matrix), compiled.evaluate(matrix)):
             raise CannotCompileError("compiled, it predicts otherwise where values equal its thresholds")
         _require_equal_refusals(compiled, fitted, rows.iloc[:1])
 
@@ -108,25 +110,26 @@ def _tuples(batch: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 
 def _require_equal(compiled: CompiledModel, fitted: Pipeline, batch: pd.DataFrame) -> None:
-    expected: Matrix = fitted.predict_proba(batch)
-    actual = compiled.predict_proba(_tuples(batch))
+    expected: Matrix = outputs(fitted, batch)
+    actual = compiled.outputs(_tuples(batch))
     if not np.array_equal(expected, actual, equal_nan=True):
         differs = ~np.isclose(expected, actual, rtol=0, atol=0, equal_nan=True).all(axis=1)
         raise CannotCompileError(
-            f"compiled, it predicts other probabilities for {differs.sum()} of {len(batch)} rows in one call, by up to "
+            f"compiled, it predicts otherwise for {differs.sum()} of {len(batch)} rows in one call, by up to "
             f"{np.nanmax(np.abs(expected - actual)):g}"
         )
 
 
 def _matrix_on_thresholds(content: bytes, fitted: Pipeline, rows: pd.DataFrame) -> Matrix:
-    """The classifier's input of rows, with many values replaced by a threshold or a number next to one."""
+    """The model's input of rows, with many values replaced by a threshold or a number next to one."""
     plan, arrays = unpack(content)
     matrix: Matrix = np.array(fitted[:-1].transform(rows), order=plan.memory_order)  # type: ignore[call-overload]
-    if "classifier.threshold" not in arrays:
+    prefix = plan.model_arrays
+    if f"{prefix}.threshold" not in arrays:
         return matrix
     rng = np.random.default_rng(1)
-    is_split = arrays["classifier.left"] >= 0
-    features, thresholds = arrays["classifier.feature"][is_split], arrays["classifier.threshold"][is_split]
+    is_split = arrays[f"{prefix}.left"] >= 0
+    features, thresholds = arrays[f"{prefix}.feature"][is_split], arrays[f"{prefix}.threshold"][is_split]
     for column in np.unique(features):
         on = rng.choice(thresholds[features == column], len(matrix))
         beside = np.nextafter(on, on.dtype.type(np.inf) * rng.choice([-1, 1], len(matrix)).astype(on.dtype))
@@ -142,16 +145,16 @@ def _require_equal_refusals(compiled: CompiledModel, fitted: Pipeline, row: pd.D
         for value in EXTREME_VALUES:
             # The row's other values stay, but none is missing.
             changed = row.fillna(dict.fromkeys(numbers, 1.0)).assign(**{str(name): value})
-            if _finite_or_none(compiled.predict_proba, _tuples(changed)) != _finite_or_none(
-                fitted.predict_proba, changed
+            if _finite_or_none(compiled.outputs, _tuples(changed)) != _finite_or_none(
+                partial(outputs, fitted), changed
             ):
                 raise CannotCompileError(f"compiled, it predicts otherwise, or does not refuse, {name}={value:g}")
 
 
-def _finite_or_none(predict_proba: Callable[[Any], Any], rows: Any) -> Any:
-    """The probabilities; None where they are refused or not finite."""
+def _finite_or_none(predict: Callable[[Any], Any], rows: Any) -> Any:
+    """The probabilities or numbers; None where they are refused or not finite."""
     with contextlib.suppress(ValueError, ArithmeticError), np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        probabilities = predict_proba(rows)
-        return probabilities.tolist() if np.isfinite(probabilities).all() else None
+        predicted = predict(rows)
+        return predicted.tolist() if np.isfinite(predicted).all() else None
     return None

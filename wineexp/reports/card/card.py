@@ -7,7 +7,7 @@ import pandas as pd
 from wineexp.core.config import GROUPS
 from wineexp.data import eda
 from wineexp.reports import document
-from wineexp.reports.card import performance
+from wineexp.reports.card import numbers, performance
 from wineexp.reports.card.inputs import CardInputs
 from wineexp.reports.card.limits import limits
 from wineexp.reports.document import Code, Document, Paragraph, Part, Section, Table, Tiles
@@ -40,37 +40,59 @@ def card(inputs: CardInputs) -> Document:
             Section("Data", _data(inputs)),
             Section("Training", _training(inputs)),
             Section("Metrics", performance.metrics(inputs)),
-            Section("Classes", performance.classes(inputs)),
-            Section("Slices", performance.slices(inputs)),
-            Section("Calibration", performance.calibration(inputs)),
+            *_sections_of_kind(inputs),
             Section("Lineage", _lineage(inputs)),
         ],
     )
 
 
+def _sections_of_kind(inputs: CardInputs) -> list[Section]:
+    """The sections that differ between classes and numbers."""
+    if inputs.task.target.is_number:
+        return [
+            Section("Errors", numbers.errors(inputs)),
+            Section("Intervals", numbers.intervals(inputs)),
+            Section("Slices", numbers.slices(inputs)),
+        ]
+    return [
+        Section("Classes", performance.classes(inputs)),
+        Section("Slices", performance.slices(inputs)),
+        Section("Calibration", performance.calibration(inputs)),
+    ]
+
+
 def _overview(inputs: CardInputs) -> list[Part]:
     target, X, metric = inputs.task.target, inputs.task.X, spaced(inputs.metric)
     mean, deviation = inputs.summary[inputs.metric]
-    ordered = ", in this order," if target.ordinal else ""
-    classes = enumeration([f"{label}{_bounds(inputs, position)}" for position, label in enumerate(inputs.labels)])
     tiles = [(decimals(mean), f"{metric}, mean of {len(inputs.folds)} folds, deviation {decimals(deviation)}")]
     if inputs.holdout is not None:
         rows = len(inputs.holdout.y)
         tiles.append((decimals(inputs.holdout_scores[inputs.metric]), f"{metric} on {rows:,} rows held out"))
-    if inputs.metric != "accuracy":
-        tiles.append((decimals(inputs.summary["accuracy"][0]), "accuracy, mean of the folds"))
-    tiles.append((decimals(inputs.summary["majority_accuracy"][0]), "accuracy of always predicting the majority class"))
+    if target.is_number:
+        tiles.append(numbers.tile_of_mean(inputs))
+    else:
+        if inputs.metric != "accuracy":
+            tiles.append((decimals(inputs.summary["accuracy"][0]), "accuracy, mean of the folds"))
+        majority = decimals(inputs.summary["majority_accuracy"][0])
+        tiles.append((majority, "accuracy of always predicting the majority class"))
     if inputs.baseline is not None:
         scores = pd.Series(inputs.baseline.folds[inputs.metric])
         tiles.append((decimals(float(scores.mean())), f"{metric} of the baseline, {inputs.baseline.name}"))
     return [
         Paragraph(
-            f"It predicts {spaced(target.column)} as one of {len(inputs.labels)} classes{ordered} {classes}, with a "
-            f"probability for each, from {X.shape[1]} columns: {enumeration([spaced(name) for name in X])}. Models are "
+            f"It predicts {spaced(target.column)} {numbers.predicted_as(inputs) if target.is_number else _as(inputs)}, "
+            f"from {X.shape[1]} columns: {enumeration([spaced(name) for name in X])}. Models are "
             f"compared by {metric}, which is to {target.direction}."
         ),
         Tiles(tiles),
     ]
+
+
+def _as(inputs: CardInputs) -> str:
+    """What is predicted of classes, as the end of a clause."""
+    ordered = ", in this order," if inputs.task.target.ordinal else ""
+    classes = enumeration([f"{label}{_bounds(inputs, position)}" for position, label in enumerate(inputs.labels)])
+    return f"as one of {len(inputs.labels)} classes{ordered} {classes}, with a probability for each"
 
 
 def _bounds(inputs: CardInputs, position: int) -> str:
@@ -93,7 +115,6 @@ def _data(inputs: CardInputs) -> list[Part]:
         else f" Each row counts as often as its {spaced(str(dataset.weights.name))} says, in fitting and in every "
         "metric; numbers of rows are not weighted."
     )
-    balance, holdout = eda.class_balance(task.y, task.classes), task.y_holdout.value_counts()
     return [
         Paragraph(
             f"{len(dataset.frame):,} rows, {dataset.duplicates:,} of them exact duplicates of an earlier one; "
@@ -109,15 +130,21 @@ def _data(inputs: CardInputs) -> list[Part]:
             ],
             prose=frozenset({"md5", "pin", "source"}),
         ),
-        Table(
-            "Rows of each class",
-            [spaced(task.target.column), "trained on", "share", "held out"],
-            [
-                [str(label), f"{row['rows']:,.0f}", percent(row["share"]), f"{holdout.get(label, 0):,}"]
-                for label, row in balance.iterrows()
-            ],
-        ),
+        numbers.distribution(inputs) if task.target.is_number else _class_rows(inputs),
     ]
+
+
+def _class_rows(inputs: CardInputs) -> Table:
+    task = inputs.task
+    balance, holdout = eda.class_balance(task.y, task.classes), task.y_holdout.value_counts()
+    return Table(
+        "Rows of each class",
+        [spaced(task.target.column), "trained on", "share", "held out"],
+        [
+            [str(label), f"{row['rows']:,.0f}", percent(row["share"]), f"{holdout.get(label, 0):,}"]
+            for label, row in balance.iterrows()
+        ],
+    )
 
 
 def _training(inputs: CardInputs) -> list[Part]:

@@ -15,13 +15,13 @@ from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.comparison import Comparison, compare_folds
 from wineexp.evaluation.metrics import Scores, score
-from wineexp.evaluation.predictions import Predictions, of_classes
+from wineexp.evaluation.predictions import NumberPredictions, Predictions, of_classes
 
 # A share of fewer rows is marked as uncertain: its 95 % interval is wider than 0.3.
 MIN_ROWS = 30
 # Slices are compared by a mean over rows, whose average over the slices of a feature is the score of all rows. A rank
 # correlation or a kappa would be lower in each slice of an important feature, because a slice has less variety.
-SLICE_METRIC = "brier_score"
+SLICE_METRIC, NUMBER_SLICE_METRIC = "brier_score", "mean_absolute_error"
 # A slice is much worse where its score is worse by more than this share of the score of all rows, with an interval that
 # leaves out 0.
 MUCH_WORSE_SHARE = 0.1
@@ -48,7 +48,7 @@ class CardInputs:
     ----------
     task : Task
     folds : list of Fold
-    holdout : Predictions or None
+    holdout : Predictions or NumberPredictions, or None
         None where nothing is held out.
     baseline : Baseline or None
     params : mapping of str to str
@@ -61,7 +61,7 @@ class CardInputs:
 
     task: Task
     folds: list[cross_validation.Fold]
-    holdout: Predictions | None
+    holdout: Predictions | NumberPredictions | None
     baseline: Baseline | None
     params: Mapping[str, str]
     tags: Mapping[str, str]
@@ -91,6 +91,11 @@ class CardInputs:
     def predictions(self) -> Predictions:
         """The out-of-fold predictions of all folds; a repeated split has several for each row."""
         return of_classes(cross_validation.pool_predictions(self.folds))
+
+    @property
+    def slice_metric(self) -> str:
+        """The score by which slices are compared; see `SLICE_METRIC`."""
+        return NUMBER_SLICE_METRIC if self.task.target.is_number else SLICE_METRIC
 
     def against_baseline(self, metric: str) -> Comparison | None:
         """The model compared with the baseline; None without a baseline or with fewer than two folds in common."""
@@ -129,7 +134,8 @@ class CardInputs:
         if self.importance is not None:
             ranked = self.importance.mean(axis=1).sort_values(ascending=False, kind="stable").index
         else:
-            ranked = eda.class_separation(X, self.task.y).index
+            classes = pd.Series(eda.bands(self.task.y)[0]) if self.task.target.is_number else self.task.y
+            ranked = eda.class_separation(X, classes).index
         names = [name if name in X else str(name).partition("=")[0] for name in map(str, ranked)]
         # A text column with one value alone is not ranked.
         return list(dict.fromkeys([*names, *map(str, X)]))
@@ -148,10 +154,12 @@ class CardInputs:
         Returns
         -------
         DataFrame of shape (n_slices, 8 or 9)
-            By the slice's name: `rows`, `majority` (share of the slice's most frequent class), and means over the
-            folds of `accuracy`, of the deciding metric and of `SLICE_METRIC`. `gain`, with the interval from `low` to
-            `high`, is how much better `SLICE_METRIC` is than on all rows of the same folds, NaN where too few folds
-            have rows of the slice. `much_worse` is true by the rule of `MUCH_WORSE_SHARE`.
+            By the slice's name: `rows`, `majority` (share of the slice's most frequent class) or, of numbers, `mean`,
+            and means over the folds of `accuracy` (of classes), of the deciding metric and of `slice_metric`.
+            `coverage` is the share of prediction intervals that hold the true number, where there are such. `gain`,
+            with the interval from `low` to `high`, is how much better the latter is than on all rows of the same
+            folds, NaN where too few folds have rows of the slice. `much_worse` is true by the rule of
+            `MUCH_WORSE_SHARE`.
         """
         scores = {
             label: self._score_slice(mask)
@@ -161,23 +169,28 @@ class CardInputs:
         return pd.DataFrame.from_dict(scores, orient="index")
 
     def _score_slice(self, mask: npt.NDArray[np.bool_]) -> dict[str, float | bool]:
-        names = list(dict.fromkeys(["accuracy", self.metric, SLICE_METRIC]))
-        in_slice = [of_classes(fold.predictions).select(mask[fold.test]) for fold in self.folds]
+        is_number, slice_metric = self.task.target.is_number, self.slice_metric
+        names = list(dict.fromkeys([*([] if is_number else ["accuracy"]), self.metric, slice_metric]))
+        in_slice = [fold.predictions.select(mask[fold.test]) for fold in self.folds]
         no_scores = dict.fromkeys(names, np.nan)
         scores = pd.DataFrame([score(fold, names) if len(fold.y) else no_scores for fold in in_slice])
-        all_rows = [fold.scores[SLICE_METRIC] for fold in self.folds]
-        of_slice = scores[SLICE_METRIC].tolist()
-        comparison = compare_folds(SLICE_METRIC, of_slice, all_rows, test_to_train=self.task.test_to_train)
+        all_rows = [fold.scores[slice_metric] for fold in self.folds]
+        of_slice = scores[slice_metric].tolist()
+        comparison = compare_folds(slice_metric, of_slice, all_rows, test_to_train=self.task.test_to_train)
+        y = self.task.y[mask]
+        typical = {"mean": float(y.mean())} if is_number else {"majority": y.value_counts(normalize=True).max()}
+        held = {"coverage": float(scores["interval_coverage"].mean())} if "interval_coverage" in scores else {}
         return {
             "rows": int(mask.sum()),
-            "majority": float(self.task.y[mask].value_counts(normalize=True).max()),
+            **typical,
+            **held,
             **{name: float(scores[name].mean()) for name in names},
             "gain": comparison.difference if comparison else np.nan,
             "low": comparison.low if comparison else np.nan,
             "high": comparison.high if comparison else np.nan,
             "much_worse": comparison is not None
             and comparison.verdict == "worse"
-            and -comparison.difference > MUCH_WORSE_SHARE * self.summary[SLICE_METRIC][0],
+            and -comparison.difference > MUCH_WORSE_SHARE * self.summary[slice_metric][0],
         }
 
 

@@ -3,9 +3,10 @@
 import pandas as pd
 
 from wineexp.core.columns import is_number
-from wineexp.reports.card.inputs import MIN_ROWS, SLICE_METRIC, CardInputs
+from wineexp.reports.card import numbers
+from wineexp.reports.card.inputs import MIN_ROWS, CardInputs
 from wineexp.reports.document import Bullets, Paragraph, Part, Table
-from wineexp.reports.text import decimals, enumeration, exact, percent, spaced
+from wineexp.reports.text import decimals, enumeration, exact, number, percent, spaced
 from wineexp.tracking import names
 
 # A class with a recall below this is missed in more than half of its rows.
@@ -14,11 +15,18 @@ MIN_RECALL = 0.5
 
 def limits(inputs: CardInputs) -> list[Part]:
     """What a user should know before trusting a prediction: the result of each check, and the range of each feature."""
-    items = [*_verdicts(inputs), *_classes(inputs), *_slices(inputs), *_evidence(inputs)]
+    is_number = inputs.task.target.is_number
+    of_kind = [] if is_number else _classes(inputs)
+    items = [*_verdicts(inputs), *of_kind, *_slices(inputs), *_evidence(inputs)]
+    checked_of_kind = (
+        "the mean of the training rows and the baseline"
+        if is_number
+        else f"the majority class and the baseline, classes of fewer than {MIN_ROWS} rows, classes of a recall below "
+        f"{MIN_RECALL:g} or never predicted"
+    )
     checked = (
-        "Checked: the gain over the majority class and the baseline, classes of fewer than "
-        f"{MIN_ROWS} rows, classes of a recall below {MIN_RECALL:g} or never predicted, slices, copies of test rows in "
-        "training, the holdout and the state of the code."
+        f"Checked: the gain over {checked_of_kind}, slices, copies of test rows in training, the holdout and the state "
+        "of the code."
     )
     return [
         Paragraph(checked if items else f"{checked} All checks passed."),
@@ -29,13 +37,7 @@ def limits(inputs: CardInputs) -> list[Part]:
 
 
 def _verdicts(inputs: CardInputs) -> list[str]:
-    accuracy, majority = inputs.summary["accuracy"][0], inputs.summary["majority_accuracy"][0]
-    items = []
-    if accuracy <= majority:
-        items.append(
-            f"It does not beat the majority class: its accuracy is {decimals(accuracy)}, that of always predicting the "
-            f"most frequent class {decimals(majority)}."
-        )
+    items = _against_constant(inputs)
     if inputs.baseline is None:
         items.append("It was not compared with a baseline.")
         return items
@@ -57,6 +59,25 @@ def _verdicts(inputs: CardInputs) -> list[str]:
     return items
 
 
+def _against_constant(inputs: CardInputs) -> list[str]:
+    """Whether it is no better than an answer that is always the same."""
+    if inputs.task.target.is_number:
+        name, error, of_mean = numbers.error_of_mean(inputs)
+        if error < of_mean:
+            return []
+        return [
+            f"It does not beat the mean: its {spaced(name)} is {number(error)}, that of always answering the mean of "
+            f"the training rows {number(of_mean)}."
+        ]
+    accuracy, majority = inputs.summary["accuracy"][0], inputs.summary["majority_accuracy"][0]
+    if accuracy > majority:
+        return []
+    return [
+        f"It does not beat the majority class: its accuracy is {decimals(accuracy)}, that of always predicting the "
+        f"most frequent class {decimals(majority)}."
+    ]
+
+
 def _classes(inputs: CardInputs) -> list[str]:
     items = []
     counts = inputs.task.y.value_counts().reindex(inputs.task.classes, fill_value=0)
@@ -74,10 +95,11 @@ def _classes(inputs: CardInputs) -> list[str]:
 
 
 def _slices(inputs: CardInputs) -> list[str]:
-    name, overall = spaced(SLICE_METRIC), inputs.summary[SLICE_METRIC][0]
+    metric = inputs.slice_metric
+    overall = decimals(inputs.summary[metric][0])
     return [
-        f"It does much worse where {label} ({row['rows']:,} rows): the {name} is {decimals(row[SLICE_METRIC])} there, "
-        f"{decimals(overall)} over all rows; less is better."
+        f"It does much worse where {label} ({row['rows']:,} rows): the {spaced(metric)} is {decimals(row[metric])} "
+        f"there, {overall} over all rows; less is better."
         for label, row in inputs.slices[inputs.slices["much_worse"]].iterrows()
     ]
 

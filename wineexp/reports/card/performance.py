@@ -8,7 +8,7 @@ import pandas as pd
 from wineexp.evaluation.calibration import calibration_curve
 from wineexp.evaluation.comparison import ALPHA
 from wineexp.evaluation.metrics import METRICS, score
-from wineexp.evaluation.predictions import Predictions
+from wineexp.evaluation.predictions import Predictions, of_classes
 from wineexp.reports import run_charts
 from wineexp.reports.card.inputs import MIN_ROWS, MUCH_WORSE_SHARE, SLICE_METRIC, CardInputs
 from wineexp.reports.document import Paragraph, Part, Picture, Table
@@ -36,7 +36,12 @@ def metrics(inputs: CardInputs) -> list[Part]:
     text = "Higher is better, except for " + enumeration(
         [spaced(name) for name in inputs.task.metrics if METRICS[name].direction == "minimize"]
     )
-    text += ". Majority accuracy is the accuracy of always predicting the most frequent class of the training rows."
+    text += (
+        ", and the width, the pinball loss and the CRPS of intervals. What begins with baseline is the score of always "
+        "answering the mean of the training rows."
+        if inputs.task.target.is_number
+        else ". Majority accuracy is the accuracy of always predicting the most frequent class of the training rows."
+    )
     if baseline is not None:
         columns += [f"folds, {baseline.name}", "gain", "verdict"]
         text += (
@@ -53,7 +58,7 @@ def classes(inputs: CardInputs) -> list[Part]:
     """Precision, recall and F1 of each class, on the folds and on the holdout."""
     tables = [_class_table(inputs, "Over all folds", inputs.predictions, inputs.task.y)]
     if inputs.holdout is not None:
-        tables.append(_class_table(inputs, "On the holdout", inputs.holdout, inputs.task.y_holdout))
+        tables.append(_class_table(inputs, "On the holdout", of_classes(inputs.holdout), inputs.task.y_holdout))
     return [
         Paragraph(
             "Precision: how often a prediction of the class is right. Recall: how often a row of the class is "
@@ -69,7 +74,7 @@ def _class_table(inputs: CardInputs, caption: str, predictions: Predictions, y: 
         caption,
         ["class", "rows", "precision", "recall", "F1"],
         [
-            [str(label), _marked(rows.iloc[position]), *(decimals(row[name]) for name in ("precision", "recall", "f1"))]
+            [str(label), marked(rows.iloc[position]), *(decimals(row[name]) for name in ("precision", "recall", "f1"))]
             for position, (label, row) in enumerate(inputs.by_class(predictions).iterrows())
         ],
     )
@@ -96,10 +101,10 @@ def slices(inputs: CardInputs) -> list[Part]:
             [
                 [
                     str(label),
-                    _marked(row["rows"]),
+                    marked(row["rows"]),
                     *(decimals(row[column]) for column in ("accuracy", "majority", *columns)),
                     decimals(None) if np.isnan(row["gain"]) else interval(row["gain"], row["low"], row["high"]),
-                    _slice_verdict(row),
+                    slice_verdict(row),
                 ]
                 for label, row in inputs.slices.iterrows()
             ],
@@ -149,12 +154,13 @@ def calibration(inputs: CardInputs) -> list[Part]:
     ]
 
 
-def _slice_verdict(row: "pd.Series[Any]") -> str:
+def slice_verdict(row: "pd.Series[Any]") -> str:
+    """In words, for a row of `CardInputs.slices`."""
     if row["much_worse"]:
         return "much worse"
     return "worse" if row["high"] < 0 else "better" if row["low"] > 0 else ""
 
 
-def _marked(rows: float) -> str:
+def marked(rows: float) -> str:
     """A number of rows, marked where it is below `MIN_ROWS`."""
     return f"{number(rows)} (few)" if rows < MIN_ROWS else number(rows)

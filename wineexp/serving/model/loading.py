@@ -14,7 +14,7 @@ from wineexp.models.compiled.file_format import COMPILED
 from wineexp.models.golden_rows import check_gap, golden_rows_gap, read_golden_rows
 from wineexp.serving.model.cache import CachedVersion
 from wineexp.serving.model.files import read_mlmodel, read_schema
-from wineexp.serving.model.predictor import Classifier, Lineage, Predictor
+from wineexp.serving.model.predictor import Classifier, Lineage, Model, Predictor, Regressor
 from wineexp.serving.model.rows import RowParser
 
 
@@ -37,12 +37,12 @@ def load(folder: Path, version: CachedVersion, alias: str, *, max_rows: int) -> 
     """
     schema = read_schema(folder)
     parser = RowParser(schema, max_rows)
-    classifier, form_name = _load_classifier(folder, version, parser)
-    golden_max_difference = _golden_rows_gap(folder, classifier)
+    model, form_name = _load_model(folder, version, parser)
+    golden_max_difference = _golden_rows_gap(folder, model)
     check_gap(golden_max_difference)
     return _warmed_up(
         Predictor(
-            classifier=classifier,
+            model=model,
             version=version,
             mlflow_version=str(read_mlmodel(folder).get("mlflow_version", "")),
             lineage=Lineage(
@@ -65,30 +65,33 @@ def load(folder: Path, version: CachedVersion, alias: str, *, max_rows: int) -> 
     )
 
 
-def _load_classifier(folder: Path, version: CachedVersion, parser: RowParser) -> tuple[Classifier, str]:
+def _load_model(folder: Path, version: CachedVersion, parser: RowParser) -> tuple[Model, str]:
     """The compiled model where there is one, else the pipeline; with `COMPILED`, or why it was not compiled."""
     packed = folder / manifest.EXTRA_FOLDER / manifest.COMPILED_MODEL_FILE
     if packed.exists():
         compiled = compiled_model.load(packed.read_bytes())
-        # Only models that decide on the likeliest class, and give no prediction sets, are compiled.
-        classifier = Classifier(
-            compiled.classes, compiled.predict_proba, lambda shares: shares.argmax(axis=1), lambda _: None
-        )
+        model: Model
+        if compiled.plan.regressor:
+            model = Regressor(compiled.outputs)
+        else:
+            # Only models that decide on the likeliest class, and give no prediction sets, are compiled.
+            model = Classifier(compiled.classes, compiled.outputs, lambda shares: shares.argmax(axis=1), lambda _: None)
         form_name = COMPILED
         if compiled.plan.columns != list(parser.features) or {*compiled.plan.text_names} != parser.text_features:
             raise UserError("its compiled model has other features than its schema names")
     else:
         # Imports pandas and scikit-learn, which a process that serves a compiled version goes without.
-        from wineexp.serving.model.pipeline import load_classifier
+        from wineexp.serving.model.pipeline import load_model
 
-        classifier, form_name = load_classifier(folder, parser), version.form
-    if [str(label) for label in classifier.labels] != parser.schema.classes:
-        raise UserError(f"its schema names the classes {parser.schema.classes}, the model {classifier.labels}")
-    return classifier, form_name
+        model, form_name = load_model(folder, parser), version.form
+    classes = [str(label) for label in model.labels] if isinstance(model, Classifier) else []
+    if classes != parser.schema.classes:
+        raise UserError(f"its schema names the classes {parser.schema.classes}, the model {classes}")
+    return model, form_name
 
 
-def _golden_rows_gap(folder: Path, classifier: Classifier) -> float:
-    """The largest difference between probabilities of the golden rows and those that were stored.
+def _golden_rows_gap(folder: Path, model: Model) -> float:
+    """The largest difference between predictions of the golden rows and those that were stored.
 
     Raises
     ------
@@ -96,11 +99,13 @@ def _golden_rows_gap(folder: Path, classifier: Classifier) -> float:
         The golden rows cannot be read or predicted, or a decision or prediction set differs.
     """
     golden = read_golden_rows(folder)
-    gap = golden_rows_gap(classifier.predict_proba, golden)
+    gap = golden_rows_gap(model.outputs, golden)
+    if not isinstance(model, Classifier):
+        return gap
     # Both are computed from the stored probabilities: those of another processor may lie beyond a threshold.
-    prediction_sets = classifier.prediction_sets(golden.probabilities)
+    prediction_sets = model.prediction_sets(golden.outputs)
     differing = []
-    if classifier.decide(golden.probabilities).tolist() != golden.decisions:
+    if model.decide(golden.outputs).tolist() != golden.decisions:
         differing.append("decisions")
     if (None if prediction_sets is None else prediction_sets.tolist()) != golden.prediction_sets:
         differing.append("prediction sets")

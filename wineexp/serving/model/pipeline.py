@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import is_regressor
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.errors import UserError
@@ -13,15 +14,16 @@ from wineexp.data.schema import NumericFeature, Schema, TextFeature
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.models import persistence
 from wineexp.models.golden_rows import check_gap
+from wineexp.models.pipeline import outputs
 from wineexp.serving.model.files import read_mlmodel, read_schema
-from wineexp.serving.model.predictor import Classifier
+from wineexp.serving.model.predictor import Classifier, Model, Regressor
 from wineexp.serving.model.rows import RowParser, Rows
 
 # The types of text features in MLflow's signatures.
 TEXT_TYPES = ("string", "boolean")
 
 
-def load_classifier(folder: Path, parser: RowParser) -> Classifier:
+def load_model(folder: Path, parser: RowParser) -> Model:
     """The pipeline in a folder, as what a server predicts with.
 
     Raises
@@ -34,10 +36,12 @@ def load_classifier(folder: Path, parser: RowParser) -> Classifier:
     pipeline = persistence.load(folder)
     model = pipeline[-1]
 
-    def predict_proba(rows: Rows) -> Any:
-        return pipeline.predict_proba(to_frame(rows, parser))
+    def compute(rows: Rows) -> Any:
+        return outputs(pipeline, to_frame(rows, parser))
 
-    return Classifier(model.classes_.tolist(), predict_proba, model.decide, model.prediction_sets)
+    if is_regressor(pipeline):
+        return Regressor(compute)
+    return Classifier(model.classes_.tolist(), compute, model.decide, model.prediction_sets)
 
 
 def to_frame(rows: Any, parser: RowParser) -> pd.DataFrame:
@@ -64,7 +68,7 @@ def load_verified(folder: Path) -> Any:
     """
     model, schema = persistence.load(folder), read_schema(folder)
     faults = _signature_faults(schema, _signature_types(folder))
-    classes = [str(label) for label in model.classes_]
+    classes = [] if is_regressor(model) else [str(label) for label in model.classes_]
     if classes != schema.classes:
         faults.append(f"its schema names the classes {schema.classes}, the model {classes}")
     if faults:

@@ -1,4 +1,4 @@
-"""Explains a prediction: the attribution to features, and the smallest change that flips the class.
+"""Explains a prediction: the attribution to features, and what would change it.
 
 This runs in the refresh process, since it needs the scikit-learn pipeline.
 """
@@ -13,12 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from wineexp.data.schema import NumericFeature, Schema, TextFeature
+from wineexp.models import what_if
 from wineexp.models.counterfactual import Change
 from wineexp.models.explainer import ModelExplainer
 from wineexp.models.training_values import Categories, NumericRange, TrainingValues
 from wineexp.serving.model.pipeline import to_frame
 from wineexp.serving.model.rows import Rows
-from wineexp.serving.refresh.messages import Attribution, Counterfactual, Explanation, ExplanationReply
+from wineexp.serving.refresh.messages import (
+    Alternative,
+    Attribution,
+    Counterfactual,
+    Explanation,
+    ExplanationReply,
+    SingleChange,
+)
 from wineexp.serving.refresh.verifier import VerifiedVersion
 
 # Quantiles of a feature, the quartiles among them.
@@ -39,7 +47,7 @@ class Explainer:
         self._parser = verified.predictor.parser
         self._explainer = ModelExplainer(
             verified.pipeline,
-            self._predict_proba,
+            self._outputs,
             self._transform,
             training_values(verified.predictor.schema),
             self._columns(verified.background),
@@ -61,7 +69,9 @@ class Explainer:
             with np.errstate(all="ignore"):
                 shapley_values = self._explainer.contributions(values)
                 change = self._explainer.smallest_change(values)
+                changes = self._explainer.single_changes(values)
             numbers = [shapley_values.base_value, shapley_values.output_value, *shapley_values.contributions.values()]
+            numbers += [of_end.prediction for each in changes or () for of_end in (each.lowest, each.highest)]
             if not np.isfinite([*numbers, change.distance if change else 0]).all():
                 raise FloatingPointError("the explanation holds a value that is not finite")
         except (ValueError, ArithmeticError):
@@ -70,17 +80,22 @@ class Explainer:
                 raise
             fault = f"the model cannot compute rows near it; far beyond the training range: {', '.join(outside)}"
             return ExplanationReply(422, detail="this prediction cannot be explained", faults=[fault])
+        schema = predictor.schema
         attribution = Attribution(
-            predictor.schema.classes[shapley_values.code],
-            "probability",
-            shapley_values.base_value,
-            shapley_values.output_value,
-            shapley_values.contributions,
+            label=msgspec.UNSET if schema.numbers else schema.classes[shapley_values.code],
+            unit=schema.unit or schema.column if schema.numbers else "probability",
+            base_value=shapley_values.base_value,
+            output_value=shapley_values.output_value,
+            contributions=shapley_values.contributions,
             exact=shapley_values.standard_errors is None,
             standard_errors=shapley_values.standard_errors,
             background_rows=shapley_values.background_rows,
         )
-        content = Explanation(attribution, _counterfactual(change))
+        content = Explanation(
+            attribution,
+            _counterfactual(change),
+            msgspec.UNSET if changes is None else list(map(_single_change, changes)),
+        )
         return ExplanationReply(200, msgspec.Raw(msgspec.json.encode(content)))
 
     def _columns(self, rows: Sequence[Sequence[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -90,8 +105,8 @@ class Explainer:
             for name, values in zip(self._parser.features, zip(*rows, strict=True), strict=True)
         }
 
-    def _predict_proba(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
-        return self.verified.predictor.classifier.predict_proba(_rows(columns))
+    def _outputs(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+        return self.verified.predictor.model.outputs(_rows(columns))
 
     def _transform(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         frame = to_frame(_rows(columns), self._parser)
@@ -133,6 +148,10 @@ def _numeric_range(feature: NumericFeature) -> NumericRange:
         whole=feature.dtype.startswith("int"),
         quantiles=tuple(quantiles),
     )
+
+
+def _single_change(change: what_if.SingleChange) -> SingleChange:
+    return SingleChange(change.feature, Alternative(*change.lowest), Alternative(*change.highest))
 
 
 def _counterfactual(change: Change | None) -> Counterfactual | None:

@@ -118,20 +118,22 @@ class ExplanationReply(msgspec.Struct, frozen=True):
     faults: list[str] = []
 
 
-class Attribution(msgspec.Struct, frozen=True):
-    """How far each feature moved the probability of the predicted class from its mean over background rows.
+class Attribution(msgspec.Struct, frozen=True, kw_only=True):
+    """How far each feature moved a prediction from its mean over background rows.
+
+    Of classes it is the probability of the predicted one that was moved, of numbers the predicted number.
 
     These are interventional Shapley values, of every model: a feature that is not taken into account has the value of a
     background row.
 
     Attributes
     ----------
-    label : str
-        The predicted class.
+    label : str, optional
+        The predicted class; left out where a number is predicted.
     unit : str
-        Of the figures: `probability`.
+        Of the figures: `probability`, or the unit of the predicted number, where it is not known the target's column.
     base_value, output_value : float
-        The mean probability of the background rows, and that of this row; `base_value` and all `contributions` add up
+        The mean prediction of the background rows, and that of this row; `base_value` and all `contributions` add up
         to `output_value`.
     contributions : dict of str to float
         By feature, the largest first.
@@ -143,7 +145,7 @@ class Attribution(msgspec.Struct, frozen=True):
         Training rows that stand for all of them.
     """
 
-    label: str = msgspec.field(name="class")
+    label: str | msgspec.UnsetType = msgspec.field(name="class", default=msgspec.UNSET)
     unit: str
     base_value: float
     output_value: float
@@ -172,11 +174,36 @@ class Counterfactual(msgspec.Struct, frozen=True):
     probability: float
 
 
+class Alternative(msgspec.Struct, frozen=True):
+    """Another value of a feature, and the number that is predicted with it."""
+
+    value: float | str
+    prediction: float
+
+
+class SingleChange(msgspec.Struct, frozen=True):
+    """How far a feature alone moves a predicted number within its training range: `lowest` and `highest`."""
+
+    feature: str
+    lowest: Alternative
+    highest: Alternative
+
+
 class Explanation(msgspec.Struct, frozen=True):
-    """An explanation; `counterfactual` is null where nothing within the training range flips the class."""
+    """An explanation.
+
+    Attributes
+    ----------
+    attribution : Attribution
+    counterfactual : Counterfactual or None
+        None where nothing within the training range flips the class, and where a number is predicted.
+    changes : list of SingleChange, optional
+        Of a predicted number, for each feature that matters, the widest first; left out where a class is predicted.
+    """
 
     attribution: Attribution
     counterfactual: Counterfactual | None
+    changes: list[SingleChange] | msgspec.UnsetType = msgspec.UNSET
 
 
 class WorkerStart(msgspec.Struct, frozen=True):

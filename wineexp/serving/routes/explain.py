@@ -11,7 +11,14 @@ from wineexp.serving.http import guards
 from wineexp.serving.http.problems import Fault, ProblemError, unprocessable
 from wineexp.serving.model.predictor import Lineage, Predictor
 from wineexp.serving.refresh.follower import AliasFollower
-from wineexp.serving.refresh.messages import Attribution, Counterfactual, Explanation, ExplanationReply, RefreshRequest
+from wineexp.serving.refresh.messages import (
+    Attribution,
+    Counterfactual,
+    Explanation,
+    ExplanationReply,
+    RefreshRequest,
+    SingleChange,
+)
 from wineexp.serving.routes.predict import JSON
 
 # The refresh process, which explains, must have started and loaded the served version within this time.
@@ -21,12 +28,13 @@ RETRY_SECONDS = 0.1
 
 
 class ExplainResponse(msgspec.Struct, frozen=True):
-    """Why the model predicts a class; `counterfactual` is null where no change within the training range flips it."""
+    """Why the model predicts a class or a number, and what would change that; see `Explanation`."""
 
     request_id: str
     model: Lineage
     attribution: Attribution
     counterfactual: Counterfactual | None
+    changes: list[SingleChange] | msgspec.UnsetType = msgspec.UNSET
 
 
 @post("/explain", status_code=200)
@@ -37,11 +45,11 @@ async def explain(request: Request[Any, Any, Any], predictor: Predictor, followe
     if len(rows) != 1:
         raise unprocessable([Fault(f"{len(rows)} rows; one is explained at a time")])
     # A row that the model cannot predict is refused as /predict refuses it.
-    predictor.probabilities(rows)
+    predictor.outputs(rows)
     explain_request = RefreshRequest("explain", rows[0], predictor.version.identity)
     explanation = await _request_explanation(follower, explain_request)
     request_id = request.scope["state"]["request_id"]
-    return ExplainResponse(request_id, predictor.lineage, explanation.attribution, explanation.counterfactual)
+    return ExplainResponse(request_id, predictor.lineage, *msgspec.structs.astuple(explanation))
 
 
 @post("/explain/prepare", status_code=202, include_in_schema=False)

@@ -1,5 +1,7 @@
 """Answers the most frequent request, one row for /predict, without the framework; see http/README.md."""
 
+from typing import Any
+
 import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
@@ -10,7 +12,7 @@ from wineexp.serving.http.problems import ProblemError
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.middleware.body import replay
 from wineexp.serving.refresh.follower import AliasFollower
-from wineexp.serving.routes.predict import MAX_INLINE_SECONDS, PredictResponse
+from wineexp.serving.routes.predict import MAX_INLINE_SECONDS, PredictNumbersResponse, PredictResponse
 
 PATH = "/predict"
 
@@ -97,4 +99,5 @@ class FastPathMiddleware:
         except (ProblemError, ValueError, ArithmeticError):
             return None
         self.metrics.count_predictions(predictions)
-        return _encoder.encode(PredictResponse(request_id, predictor.lineage, predictions))
+        response: Any = PredictNumbersResponse if predictor.schema.numbers else PredictResponse
+        return _encoder.encode(response(request_id, predictor.lineage, predictions))

@@ -34,11 +34,11 @@ async def v1_model_ready(predictor: Predictor, name: str) -> ModelReady:
 
 @post("/v1/models/{name:str}/predict", status_code=200, opt={"path": "/v1/models/{name}:predict"})
 async def v1_predict(request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics, name: str) -> Predictions:
-    """Predict labels, for rows as objects, or as arrays in the order of the model's features."""
+    """Predict labels or numbers, for rows as objects, or as arrays in the order of the model's features."""
     check_served(predictor, name)
     body = await guards.read_body(request, predict.JSON, default=predict.JSON)
     rows = await guards.parse_body(partial(parse_instances, predictor.parser), body)
-    encode = partial(mlflow.encode_labels, predictor, metrics)
+    encode = partial(mlflow.encode_answers, predictor, metrics)
     return await predict.respond(predictor, rows, encode)  # type: ignore[return-value]
 
 

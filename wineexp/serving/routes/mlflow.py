@@ -42,26 +42,25 @@ Feature = NumericFeature | TextFeature
 
 
 class Predictions(msgspec.Struct, frozen=True):
-    """MLflow's response: a label for each row, of the type that it has in the data."""
+    """MLflow's response: a label for each row, of the type that it has in the data, or a number."""
 
     predictions: list[int | float | str]
 
 
 @post("/invocations", status_code=200)
 async def invocations(request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics) -> Predictions:
-    """Predict labels, for rows in any of MLflow's formats."""
+    """Predict labels or numbers, for rows in any of MLflow's formats."""
     body = await guards.read_body(request, predict.JSON, CSV)
     parse = parse_csv if body.media_type == CSV else parse_json
     rows = await guards.parse_body(partial(parse, predictor.parser), body)
-    return await predict.respond(predictor, rows, partial(encode_labels, predictor, metrics))  # type: ignore[return-value]
+    return await predict.respond(predictor, rows, partial(encode_answers, predictor, metrics))  # type: ignore[return-value]
 
 
-def encode_labels(predictor: Predictor, metrics: Metrics, rows: Rows) -> bytes:
-    """Predict the labels of rows, count them, and encode the response."""
-    positions = predictor.classifier.decide(predictor.probabilities(rows)).tolist()
-    classes, labels = predictor.schema.classes, predictor.classifier.labels
-    metrics.count_labels([classes[position] for position in positions], predictor.parser.count_out_of_range(rows))
-    return msgspec.json.encode(Predictions([labels[position] for position in positions]))
+def encode_answers(predictor: Predictor, metrics: Metrics, rows: Rows) -> bytes:
+    """Predict the labels or numbers of rows, count them, and encode the response."""
+    answers = predictor.answers(predictor.outputs(rows))
+    metrics.count_answers(predictor, answers, predictor.parser.count_out_of_range(rows))
+    return msgspec.json.encode(Predictions(answers))
 
 
 @get(["/ping", "/health"], media_type="text/plain")

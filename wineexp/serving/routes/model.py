@@ -40,7 +40,8 @@ class Model(msgspec.Struct, frozen=True):
     stale : bool
         Whether the registry cannot be reached, so that the alias may name another version by now.
     golden_max_difference : float
-        The largest difference between its probabilities on the golden rows and those stored with it.
+        The largest difference between its predictions of the golden rows and those stored with it; of numbers, as a
+        share of the greatest of them.
     source : Source
     form : str
         `compiled`, or why the pipeline predicts.

@@ -20,10 +20,10 @@ from wineexp.serving.model.rows import Rows
 from wineexp.serving.model.strict_json import describe
 from wineexp.serving.routes import predict
 from wineexp.serving.routes.tensors import (
-    OUTPUT_DATATYPES,
     InferenceResponse,
     ParsedRequest,
     encode_response,
+    output_datatypes,
     parse_request,
 )
 
@@ -129,8 +129,11 @@ async def model_metadata(predictor: Predictor, name: str, version: str | None = 
     """Describe the model's inputs and outputs."""
     check_served(predictor, name, version)
     inputs = [TensorMetadata(feature.name, _datatype(feature), [-1, 1]) for feature in predictor.schema.features]
-    shapes = {"class": [-1, 1], "probabilities": [-1, len(predictor.schema.classes)]}
-    outputs = [TensorMetadata(output, datatype, shapes[output]) for output, datatype in OUTPUT_DATATYPES.items()]
+    widths = {"probabilities": len(predictor.schema.classes), "interval": 2}
+    outputs = [
+        TensorMetadata(output, datatype, [-1, widths.get(output, 1)])
+        for output, datatype in output_datatypes(predictor.schema).items()
+    ]
     return ModelMetadata(name, [str(predictor.lineage.version)], "wineexp", inputs, outputs)
 
 
@@ -184,10 +187,16 @@ def _encode_outputs(
     predictor: Predictor, metrics: Metrics, inference: ParsedRequest, rows: Rows
 ) -> tuple[bytes, int | None]:
     """Predict rows, count the predictions, and encode the response."""
-    probabilities = predictor.probabilities(rows)
-    labels = [predictor.schema.classes[position] for position in predictor.classifier.decide(probabilities).tolist()]
-    metrics.count_labels(labels, predictor.parser.count_out_of_range(rows))
-    values = {"class": np.array(labels, dtype=object)[:, None], "probabilities": probabilities}
+    outputs = predictor.outputs(rows)
+    answers = predictor.answers(outputs)
+    metrics.count_answers(predictor, answers, predictor.parser.count_out_of_range(rows))
+    if predictor.schema.numbers:
+        values = {"prediction": outputs}
+        if intervals := predictor.schema.intervals:
+            values["interval"] = np.array([intervals.interval(answer) for answer in answers])
+    else:
+        labels = np.array([str(answer) for answer in answers], dtype=object)
+        values = {"class": labels[:, None], "probabilities": outputs}
     name, version = predictor.lineage.name, str(predictor.lineage.version)
     return encode_response(name, version, inference.id, inference.outputs, values)
 

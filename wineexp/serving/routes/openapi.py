@@ -14,7 +14,8 @@ from wineexp.core.config import Serve
 from wineexp.data.schema import TextFeature
 from wineexp.serving.http.problems import MEDIA_TYPE, Problem
 from wineexp.serving.model.predictor import Predictor
-from wineexp.serving.routes.predict import JSON
+from wineexp.serving.routes.predict import JSON, PredictNumbersResponse, PredictResponse
+from wineexp.serving.routes.tensors import output_datatypes
 
 REFERENCE = "#/components/schemas/{name}"
 
@@ -75,7 +76,7 @@ class InputTensor(msgspec.Struct):
 class RequestedOutput(msgspec.Struct):
     """An output that a request names."""
 
-    name: Literal["class", "probabilities"]
+    name: Literal["class", "probabilities", "prediction", "interval"]
     parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -105,11 +106,12 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
         for handler in route.route_handlers
         if handler.resolve_include_in_schema()
     ]
-    response_types = {handler: get_type_hints(handler.fn)["return"] for _, handler in handlers}
+    response_types = {handler: _response_type(handler, predictor) for _, handler in handlers}
     types = [type_ for type_ in response_types.values() if _is_encoded(type_)]
     _, components = msgspec.json.schema_components(
         [predictor.parser.row_type, Problem, InferenceRequest, *types], ref_template=REFERENCE
     )
+    components["RequestedOutput"]["properties"]["name"]["enum"] = sorted(output_datatypes(predictor.schema))
     bodies = _request_bodies(predictor, settings.serve.max_rows)
     paths: dict[str, Any] = {}
     for route, handler in handlers:
@@ -139,6 +141,11 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
             },
         },
     }
+
+
+def _response_type(handler: HTTPRouteHandler, predictor: Predictor) -> Any:
+    declared = get_type_hints(handler.fn)["return"]
+    return PredictNumbersResponse if declared is PredictResponse and predictor.schema.numbers else declared
 
 
 def _operation(

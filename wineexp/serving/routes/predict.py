@@ -12,7 +12,7 @@ from litestar.response import Response
 
 from wineexp.serving.http import guards
 from wineexp.serving.metrics import Metrics
-from wineexp.serving.model.predictor import Lineage, Prediction, Predictor
+from wineexp.serving.model.predictor import Lineage, NumberPrediction, Prediction, Predictor
 from wineexp.serving.model.rows import Rows
 
 Result = TypeVar("Result")
@@ -33,6 +33,14 @@ class PredictResponse(msgspec.Struct, frozen=True):
     request_id: str
     model: Lineage
     predictions: list[Prediction]
+
+
+class PredictNumbersResponse(msgspec.Struct, frozen=True):
+    """The predicted numbers for the rows of one request, and the version that made them."""
+
+    request_id: str
+    model: Lineage
+    predictions: list[NumberPrediction]
 
 
 async def compute(predictor: Predictor, rows: Rows, function: Callable[[Rows], Result]) -> Result:
@@ -57,13 +65,14 @@ async def predict(request: Request[Any, Any, Any], predictor: Predictor, metrics
 
 def _encode_predictions(predictor: Predictor, metrics: Metrics, request_id: str, rows: Rows) -> bytes:
     """The encoded response, made in chunks: between two of them the event loop gets its turn."""
-    probabilities = predictor.probabilities(rows)
+    outputs = predictor.outputs(rows)
     chunks = []
     for start in range(0, len(rows), CHUNK_ROWS):
         end = start + CHUNK_ROWS
-        predictions = predictor.predictions(rows[start:end], probabilities[start:end])
+        predictions = predictor.predictions(rows[start:end], outputs[start:end])
         metrics.count_predictions(predictions)
         chunks.append(msgspec.json.encode(predictions)[1:-1])
+    # Of either kind, since there are no predictions in it.
     head = msgspec.json.encode(PredictResponse(request_id, predictor.lineage, [])).removesuffix(b"]}")
     return head + b",".join(chunks) + b"]}"
 

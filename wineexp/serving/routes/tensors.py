@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from wineexp.data.schema import Schema
 from wineexp.serving.http.problems import Fault, key_faults, unprocessable
 from wineexp.serving.model import strict_json
 from wineexp.serving.model.rows import RowParser, Rows
@@ -26,7 +27,7 @@ NUMBER_DTYPES = {
     **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
 }
 DATATYPES = (*sorted(NUMBER_DTYPES), "BOOL", "BYTES")
-OUTPUT_DATATYPES = {"class": "BYTES", "probabilities": "FP64"}
+OUTPUT_DATATYPES = {"class": "BYTES", "probabilities": "FP64", "prediction": "FP64", "interval": "FP64"}
 
 TENSOR_KEYS = ("name", "shape", "datatype", "parameters", "data")
 # Values in the parts of a request beside the data: far more than any has.
@@ -34,6 +35,13 @@ MAX_PARAMETERS = 1000
 
 # A tensor's values: numbers as they came in bytes, or decoded values.
 Values = list[Any] | npt.NDArray[Any]
+
+
+def output_datatypes(schema: Schema) -> dict[str, str]:
+    """The datatype of each output of a model, by its name."""
+    of_numbers = ["prediction", "interval"] if schema.intervals else ["prediction"]
+    names = of_numbers if schema.numbers else ["class", "probabilities"]
+    return {name: OUTPUT_DATATYPES[name] for name in names}
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,8 @@ def parse_request(parser: RowParser, model_name: str, json_bytes: int | None, bo
     if rest.get("model_name", model_name) != model_name:
         message = f"the path names the model {model_name}, the body {describe(rest['model_name'])}"
         faults.append(Fault(message, "/model_name"))
-    outputs, output_faults = _requested_outputs(rest.get("outputs"), rest.get("parameters"))
+    names = list(output_datatypes(parser.schema))
+    outputs, output_faults = _requested_outputs(names, rest.get("outputs"), rest.get("parameters"))
     faults += output_faults
     tensors: dict[str, _Tensor] = {}
     for position, value in enumerate(inputs):
@@ -286,16 +295,16 @@ def _with_length(text: str) -> bytes:
     return struct.pack("<I", len(content)) + content
 
 
-def _requested_outputs(value: Any, parameters: Any) -> tuple[list[ParsedOutput], list[Fault]]:
+def _requested_outputs(known: list[str], value: Any, parameters: Any) -> tuple[list[ParsedOutput], list[Fault]]:
     """The requested outputs, all where the request names none, and what is wrong with them."""
     all_binary = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
     if value is None:
-        return [ParsedOutput(name, all_binary) for name in OUTPUT_DATATYPES], []
+        return [ParsedOutput(name, all_binary) for name in known], []
     entries = value if isinstance(value, list) else []
     names = [str(entry.get("name")) for entry in entries if isinstance(entry, dict)]
-    is_each_an_output = len(names) == len(entries) and set(names) <= OUTPUT_DATATYPES.keys()
+    is_each_an_output = len(names) == len(entries) and set(names) <= set(known)
     if not names or not is_each_an_output or len(set(names)) < len(names):
-        wanted = " or ".join(OUTPUT_DATATYPES)
+        wanted = " or ".join(known)
         return [], [Fault(f"an array of outputs is wanted, each once, named {wanted}", "/outputs")]
     outputs, faults = [], []
     for position, (name, entry) in enumerate(zip(names, entries, strict=True)):

@@ -3,6 +3,7 @@
 import { backoffSeconds, request, RequestError, showError } from "./api.js";
 import { download, format, isMissing, isNumber, parse, simpleName } from "./csv.js";
 import { byId, capitalized, displayName, element, enumerate, formatCount, formatPercent } from "./element.js";
+import { numberText, plainText } from "./numbers.js";
 
 const ROWS_PER_REQUEST = 500;
 // The table shows so many rows; the file holds all.
@@ -172,33 +173,58 @@ export class Batch {
     const faulty = this.lines.filter((line) => line.faults.length).length;
     const outOfRange = predicted.filter((line) => line.prediction.out_of_range.length).length;
     const unsent = this.lines.length - predicted.length - faulty;
-    const counts = new Map();
-    for (const { prediction } of predicted) counts.set(prediction.class, (counts.get(prediction.class) ?? 0) + 1);
-    const byClass = this.served.schema.classes.filter((label) => counts.has(label))
-      .map((label) => `${formatCount(counts.get(label))} × ${label}`).join(", ");
+    const overview = this.served.schema.numbers ? this.rangeText(predicted) : this.countsText(predicted);
     return [
-      `${formatCount(predicted.length)} of ${formatCount(this.lines.length)} ${this.served.schema.noun[1]} predicted${byClass && `: ${byClass}`}.`,
+      `${formatCount(predicted.length)} of ${formatCount(this.lines.length)} ${this.served.schema.noun[1]} predicted${overview && `: ${overview}`}.`,
       faulty ? `${formatCount(faulty)} ${faulty === 1 ? "has" : "have"} faults, listed below.` : "",
       outOfRange ? `${formatCount(outOfRange)} ${outOfRange === 1 ? "has" : "have"} values outside the training range.` : "",
       unsent ? `${formatCount(unsent)} ${unsent === 1 ? "was" : "were"} not sent.` : "",
     ].filter(Boolean).join(" ");
   }
 
+  /** How many lines got each class. */
+  countsText(lines) {
+    const counts = new Map();
+    for (const { prediction } of lines) counts.set(prediction.class, (counts.get(prediction.class) ?? 0) + 1);
+    return this.served.schema.classes.filter((label) => counts.has(label))
+      .map((label) => `${formatCount(counts.get(label))} × ${label}`).join(", ");
+  }
+
+  /** The least, the mean and the greatest predicted number. */
+  rangeText(lines) {
+    if (!lines.length) return "";
+    const numbers = lines.map(({ prediction }) => prediction.prediction);
+    const [least, greatest] = numbers.reduce(([low, high], number) => [Math.min(low, number), Math.max(high, number)], [Infinity, -Infinity]);
+    const mean = numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
+    const { schema } = this.served;
+    return `${plainText(schema, least)} to ${numberText(schema, greatest)}, on average ${numberText(schema, mean)}`;
+  }
+
+  /** What was predicted for a line, for the table; nothing where it was not. */
+  predictedText(prediction) {
+    if (!prediction) return null;
+    return this.served.schema.numbers ? plainText(this.served.schema, prediction.prediction) : prediction.class;
+  }
+
   headings() {
-    const { target, classes } = this.served.schema;
+    const { target, classes, numbers, intervals } = this.served.schema;
     const heading = (text, className = "") => element("th", { scope: "col", className }, text);
     return element(
-      "tr", {}, heading("row"), heading(target, "text"), ...classes.map((label) => heading(label)), heading("remarks", "text"),
+      "tr", {}, heading("row"), heading(numbers?.unit ? `${target}, ${numbers.unit}` : target, "text"),
+      ...(intervals ? [heading("from"), heading("to")] : []), ...classes.map((label) => heading(label)), heading("remarks", "text"),
     );
   }
 
   tableRow({ prediction, faults }, index) {
+    const { intervals } = this.served.schema;
     const warning = prediction?.out_of_range.length
       ? `outside the training range: ${enumerate(prediction.out_of_range.map(displayName))}` : "";
     return element(
       "tr", {},
       element("th", { scope: "row" }, formatCount(index + 1)),
-      element("td", { className: "predicted" }, prediction?.class ?? "–"),
+      element("td", { className: "predicted" }, this.predictedText(prediction) ?? "–"),
+      ...(intervals ? [0, 1] : []).map((end) =>
+        element("td", {}, prediction ? plainText(this.served.schema, prediction.interval[end]) : "–")),
       ...this.served.schema.classes.map((label) =>
         element("td", {}, prediction ? formatPercent(prediction.probabilities[label]) : "–")),
       element("td", { className: "remarks" }, faults.join("; ") || warning),
@@ -208,10 +234,11 @@ export class Batch {
   downloadPredictions() {
     const { target, classes } = this.served.schema;
     const probabilities = classes.map((label) => `probability ${label}`);
-    const header = [...this.header, `predicted ${target}`, ...probabilities, "out_of_range", "version", "faults"];
+    const ends = this.served.schema.intervals ? ["low", "high"].map((end) => `${target} ${end}`) : [];
+    const header = [...this.header, `predicted ${target}`, ...ends, ...probabilities, "out_of_range", "version", "faults"];
     const rows = this.lines.map(({ cells, prediction, version, faults }) => [
       ...this.header.map((_, index) => cells[index]),
-      prediction?.class, ...classes.map((label) => prediction?.probabilities[label]),
+      prediction?.class ?? prediction?.prediction, ...ends.map((_, index) => prediction?.interval[index]), ...classes.map((label) => prediction?.probabilities[label]),
       prediction?.out_of_range.join(" "), version, faults.join("; "),
     ]);
     download(`${this.name}-predictions.csv`, format([header, ...rows]));

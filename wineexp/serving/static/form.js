@@ -110,10 +110,7 @@ class NumberControl {
     const outOfRange = value !== null && (value < minimum || value > maximum);
     if (value !== null) this.slider.value = value;
     this.slider.setAttribute("aria-valuetext", `${value ?? "no value"} ${unit}`.trim());
-    this.bins.forEach(({ low, high, bar }, index) => {
-      const isLast = index === this.bins.length - 1;
-      bar.classList.toggle("current", value !== null && value >= low && (value < high || (isLast && value <= high)));
-    });
+    markBin(this.bins, value);
     this.box.classList.toggle("out-of-range", outOfRange);
     const needed = value === null && !this.feature.missing;
     this.box.classList.toggle("invalid", needed);
@@ -203,7 +200,7 @@ export const unitOf = ({ name, unit }) => (unit === name ? "" : unit);
 // So that a bin with a single row is visible.
 const MIN_BAR_HEIGHT = 2.5;
 
-function binsOf({ edges, counts }) {
+export function binsOf({ edges, counts }) {
   const largest = Math.max(...counts);
   const width = 100 / counts.length;
   return counts.map((rows, index) => {
@@ -213,7 +210,15 @@ function binsOf({ edges, counts }) {
   });
 }
 
-const histogramOf = (bins) => svgElement(
+/** Mark the bin of a value, if it is in one; null marks none. */
+export function markBin(bins, value) {
+  bins.forEach(({ low, high, bar }, index) => {
+    const isLast = index === bins.length - 1;
+    bar.classList.toggle("current", value !== null && value >= low && (value < high || (isLast && value <= high)));
+  });
+}
+
+export const histogramOf = (bins) => svgElement(
   "svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" }, ...bins.map(({ bar }) => bar),
 );
 

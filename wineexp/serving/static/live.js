@@ -2,6 +2,7 @@
 
 import { request, RequestError } from "./api.js";
 import { barRow, byId, element, formatCount, formatPercent, svgElement, updateRows } from "./element.js";
+import { showPredictedNumbers } from "./numbers.js";
 
 const INTERVAL_SECONDS = 3;
 const MAX_POINTS = 60;
@@ -122,6 +123,10 @@ function addPoint(requests) {
 }
 
 function showClasses(samples, schema) {
+  if (schema.numbers) {
+    showPredictedNumbers(samples, schema);
+    return;
+  }
   const counts = new Map(schema.classes.map((label) => [label, 0]));
   for (const { name, labels, value } of samples) {
     if (name === "wineexp_predictions_total") counts.set(labels.class, value);

@@ -3,9 +3,10 @@
 import { latestOnly, onKey, request, RequestError, showError } from "./api.js";
 import { Batch } from "./batch.js";
 import { showCard } from "./card.js";
-import { byId, capitalized, element } from "./element.js";
+import { byId, capitalized, displayName, element } from "./element.js";
 import { Form, medianRow } from "./form.js";
 import { pollMetrics } from "./live.js";
+import { numberText, plainText, showChanges } from "./numbers.js";
 import { labelText, showAttribution, showCounterfactual, showMissing, showPrediction, showStale } from "./prediction.js";
 import { openTabs } from "./tabs.js";
 
@@ -14,6 +15,9 @@ const EXPLANATION_DELAY_MILLISECONDS = 250;
 
 // So often the server is asked to stay ready to explain; when idle for half a minute, it ends what explains.
 const PREPARATION_INTERVAL_MILLISECONDS = 15000;
+
+// Of a target of numbers so many samples have a button.
+const MAX_NUMBER_SAMPLES = 5;
 
 // The response of /model, and what shows it.
 let served = null;
@@ -30,6 +34,10 @@ const explain = latestOnly((values) => request("explain", values), (response, va
   checkModel(response.model);
   if (!isNewest || !areEqual(values, form.values)) return;
   showAttribution(served.schema, response.attribution);
+  if (response.changes) {
+    showChanges(served.schema, response.changes);
+    return;
+  }
   showCounterfactual(served.schema, response.counterfactual, values, (changes) => {
     form.set(changes);
     onFormChange();
@@ -75,7 +83,7 @@ function showSamples() {
     });
     return button;
   };
-  const groups = schema.classes.map((label) => {
+  const groups = schema.numbers ? [samplesOfNumbers(schema, noun, fillButton)] : schema.classes.map((label) => {
     const name = labelText(schema, label);
     const samples = schema.samples.filter((sample) => sample.label === label);
     const buttons = samples.map((sample, index) => fillButton(
@@ -90,6 +98,16 @@ function showSamples() {
   );
 }
 
+/** Buttons of samples from low to high numbers, each named by its own. */
+function samplesOfNumbers(schema, noun, fillButton) {
+  const step = Math.max(1, Math.ceil(schema.samples.length / MAX_NUMBER_SAMPLES));
+  const buttons = schema.samples.filter((_, index) => index % step === Math.floor(step / 2)).map(({ label, row }) => fillButton(
+    plainText(schema, Number(label)), `a ${noun} with ${numberText(schema, Number(label))}`, row,
+    `In the data, this ${noun} has ${numberText(schema, Number(label))}.`,
+  ));
+  return element("fieldset", {}, element("legend", {}, displayName(schema.column)), ...buttons);
+}
+
 /** When an export was made, and its note; nothing for a version of the registry. */
 const exportText = (source) => source.kind !== "export" ? ""
   : ` ${source.note ?? ""} Exported on ${source.exported_at.slice(0, 10)}; this server follows no registry.`;
@@ -100,14 +118,18 @@ function showServed(previousForm) {
   document.title = `${schema.target} · ${model.name} ${model.version}`;
   byId("title").replaceChildren(element("span", {}, schema.target), `, predicted by version ${model.version}`);
   const [score, low, high] = ["", "_low", "_high"].map((suffix) => metrics[`cv/${schema.metric}${suffix}`]);
-  const interval = Number.isFinite(low) ? ` (95 % interval ${low.toFixed(3)} to ${high.toFixed(3)})` : "";
+  // Errors are in the target's unit, whose numbers may be large.
+  const scoreDigits = (value) => (schema.numbers ? String(Number(value.toPrecision(4))) : value.toFixed(3));
+  const interval = Number.isFinite(low) ? ` (95 % interval ${scoreDigits(low)} to ${scoreDigits(high)})` : "";
   const scoreText = Number.isFinite(score)
-    ? `; ${schema.metric.replaceAll("_", " ")} ${score.toFixed(3)}${interval} in cross-validation` : "";
+    ? `; ${schema.metric.replaceAll("_", " ")} ${scoreDigits(score)}${interval} in cross-validation` : "";
   const description = `${params.model ?? "a model"} on ${params.feature ?? "its"} features of ${schema.data} data`;
   byId("lineage").textContent = `The ${model.alias} of ${model.name}: ${description}${scoreText}.${exportText(source)}`;
   const [noun, plural] = schema.noun;
   byId("tab-predict").textContent = `One ${noun}`;
   byId("tab-batch").textContent = `Many ${plural}`;
+  byId("probabilities").setAttribute("aria-label", schema.numbers ? "Among the training data" : "Probabilities");
+  byId("by-class").textContent = schema.numbers ? "Predictions by size" : "Predictions by class";
   byId("run").replaceChildren("run ", element("code", {}, model.run_id));
   const values = previousForm ? previousForm.values : {};
   form = new Form(byId("form"), schema, onFormChange);

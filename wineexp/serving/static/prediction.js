@@ -4,6 +4,7 @@ import {
   barRow, byId, displayName, element, enumerate, formatNumber, formatPercent, formatSigned, updateRows,
 } from "./element.js";
 import { unitOf } from "./form.js";
+import { differenceText, intervalSentence, numberText, showAmongTraining } from "./numbers.js";
 
 // So many contributions have a bar of their own; the others share one.
 const MAX_SHOWN_CONTRIBUTIONS = 7;
@@ -14,10 +15,32 @@ const EXPLANATION_PARTS = ["attribution", "counterfactual"];
 export const labelText = (schema, label) => (/^[\d.-]+$/.test(label) ? `${schema.target} ${label}` : label);
 
 export function showPrediction(schema, prediction) {
+  byId("prediction").setAttribute("aria-busy", "false");
+  const summary = schema.numbers ? showNumber(schema, prediction) : showClass(schema, prediction);
+  const features = prediction.out_of_range;
+  const warning = byId("out-of-range");
+  warning.hidden = features.length === 0;
+  warning.textContent = `Outside the training range: ${enumerate(features.map(displayName))}. The prediction is a guess.`;
+  byId("summary-bar").textContent = summary;
+  announce(features.length ? `${summary}, outside the training range` : summary);
+}
+
+/** Show a predicted number; gives it in short. */
+function showNumber(schema, { prediction, interval }) {
+  byId("prediction-status").textContent = `Predicted ${displayName(schema.column)}`;
+  byId("label").textContent = numberText(schema, prediction);
+  showAmongTraining(schema, prediction);
+  const range = byId("prediction-set");
+  range.hidden = !interval;
+  if (interval) range.textContent = intervalSentence(schema, interval);
+  return `${displayName(schema.column)} ${numberText(schema, prediction)}`;
+}
+
+/** Show a predicted class with the probabilities of all; gives it in short. */
+function showClass(schema, prediction) {
   const label = prediction.class;
   const probability = prediction.probabilities[label];
   const isLikeliest = probability === Math.max(...Object.values(prediction.probabilities));
-  byId("prediction").setAttribute("aria-busy", "false");
   byId("prediction-status").textContent = isLikeliest ? "Most likely" : "Predicted";
   byId("label").textContent = label;
   const list = byId("probabilities");
@@ -27,13 +50,7 @@ export function showPrediction(schema, prediction) {
   const set = byId("prediction-set");
   set.hidden = !prediction.prediction_set;
   set.textContent = `Not ruled out: ${enumerate(prediction.prediction_set ?? []) || "no class"}.`;
-  const features = prediction.out_of_range;
-  const warning = byId("out-of-range");
-  warning.hidden = features.length === 0;
-  warning.textContent = `Outside the training range: ${enumerate(features.map(displayName))}. The prediction is a guess.`;
-  const summary = `${labelText(schema, label)}, ${formatPercent(probability)}`;
-  byId("summary-bar").textContent = summary;
-  announce(features.length ? `${summary}, outside the training range` : summary);
+  return `${labelText(schema, label)}, ${formatPercent(probability)}`;
 }
 
 /** Say which features lack a value. */
@@ -54,12 +71,13 @@ function announce(sentence) {
 export function showAttribution(schema, attribution) {
   byId("attribution").classList.remove("stale");
   const [noun, plural] = schema.noun;
-  const label = labelText(schema, attribution.class);
-  const base = formatPercent(attribution.base_value), output = formatPercent(attribution.output_value);
-  const errors = Object.values(attribution.standard_errors ?? {});
-  const precision = attribution.exact ? ""
-    : `, estimated with a standard error of ${formatNumber(100 * Math.max(...errors), 1)} percentage points (pp) at most`;
-  byId("attribution-text").textContent = `${attribution.background_rows} ${plural} that stand for the training data get ${label} with ${base} on average, this ${noun} with ${output}. A bar shows what a feature adds${precision}.`;
+  const [base, output] = [attribution.base_value, attribution.output_value].map((value) =>
+    (schema.numbers ? numberText(schema, value) : `${labelText(schema, attribution.class)} with ${formatPercent(value)}`));
+  const addedText = (added) => (schema.numbers ? differenceText(schema, added) : `${formatSigned(100 * added, 1)} pp`);
+  const error = Math.max(...Object.values(attribution.standard_errors ?? {}));
+  const errorText = schema.numbers ? numberText(schema, error) : `${formatNumber(100 * error, 1)} percentage points (pp)`;
+  const precision = attribution.exact ? "" : `, estimated with a standard error of ${errorText} at most`;
+  byId("attribution-text").textContent = `${attribution.background_rows} ${plural} that stand for the training data get ${base} on average, this ${noun} ${output}. A bar shows what a feature adds${precision}.`;
   const contributions = Object.entries(attribution.contributions);
   const shown = contributions.slice(0, MAX_SHOWN_CONTRIBUTIONS)
     .map(([name, contribution]) => [columnName(schema, name), contribution]);
@@ -73,7 +91,7 @@ export function showAttribution(schema, attribution) {
   updateRows(list, shown.map(([name, contribution]) => barRow(
     name,
     Math.abs(contribution) / largest / 2,
-    `${formatSigned(100 * contribution, 1)} pp`,
+    addedText(contribution),
     contribution < 0 ? "down" : "up",
   )));
 }

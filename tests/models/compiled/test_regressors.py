@@ -1,0 +1,71 @@
+"""Every compiled model of numbers, with each transform of the target: the same bits as its pipeline's."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra.utils import instantiate
+
+from tests.conftest import composed
+from tests.houses import houses
+from wineexp.models.compiled import compiled_model
+from wineexp.models.compiled.file_format import pack, unpack
+from wineexp.models.compiled.flatten import CannotCompileError, flatten
+from wineexp.models.compiled.proof import prove
+from wineexp.models.pipeline import outputs
+from wineexp.models.regression import make_pipeline
+
+N_ROWS = 1500
+
+
+def fit(model: str, *overrides: str, transform: str | None = None) -> tuple[Any, pd.DataFrame]:
+    cfg = composed("target=score", "feature=scaled", f"model={model}", *overrides)
+    feature, estimator = (instantiate(part, _convert_="all") for part in (cfg.feature, cfg.model))
+    rows = houses(120)
+    X, y = rows[["area", "district"]].assign(rooms=(rows["area"] / 30).round()), rows["price"]
+    return make_pipeline(feature, estimator, transform).fit(X, y), X
+
+
+@pytest.mark.parametrize(
+    ("transform", "model", "overrides"),
+    [
+        (None, "extratrees", ["model.n_estimators=7"]),
+        ("quantile", "forest", ["model.n_estimators=7"]),
+        (None, "histgb", ["model.max_iter=9"]),
+        (None, "xgb", ["model.n_estimators=9"]),
+        # In single precision, in which the transform is undone as well.
+        ("log1p", "xgb", ["model.n_estimators=9"]),
+        ("quantile", "xgb", ["model.n_estimators=9"]),
+        ("log1p", "ridge", []),
+        (None, "linear", []),
+        (None, "majority", []),
+        ("log1p", "mlp", ["model.max_iter=20"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:Stochastic Optimizer")
+def test_a_compiled_model_predicts_as_its_pipeline(transform: str | None, model: str, overrides: list[str]) -> None:
+    pipeline, X = fit(model, *overrides, transform=transform)
+    content = pack(*flatten(pipeline, X))
+    prove(content, pipeline, X, N_ROWS)
+    # Independently of the proof.
+    rows = list(X.astype(object).itertuples(index=False, name=None))
+    assert compiled_model.load(content).outputs(rows).tolist() == outputs(pipeline, X).tolist()
+
+
+@pytest.mark.parametrize("array", ["undone.quantiles", "regressor.weights", "regressor.offset"])
+def test_another_bit_is_found(array: str) -> None:
+    pipeline, X = fit("ridge", transform="quantile")
+    plan, arrays = unpack(pack(*flatten(pipeline, X)))
+    arrays[array] = np.nextafter(arrays[array], np.inf)
+    with pytest.raises(CannotCompileError, match="it predicts otherwise"):
+        prove(pack(plan, arrays), pipeline, X, N_ROWS)
+
+
+def test_what_is_not_compiled_is_named() -> None:
+    with pytest.raises(CannotCompileError, match="a model KNeighborsRegressor cannot be compiled"):
+        flatten(*fit("neighbours"))
+    with pytest.raises(
+        CannotCompileError, match="a HistGradientBoostingRegressor with loss=poisson cannot be compiled"
+    ):
+        flatten(*fit("histgb", "model.max_iter=2", "+model.loss=poisson"))
