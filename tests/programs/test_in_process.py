@@ -102,6 +102,10 @@ def test_a_folder_conf_is_found_by_commands_unless_another_is_named(command: Com
     for options, n_neighbors in (((), 3), (("--config-dir", "mine"), 4), (("-cd=mine",), 4)):
         shown = command("train", *options, "model=knn", "--cfg", "job", "--package", "model")
         assert shown.stdout.splitlines()[2:] == [f"n_neighbors: {n_neighbors}"]
+    # A server's standard output holds JSON alone.
+    served = command("serve", "serve.port=-1")
+    assert (served.returncode, served.stdout) == (1, "")
+    assert served.stderr.startswith("choices of conf are used, too")
 
 
 @pytest.mark.usefixtures("store")

@@ -2,10 +2,12 @@
 
 import logging
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
@@ -47,15 +49,19 @@ def log_found_folder() -> None:
     if not _unlogged_folders:
         return
     folder = _unlogged_folders.pop()
-    log.info("choices of %s are used, too, which was found here; --config-dir names another folder", folder.name)
+    lines = [f"choices of {folder.name} are used, too, which was found here; --config-dir names another folder"]
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.yaml"))
     if hidden := [f"{folder.name}/{file}" for file in files if (CONF / file).exists()]:
         more = f" and {len(hidden) - MAX_SHOWN_FILES} more" if len(hidden) > MAX_SHOWN_FILES else ""
-        log.warning(
-            "not read, since wineexp has choices of the same name: %s%s; rename what is yours",
-            ", ".join(hidden[:MAX_SHOWN_FILES]),
-            more,
-        )
+        shown = ", ".join(hidden[:MAX_SHOWN_FILES])
+        lines.append(f"not read, since wineexp has choices of the same name: {shown}{more}; rename what is yours")
+    # The standard output of a server, which has no such log, has lines of JSON alone.
+    is_server = HydraConfig.initialized() and HydraConfig.get().job_logging.get("root") is None
+    for line in lines:
+        if is_server:
+            print(line, file=sys.stderr)
+        else:
+            log.info(line)
 
 
 def resolve_aliases(program: str, arguments: Sequence[str]) -> list[str]:
