@@ -73,6 +73,8 @@ BINARY = Predictions(
         ("precision", BINARY, 1 / 2),
         ("recall", BINARY, 1 / 2),
         ("f1", BINARY, 1 / 2),
+        # The second row costs 3, the third one 5.
+        ("cost", replace(BINARY, costs=np.array([[0.0, 3.0], [5.0, 1.0]])), (3 + 5 + 1) / 4),
         # By falling probability a positive row, a negative one, the other positive one: 1 at a recall of 1/2, then 2/3.
         ("average_precision", BINARY, (1 + 2 / 3) / 2),
     ],

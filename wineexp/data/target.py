@@ -1,6 +1,8 @@
 """Targets: the column that is predicted, as classes or as a number, and the metric that decides between models."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,6 +49,9 @@ class Target:
     transform : str, optional
         Of numbers, one of `TRANSFORMS`: the model learns the logarithm of 1 + y, or y's quantile in the training rows
         as that of a normal distribution. Its predictions are transformed back before they are scored.
+    costs : dict, optional
+        What a decision costs, by the actual class and the predicted one, a number of at least 0; that of a right one is
+        0 unless it is said. Models then decide on the class of the least expected cost, and `cost` is a metric.
     """
 
     column: str
@@ -58,6 +63,7 @@ class Target:
     kind: str = CLASSIFICATION
     positive: str | int | float | None = None
     transform: str | None = None
+    costs: dict[Any, Any] | None = None
 
     @property
     def is_number(self) -> bool:
@@ -162,13 +168,72 @@ class Target:
             faults.append(f"target.kind={self.kind}: {did_you_mean(self.kind, KINDS)}")
         if self.transform is not None and self.transform not in TRANSFORMS:
             faults.append(f"target.transform={self.transform}: {did_you_mean(self.transform, TRANSFORMS)}, or null")
-        of_classes = {"bins": self.bins, "labels": self.labels, "ordinal": self.ordinal, "positive": self.positive}
+        of_classes: dict[str, Any] = {
+            "bins": self.bins,
+            "labels": self.labels,
+            "ordinal": self.ordinal,
+            "positive": self.positive,
+            "costs": self.costs,
+        }
         for key, value in of_classes.items() if self.is_number else {"transform": self.transform}.items():
             if value not in (None, False):
                 other = CLASSIFICATION if self.is_number else REGRESSION
                 faults.append(f"target.{key}={value}: this is said of target.kind={other}, and it is {self.kind}")
         if faults:
             raise UserError(*faults)
+
+    def cost_matrix(self, classes: Sequence[object]) -> list[list[float]] | None:
+        """What each decision costs: n_classes lists, by the actual class, of n_classes numbers, by the predicted one.
+
+        Parameters
+        ----------
+        classes : sequence of n_classes labels
+
+        Returns
+        -------
+        list of list of float, or None
+            None where the target says no costs.
+
+        Raises
+        ------
+        UserError
+            The costs name other classes, lack one, or hold something else than numbers of at least 0.
+        """
+        if self.costs is None:
+            return None
+        names = [str(label) for label in classes]
+        said = {str(actual): row for actual, row in self.costs.items()}
+        faults = [
+            f"target.costs.{actual}={row}: what each decision costs is wanted, as {{{names[0]}: 1}}"
+            for actual, row in said.items()
+            if not isinstance(row, Mapping)
+        ]
+        by_pair = {
+            (actual, str(predicted)): cost
+            for actual, row in said.items()
+            if isinstance(row, Mapping)
+            for predicted, cost in row.items()
+        }
+        unknown = dict.fromkeys(name for name in [*said, *(predicted for _, predicted in by_pair)] if name not in names)
+        faults += [
+            f"target.costs: the target has no class {name}; {did_you_mean(name, names)}; words such as yes and no need "
+            "quotes"
+            for name in unknown
+        ]
+        faults += [
+            f"target.costs.{actual}.{predicted}={cost}: a number of at least 0 is wanted"
+            for (actual, predicted), cost in by_pair.items()
+            if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < np.inf
+        ]
+        pairs = [(actual, predicted) for actual in names for predicted in names]
+        if lacking := [f"{a}.{p}" for a, p in pairs if a != p and (a, p) not in by_pair]:
+            listed = brief(", ".join(lacking), MAX_COLUMNS_CHARS)
+            faults.append(
+                f"target.costs: every wrong decision needs its cost, by actual and predicted class; {listed} lack it"
+            )
+        if faults:
+            raise UserError(*faults)
+        return [[float(by_pair.get((actual, predicted), 0)) for predicted in names] for actual in names]
 
     def _numbers(self, y: pd.Series) -> pd.Series:
         where = f"target.column={self.column}"

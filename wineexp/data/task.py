@@ -76,7 +76,7 @@ class Task:
     @cached_property
     def metrics(self) -> list[str]:
         """Names of the metrics that are defined for the target."""
-        return metrics_for(len(self.classes), ordinal=self.target.ordinal)
+        return metrics_for(len(self.classes), ordinal=self.target.ordinal, has_costs=self.target.costs is not None)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -249,9 +249,14 @@ def predictions_from_table(table: pd.DataFrame) -> Predictions | NumberPredictio
     )
 
 
+def labels_from_table(table: pd.DataFrame) -> list[str]:
+    """The classes of such a table, in their order; none where numbers are predicted."""
+    return [str(name).removeprefix("probability ") for name in table.filter(regex="^probability ")]
+
+
 def baseline_from_table(table: pd.DataFrame) -> Any:
     """What `baseline` gave for the training rows of the one fold that a part of such a table is of."""
-    labels = [str(name).removeprefix("probability ") for name in table.filter(regex="^probability ")]
+    labels = labels_from_table(table)
     constant = table["baseline"].iloc[0]
     return labels.index(constant) if labels else float(constant)
 
@@ -293,7 +298,9 @@ def make_task(
             **{name: values.astype(np.int64) if name in are_whole else values for name, values in numbers.items()}
         )
         dataset = replace(dataset, units=dataset.units | dict.fromkeys(dates, UNIT))
-    check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal)
+    has_costs = target.costs is not None
+    check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal, has_costs=has_costs)
+    target.cost_matrix(classes.tolist())
     identical = sets = group_identical_rows(X)
     if dataset.is_repeated_by_chance and (dataset.groups is not None or dataset.times is not None):
         # Rows that agree by chance would join groups and leave out earlier rows for no reason.

@@ -43,11 +43,14 @@ def baseline_scores(constant: Any, predictions: Predictions | NumberPredictions,
     Returns
     -------
     dict of str to float
-        `majority_accuracy`, for classes; for numbers `baseline_` and the name of each metric that is to be minimized.
+        `majority_accuracy`, for classes, and `baseline_cost` where decisions have costs; for numbers `baseline_` and
+        the name of each metric that is to be minimized.
     """
     answers = np.full(len(predictions.y), constant)
     if isinstance(predictions, Predictions):
-        return {"majority_accuracy": score(replace(predictions, predicted=answers), ["accuracy"])["accuracy"]}
+        of_class = score(replace(predictions, predicted=answers, prediction_sets=None), ["accuracy", "cost"])
+        of_cost = {} if predictions.costs is None else {f"{BASELINE}cost": of_class["cost"]}
+        return {"majority_accuracy": of_class["accuracy"]} | of_cost
     always = replace(predictions, predicted=answers, low=None, high=None, crps=None)
     errors = [name for name in names if METRICS[name].direction == "minimize"]
     return {f"{BASELINE}{name}": value for name, value in score(always, errors).items()}

@@ -59,7 +59,9 @@ def predict(
     model = estimator[-1]
     prediction_sets = model.prediction_sets(probabilities)
     values = class_values(model.classes_)
-    return Predictions(y, model.decide(probabilities), probabilities, prediction_sets, values, weights)
+    return Predictions(
+        y, model.decide(probabilities), probabilities, prediction_sets, values, weights, model.cost_matrix
+    )
 
 
 def encoded(y: pd.Series, classes: npt.NDArray[np.generic] | None) -> npt.NDArray[Any]:
@@ -175,6 +177,7 @@ def pool_predictions(folds: list[Fold]) -> Predictions | NumberPredictions:
         prediction_sets=np.concatenate(sets) if sets else None,
         values=of_classes[0].values,
         weights=weights,
+        costs=of_classes[0].costs,
     )
 
 

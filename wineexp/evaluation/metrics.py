@@ -30,9 +30,9 @@ class Metric:
         `maximize` or `minimize`: which way it is better.
     applies_to : tuple of str
         Targets for which it is defined: `classes` of any number, `binary` (two classes), `ordinal` (ordered classes),
-        `numbers`.
+        `numbers`, `costs` (classes, where the target says what decisions cost).
     computed_from : str
-        `decisions` (the predicted classes or numbers) or `probabilities`.
+        `decisions` (the predicted classes or numbers) or `probabilities`, also where the decisions follow from these.
     """
 
     score: Callable[[Any], float]
@@ -119,6 +119,12 @@ def _mean_error(predictions: Predictions | NumberPredictions) -> float:
     return float(np.average(predictions.errors, weights=predictions.weights))
 
 
+def _mean_cost(predictions: Predictions) -> float:
+    if predictions.costs is None:
+        return np.nan
+    return float(np.average(predictions.costs[predictions.y, predictions.predicted], weights=predictions.weights))
+
+
 # Names are scikit-learn's where it has one.
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(lambda p: _of_decisions(metrics.accuracy_score, p)),
@@ -161,27 +167,41 @@ METRICS: dict[str, Metric] = {
     # The share of the test rows' own variance that is explained; 0 for their mean, less for worse.
     "r2": Metric(lambda p: _of_decisions(metrics.r2_score, p) if np.ptp(p.y) else np.nan, applies_to=("numbers",)),
     "spearman": Metric(_spearman, applies_to=("numbers",)),
+    # The mean cost of a decision. Decisions are then those of the least expected cost, and no others could be learned.
+    "cost": Metric(_mean_cost, "minimize", applies_to=("costs",), computed_from="probabilities"),
 }
 
 
-def metrics_for(n_classes: int, *, ordinal: bool) -> list[str]:
-    """Names of the metrics that are defined for a target of so many classes, or, with 0 classes, of numbers."""
+def metrics_for(n_classes: int, *, ordinal: bool, has_costs: bool = False) -> list[str]:
+    """Names of the metrics that are defined for a target of so many classes, or, with 0 classes, of numbers.
+
+    Parameters
+    ----------
+    n_classes : int
+    ordinal, has_costs : bool
+        Whether the classes are ordered, and whether the target says what decisions cost.
+    """
     if n_classes:
-        kinds = {"classes"} | ({"binary"} if n_classes == 2 else set()) | ({"ordinal"} if ordinal else set())
+        of_target = {"binary": n_classes == 2, "ordinal": ordinal, "costs": has_costs}
+        kinds = {"classes", *(kind for kind, holds in of_target.items() if holds)}
     else:
         kinds = {"numbers"}
     return [name for name, metric in METRICS.items() if kinds & set(metric.applies_to)]
 
 
-def check_metric(name: str, direction: str, n_classes: int, *, ordinal: bool) -> None:
-    """Check a target's deciding metric and its direction; the number of classes is that of `metrics_for`.
+def check_metric(name: str, direction: str, n_classes: int, *, ordinal: bool, has_costs: bool = False) -> None:
+    """Check a target's deciding metric and its direction; the other arguments are those of `metrics_for`.
 
     Raises
     ------
     UserError
         The metric is unknown or not defined for the target, or is better in the other direction.
     """
-    names = metrics_for(n_classes, ordinal=ordinal)
+    names = metrics_for(n_classes, ordinal=ordinal, has_costs=has_costs)
+    if name == "cost" and n_classes and not has_costs:
+        raise UserError(
+            "target.metric=cost: target.costs must say what each decision costs, as {actual: {predicted: cost}}"
+        )
     if name not in names:
         raise UserError(f"target.metric={name}: not a metric of this target; {did_you_mean(name, names)}")
     if direction != METRICS[name].direction:

@@ -28,6 +28,8 @@ class Predictions:
         numbers, so that neighbours are 1 apart. See `class_values`.
     weights : ndarray of shape (n_samples,), or None
         How many rows each row counts for; None where each counts for one.
+    costs : ndarray of shape (n_classes, n_classes), or None
+        What it costs to decide on the column's class where the row's class is true; None where the target says none.
     """
 
     y: npt.NDArray[np.intp]
@@ -36,6 +38,7 @@ class Predictions:
     prediction_sets: npt.NDArray[np.bool_] | None = None
     values: npt.NDArray[np.float64] | None = None
     weights: npt.NDArray[np.float64] | None = None
+    costs: npt.NDArray[np.float64] | None = None
 
     def select(self, rows: npt.NDArray[np.bool_ | np.intp]) -> Self:
         """The predictions of some of the rows, by a mask of shape (n_samples,) or by their positions."""

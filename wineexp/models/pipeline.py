@@ -31,7 +31,12 @@ from wineexp.models.weights import Weights, weight_options
 LOG_ODDS_OF_MISSING = 12 * np.log(10)
 
 
-def make_pipeline(feature: TransformerMixin, model: ClassifierMixin, classes: npt.ArrayLike) -> Pipeline:
+def make_pipeline(
+    feature: TransformerMixin,
+    model: ClassifierMixin,
+    classes: npt.ArrayLike,
+    costs: list[list[float]] | None = None,
+) -> Pipeline:
     """Features and model as one estimator, so that both are fitted on the same rows.
 
     Parameters
@@ -40,8 +45,11 @@ def make_pipeline(feature: TransformerMixin, model: ClassifierMixin, classes: np
     model : classifier
     classes : array-like of shape (n_classes,)
         All labels in ascending order; see `FixedClassesClassifier`.
+    costs : list of n_classes lists of n_classes float, optional
+        As of `FixedClassesClassifier`.
     """
-    return Pipeline([("feature", feature), ("model", FixedClassesClassifier(model, np.asarray(classes).tolist()))])
+    complete = FixedClassesClassifier(model, np.asarray(classes).tolist(), costs=costs)
+    return Pipeline([("feature", feature), ("model", complete)])
 
 
 def outputs(fitted: Pipeline, X: Any) -> npt.NDArray[np.float64]:
@@ -208,6 +216,9 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
     accepts_one_class : bool
         Whether rows of a single class make a model that always predicts it, for a part of the rows of another model.
         By default the estimator decides, and may refuse them.
+    costs : list of n_classes lists of n_classes float, optional
+        What it costs to decide on the inner list's class where the outer list's class is true. The decision is then
+        the class of the least expected cost, whatever the estimator has learned.
 
     Attributes
     ----------
@@ -218,14 +229,28 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         Positions in `classes_` of the labels in the training rows.
     """
 
-    def __init__(self, estimator: ClassifierMixin, classes: list[object], accepts_one_class: bool = False) -> None:
+    def __init__(
+        self,
+        estimator: ClassifierMixin,
+        classes: list[object],
+        accepts_one_class: bool = False,
+        costs: list[list[float]] | None = None,
+    ) -> None:
         self.estimator = estimator
         self.classes = classes
         self.accepts_one_class = accepts_one_class
+        self.costs = costs
 
     def __sklearn_clone__(self) -> "FixedClassesClassifier":
         """Not fitted, as `clone` gives it, and also around a CatBoost model, which `clone` refuses: it copies lists."""
-        return FixedClassesClassifier(copy.deepcopy(self.estimator), self.classes, self.accepts_one_class)
+        return FixedClassesClassifier(copy.deepcopy(self.estimator), self.classes, self.accepts_one_class, self.costs)
+
+    @property
+    def cost_matrix(self) -> npt.NDArray[np.float64] | None:
+        """The costs as an array of shape (n_classes, n_classes), or None."""
+        # A model that an earlier version stored has none.
+        costs = getattr(self, "costs", None)
+        return None if costs is None else np.asarray(costs, dtype=np.float64)
 
     def fit(
         self,
@@ -289,9 +314,11 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
     def decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
         """Decisions for probabilities (n_samples, n_classes) of this model: positions in `classes_`, (n_samples,).
 
-        The likeliest class, unless the estimator has learned a `utility_`; see `best_decisions`.
+        The likeliest class, unless there are costs, or the estimator has learned a `utility_`; see `best_decisions`.
         """
         check_is_fitted(self)
+        if (costs := self.cost_matrix) is not None:
+            return best_decisions(probabilities, -costs)
         utility = getattr(self.estimator_, "utility_", None)
         if utility is None:
             return np.asarray(probabilities.argmax(axis=1))

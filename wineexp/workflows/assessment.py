@@ -1,16 +1,24 @@
 """Assessment of a run: scores, and a table for each plot, from the table of predictions that it left."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from wineexp.core.errors import UserError
 from wineexp.data.target import Target
-from wineexp.data.task import HOLDOUT_FOLD, baseline_from_table, out_of_fold_predictions, predictions_from_table
+from wineexp.data.task import (
+    HOLDOUT_FOLD,
+    baseline_from_table,
+    labels_from_table,
+    out_of_fold_predictions,
+    predictions_from_table,
+)
 from wineexp.evaluation import metrics
 from wineexp.evaluation.baseline import baseline_scores
 from wineexp.evaluation.calibration import binned_numbers, calibration_curve
-from wineexp.evaluation.predictions import NumberPredictions
+from wineexp.evaluation.predictions import NumberPredictions, Predictions
 
 COLUMNS = {"fold", "row", "true", "predicted", "baseline"}
 
@@ -53,11 +61,15 @@ def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
         The target's deciding metric does not apply to so many classes.
     """
     n_classes = table.filter(regex="^probability ").shape[1]
-    metrics.check_metric(target.metric, target.direction, n_classes, ordinal=target.ordinal)
-    names = metrics.metrics_for(n_classes, ordinal=target.ordinal)
+    has_costs = target.costs is not None
+    metrics.check_metric(target.metric, target.direction, n_classes, ordinal=target.ordinal, has_costs=has_costs)
+    names = metrics.metrics_for(n_classes, ordinal=target.ordinal, has_costs=has_costs)
+    costs = target.cost_matrix(labels_from_table(table)) if has_costs else None
     scores = {}
     for number, fold in table.groupby("fold"):
         predictions = predictions_from_table(fold)
+        if isinstance(predictions, Predictions) and costs is not None:
+            predictions = replace(predictions, costs=np.array(costs))
         constant = baseline_from_table(fold)
         scores[number] = metrics.score(predictions, names) | baseline_scores(constant, predictions, names)
     return pd.DataFrame.from_dict(scores, orient="index")

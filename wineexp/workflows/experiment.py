@@ -136,7 +136,7 @@ def assemble(cfg: DictConfig) -> Experiment:
         return Experiment(cfg, task, regression.make_pipeline(for_numbers(feature), model, task.target.transform))
     if faults := label_faults(model, classes) + column_faults:
         raise UserError(*faults)
-    return Experiment(cfg, task, make_pipeline(feature, model, classes))
+    return Experiment(cfg, task, make_pipeline(feature, model, classes, task.target.cost_matrix(classes)))
 
 
 def _early_stopping(cfg: DictConfig) -> tuple[int | None, float]:

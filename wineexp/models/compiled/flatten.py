@@ -55,6 +55,8 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
         A transformer or the model is of a kind, or has settings, that cannot be compiled.
     """
     feature, model = fitted[:-1], fitted[-1]
+    if model.cost_matrix is not None:
+        raise CannotCompileError("it decides for the least expected cost, and a compiled model for the likeliest class")
     columns = [str(name) for name in X]
     kinds, text_columns, encoded_columns, arrays = _flatten_features(feature[0], columns)
     # A matrix of one row is in both memory orders, so that two rows are transformed.
