@@ -14,7 +14,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler, TargetEncoder
 
-from wineexp.core.columns import as_texts, is_number
+from wineexp.core.columns import is_number
 from wineexp.models.transformers import DateParts, KnownTexts, LeaveOut, QuantileClipper, Ratios, SkewedLog
 
 # As many as skrub's TableVectorizer makes.
@@ -117,7 +117,7 @@ class CategoryColumns:
     def __call__(self, X: pd.DataFrame) -> list[str]:
         """The names of these columns of X, of shape (n_samples, n_features)."""
         texts = [str(name) for name in X if not is_number(X[name])]
-        return [name for name in texts if (as_texts(X[name]).nunique() > MAX_INDICATORS) == self.many]
+        return [name for name in texts if (X[name].nunique() > MAX_INDICATORS) == self.many]
 
 
 def _imputation(strategy: str) -> tuple[str, SimpleImputer]:

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 MAX_ERROR_CHARS = 1000
 
+# Rows that are predicted to learn the type of what a model predicts.
+SIGNATURE_ROWS = 100
+
 # MLflow's field for the digest of a data set.
 MAX_DIGEST_CHARS = 36
 
@@ -242,7 +245,8 @@ class Run:
                 stored = mlflow.sklearn.log_model(
                     model,
                     name="model",
-                    signature=infer_signature(X, model.predict(X)),
+                    # The type of what is predicted shows in a few rows; a column with missing values in all of them.
+                    signature=infer_signature(X, model.predict(X.head(SIGNATURE_ROWS))),
                     serialization_format="skops",
                     skops_trusted_types=persistence.trusted_types(),
                     pip_requirements=[f"{library}=={version(library)}" for library in libraries],
