@@ -39,6 +39,17 @@ export function formatNumber(value, range) {
   return String(Number(value.toFixed(digits)));
 }
 
+const MS_PER_DAY = 86_400_000;
+
+/** The days since 1970-01-01 that a date is to a model, as text in ISO 8601, in UTC; of a time of day its minutes. */
+export function formatDate(days) {
+  const text = new Date(Math.round(days * MS_PER_DAY)).toISOString();
+  return Number.isInteger(days) ? text.slice(0, 10) : text.slice(0, 16);
+}
+
+/** The days of such a text. */
+export const daysOf = (text) => Date.parse(text.includes("T") ? `${text}Z` : text) / MS_PER_DAY;
+
 export const formatSigned = (value, digits = 2) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 
 /** A word with a capital first letter. */

@@ -1,6 +1,6 @@
 // The form: a control for each feature of the schema, with the distribution of its training values.
 
-import { displayName, element, formatCount, formatNumber, svgElement } from "./element.js";
+import { daysOf, displayName, element, formatCount, formatDate, formatNumber, svgElement } from "./element.js";
 
 // So many features are shown in the model's order; of more, the most important ones.
 const MAX_UNFOLDED = 16, N_UNFOLDED = 12;
@@ -15,7 +15,8 @@ export class Form {
     form.replaceChildren();
     form.onsubmit = (event) => event.preventDefault();
     const controls = schema.features.map((feature) => {
-      const Control = feature.kind === "number" ? NumberControl
+      const Control = feature.is_date ? DateControl
+        : feature.kind === "number" ? NumberControl
         : Object.keys(feature.values).length > MAX_CHOICES ? TextControl : ChoiceControl;
       return [feature.name, new Control(feature, onChange, schema.noun)];
     });
@@ -54,10 +55,10 @@ class NumberControl {
   constructor(feature, onChange) {
     this.feature = feature;
     const { name, minimum, maximum, histogram } = feature;
-    const unit = unitOf(feature);
+    const unit = this.unit;
     this.range = maximum - minimum;
     const id = `field-${name}`, warningId = `warning-${name}`;
-    this.field = element("input", { type: "number", id, step: "any", required: !feature.missing, "aria-describedby": warningId });
+    this.field = element("input", { type: this.type, id, step: "any", required: !feature.missing, "aria-describedby": warningId });
     this.slider = element("input", {
       type: "range", min: minimum, max: maximum, step: this.step, "aria-label": `${displayName(name)}, slider`, id: `slider-${name}`,
     });
@@ -77,13 +78,30 @@ class NumberControl {
       element(
         "div",
         { className: "ends", "aria-hidden": "true" },
-        element("span", {}, formatNumber(minimum, this.range)),
-        element("span", {}, formatNumber(maximum, this.range)),
+        element("span", {}, this.format(minimum)),
+        element("span", {}, this.format(maximum)),
       ),
       this.warning,
     );
     this.field.addEventListener("input", () => { this.update(); onChange(); });
-    this.slider.addEventListener("input", () => { this.field.value = this.slider.value; this.update(); onChange(); });
+    this.slider.addEventListener("input", () => { this.value = Number(this.slider.value); onChange(); });
+  }
+
+  get type() {
+    return "number";
+  }
+
+  get noun() {
+    return "number";
+  }
+
+  get unit() {
+    return unitOf(this.feature);
+  }
+
+  /** A number of the training range as text. */
+  format(value) {
+    return formatNumber(value, this.range);
   }
 
   /** A hundredth of the range, rounded down to a power of ten. */
@@ -106,10 +124,10 @@ class NumberControl {
   update() {
     const { value } = this;
     const { minimum, maximum } = this.feature;
-    const unit = unitOf(this.feature);
+    const { unit } = this;
     const outOfRange = value !== null && (value < minimum || value > maximum);
     if (value !== null) this.slider.value = value;
-    this.slider.setAttribute("aria-valuetext", `${value ?? "no value"} ${unit}`.trim());
+    this.slider.setAttribute("aria-valuetext", `${this.field.value || "no value"} ${unit}`.trim());
     markBin(this.bins, value);
     this.box.classList.toggle("out-of-range", outOfRange);
     const needed = value === null && !this.feature.missing;
@@ -117,8 +135,44 @@ class NumberControl {
     this.field.setAttribute("aria-invalid", needed);
     this.warning.hidden = value !== null && !outOfRange;
     this.warning.textContent = value === null
-      ? needed ? "Enter a number." : "Empty: a missing value."
-      : `Training range: ${formatNumber(minimum, this.range)} to ${formatNumber(maximum, this.range)}${unit && ` ${unit}`}.`;
+      ? needed ? `Enter a ${this.noun}.` : "Empty: a missing value."
+      : `Training range: ${this.format(minimum)} to ${this.format(maximum)}${unit && ` ${unit}`}.`;
+  }
+}
+
+/** The same for a date, which is a number of days to the model. */
+class DateControl extends NumberControl {
+  get type() {
+    return this.step < 1 ? "datetime-local" : "date";
+  }
+
+  get noun() {
+    return "date";
+  }
+
+  get unit() {
+    return "";
+  }
+
+  /** A day, or a minute where some training row has a time of day. */
+  get step() {
+    const { minimum, maximum } = this.feature;
+    return Number.isInteger(minimum) && Number.isInteger(maximum) ? 1 : 1 / 1440;
+  }
+
+  format(days) {
+    return formatDate(days);
+  }
+
+  get value() {
+    const { value } = this.field;
+    return value === "" ? null : daysOf(value);
+  }
+
+  set value(days) {
+    const text = days === null || days === undefined ? "" : formatDate(this.step < 1 ? days : Math.floor(days));
+    this.field.value = this.step < 1 && text.length === 10 ? `${text}T00:00` : text;
+    this.update();
   }
 }
 
@@ -194,8 +248,15 @@ class TextControl {
   }
 }
 
-/** A feature's unit; none where it repeats the name, as that of pH does. */
-export const unitOf = ({ name, unit }) => (unit === name ? "" : unit);
+/** A feature's unit; none where it repeats the name, as that of pH does, and of a date. */
+export const unitOf = ({ name, unit, is_date: isDate }) => (unit === name || isDate ? "" : unit);
+
+/** A value of a feature with its unit; numbers have the digits that tell values over a range apart. */
+export function valueText(feature, value, range = feature.maximum - feature.minimum) {
+  if (value === null) return "a missing value";
+  if (feature.is_date) return formatDate(value);
+  return feature.kind === "number" ? `${formatNumber(value, range)} ${unitOf(feature)}`.trim() : value;
+}
 
 // So that a bin with a single row is visible.
 const MIN_BAR_HEIGHT = 2.5;

@@ -1,7 +1,7 @@
 // What the page shows where a model predicts numbers instead of classes.
 
 import { barRow, byId, displayName, element, formatCount, formatNumber, formatPercent, formatSigned, updateRows } from "./element.js";
-import { binsOf, histogramOf, markBin, unitOf } from "./form.js";
+import { binsOf, histogramOf, markBin, unitOf, valueText } from "./form.js";
 
 // So many features have a line on what changing them would do.
 const MAX_SHOWN_CHANGES = 5;
@@ -60,8 +60,6 @@ export function showChanges(schema, changes) {
   byId("counterfactual").classList.remove("stale");
   byId("apply").hidden = true;
   const features = Object.fromEntries(schema.features.map((feature) => [feature.name, feature]));
-  const valueText = ({ name, kind, minimum, maximum, unit }, value) =>
-    (kind === "number" ? `${formatNumber(value, maximum - minimum)}${unit && unit !== name ? ` ${unit}` : ""}` : value);
   const lines = changes.slice(0, MAX_SHOWN_CHANGES).map(({ feature, lowest, highest }) => element(
     "li", {},
     element("strong", {}, displayName(feature)), " alone: from ", element("strong", {}, plainText(schema, lowest.prediction)),

@@ -3,7 +3,7 @@
 import {
   barRow, byId, displayName, element, enumerate, formatNumber, formatPercent, formatSigned, updateRows,
 } from "./element.js";
-import { unitOf } from "./form.js";
+import { valueText } from "./form.js";
 import { differenceText, intervalSentence, numberText, showAmongTraining } from "./numbers.js";
 
 // So many contributions have a bar of their own; the others share one.
@@ -107,14 +107,9 @@ export function showCounterfactual(schema, counterfactual, values, apply) {
   }
   const features = Object.fromEntries(schema.features.map((feature) => [feature.name, feature]));
   const clauses = Object.entries(counterfactual.values).map(([name, value]) => {
-    const { kind, minimum, maximum } = features[name];
-    const unit = unitOf(features[name]);
-    const format = (raw) => {
-      if (raw === null) return "a missing value";
-      return kind === "number" ? formatNumber(raw, (maximum - minimum) / 4) : raw;
-    };
-    const changed = element("strong", {}, `${format(value)}${unit ? ` ${unit}` : ""}`);
-    return [`${displayName(name)} were `, changed, ` instead of ${format(values[name])}`];
+    const feature = features[name], range = (feature.maximum - feature.minimum) / 4;
+    const changed = element("strong", {}, valueText(feature, value, range));
+    return [`${displayName(name)} were `, changed, ` instead of ${valueText(feature, values[name], range)}`];
   });
   text.replaceChildren(
     "If ", ...clauses.flatMap((clause, index) => (index ? [" and ", ...clause] : clause)),
