@@ -123,7 +123,7 @@ def test_a_model_that_is_stopped_early_is_compiled(visits: Path) -> None:
     experiment = assemble(compose(*settings, config_dir=visits))
     fitted, X = experiment.fit(), experiment.task.X
     compiled = CompiledModel(*flatten(fitted, X))
-    np.testing.assert_array_equal(compiled.predict_proba(np.ascontiguousarray(X)), fitted.predict_proba(X))
+    np.testing.assert_array_equal(compiled.outputs(np.ascontiguousarray(X)), fitted.predict_proba(X))
 
 
 @pytest.mark.parametrize(

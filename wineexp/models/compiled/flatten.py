@@ -22,6 +22,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler, TargetEncoder
 
+from wineexp.models._catboost import symmetric_trees
 from wineexp.models._lightgbm import lightgbm_trees
 from wineexp.models.compiled._sklearn import boosted_trees, forest_trees, has_categorical_splits
 from wineexp.models.compiled._xgboost import BoosterError, booster_trees
@@ -233,6 +234,8 @@ def _flatten_regressor(estimator: Any) -> tuple[str, Arrays]:
         return "xgboost", _flatten_xgboost(estimator)
     if type(estimator).__name__ == "LGBMRegressor":
         return "boosted_trees", _flatten_lightgbm(estimator)
+    if type(estimator).__name__ == "CatBoostRegressor":
+        return "symmetric_trees", _flatten_catboost(estimator)
     for estimator_type, (kind, flatten_estimator) in REGRESSOR_TYPES.items():
         if type(estimator) is estimator_type:
             return kind, flatten_estimator(estimator)
@@ -253,6 +256,14 @@ def _flatten_lightgbm(estimator: Any) -> Arrays:
         raise CannotCompileError(f"a {type(estimator).__name__} with its settings cannot be compiled")
     trees, groups, n_outputs = read
     return flatten_trees(trees, groups, np.float64) | {"base": np.zeros(n_outputs)}
+
+
+def _flatten_catboost(estimator: Any) -> Arrays:
+    read = symmetric_trees(estimator)
+    if read is None:
+        raise CannotCompileError(f"a {type(estimator).__name__} with its settings cannot be compiled")
+    trees, base = read
+    return flatten_trees(trees, np.zeros(len(trees), dtype=np.int32), np.float64) | {"base": base}
 
 
 def _flatten_boosting(estimator: HistGradientBoostingClassifier | HistGradientBoostingRegressor) -> Arrays:

@@ -46,6 +46,19 @@ def _forest(arrays: CheckedArrays, n_columns: int) -> Regressor:
     return predict
 
 
+def _symmetric_trees(arrays: CheckedArrays, n_columns: int) -> Regressor:
+    base, trees = arrays.get("base", "float64", 1), read_trees(arrays, "float64", n_columns, 1)
+
+    def predict(X: Matrix) -> Array:
+        out = np.zeros((len(X), 1))
+        # CatBoost compares values in single precision, and adds its bias last.
+        trees.add_to(out, X.astype(np.float32).astype(np.float64, order="C"))
+        out += base
+        return out
+
+    return predict
+
+
 def _constant(arrays: CheckedArrays, _: int) -> Regressor:
     constant = arrays.get("constant", "float64", 1)
     return lambda X: np.full((len(X), 1), constant)
@@ -65,6 +78,7 @@ def _mlp(arrays: CheckedArrays, n_columns: int) -> Regressor:
 REGRESSORS: dict[str, Callable[[CheckedArrays, int], Regressor]] = {
     "xgboost": _boosted("float32"),
     "boosted_trees": _boosted("float64"),
+    "symmetric_trees": _symmetric_trees,
     "forest": _forest,
     "constant": _constant,
     "linear": _linear,
