@@ -56,8 +56,6 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
         A transformer or the model is of a kind, or has settings, that cannot be compiled.
     """
     feature, model = fitted[:-1], fitted[-1]
-    if model.cost_matrix is not None:
-        raise CannotCompileError("it decides for the least expected cost, and a compiled model for the likeliest class")
     columns = [str(name) for name in X]
     kinds, text_columns, encoded_columns, arrays = _flatten_features(feature[0], columns)
     # A matrix of one row is in both memory orders, so that two rows are transformed.
@@ -207,6 +205,8 @@ def _flatten_products(powers: Array, n_in: int) -> list[tuple[str, Arrays]]:
 def _flatten_classifier(model: Any) -> tuple[str, Arrays]:
     """The kind and arrays of the classifier."""
     _require(isinstance(model, FixedClassesClassifier), model)
+    if model.cost_matrix is not None:
+        raise CannotCompileError("it decides for the least expected cost, and a compiled model for the likeliest class")
     estimator = model.estimator_
     _require(np.array_equal(estimator.classes_, np.arange(len(model.present_))), estimator)
     if hasattr(estimator, "get_booster"):
