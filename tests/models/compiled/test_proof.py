@@ -128,6 +128,13 @@ def test_texts_missing_values_and_classes_without_training_rows(
     )
 
 
+def test_an_array_may_have_any_order(xgb_domain: Any) -> None:
+    _, X, plan, arrays = xgb_domain
+    compiled, rows = compiled_model.CompiledModel(plan, arrays), X.to_numpy(dtype=np.float64)
+    by_column = np.asfortranarray(rows)
+    assert compiled.outputs(by_column).tolist() == compiled.outputs(np.ascontiguousarray(rows)).tolist()
+
+
 @pytest.mark.parametrize("missing", [0, 0.1], ids=["", "some are missing"])
 @pytest.mark.parametrize("classes", [["dry", "sweet"], ALL_CLASSES], ids=len)
 def test_texts_of_many_categories(classes: list[str], missing: float) -> None:

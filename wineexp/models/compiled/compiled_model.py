@@ -127,7 +127,8 @@ def load(content: bytes) -> CompiledModel:
 def _matrix(rows: Rows) -> Matrix:
     """Rows of numbers as a matrix, converted in pieces so that other threads get the GIL in between."""
     if len(rows) <= ROWS_PER_CONVERSION or isinstance(rows, np.ndarray):
-        return np.array(rows, dtype=np.float64)
+        # The kernel reads row after row, whatever the order of a given array is.
+        return np.array(rows, dtype=np.float64, order="C")
     starts = range(0, len(rows), ROWS_PER_CONVERSION)
     return np.concatenate([_matrix(rows[start : start + ROWS_PER_CONVERSION]) for start in starts])
 
