@@ -152,10 +152,12 @@ def run_preloaded(
     return start_preloaded(command, folder, variables).wait(timeout)
 
 
-def start_preloaded(command: list[str], folder: Path, variables: Mapping[str, str]) -> preloaded.Process:
+def start_preloaded(
+    command: list[str], folder: Path, variables: Mapping[str, str], *, merge_streams: bool = False
+) -> preloaded.Process:
     """As `run_preloaded`, without waiting; the caller calls `wait`, which kills what has not ended by then."""
     start_fork_server()
-    return preloaded.Process(command, folder, variables)
+    return preloaded.Process(command, folder, variables, merge_streams=merge_streams)
 
 
 def run_concurrently(

@@ -59,6 +59,8 @@ class Process:
         The working directory.
     environment
         All environment variables.
+    merge_streams
+        Whether errors go to the standard output, as with `2>&1`.
     streams
         Where its output and its errors go; by default to files, which `wait` reads.
     """
@@ -68,6 +70,8 @@ class Process:
         command: list[str],
         folder: Path,
         environment: Mapping[str, str],
+        *,
+        merge_streams: bool = False,
         streams: tuple[Path, Path] | None = None,
     ) -> None:
         self.command = command
@@ -75,7 +79,7 @@ class Process:
         self.stdout, self.stderr = (Path(self.outputs.name, name) for name in ("stdout", "stderr"))
         self.stdout.touch()
         self.stderr.touch()
-        streams = streams or (self.stdout, self.stderr)
+        streams = streams or (self.stdout, self.stdout if merge_streams else self.stderr)
         self.process = forkserver.Process(target=_become, args=(command, folder, dict(environment), streams))
         # The child would otherwise import the file that was run here, which is pytest's.
         with lock, patch.object(sys.modules["__main__"], "__file__", None, create=True):
