@@ -185,7 +185,7 @@ def test_a_baseline_that_is_ahead_is_said_and_written_down(store: Store, caplog:
     assert promoted.version.number == 1
     (decision,) = History(store.registry("ahead")).decisions()
     (remark,) = [reason for reason in decision.why if reason.startswith("baseline: ")]
-    assert "baseline: logreg is ahead on the same folds, accuracy 0.9" in remark
+    assert "baseline: linear is ahead on the same folds, accuracy 0.9" in remark
     assert "which the folds confirm" in remark
     assert remark in caplog.text
 

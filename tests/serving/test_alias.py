@@ -206,7 +206,7 @@ DAMAGES: list[tuple[Callable[[Store], None], str]] = [
     (delete_the_schema, "has no schema.json"),
     (replace_the_pipeline, "no whole skops file"),
     (cut_an_array_of_the_compiled_model, "transformer0.fill of the compiled model"),
-    (change_the_compiled_model, "its probabilities on its golden rows are off"),
+    (change_the_compiled_model, "its predictions on its golden rows are off"),
 ]
 
 

@@ -10,7 +10,7 @@ from selenium import webdriver
 
 from tests.conftest import run
 from tests.serving.conftest import Server, Store, serving
-from tests.serving.test_page import Page, driver  # noqa: F401  the fixture
+from tests.serving.test_page import Page
 from wineexp.core.errors import UserError
 from wineexp.serving.model import export
 
@@ -46,7 +46,7 @@ def test_the_export_is_served_like_the_version_in_the_registry(export_server: Se
 
 
 @pytest.mark.journey
-def test_the_page_says_that_an_export_is_served(export_server: Server, driver: webdriver.Chrome) -> None:  # noqa: F811
+def test_the_page_says_that_an_export_is_served(export_server: Server, driver: webdriver.Chrome) -> None:
     text = Page(driver, export_server).text("lineage")
     assert "From the cellar. Exported on " in text
     assert text.endswith("this server follows no registry.")

@@ -25,8 +25,9 @@ MODELS = {file.stem for file in CONF.glob("model/*.yaml")}
 SEARCHES = {file.stem for file in CONF.glob("search/*.yaml")}
 
 
-def test_every_model_but_the_baseline_has_a_space() -> None:
-    assert MODELS - {"majority"} == SEARCHES
+def test_every_model_but_the_baselines_has_a_space() -> None:
+    # `linear` is of another kind of model for classes than for numbers: `logreg` and `ridge` have spaces.
+    assert MODELS - {"majority", "linear"} == SEARCHES
 
 
 @pytest.mark.parametrize("model", sorted(SEARCHES & set(installed_models())))
