@@ -32,7 +32,7 @@ class Table:
     @property
     def name(self) -> str:
         """Its name as a data set."""
-        return self.item.split(" ")[0].replace(".", "_").lower()
+        return self.item.replace(".", "_").lower()
 
     def frame(self) -> pd.DataFrame:
         """Its rows that have a label."""
@@ -62,7 +62,7 @@ def all_tables() -> Iterator[Table]:
     yield two("AER", "CreditCard", target="card")
     yield two("AER", "SmokeBan", target="smoker")
     yield two("openintro", "email", target="spam")
-    yield several("palmerpenguins", "penguins_raw (penguins)", target="Species")
+    yield several("palmerpenguins", "penguins_raw", target="Species")
     yield several("modeldata", "hpc_data", target="class")
     yield several("modeldata", "leaf_id_flavia", target="species")
     yield several("MASS", "fgl", target="type")
