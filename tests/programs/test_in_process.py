@@ -82,7 +82,7 @@ def test_a_model_from_a_folder_of_ones_own(tmp_path: Path, caplog: pytest.LogCap
     result = train(compose("model=knn", "tracking=off"))
     assert result.pipeline[-1].estimator.n_neighbors == 3
     assert caplog.messages[:2] == [
-        "choices of conf are used, too, which was found here; --config-dir names another folder",
+        "choices in the folder conf are used, too; --config-dir names another one",
         "not read, since wineexp has choices of the same name: conf/model/xgb.yaml; rename what is yours",
     ]
     caplog.clear()
@@ -98,14 +98,14 @@ def test_a_folder_conf_is_found_by_commands_unless_another_is_named(command: Com
     sweep = ("-m", "model=knn", "split=stratified", "split.n_splits=2", "hydra.sweeper.n_trials=1", "tracking=off")
     swept = command("train", *sweep)
     assert swept.returncode == 0, swept.stderr
-    assert swept.stdout.count("choices of conf are used, too") == 1
+    assert swept.stdout.count("choices in the folder conf are used, too") == 1
     for options, n_neighbors in (((), 3), (("--config-dir", "mine"), 4), (("-cd=mine",), 4)):
         shown = command("train", *options, "model=knn", "--cfg", "job", "--package", "model")
         assert shown.stdout.splitlines()[2:] == [f"n_neighbors: {n_neighbors}"]
     # A server's standard output holds JSON alone.
     served = command("serve", "serve.port=-1")
     assert (served.returncode, served.stdout) == (1, "")
-    assert served.stderr.startswith("choices of conf are used, too")
+    assert served.stderr.startswith("choices in the folder conf are used, too")
 
 
 @pytest.mark.usefixtures("store")

@@ -49,7 +49,7 @@ def log_found_folder() -> None:
     if not _unlogged_folders:
         return
     folder = _unlogged_folders.pop()
-    lines = [f"choices of {folder.name} are used, too, which was found here; --config-dir names another folder"]
+    lines = [f"choices in the folder {folder.name} are used, too; --config-dir names another one"]
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.yaml"))
     if hidden := [f"{folder.name}/{file}" for file in files if (CONF / file).exists()]:
         more = f" and {len(hidden) - MAX_SHOWN_FILES} more" if len(hidden) > MAX_SHOWN_FILES else ""
