@@ -6,6 +6,7 @@ warnings of that time are not seen, hashes of strings are the same, and an envir
 read once. A command whose environment differs in more than `READ_LATE` therefore needs a new Python.
 """
 
+import fcntl
 import gc
 import importlib
 import multiprocessing
@@ -18,10 +19,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.forkserver import ensure_running
+from multiprocessing.reduction import DupFd
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -61,8 +65,11 @@ class Process:
         All environment variables.
     merge_streams
         Whether errors go to the standard output, as with `2>&1`.
-    streams
-        Where its output and its errors go; by default to files, which `wait` reads.
+    descriptors
+        Open files that the process gets, by the number that each has there; by default 1 and 2 are files, which `wait`
+        reads.
+    executable
+        What the process takes for the Python that runs it; by default that is what runs this process.
     """
 
     def __init__(
@@ -72,18 +79,22 @@ class Process:
         environment: Mapping[str, str],
         *,
         merge_streams: bool = False,
-        streams: tuple[Path, Path] | None = None,
+        descriptors: Mapping[int, int] | None = None,
+        executable: str | None = None,
     ) -> None:
         self.command = command
         self.outputs = tempfile.TemporaryDirectory()
         self.stdout, self.stderr = (Path(self.outputs.name, name) for name in ("stdout", "stderr"))
-        self.stdout.touch()
-        self.stderr.touch()
-        streams = streams or (self.stdout, self.stdout if merge_streams else self.stderr)
-        self.process = forkserver.Process(target=_become, args=(command, folder, dict(environment), streams))
-        # The child would otherwise import the file that was run here, which is pytest's.
-        with lock, patch.object(sys.modules["__main__"], "__file__", None, create=True):
-            self.process.start()
+        with ExitStack() as files:
+            written = [files.enter_context(path.open("ab")).fileno() for path in (self.stdout, self.stderr)]
+            descriptors = descriptors or {1: written[0], 2: written[0 if merge_streams else 1]}
+            self.process = forkserver.Process(
+                target=_become,
+                args=(command, folder, dict(environment), Descriptors(descriptors), executable or sys.executable),
+            )
+            # The child would otherwise import the file that was run here, which is pytest's.
+            with lock, patch.object(sys.modules["__main__"], "__file__", None, create=True):
+                self.process.start()
         self.pid = self.process.pid
 
     def is_running(self) -> bool:
@@ -114,13 +125,39 @@ class Process:
         return subprocess.CompletedProcess(self.command, code, stdout, stderr)
 
 
-def _become(command: list[str], folder: Path, environment: dict[str, str], streams: tuple[Path, Path]) -> None:
+class Descriptors:
+    """Open files on their way to a child of the fork server, by the number that each gets there."""
+
+    def __init__(self, numbers: Mapping[int, int]) -> None:
+        self.numbers = numbers
+
+    def __getstate__(self) -> dict[int, Any]:
+        """Called while the child is started: only then can a file be handed over."""
+        return {number: DupFd(descriptor) for number, descriptor in self.numbers.items()}
+
+    def __setstate__(self, received: dict[int, Any]) -> None:
+        # First out of the way of the numbers that they get.
+        self.numbers = {number: fcntl.fcntl(file.detach(), fcntl.F_DUPFD, 500) for number, file in received.items()}
+
+    def take_over(self) -> None:
+        """Give each its number."""
+        # What has such a number now is the fork server's; of that a child needs nothing, but may use the tracker.
+        resource_tracker._resource_tracker._fd = None
+        for number, descriptor in self.numbers.items():
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def _become(
+    command: list[str], folder: Path, environment: dict[str, str], descriptors: Descriptors, executable: str
+) -> None:
     """Take over in the child what Python would find at the start of `python <command>`, and do what that does."""
     os.setsid()
-    for descriptor, path in enumerate(streams, 1):
-        with path.open("ab") as file:
-            os.dup2(file.fileno(), descriptor)
+    descriptors.take_over()
+    sys.executable = executable
     # Those of the server may be of another kind: a pipe has no position, for one.
+    if 0 in descriptors.numbers:
+        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  open until the end
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  open until the end
     sys.stderr = sys.__stderr__ = open(  # noqa: SIM115
         2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False

@@ -1,8 +1,9 @@
-"""A `python` for shells and for DVC, whose `-m wineexp...` runs in a process that has imported the libraries.
+"""A `python` whose `-m wineexp...` runs in a process that has imported the libraries.
 
-It is a program in a folder that comes first on their PATH. It hands its command to the process of the tests, which
-forks a process for it (see tests/preloaded.py), waits, passes signals on, and ends as that process does. All other
-commands, and servers, which choose what they import, get a new Python.
+It is a program in a folder that comes first on the PATH of shells and of DVC, and what `sys.executable` names in tests.
+It hands its command, its environment and its open files to the process of the tests, which forks a process for it (see
+tests/preloaded.py), waits, passes signals on, and ends as that process does. All other commands, and servers, which
+choose what they import, get a new Python.
 """
 
 import atexit
@@ -16,10 +17,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
+
+PYTHON = sys.executable
+
+# As many open files as can be passed over a socket at once.
+MAX_FILES = 250
 
 SCRIPT = """#!/bin/sh
 if [ "$1" = -m ]; then
@@ -42,7 +48,7 @@ def folder() -> Path:
     listener.listen(16)
     program = made / "bin/python"
     program.parent.mkdir()
-    program.write_text(SCRIPT.format(python=sys.executable, client=__file__, socket=made / "socket"))
+    program.write_text(SCRIPT.format(python=PYTHON, client=__file__, socket=made / "socket"))
     program.chmod(0o755)
     threading.Thread(target=_listen, args=(listener,), daemon=True).start()
     return program.parent
@@ -59,10 +65,19 @@ def _run(connection: socket.socket) -> None:
     from tests.preloaded import Process
 
     with connection, connection.makefile("rw") as stream:
-        asked = json.loads(stream.readline())
-        streams = tuple(Path(path) for path in asked["streams"])
-        start_fork_server()
-        process = Process(asked["command"], Path(asked["folder"]), asked["environment"], streams=streams)
+        message, received, _, _ = socket.recv_fds(connection, 1, MAX_FILES)
+        with ExitStack() as files:
+            for descriptor in received:
+                files.callback(os.close, descriptor)
+            asked = json.loads(message + stream.readline().encode())
+            start_fork_server()
+            process = Process(
+                asked["command"],
+                Path(asked["folder"]),
+                asked["environment"],
+                descriptors=dict(zip(asked["numbers"], received, strict=True)),
+                executable=str(folder() / "python"),
+            )
         stream.write(f"{process.pid}\n")
         stream.flush()
         # The program is gone, and its connection readable, where the shell was killed with all that it had started.
@@ -73,18 +88,19 @@ def _run(connection: socket.socket) -> None:
 
 
 def main(address: str, *command: str) -> None:
-    """Have a command run, with the streams of this process."""
+    """Have a command run, with the open files of this process."""
+    numbers = [int(path.name) for path in Path("/proc/self/fd").iterdir() if path.exists()]
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(address)
-    asked = {
-        "command": command,
-        "folder": str(Path.cwd()),
-        "environment": dict(os.environ),
-        "streams": [f"/proc/{os.getpid()}/fd/{number}" for number in (1, 2)],
-    }
+    asked = {"command": command, "folder": str(Path.cwd()), "environment": dict(os.environ), "numbers": numbers}
     with connection, connection.makefile("rw") as stream:
-        stream.write(f"{json.dumps(asked)}\n")
-        stream.flush()
+        message = f"{json.dumps(asked)}\n".encode()
+        # All of it, since what is sent with descriptors may be sent in part.
+        sent = socket.send_fds(connection, [message], numbers)
+        connection.sendall(message[sent:])
+        for number in numbers:
+            if number != 2:
+                os.close(number)
         pid = int(stream.readline())
 
         def pass_on(number: int, _: FrameType | None) -> None:

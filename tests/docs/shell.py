@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +103,7 @@ class Shell:
 
 def environment(folder: Path) -> dict[str, str]:
     """The variables of a user who works in a clone of the project with the environment's programs on the PATH."""
-    binaries = f"{python_of_shells.folder()}:{Path(sys.executable).parent}"
+    binaries = f"{python_of_shells.folder()}:{Path(python_of_shells.PYTHON).parent}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_", "HYDRA_"))}
     return kept | {"PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": str(folder), "COLUMNS": "120"}
 

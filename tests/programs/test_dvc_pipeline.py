@@ -8,7 +8,6 @@ import shlex
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -50,7 +49,9 @@ class Clone:
         self.environment |= {
             f"GIT_{role}_{what}": "tester" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
-        self.environment["PATH"] = f"{python_of_shells.folder()}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environment["PATH"] = (
+            f"{python_of_shells.folder()}:{Path(python_of_shells.PYTHON).parent}:{os.environ['PATH']}"
+        )
         listed = subprocess.check_output(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
         )

@@ -63,7 +63,7 @@ def test_the_server_module_imports_no_heavy_library() -> None:
 
 @pytest.mark.journey
 def test_the_refresh_process_comes_and_goes_while_the_server_stays_small(own_store: Store) -> None:
-    with serving(own_store, SHORT_IDLE) as server:
+    with serving(own_store, SHORT_IDLE, afresh=True) as server:
         row = server.get("/model").json()["schema"]["samples"][0]["row"]
         for path, body in {"/predict": [row] * 200, "/invocations": {"dataframe_records": [row]}}.items():
             assert server.post(path, body).status_code == 200
