@@ -24,7 +24,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 import wineexp.train  # noqa: F401  registers the structured config that conf/train.yaml names
-from tests import preloaded, python_of_shells
+from tests import preloaded, preloaded_python
 from wineexp.core import config
 from wineexp.core.errors import UserError
 from wineexp.core.paths import CONF, ROOT
@@ -64,10 +64,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 @pytest.fixture(autouse=True, scope="session")
-def preloaded_python() -> Iterator[None]:
+def preloaded_executable() -> Iterator[None]:
     """Let processes that the project starts find the libraries imported: a promotion starts two."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(sys, "executable", str(python_of_shells.folder() / "python"))
+        monkeypatch.setattr(sys, "executable", str(preloaded_python.folder() / "python"))
         yield
 
 
@@ -137,7 +137,7 @@ def run(
     # A server chooses what it imports, and how many threads those libraries start.
     if afresh or program == "serve" or preloaded.read_at_import(variables) != preloaded.read_at_import(INHERITED):
         return subprocess.run(
-            [python_of_shells.PYTHON, *command],
+            [preloaded_python.PYTHON, *command],
             cwd=folder,
             env=variables,
             capture_output=True,

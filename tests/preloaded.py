@@ -70,6 +70,8 @@ class Process:
         reads.
     executable
         What the process takes for the Python that runs it; by default that is what runs this process.
+    umask
+        By default that of the fork server.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Process:
         merge_streams: bool = False,
         descriptors: Mapping[int, int] | None = None,
         executable: str | None = None,
+        umask: int | None = None,
     ) -> None:
         self.command = command
         self.outputs = tempfile.TemporaryDirectory()
@@ -90,7 +93,10 @@ class Process:
             descriptors = descriptors or {1: written[0], 2: written[0 if merge_streams else 1]}
             self.process = forkserver.Process(
                 target=_become,
-                args=(command, folder, dict(environment), Descriptors(descriptors), executable or sys.executable),
+                args=(
+                    *(command, folder, dict(environment)),
+                    *(Descriptors(descriptors), executable or sys.executable, umask),
+                ),
             )
             # The child would otherwise import the file that was run here, which is pytest's.
             with lock, patch.object(sys.modules["__main__"], "__file__", None, create=True):
@@ -149,11 +155,18 @@ class Descriptors:
 
 
 def _become(
-    command: list[str], folder: Path, environment: dict[str, str], descriptors: Descriptors, executable: str
+    command: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    descriptors: Descriptors,
+    executable: str,
+    umask: int | None,
 ) -> None:
     """Take over in the child what Python would find at the start of `python <command>`, and do what that does."""
     os.setsid()
     descriptors.take_over()
+    if umask is not None:
+        os.umask(umask)
     sys.executable = executable
     # Those of the server may be of another kind: a pipe has no position, for one.
     if 0 in descriptors.numbers:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import python_of_shells
+from tests import preloaded_python
 from wineexp.core.paths import PACKAGE, ROOT
 
 PROGRAMS = sorted(
@@ -22,7 +22,7 @@ HEAVY = {"pandas", "numpy", "sklearn", "xgboost", "mlflow", "optuna", "dvc", "ma
 def lint_imports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], subprocess.CompletedProcess[str]]:
     """Runs import-linter with a text as its settings."""
     folder = tmp_path_factory.mktemp("contracts")
-    program = Path(python_of_shells.PYTHON).with_name("lint-imports")
+    program = Path(preloaded_python.PYTHON).with_name("lint-imports")
 
     def lint(settings: str) -> subprocess.CompletedProcess[str]:
         (folder / "pyproject.toml").write_text(settings)

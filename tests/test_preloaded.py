@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import python_of_shells
+from tests import preloaded_python
 from tests.conftest import environment, run, run_preloaded
 from tests.libraries import LIBRARIES
 
@@ -81,7 +81,7 @@ def processes_in(folder: Path) -> list[str]:
 
 def start_in_a_shell(command: str, folder: Path) -> "subprocess.Popen[str]":
     variables = environment(folder)
-    variables["PATH"] = f"{python_of_shells.folder()}:{variables['PATH']}"
+    variables["PATH"] = f"{preloaded_python.folder()}:{variables['PATH']}"
     return subprocess.Popen(
         ["bash", "-c", command], cwd=folder, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

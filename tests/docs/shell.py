@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests import python_of_shells
+from tests import preloaded_python
 
 # A comment before a block that says why its commands cannot be run by a test.
 NOT_RUN = "<!-- not run: "
@@ -103,7 +103,7 @@ class Shell:
 
 def environment(folder: Path) -> dict[str, str]:
     """The variables of a user who works in a clone of the project with the environment's programs on the PATH."""
-    binaries = f"{python_of_shells.folder()}:{Path(python_of_shells.PYTHON).parent}"
+    binaries = f"{preloaded_python.folder()}:{Path(preloaded_python.PYTHON).parent}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_", "HYDRA_"))}
     return kept | {"PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": str(folder), "COLUMNS": "120"}
 

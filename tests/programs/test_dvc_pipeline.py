@@ -16,7 +16,7 @@ import hydra
 import pytest
 import yaml
 
-from tests import python_of_shells
+from tests import preloaded_python
 from tests.conftest import INHERITED, empty_store, run_preloaded
 from tests.docs.shell import check_page
 from wineexp.core.paths import CONF, ROOT
@@ -50,7 +50,7 @@ class Clone:
             f"GIT_{role}_{what}": "tester" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
         self.environment["PATH"] = (
-            f"{python_of_shells.folder()}:{Path(python_of_shells.PYTHON).parent}:{os.environ['PATH']}"
+            f"{preloaded_python.folder()}:{Path(preloaded_python.PYTHON).parent}:{os.environ['PATH']}"
         )
         listed = subprocess.check_output(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True

@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 
 import wineexp.promote
 import wineexp.train
-from tests import python_of_shells
+from tests import preloaded_python
 from tests.conftest import environment
 from wineexp import compose
 from wineexp.core.config import Serve, Tracking
@@ -203,29 +203,25 @@ def copy_store(original: Path, folder: Path) -> Store:
     return Store(folder)
 
 
-# Starts a server whose refresh process is preloaded.
-START = "import runpy, sys; sys.executable = {!r}; runpy.run_module('wineexp.serve', None, '__main__', True)"
-
-
 @contextmanager
 def serving(store: Store, *overrides: str, afresh: bool = False, **more: str) -> Iterator[Server]:
-    """A server of a store on a free port, in a Python of its own; stopped at the end.
+    """A server of a store on a free port; stopped at the end.
 
     Parameters
     ----------
     store
     *overrides
     afresh
-        Whether the refresh process, too, has a Python of its own, for tests of that process.
+        Whether its refresh process, too, has a Python of its own, for tests of that process.
     **more
         Environment variables.
     """
-    start = ["-m", "wineexp.serve"] if afresh else ["-c", START.format(sys.executable)]
+    python = preloaded_python.PYTHON if afresh else sys.executable
     number = len(list(store.folder.glob("serve-*.log")))
     log = store.folder / f"serve-{number}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [python_of_shells.PYTHON, *start, "serve.port=0", "serve.poll_interval_seconds=0.2", *overrides],
+            [python, "-m", "wineexp.serve", "serve.port=0", "serve.poll_interval_seconds=0.2", *overrides],
             cwd=store.folder,
             env=environment(store.folder, **more),
             stdout=out,

@@ -42,6 +42,7 @@ def limited(store: Store) -> Iterator[Server]:
         "serve.allowed_origins=['https://cellar.example']",
         "serve.keys.predictions=WINE_KEY",
         "serve.keys.administration=WINE_ADMIN_KEY",
+        afresh=True,
         WINE_KEY="grape",
         WINE_ADMIN_KEY="barrel",
     ) as running:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests import python_of_shells
+from tests import preloaded_python
 from tests.conftest import environment, run_preloaded
 from tests.serving.conftest import Server, Store, serving
 from tests.serving.test_limits import connect, head
@@ -208,7 +208,7 @@ def test_schemathesis_finds_no_failure(store: Store) -> None:
         }
         done = subprocess.run(
             [
-                str(Path(python_of_shells.PYTHON).with_name("schemathesis")),
+                str(Path(preloaded_python.PYTHON).with_name("schemathesis")),
                 f"--config-file={config}",
                 "run",
                 f"{server.url}/schema",

@@ -109,7 +109,7 @@ def test_the_refresh_process_comes_and_goes_while_the_server_stays_small(own_sto
 
 
 def test_the_refresh_process_does_not_outlive_a_server_that_is_killed(own_store: Store) -> None:
-    with serving(own_store) as server:
+    with serving(own_store, afresh=True) as server:
         pid = refresh_process(server)
         server.process.kill()
         server.process.wait()

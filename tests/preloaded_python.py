@@ -2,8 +2,8 @@
 
 It is a program in a folder that comes first on the PATH of shells and of DVC, and what `sys.executable` names in tests.
 It hands its command, its environment and its open files to the process of the tests, which forks a process for it (see
-tests/preloaded.py), waits, passes signals on, and ends as that process does. All other commands, and servers, which
-choose what they import, get a new Python.
+tests/preloaded.py), waits, passes signals on, and ends as that process does. All other commands get a new Python. So
+do servers, which choose what they import; the refresh process of a server is such a forked process again.
 """
 
 import atexit
@@ -30,7 +30,11 @@ MAX_FILES = 250
 SCRIPT = """#!/bin/sh
 if [ "$1" = -m ]; then
     case "$2" in
-        wineexp.serve) ;;
+        wineexp.serve)
+            shift 2
+            start="import runpy, sys; sys.executable = '$0'; runpy.run_module('wineexp.serve', None, '__main__', True)"
+            exec '{python}' -c "$start" "$@"
+            ;;
         wineexp.*) exec '{python}' -I -S '{client}' '{socket}' "$@" ;;
     esac
 fi
@@ -77,6 +81,7 @@ def _run(connection: socket.socket) -> None:
                 asked["environment"],
                 descriptors=dict(zip(asked["numbers"], received, strict=True)),
                 executable=str(folder() / "python"),
+                umask=asked["umask"],
             )
         stream.write(f"{process.pid}\n")
         stream.flush()
@@ -93,6 +98,7 @@ def main(address: str, *command: str) -> None:
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(address)
     asked = {"command": command, "folder": str(Path.cwd()), "environment": dict(os.environ), "numbers": numbers}
+    asked["umask"] = os.umask(0o077)
     with connection, connection.makefile("rw") as stream:
         message = f"{json.dumps(asked)}\n".encode()
         # All of it, since what is sent with descriptors may be sent in part.
