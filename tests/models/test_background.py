@@ -43,6 +43,11 @@ def test_all_rows_are_the_background_where_they_are_few() -> None:
     assert len(representative_rows(table(50), 60)) == 50
 
 
+def test_the_first_rows_are_those_of_a_smaller_background() -> None:
+    X = table(200)
+    assert representative_rows(X, 30).equals(representative_rows(X, 60)[:30])
+
+
 def test_rows_are_drawn_from_many() -> None:
     assert len(representative_rows(table(6000), 30)) == 30
 

@@ -243,5 +243,26 @@ def test_a_sample_of_many_features_goes_through_fewer_rows(monkeypatch: pytest.M
     fitted, X = fit("scaled", KNeighborsClassifier(15)), table()
     estimate = make_explainer(fitted, X.iloc[:100]).explain(columns(X.iloc[[3]]), seed=0)
     assert estimate.background_rows == 30
-    kept = X.iloc[np.linspace(0, 99, 30).astype(int)]
-    assert estimate.base_value == pytest.approx(fitted.predict_proba(kept)[:, estimate.code].mean())
+    assert estimate.base_value == pytest.approx(fitted.predict_proba(X.iloc[:30])[:, estimate.code].mean())
+
+
+@pytest.mark.parametrize(
+    ("estimator", "limit", "value"),
+    [
+        (RandomForestClassifier(3, random_state=0), "MAX_LEAF_VISITS", 1),
+        (HistGradientBoostingClassifier(max_iter=2), "MAX_SCORES", 10 * 3 * 2**5),
+        (LogisticRegression(), "MAX_SCORES", 10 * 3 * 2**5),
+        (KNeighborsClassifier(15), "MAX_COALITION_ROWS", 10 * 2**5),
+    ],
+)
+def test_where_all_rows_take_too_long_the_first_ones_are_the_background(
+    estimator: Any, limit: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wineexp.models.shapley.MIN_ROWS", 10)
+    monkeypatch.setattr(f"wineexp.models.shapley.{limit}", value)
+    fitted, X = fit("scaled", estimator), table()
+    row = columns(X.iloc[[3]])
+    explanation = make_explainer(fitted, X).explain(row, seed=0)
+    assert 10 <= explanation.background_rows < len(X)
+    assert explanation.standard_errors is None
+    assert make_explainer(fitted, X.iloc[: explanation.background_rows]).explain(row, seed=0) == explanation

@@ -13,9 +13,8 @@ from wineexp.core.columns import as_texts, is_number
 from wineexp.core.errors import UserError
 from wineexp.models.manifest import BACKGROUND_FILE, EXTRA_FOLDER
 
-# With twice as many, an explanation by a forest of 500 trees takes more than a second; what these give is in
-# benchmarks/explanations/README.md.
-BACKGROUND_ROWS = 300
+# What they give is in benchmarks/explanations/README.md. Models for which so many take too long use the first of them.
+BACKGROUND_ROWS = 1000
 
 # The rows among which the background is sought: of more, as many are drawn.
 MAX_CANDIDATES = 5000
@@ -28,9 +27,10 @@ ROWS_PER_BLOCK = 256
 def representative_rows(X: pd.DataFrame, n_rows: int = BACKGROUND_ROWS, *, seed: int | None = None) -> pd.DataFrame:
     """Rows whose distribution is like that of all rows, by kernel herding (Chen, Welling & Smola 2010).
 
-    One row after the other is chosen, each as near to all rows and as far from those already chosen as possible.
-    Their means differ from those of all rows less than the means of a random sample do. Distances are
-    Euclidean, between the ranks of numbers and between indicators of texts and of missing values.
+    One row after the other is chosen, each as near to all rows and as far from those already chosen as possible: the
+    first of them stand for all rows, too, however many one takes. Their means differ from those of all rows less than
+    the means of a random sample do. Distances are Euclidean, between the ranks of numbers and between indicators of
+    texts and of missing values.
 
     Parameters
     ----------
@@ -42,10 +42,9 @@ def representative_rows(X: pd.DataFrame, n_rows: int = BACKGROUND_ROWS, *, seed:
     Returns
     -------
     DataFrame of shape (n_rows, n_features)
-        All rows where there are no more.
+        In the order in which they were chosen; all rows where there are no more.
     """
-    if len(X) <= n_rows:
-        return X
+    n_rows = min(n_rows, len(X))
     if len(X) > MAX_CANDIDATES:
         X = X.iloc[np.sort(np.random.default_rng(0).choice(len(X), MAX_CANDIDATES, replace=False))]
     points = _points(X)
@@ -64,7 +63,7 @@ def representative_rows(X: pd.DataFrame, n_rows: int = BACKGROUND_ROWS, *, seed:
         score = to_all - to_chosen / (len(chosen) + 1)
         score[chosen] = np.inf
         row = int(score.argmin())
-    return X.iloc[np.sort(chosen)]
+    return X.iloc[chosen]
 
 
 def _points(X: pd.DataFrame) -> npt.NDArray[np.float64]:

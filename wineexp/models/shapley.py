@@ -34,6 +34,10 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 LINEAR_REGRESSORS = (LinearRegression, Ridge, Lasso, ElasticNet)
 
+# The fewest rows of the background that are used where more would take too long.
+MIN_ROWS = 300
+# The most pairs of a leaf and a background row, which take half a second.
+MAX_LEAF_VISITS = 2**24
 # The most scores of all coalitions and background rows, which take a second, and those that are in memory at once.
 MAX_SCORES, SCORES_AT_ONCE = 2**24, 2**20
 # The most rows that are predicted to have the worth of each coalition.
@@ -62,7 +66,7 @@ class Explanation:
     standard_errors : dict of str to float, or None
         Of the contributions, due to sampling; None where they are exact.
     background_rows : int
-        Fewer than there are where a sample of all features of all of them would be too large.
+        The first of the background, as many as take about a second at most.
     """
 
     code: int
@@ -85,7 +89,7 @@ class ShapleyExplainer:
     transform : callable
         From such rows to the columns that the model takes, of shape (n, n_columns).
     background : mapping of str to ndarray of shape (n_background,)
-        Training rows.
+        Training rows, of which the first stand for all, as those of `representative_rows`.
     sources : ndarray of bool of shape (n_columns, n_features)
         The features that each column depends on; see `find_sources`.
     """
@@ -104,10 +108,9 @@ class ShapleyExplainer:
         self._background = background
         self._n_rows = len(next(iter(background.values())))
         self._sources = sources
-        of_background = outputs(background)
-        self._base = of_background.mean(axis=0)
+        self._of_background = outputs(background)
         self._transformed = transform(background)
-        self.trees = fitted_trees(fitted, self._transformed, of_background)
+        self.trees = fitted_trees(fitted, self._transformed, self._of_background)
         self._linear = _linear_model(self._model)
 
     def explain(self, row: Columns, *, seed: int) -> Explanation:
@@ -124,9 +127,8 @@ class ShapleyExplainer:
         exact = self._of_trees(row, code) if self.trees is not None else self._of_linear_model(row, code)
         if exact is None:
             exact = self._of_all_coalitions(row, code)
-        contributions, errors, base, n_rows = (
-            self._sampled(row, code, seed) if exact is None else (exact, None, float(self._base[code]), self._n_rows)
-        )
+        contributions, errors, n_rows = self._sampled(row, code, seed) if exact is None else (exact[0], None, exact[1])
+        base = float(self._of_background[:n_rows, code].mean())
         order = np.argsort(-np.abs(contributions), kind="stable")
         names = list(self._background)
         return Explanation(
@@ -138,8 +140,15 @@ class ShapleyExplainer:
             n_rows,
         )
 
-    def _of_trees(self, row: Columns, code: int) -> Floats | None:
-        """Exact values for trees; None where a column depends on three features or more, or there are too many."""
+    def _affordable_rows(self, most: int) -> int:
+        """How many rows of the background to use where more than `most` take too long; 0 if those are too few."""
+        return min(most, self._n_rows) if most >= min(MIN_ROWS, self._n_rows) else 0
+
+    def _of_trees(self, row: Columns, code: int) -> tuple[Floats, int] | None:
+        """Exact values for trees, and the rows that were used.
+
+        None where a column depends on three features or more, or there are too many features.
+        """
         trees = self.trees
         assert trees is not None  # noqa: S101  for mypy
         used = np.unique(trees.column[trees.left >= 0])
@@ -148,58 +157,65 @@ class ShapleyExplainer:
             return None
         values = np.zeros(self._sources.shape[1])
         if not len(players):
-            return values
-        is_additive = trees.link == "identity"
-        if not is_additive and self._n_rows * len(trees.base) << len(players) > MAX_SCORES:
-            return None
-        mixed = self._mixed_columns(row, players)
-        if is_additive:
+            return values, self._n_rows
+        if trees.link == "identity":
+            n_rows = self._affordable_rows(max(MIN_ROWS, MAX_LEAF_VISITS // int((trees.left < 0).sum())))
             output = int(np.searchsorted(trees.present, code))
-            reached = reach_leaves(trees, mixed)
-            values[players] = shapley_values_of_leaves(reached, trees.values[:, output], len(players)) / self._n_rows
-            return values
+            reached = reach_leaves(trees, self._mixed_columns(row, players, n_rows))
+            values[players] = shapley_values_of_leaves(reached, trees.values[:, output], len(players)) / n_rows
+            return values, n_rows
+        n_rows = self._affordable_rows(MAX_SCORES // len(trees.base) >> len(players))
+        if not n_rows:
+            return None
+        mixed = self._mixed_columns(row, players, n_rows)
         worths = np.zeros(1 << len(players))
         n_at_once = max(1, SCORES_AT_ONCE // (len(trees.base) << len(players)))
-        for start in range(0, self._n_rows, n_at_once):
+        for start in range(0, n_rows, n_at_once):
             part = replace(mixed, values=mixed.values[:, start : start + n_at_once])
             scores = scores_of_leaves(reach_leaves(trees, part), trees, part.values.shape[1], len(players))
             worths += trees.probabilities(scores)[..., code].sum(axis=0)
-        values[players] = shapley_values(worths / self._n_rows)
-        return values
+        values[players] = shapley_values(worths / n_rows)
+        return values, n_rows
 
-    def _of_linear_model(self, row: Columns, code: int) -> Floats | None:
-        """Exact values for a linear model whose columns depend on one feature each; None for any other model."""
+    def _of_linear_model(self, row: Columns, code: int) -> tuple[Floats, int] | None:
+        """Exact values for a linear model whose columns depend on one feature each, and the rows that were used.
+
+        None for any other model.
+        """
         players = np.flatnonzero(self._sources.any(axis=0))
         if self._linear is None or self._sources.sum(axis=1).max(initial=0) > 1:
             return None
         if isinstance(self._model, TransformingRegressor):
             change = (self._transform(row) - self._transformed).mean(axis=0)
-            return np.asarray((change * self._linear.coef_) @ self._sources)
+            return np.asarray((change * self._linear.coef_) @ self._sources), self._n_rows
         weights = self._linear.coef_.T
         # The solver liblinear has a single number instead where it fits none.
         base = np.broadcast_to(self._linear.intercept_, weights.shape[1])
-        if self._n_rows * len(base) << min(len(players), MAX_PLAYERS) > MAX_SCORES:
+        n_rows = self._affordable_rows(MAX_SCORES // len(base) >> len(players))
+        if not n_rows:
             return None
-        changes = self._transform(row) - self._transformed
+        transformed = self._transformed[:n_rows]
+        changes = self._transform(row) - transformed
         by_player = np.einsum("rc,cp,co->rpo", changes, self._sources[:, players].astype(float), weights)
-        scores = scores_of_sums(self._transformed @ weights + base, by_player)
+        scores = scores_of_sums(transformed @ weights + base, by_player)
         output = int(np.searchsorted(self._model.present_, code))
         values = np.zeros(self._sources.shape[1])
         values[players] = shapley_values(apply_link(link_of(len(base)), scores)[..., output].mean(axis=0))
-        return values
+        return values, n_rows
 
-    def _of_all_coalitions(self, row: Columns, code: int) -> Floats | None:
-        """Exact values from predictions for each coalition; None where there are too many."""
+    def _of_all_coalitions(self, row: Columns, code: int) -> tuple[Floats, int] | None:
+        """Exact values from predictions for each coalition, and the rows used; None where there are too many."""
         n_players = len(self._background)
-        if self._n_rows << min(n_players, MAX_PLAYERS) > MAX_COALITION_ROWS:
+        n_rows = self._affordable_rows(MAX_COALITION_ROWS >> n_players)
+        if not n_rows:
             return None
-        coalitions = np.repeat(np.arange(1 << n_players), self._n_rows)
+        coalitions = np.repeat(np.arange(1 << n_players), n_rows)
         is_member = (coalitions[:, None] >> np.arange(n_players) & 1).astype(bool)
-        worths = self._predict_mixed(row, is_member, np.arange(self._n_rows))[:, code]
-        return shapley_values(worths.reshape(-1, self._n_rows).mean(axis=1))
+        worths = self._predict_mixed(row, is_member, n_rows)[:, code]
+        return shapley_values(worths.reshape(-1, n_rows).mean(axis=1)), n_rows
 
-    def _sampled(self, row: Columns, code: int, seed: int) -> tuple[Floats, Floats, float, int]:
-        """Estimates by sampled orders (Strumbelj & Kononenko 2014), their standard errors, the base, and its rows.
+    def _sampled(self, row: Columns, code: int, seed: int) -> tuple[Floats, Floats, int]:
+        """Estimates by sampled orders (Strumbelj & Kononenko 2014), their standard errors, and the rows that were used.
 
         Each background row is changed into the explained row, one feature after the other in a random order, and in
         the same order backwards (Mitchell et al. 2022). The contribution of a feature is the mean change of the
@@ -208,54 +224,53 @@ class ShapleyExplainer:
         """
         n_players = len(self._background)
         n_kept = min(self._n_rows, max(MIN_SAMPLED_BACKGROUND, MAX_SAMPLED_ROWS // (2 * N_ORDERS * (n_players + 1))))
-        kept = np.linspace(0, self._n_rows - 1, n_kept).astype(int)
         n_orders = N_ORDERS * n_kept
         orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n_players), (n_orders, 1)), axis=1)
         both = np.stack([orders, orders[:, ::-1]])
         rank = both.argsort(axis=-1)
         # Whether a feature has its new value, by step, direction, order and feature; orders go through the background.
         is_member = rank[None] < np.arange(n_players + 1)[:, None, None, None]
-        worths = self._predict_mixed(row, is_member.reshape(-1, n_players), kept)[:, code]
+        worths = self._predict_mixed(row, is_member.reshape(-1, n_players), n_kept)[:, code]
         worths = worths.reshape(n_players + 1, 2, n_orders)
         gains = np.moveaxis(np.diff(worths, axis=0), 0, -1)
         pairs = np.take_along_axis(gains, rank, axis=-1).mean(axis=0)
         variances = pairs.reshape(N_ORDERS, n_kept, n_players).var(axis=0, ddof=1).sum(axis=0) / N_ORDERS
-        return pairs.mean(axis=0), np.sqrt(variances) / n_kept, float(worths[0].mean()), n_kept
+        return pairs.mean(axis=0), np.sqrt(variances) / n_kept, n_kept
 
-    def _predict_mixed(
-        self, row: Columns, is_member: npt.NDArray[np.bool_], background: npt.NDArray[np.intp]
-    ) -> Floats:
-        """Predictions for background rows, over and over, with the explained row's values where `is_member` says."""
+    def _predict_mixed(self, row: Columns, is_member: npt.NDArray[np.bool_], n_rows: int) -> Floats:
+        """Predictions for the first background rows, over and over, with the row's values where `is_member` says."""
         parts = []
         for start in range(0, len(is_member), ROWS_PER_PREDICTION):
             members = is_member[start : start + ROWS_PER_PREDICTION]
-            rows = background[np.arange(start, start + len(members)) % len(background)]
+            rows = np.arange(start, start + len(members)) % n_rows
             mixed = {name: values[rows] for name, values in self._background.items()}
             for player, (name, values) in enumerate(mixed.items()):
                 values[members[:, player]] = row[name][0]
             parts.append(self._outputs(mixed))
         return np.concatenate(parts)
 
-    def _mixed_columns(self, row: Columns, players: npt.NDArray[np.intp]) -> MixedColumns:
-        """The columns for the coalitions of each column's players."""
+    def _mixed_columns(self, row: Columns, players: npt.NDArray[np.intp], n_rows: int) -> MixedColumns:
+        """The columns for the coalitions of each column's players, of the first background rows."""
+        transformed = self._transformed[:n_rows]
+        background = {name: values[:n_rows] for name, values in self._background.items()}
         sources = self._sources[:, players]
         first = sources.argmax(axis=1)
         second = sources.shape[1] - 1 - sources[:, ::-1].argmax(axis=1)
         none = ~sources.any(axis=1)
         second[none] = first[none]
-        of_row = np.broadcast_to(self._transform(row), self._transformed.shape)
+        of_row = np.broadcast_to(self._transform(row), transformed.shape)
         if (first == second).all():
-            return MixedColumns((0, 3), np.stack([self._transformed, of_row]), first, second, len(players))
-        names = list(self._background)
+            return MixedColumns((0, 3), np.stack([transformed, of_row]), first, second, len(players))
+        names = list(background)
         one_changed = np.stack(
             [
-                self._transform({**self._background, names[player]: np.repeat(row[names[player]], self._n_rows)})
+                self._transform({**background, names[player]: np.repeat(row[names[player]], n_rows)})
                 for player in players
             ]
         )
         columns = np.arange(len(first))
         with_first, with_second = (np.ascontiguousarray(one_changed[of, :, columns].T) for of in (first, second))
-        values = np.stack([self._transformed, with_first, with_second, of_row])
+        values = np.stack([transformed, with_first, with_second, of_row])
         return MixedColumns((0, 1, 2, 3), values, first, second, len(players))
 
 
