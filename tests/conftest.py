@@ -270,6 +270,15 @@ def mlflow_server(folder: Path, *arguments: str, **more: str) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        # The process that listens is another one, which ends with it.
+        while is_open(int(port)):
+            time.sleep(0.01)
+
+
+def is_open(port: int) -> bool:
+    """Whether a process listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture

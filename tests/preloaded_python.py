@@ -1,4 +1,4 @@
-"""A `python` whose `-m wineexp...` runs in a process that has imported the libraries.
+"""A `python` whose `-m wineexp...` and `-m mlflow` run in processes that have imported the libraries.
 
 It is a program in a folder that comes first on the PATH of shells and of DVC, and what `sys.executable` names in tests.
 It hands its command, its environment and its open files to the process of the tests, which forks a process for it (see
@@ -35,7 +35,7 @@ if [ "$1" = -m ]; then
             start="import runpy, sys; sys.executable = '$0'; runpy.run_module('wineexp.serve', None, '__main__', True)"
             exec '{python}' -c "$start" "$@"
             ;;
-        wineexp.*) exec '{python}' -I -S '{client}' '{socket}' "$@" ;;
+        wineexp.* | mlflow | uvicorn) exec '{python}' -I -S '{client}' '{socket}' "$@" ;;
     esac
 fi
 exec '{python}' "$@"
