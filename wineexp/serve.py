@@ -58,6 +58,20 @@ def check(server: Server) -> None:
         for name in DURATIONS
         if not getattr(server, name) > 0
     ]
+    if not 0 < server.log_rate <= 1:
+        faults.append(f"serve.log_rate={server.log_rate}: 0 < log_rate <= 1 must hold; serve.log=null logs nothing")
+    faults += [
+        f"serve.{name}={value}: {name} must be more than 0, or null for no limit"
+        for name, value in (("log_max_days", server.log_max_days), ("log_max_bytes", server.log_max_bytes))
+        if value is not None and not value > 0
+    ]
+    if server.log is not None:
+        from wineexp.monitoring import prediction_log
+
+        try:
+            prediction_log.check_address("serve.log", server.log)
+        except UserError as error:
+            faults += error.faults
     if server.host.startswith("unix:") or "/" in server.host:
         faults.append(
             f"serve.host={server.host}: a host name or an address is wanted, such as 127.0.0.1; a server on a Unix "

@@ -230,6 +230,11 @@ class Server:
     request_timeout_seconds: int = MISSING
     keep_alive_seconds: int = MISSING
     shutdown_timeout_seconds: int = MISSING
+    log: str | None = MISSING
+    log_rate: float = MISSING
+    log_without: list[str] = MISSING
+    log_max_days: float | None = MISSING
+    log_max_bytes: int | None = MISSING
     otlp_endpoint: str | None = MISSING
     allowed_hosts: list[str] = MISSING
     allowed_origins: list[str] = MISSING

@@ -12,6 +12,7 @@ from litestar.types import ASGIApp
 
 from wineexp.core.config import Serve
 from wineexp.serving import tracing, workers
+from wineexp.serving.answers import Answers
 from wineexp.serving.http import guards, problems
 from wineexp.serving.http.guards import ApiKey
 from wineexp.serving.metrics import Metrics
@@ -21,6 +22,7 @@ from wineexp.serving.middleware.head import HeadMiddleware
 from wineexp.serving.middleware.host import HostMiddleware
 from wineexp.serving.middleware.predict_path import PredictPathMiddleware
 from wineexp.serving.middleware.recording import RecordingMiddleware
+from wineexp.serving.prediction_log import PredictionLog
 from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.refresh.messages import RefreshPaths
 from wineexp.serving.routes import (
@@ -52,14 +54,20 @@ def build(settings: Serve, paths: RefreshPaths) -> RecordingMiddleware:
     prediction_key = ApiKey(server.keys.predictions, "serve.keys.predictions")
     administration_key = ApiKey(server.keys.administration, "serve.keys.administration")
     metrics = Metrics()
+    answers = Answers()
+    log = PredictionLog(server.log, server, metrics) if server.log is not None else None
+    if log is not None:
+        answers.receivers.append(log.receive)
     tracer = tracing.connect(server.otlp_endpoint) if server.otlp_endpoint else None
     follower = AliasFollower(settings, metrics, paths)
     # It may wait for a version for long; what is wrong with the settings is found before.
     follower.start()
-    litestar = _litestar(settings, follower, metrics, prediction_key, administration_key)
+    if log is not None:
+        log.check_left_out(follower.predictor.schema)
+    litestar = _litestar(settings, follower, metrics, answers, log, prediction_key, administration_key)
     # From the innermost to the outermost: a request takes them in the opposite order.
     app: ASGIApp = PredictPathMiddleware(HeadMiddleware(litestar))
-    app = FastPathMiddleware(app, follower, metrics, server, prediction_key)
+    app = FastPathMiddleware(app, follower, metrics, answers, server, prediction_key)
     app = ConcurrencyLimitMiddleware(app, server.max_concurrent_requests)
     app = BodyMiddleware(app, server.max_body_bytes)
     app = HostMiddleware(app, server.allowed_hosts)
@@ -67,7 +75,13 @@ def build(settings: Serve, paths: RefreshPaths) -> RecordingMiddleware:
 
 
 def _litestar(
-    settings: Serve, follower: AliasFollower, metrics: Metrics, prediction_key: ApiKey, administration_key: ApiKey
+    settings: Serve,
+    follower: AliasFollower,
+    metrics: Metrics,
+    answers: Answers,
+    log: PredictionLog | None,
+    prediction_key: ApiKey,
+    administration_key: ApiKey,
 ) -> Litestar:
     predictions = chain.from_iterable(
         module.PREDICTION_HANDLERS for module in (predict, explain, mlflow, open_inference, kserve_v1)
@@ -86,13 +100,15 @@ def _litestar(
             "predictor": _provide(lambda: follower.predictor),
             "follower": _provide(lambda: follower),
             "metrics": _provide(lambda: metrics),
+            "answers": _provide(lambda: answers),
+            "log": _provide(lambda: log),
             "settings": _provide(lambda: settings),
         },
         guards=[guards.check_accept],
         exception_handlers={HTTPException: problems.handle, Exception: problems.handle},
         request_max_body_size=settings.serve.max_body_bytes,
         cors_config=CORSConfig(allow_origins=origins) if origins else None,
-        lifespan=[follower.follow, workers.registered],
+        lifespan=[follower.follow, workers.registered, *([log.written] if log is not None else [])],
         logging_config=None,
         openapi_config=None,
     )

@@ -65,6 +65,16 @@ class Metrics:
         self.rows_out_of_range = Counter(
             "wineexp_rows_out_of_range", "Rows with a value outside the training range", registry=registry
         )
+        self.logged_rows = Counter("wineexp_log_rows", "Rows written to the prediction log", registry=registry)
+        self.dropped_rows = Counter(
+            "wineexp_log_dropped_rows", "Rows that the prediction log could not take, and lost", registry=registry
+        )
+        self.log_up = Gauge(
+            "wineexp_log_up",
+            "Whether the prediction log can be written",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
         self.model = Gauge(
             "wineexp_model_info",
             "1 for the version that is served",

@@ -7,7 +7,7 @@ import codecs
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -19,6 +19,7 @@ from litestar.response import Response
 
 from wineexp.core.csv_hints import named_separator
 from wineexp.data.schema import NumericFeature, TextFeature
+from wineexp.serving.answers import Answers
 from wineexp.serving.http import guards
 from wineexp.serving.http.problems import MAX_FAULTS, Fault, key_faults, unprocessable
 from wineexp.serving.metrics import Metrics
@@ -48,19 +49,26 @@ class Predictions(msgspec.Struct, frozen=True):
 
 
 @post("/invocations", status_code=200)
-async def invocations(request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics) -> Predictions:
+async def invocations(
+    request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics, answers: Answers
+) -> Predictions:
     """Predict labels or numbers, for rows in any of MLflow's formats."""
     body = await guards.read_body(request, predict.JSON, CSV)
     parse = parse_csv if body.media_type == CSV else parse_json
     rows = await guards.parse_body(partial(parse, predictor.parser), body)
-    return await predict.respond(predictor, rows, partial(encode_answers, predictor, metrics))  # type: ignore[return-value]
+    encode = partial(encode_answers, predictor, metrics, answers, request.scope["state"])
+    return await predict.respond(predictor, rows, encode)  # type: ignore[return-value]
 
 
-def encode_answers(predictor: Predictor, metrics: Metrics, rows: Rows) -> bytes:
-    """Predict the labels or numbers of rows, count them, and encode the response."""
-    answers = predictor.answers(predictor.outputs(rows))
-    metrics.count_answers(predictor, answers, predictor.parser.count_out_of_range(rows))
-    return msgspec.json.encode(Predictions(answers))
+def encode_answers(
+    predictor: Predictor, metrics: Metrics, answers: Answers, state: Mapping[str, Any], rows: Rows
+) -> bytes:
+    """Predict the labels or numbers of rows, count them and hand them on, and encode the response."""
+    outputs = predictor.outputs(rows)
+    values = predictor.answers(outputs)
+    metrics.count_answers(predictor, values, predictor.parser.count_out_of_range(rows))
+    answers.hand_on(state, predictor, rows, outputs)
+    return msgspec.json.encode(Predictions(values))
 
 
 @get(["/ping", "/health"], media_type="text/plain")
