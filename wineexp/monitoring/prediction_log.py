@@ -1,4 +1,4 @@
-"""Reads and opens a prediction log.
+"""Reads and opens a prediction log: a folder, or the address of a PostgreSQL database.
 
     for frame in prediction_log.read("outputs/predictions", version=3, since="2026-11-01"):
         ...
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from wineexp.core.addresses import without_credentials
+from wineexp.core.addresses import with_credentials, without_credentials
 from wineexp.core.errors import UserError
 from wineexp.monitoring.folder import FolderStore
 from wineexp.monitoring.format import REQUEST_ID, ROW, TIME, TRUTH, VARIANT
@@ -58,13 +58,21 @@ def check_address(setting: str, address: str) -> None:
     """
     shown = without_credentials(address)
     if is_database(address):
-        raise UserError(f"{setting}={shown}: a log is a folder; give a path")
-    if Path(address).exists() and not Path(address).is_dir():
+        if not address.startswith(("postgresql://", "postgresql+psycopg://")):
+            raise UserError(
+                f"{setting}={shown}: a log is a folder or a PostgreSQL database; give a path, or an address such as "
+                "postgresql://user@host/name"
+            )
+    elif Path(address).exists() and not Path(address).is_dir():
         raise UserError(f"{setting}={shown}: this is a file, and a log is a folder; give a folder's path")
 
 
 def open_store(address: str, max_age_days: float | None = None, max_bytes: int | None = None) -> TruthStore:
     """A log to write to, which holds rows for so many days and in so many bytes; nothing is written yet."""
+    if is_database(address):
+        from wineexp.monitoring.database import DatabaseStore
+
+        return DatabaseStore(with_credentials(address), max_age_days, max_bytes)
     return FolderStore(Path(address), max_age_days, max_bytes)
 
 
@@ -162,6 +170,11 @@ def read_truths(address: str) -> "Iterator[pd.DataFrame]":
     UserError
         As `read`.
     """
+    if is_database(address):
+        from wineexp.monitoring import database
+
+        yield from database.read_truths(with_credentials(address))
+        return
     from wineexp.monitoring import segments
 
     for table in segments.read_truths(_folder(address)):
@@ -256,6 +269,11 @@ def _microseconds(moment: Any) -> int | None:
 
 
 def _frames(address: str, wanted: "Selection") -> "Iterator[pd.DataFrame]":
+    if is_database(address):
+        from wineexp.monitoring import database
+
+        yield from database.read(with_credentials(address), wanted)
+        return
     from wineexp.monitoring import segments
 
     for table in segments.read(_folder(address), wanted):

@@ -147,8 +147,11 @@ class Truths:
                 received[joined_rows] = stored[RECEIVED][joined_places].view(np.int64)
         self._counts.predictions += n_rows
         self._counts.joined += int(found.sum())
-        is_number = NUMBER in frame and frame[NUMBER].notna().any()
-        truth = pd.Series(values) if is_number else self._as_texts(found, values, texts)
+        is_number = frame[NUMBER].notna().to_numpy() if NUMBER in frame else np.zeros(n_rows, dtype=bool)
+        truth = pd.Series(values) if is_number.all() else self._as_texts(found, values, texts)
+        if is_number.any() and not is_number.all():
+            # Versions of both kinds in one log.
+            truth = truth.astype(object).mask(is_number, values)
         times = pd.Series(received.view("datetime64[us]")).dt.tz_localize("UTC")
         joined = frame.copy(deep=False)
         joined[TRUTH], joined[TRUTH_TIME] = truth.to_numpy(), times.array
