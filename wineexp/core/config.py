@@ -205,6 +205,23 @@ class Compare:
 
 
 @dataclass
+class Abtest:
+    """Schema of conf/abtest.yaml."""
+
+    log: str = MISSING
+    alias: str = MISSING
+    challenger: str = MISSING
+    mode: str | None = MISSING
+    share: float | None = MISSING
+    level: float = MISSING
+    sizes: list[float] = MISSING
+    since: str | None = MISSING
+    until: str | None = MISSING
+    registry: Registry = field(default_factory=Registry)
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+@dataclass
 class Keys:
     """Names of the environment variables that hold the API keys; null asks for no key."""
 
