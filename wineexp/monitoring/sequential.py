@@ -71,20 +71,63 @@ class MeanTest:
         rows = unit_values(values)
         if not len(rows):
             return np.empty(0)
-        starts = self.n_rows + np.arange(1, len(rows) + 1)
-        gains = np.cumsum(np.log1p(STAKES * (rows[:, None] / self.bound - 1)), axis=0)
-        # Capital put in before row j grows by the gains from row j on, which is the total less the gains before row j.
-        before = np.vstack([np.zeros(len(STAKES)), gains[:-1]])
-        put_in = np.log(start_weights(starts))[:, None] - before
-        put_in[0] = np.logaddexp(put_in[0], self._log_capitals)
-        log_capitals = gains + np.logaddexp.accumulate(put_in, axis=0)
+        numbers = self.n_rows + np.arange(1, len(rows) + 1)
+        log_capitals = bet_from_each_step(_log_factors(rows, self.bound), numbers, self._log_capitals)
         self._log_capitals = log_capitals[-1]
         self.n_rows += len(rows)
-        held_back = np.log(_held_back(starts))
-        log_e = np.logaddexp(logsumexp(log_capitals, axis=1) - np.log(len(STAKES)), held_back)
+        log_e = with_held_back(logsumexp(log_capitals, axis=1) - np.log(len(STAKES)), numbers)
         self.log_e_value = float(log_e[-1])
         self.max_log_e_value = max(self.max_log_e_value, float(log_e.max()))
         return np.asarray(log_e)
+
+
+def change_row(values: npt.ArrayLike, bound: float) -> int:
+    """The row, from 0, from which on a bet on a mean above the bound has won most by the last row: the likely change.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_values,)
+        In [0, 1].
+    bound : float
+        In (0, 1].
+    """
+    gains = np.cumsum(_log_factors(unit_values(values), bound), axis=0)
+    won = gains[-1] - np.vstack([np.zeros(len(STAKES)), gains[:-1]])
+    return int(np.unravel_index(won.argmax(), won.shape)[0])
+
+
+def _log_factors(values: Floats, bound: float) -> Floats:
+    """By what each value multiplies the capital that is bet with each stake, as logarithms: (n_values, n_stakes)."""
+    return np.log1p(STAKES * (values[:, None] / bound - 1))
+
+
+def bet_from_each_step(log_factors: Floats, steps: npt.ArrayLike, log_capitals: npt.ArrayLike = -np.inf) -> Floats:
+    """The log of the capital of gamblers who put in `start_weights` at each step, after each step.
+
+    Parameters
+    ----------
+    log_factors : ndarray of shape (n_steps, ...)
+        By what each step multiplies each gambler's capital.
+    steps : array-like of int of shape (n_steps,)
+        Their numbers, from 1.
+    log_capitals : array-like of shape (...)
+        What the gamblers have before the first of them.
+
+    Returns
+    -------
+    ndarray of shape (n_steps, ...)
+    """
+    gains = np.cumsum(log_factors, axis=0)
+    # Capital that is put in at a step grows by the gains from it on: those of all steps less those before it.
+    weights = np.log(start_weights(steps)).reshape(-1, *[1] * (gains.ndim - 1))
+    put_in = weights - np.concatenate([np.zeros_like(gains[:1]), gains[:-1]])
+    put_in[0] = np.logaddexp(put_in[0], log_capitals)
+    return np.asarray(gains + np.logaddexp.accumulate(put_in, axis=0))
+
+
+def with_held_back(log_capitals: Floats, steps: npt.ArrayLike) -> Floats:
+    """The log e-values, (n_steps,): the capital after each step and what is not put in yet."""
+    return np.logaddexp(log_capitals, np.log(_held_back(steps)))
 
 
 def start_weights(rows: npt.ArrayLike) -> Floats:
@@ -162,12 +205,20 @@ def fixed_sample_limit(values: npt.ArrayLike, level: float) -> float:
         In (0, 1).
     """
     array = unit_values(values)
-    n_values, log = len(array), np.log(4 / level)
+    if len(array) < 2:
+        return 1.0
+    return limit_of_mean(len(array), float(array.mean()), float(array.var(ddof=1)), level)
+
+
+def limit_of_mean(n_values: int, mean: float, variance: float, level: float) -> float:
+    """As `fixed_sample_limit`, from the number of values, their mean and their variance (n - 1)."""
     if n_values < 2:
         return 1.0
-    bernstein = np.sqrt(2 * array.var(ddof=1) * log / n_values) + 7 * log / (3 * (n_values - 1))
-    hoeffding = np.sqrt((log - np.log(2)) / (2 * n_values))
-    return float(min(1.0, array.mean() + min(bernstein, hoeffding)))
+    # Each of the two bounds has half the level, and Bernstein's has two cases of its own.
+    log_bernstein, log_hoeffding = np.log(4 / level), np.log(2 / level)
+    bernstein = np.sqrt(2 * variance * log_bernstein / n_values) + 7 * log_bernstein / (3 * (n_values - 1))
+    hoeffding = np.sqrt(log_hoeffding / (2 * n_values))
+    return float(min(1.0, mean + min(bernstein, hoeffding)))
 
 
 def fixed_share_limits(n_hits: npt.ArrayLike, n_rows: npt.ArrayLike, level: npt.ArrayLike) -> tuple[Floats, Floats]:
