@@ -252,6 +252,10 @@ class Server:
     log_without: list[str] = MISSING
     log_max_days: float | None = MISSING
     log_max_bytes: int | None = MISSING
+    challenger: str | None = MISSING
+    challenger_mode: str = MISSING
+    share: float = MISSING
+    unit: str | None = MISSING
     otlp_endpoint: str | None = MISSING
     allowed_hosts: list[str] = MISSING
     allowed_origins: list[str] = MISSING

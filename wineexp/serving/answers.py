@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from wineexp.monitoring.format import CHAMPION
+from wineexp.monitoring.format import CHALLENGER, CHAMPION
 from wineexp.serving.model.predictor import NumberPrediction, Outputs, Prediction, Predictor
 from wineexp.serving.model.rows import Rows
 
 # In a request's ASGI state: when its head had arrived, of `time.perf_counter`.
 STARTED_AT = "started_at"
+# Where two versions share the traffic, the number of the one that answers, which the response has as a header.
+ANSWERED_VERSION = "answered_version"
 
 
 class Answer(NamedTuple):
@@ -55,13 +57,19 @@ class Answer(NamedTuple):
 class Answers:
     """Hands answered requests on.
 
+    Parameters
+    ----------
+    alias : str
+        The champion's: what another one names is the challenger.
+
     Attributes
     ----------
     receivers : list of callable
         Each is called with every `Answer`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
         self.receivers: list[Callable[[Answer], None]] = []
 
     def hand_on(
@@ -76,6 +84,7 @@ class Answers:
         if not self.receivers:
             return
         milliseconds = 1000 * (time.perf_counter() - state[STARTED_AT])
-        answer = Answer(time.time(), milliseconds, state["request_id"], predictor, rows, outputs, predictions)
+        variant = CHAMPION if predictor.lineage.alias == self._alias else CHALLENGER
+        answer = Answer(time.time(), milliseconds, state["request_id"], predictor, rows, outputs, predictions, variant)
         for receive in self.receivers:
             receive(answer)

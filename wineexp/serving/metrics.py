@@ -69,6 +69,12 @@ class Metrics:
         self.dropped_rows = Counter(
             "wineexp_log_dropped_rows", "Rows that the prediction log could not take, and lost", registry=registry
         )
+        self.challenger_rows = Counter(
+            "wineexp_challenger_rows",
+            "Rows for a challenger in shadow, by whether it answered, failed, was absent (skipped) or slow (dropped)",
+            ["outcome"],
+            registry=registry,
+        )
         self.log_up = Gauge(
             "wineexp_log_up",
             "Whether the prediction log can be written",
@@ -111,6 +117,11 @@ class Metrics:
             self._count_numbers([each.prediction for each in predictions if isinstance(each, NumberPrediction)])
         else:
             self._count_labels([each.label for each in predictions if isinstance(each, Prediction)])
+
+    def count_challenger(self, outcome: str, rows: int) -> None:
+        """Count rows for a challenger by what became of them."""
+        if rows:
+            self.challenger_rows.labels(outcome).inc(rows)
 
     def count_answers(self, predictor: Predictor, answers: Sequence[Any], out_of_range: int) -> None:
         """Count what a version predicted, and a number of rows with a value outside the training range."""

@@ -83,7 +83,7 @@ class PredictionLog:
             self._writer.put(answer, n_rows, n_rows * n_values)
 
     @asynccontextmanager
-    async def written(self, _: Litestar) -> AsyncIterator[None]:
+    async def written(self, _: Litestar | None) -> AsyncIterator[None]:
         """Write as long as the application runs, and what is left at its end."""
         self._writer.start()
         try:

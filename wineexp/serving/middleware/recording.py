@@ -8,7 +8,7 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from wineexp.serving.answers import STARTED_AT
+from wineexp.serving.answers import ANSWERED_VERSION, STARTED_AT
 from wineexp.serving.http import problems
 from wineexp.serving.http.protocol import CLIENT_CLOSED_REQUEST, FINAL_STATUS
 from wineexp.serving.logs import AccessLog
@@ -29,6 +29,8 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 class RecordingMiddleware:
     """Gives each request an id, counts and logs it, and answers with a problem where the application fails.
+
+    Where two versions share the traffic, `x-model-version` says which of them has answered.
 
     A request that is a part of a trace has the trace's id in its line of the log. Its response has a `traceparent` with
     the same id and a span of its own, so that a client, or a proxy, finds the request in the trace.
@@ -71,6 +73,8 @@ class RecordingMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if ANSWERED_VERSION in state:
+                    added.append((b"x-model-version", b"%d" % state[ANSWERED_VERSION]))
                 message["headers"] = [*message["headers"], *added]
             await send(message)
 

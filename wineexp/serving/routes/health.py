@@ -8,6 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from wineexp.core.config import Serve
 from wineexp.serving import workers
+from wineexp.serving.challenger.live_test import ChallengerStatus, LiveTest
 from wineexp.serving.model.predictor import Lineage, Predictor
 from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.refresh.messages import Refusal
@@ -39,6 +40,8 @@ class Ready(msgspec.Struct, frozen=True):
     workers : list of int
         Process ids of the worker processes that are running.
     workers_configured : int
+    challenger : ChallengerStatus or None
+        The version that is tested on live traffic; None where none is configured.
     """
 
     ready: bool
@@ -50,6 +53,7 @@ class Ready(msgspec.Struct, frozen=True):
     refused: Refusal | None
     workers: list[int]
     workers_configured: int
+    challenger: ChallengerStatus | None
 
 
 @get("/livez")
@@ -59,12 +63,12 @@ async def livez() -> Alive:
 
 
 @get("/readyz")
-async def readyz(predictor: Predictor, follower: AliasFollower, settings: Serve) -> Ready:
+async def readyz(predictor: Predictor, follower: AliasFollower, settings: Serve, live_test: LiveTest) -> Ready:
     """Tell which version predicts, and what is wrong with the registry or with a newer version."""
-    return readiness(predictor, follower, settings)
+    return readiness(predictor, follower, settings, live_test)
 
 
-def readiness(predictor: Predictor, follower: AliasFollower, settings: Serve) -> Ready:
+def readiness(predictor: Predictor, follower: AliasFollower, settings: Serve, live_test: LiveTest) -> Ready:
     """The response of /readyz."""
     return Ready(
         ready=True,
@@ -76,6 +80,7 @@ def readiness(predictor: Predictor, follower: AliasFollower, settings: Serve) ->
         refused=follower.refusal,
         workers=workers.running_pids() or [os.getpid()],
         workers_configured=settings.serve.workers,
+        challenger=live_test.status,
     )
 
 
