@@ -222,6 +222,28 @@ class Abtest:
 
 
 @dataclass
+class Feedback:
+    """Schema of conf/feedback.yaml."""
+
+    file: str = MISSING
+    log: str = MISSING
+    joined: bool = MISSING
+
+
+@dataclass
+class Predict:
+    """Schema of conf/predict.yaml."""
+
+    input: str = MISSING
+    output: str = MISSING
+    alias: str = MISSING
+    chunk_rows: int = MISSING
+    registry: Registry = field(default_factory=Registry)
+    tracking: Tracking = field(default_factory=Tracking)
+    trust: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Keys:
     """Names of the environment variables that hold the API keys; null asks for no key."""
 

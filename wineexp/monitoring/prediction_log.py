@@ -67,6 +67,19 @@ def check_address(setting: str, address: str) -> None:
         raise UserError(f"{setting}={shown}: this is a file, and a log is a folder; give a folder's path")
 
 
+def check_log(setting: str, address: str) -> None:
+    """Check that there is a log at an address: a folder that a server made; a database is found out when it is used.
+
+    Raises
+    ------
+    UserError
+        As `check_address`; or there is no such folder.
+    """
+    check_address(setting, address)
+    if not is_database(address) and not Path(address).is_dir():
+        raise UserError(f"{setting}={address}: there is no such folder; a server makes one with serve.log={address}")
+
+
 def open_store(address: str, max_age_days: float | None = None, max_bytes: int | None = None) -> TruthStore:
     """A log to write to, which holds rows for so many days and in so many bytes; nothing is written yet."""
     if is_database(address):
@@ -290,9 +303,8 @@ def _folder(address: str) -> Path:
     """
     from wineexp.monitoring import segments
 
+    check_log("log", address)
     folder = Path(address)
-    if not folder.is_dir():
-        raise UserError(f"log={address}: there is no such folder; a server writes one with serve.log={address}")
     with suppress(OSError):
         segments.seal(folder)
     return folder

@@ -63,6 +63,8 @@ class Writer(Generic[Item]):
         for one that has more by itself.
     on_written, on_dropped : callable
         Called with a number of rows.
+    on_state : callable
+        Called with whether rows can be written, when that changes.
 
     Attributes
     ----------
@@ -76,12 +78,14 @@ class Writer(Generic[Item]):
         to_rows: Callable[[Sequence[Item]], Iterable[Rows]],
         on_written: Callable[[int], None],
         on_dropped: Callable[[int], None],
+        on_state: Callable[[bool], None],
     ) -> None:
         self.failing: str | None = None
         self._store = store
         self._to_rows = to_rows
         self._on_written = on_written
         self._on_dropped = on_dropped
+        self._on_state = on_state
         self._waiting: deque[tuple[Item, int, int]] = deque()
         self._waiting_values = 0
         self._lock = threading.Lock()
@@ -164,8 +168,10 @@ class Writer(Generic[Item]):
             since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             self.failing = f"since {since}: {str(error) or type(error).__name__}"
             log.error("prediction log failing", why=self.failing)
+            self._on_state(False)
 
     def _recover(self) -> None:
         if self.failing is not None:
             log.info("prediction log written again")
             self.failing = None
+            self._on_state(True)

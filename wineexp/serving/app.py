@@ -31,6 +31,7 @@ from wineexp.serving.routes import (
     administration,
     docs,
     explain,
+    feedback,
     health,
     kserve_v1,
     mlflow,
@@ -65,6 +66,8 @@ def build(settings: Serve, paths: RefreshPaths, challenger: ChallengerPaths | No
     metrics = Metrics()
     answers = Answers(server.alias)
     log = PredictionLog(server.log, server, metrics) if server.log is not None else None
+    # Without a log, it can be neither written nor not.
+    metrics.log_up.set(float("nan"))
     if log is not None:
         answers.receivers.append(log.receive)
     tracer = tracing.connect(server.otlp_endpoint) if server.otlp_endpoint else None
@@ -97,6 +100,7 @@ def _litestar(
     predictions = chain.from_iterable(
         module.PREDICTION_HANDLERS for module in (predict, mlflow, open_inference, kserve_v1)
     )
+    of_feedback = feedback.NO_FEEDBACK_HANDLERS if log is None else feedback.FEEDBACK_HANDLERS
     public = chain.from_iterable(
         module.PUBLIC_HANDLERS for module in (model, health, mlflow, open_inference, kserve_v1, openapi, docs, ui)
     )
@@ -114,7 +118,7 @@ def _litestar(
                 guards=[prediction_key],
                 dependencies={"predictor": _provide(chosen)},
             ),
-            Router("/", route_handlers=explain.PREDICTION_HANDLERS, guards=[prediction_key]),
+            Router("/", route_handlers=[*explain.PREDICTION_HANDLERS, *of_feedback], guards=[prediction_key]),
             Router("/", route_handlers=administration.ADMINISTRATION_HANDLERS, guards=[administration_key]),
             *public,
         ],

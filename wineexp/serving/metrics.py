@@ -166,14 +166,23 @@ class Metrics:
                 self.model.remove(*_model_labels(previous))
         self.model.labels(*_model_labels(predictor)).set(1)
 
+    def count_dropped_rows(self) -> int:
+        """Rows that the prediction log could not take, summed over the workers."""
+        samples = (sample for family in self._collected().collect() for sample in family.samples)
+        return int(sum(sample.value for sample in samples if sample.name == "wineexp_log_dropped_rows_total"))
+
     def text(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics, summed over the workers, in the format that an Accept header asks for; and its media type."""
         encode, media_type = choose_encoder(accept)
-        registry = self._registry
+        return encode(self._collected()), media_type
+
+    def _collected(self) -> CollectorRegistry:
+        """What all workers count."""
         if folder := os.environ.get(MULTIPROCESS_FOLDER):
             registry = CollectorRegistry()
             MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
-        return encode(registry), media_type
+            return registry
+        return self._registry
 
 
 def _model_labels(predictor: Predictor) -> tuple[str, str, str, str]:

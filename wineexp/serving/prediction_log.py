@@ -1,5 +1,6 @@
 """The prediction log of one serving process: each answered row, written down off the request's way."""
 
+import threading
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -35,20 +36,19 @@ class PredictionLog:
     metrics : Metrics
         Where written and dropped rows are counted.
 
-    Attributes
-    ----------
-    truths : TruthStore
-        For truths, which are not written in the thread: a client is told whether its truth is stored.
     """
 
     def __init__(self, address: str, settings: Server, metrics: Metrics) -> None:
         limits = settings.log_max_days, settings.log_max_bytes
-        self.truths: TruthStore = prediction_log.open_store(address)
+        # Truths are not written in the thread: a client is told whether its truth is stored.
+        self._truths: TruthStore = prediction_log.open_store(address)
+        self._writing_truths = threading.Lock()
         self._writer: Writer[Answer] = Writer(
             prediction_log.open_store(address, *limits),
             self._rows,
             metrics.logged_rows.inc,
             metrics.dropped_rows.inc,
+            metrics.log_up.set,
         )
         self._metrics = metrics
         self._left_out = frozenset(settings.log_without)
@@ -75,6 +75,18 @@ class PredictionLog:
                 *(f"serve.log_without={name}: no such feature; {did_you_mean(name, names)}" for name in unknown)
             )
 
+    def write_truths(self, rows: Sequence[tuple[int, str, int, str]]) -> None:
+        """Write truths at once; see `TruthStore`.
+
+        Raises
+        ------
+        OSError
+            They could not be written.
+        """
+        with self._writing_truths:
+            self._truths.write_truths(rows)
+            self._truths.maintain()
+
     def receive(self, answer: Answer) -> None:
         """Take an answered request; see `answers`."""
         if zlib.crc32(answer.request_id.encode()) < self._sampled_below:
@@ -85,16 +97,16 @@ class PredictionLog:
     @asynccontextmanager
     async def written(self, _: Litestar | None) -> AsyncIterator[None]:
         """Write as long as the application runs, and what is left at its end."""
+        self._metrics.log_up.set(True)
         self._writer.start()
         try:
             yield
         finally:
             self._writer.close()
-            self.truths.close()
+            self._truths.close()
 
     def _rows(self, answers: Sequence[Answer]) -> Iterator[Rows]:
         """The rows of answers, by their layout."""
-        self._metrics.log_up.set(self._writer.failing is None)
         for (_, variant), group in groupby(answers, lambda answer: (id(answer.predictor), answer.variant)):
             of_version = list(group)
             predictor = of_version[0].predictor
