@@ -205,6 +205,45 @@ class Compare:
 
 
 @dataclass
+class Abtest:
+    """Schema of conf/abtest.yaml."""
+
+    log: str = MISSING
+    alias: str = MISSING
+    challenger: str = MISSING
+    mode: str | None = MISSING
+    share: float | None = MISSING
+    level: float = MISSING
+    sizes: list[float] = MISSING
+    since: str | None = MISSING
+    until: str | None = MISSING
+    registry: Registry = field(default_factory=Registry)
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+@dataclass
+class Feedback:
+    """Schema of conf/feedback.yaml."""
+
+    file: str = MISSING
+    log: str = MISSING
+    joined: bool = MISSING
+
+
+@dataclass
+class Predict:
+    """Schema of conf/predict.yaml."""
+
+    input: str = MISSING
+    output: str = MISSING
+    alias: str = MISSING
+    chunk_rows: int = MISSING
+    registry: Registry = field(default_factory=Registry)
+    tracking: Tracking = field(default_factory=Tracking)
+    trust: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Keys:
     """Names of the environment variables that hold the API keys; null asks for no key."""
 
@@ -230,6 +269,15 @@ class Server:
     request_timeout_seconds: int = MISSING
     keep_alive_seconds: int = MISSING
     shutdown_timeout_seconds: int = MISSING
+    log: str | None = MISSING
+    log_rate: float = MISSING
+    log_without: list[str] = MISSING
+    log_max_days: float | None = MISSING
+    log_max_bytes: int | None = MISSING
+    challenger: str | None = MISSING
+    challenger_mode: str = MISSING
+    share: float = MISSING
+    unit: str | None = MISSING
     otlp_endpoint: str | None = MISSING
     allowed_hosts: list[str] = MISSING
     allowed_origins: list[str] = MISSING

@@ -11,6 +11,8 @@ EXTRA_FOLDER = "extra_files"
 GOLDEN_ROWS_FILE = "golden.json"
 BACKGROUND_FILE = "background.json"
 COMPILED_MODEL_FILE = "compiled.npz"
+# What the live rows of a version are held against.
+REFERENCE_FILE = "reference.json"
 CARD_FILE, CARD_PAGE_FILE = "card.md", "card.html"
 
 # Files that MLflow adds when it downloads a version, and which therefore are not in its manifest.

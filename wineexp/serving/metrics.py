@@ -65,6 +65,22 @@ class Metrics:
         self.rows_out_of_range = Counter(
             "wineexp_rows_out_of_range", "Rows with a value outside the training range", registry=registry
         )
+        self.logged_rows = Counter("wineexp_log_rows", "Rows written to the prediction log", registry=registry)
+        self.dropped_rows = Counter(
+            "wineexp_log_dropped_rows", "Rows that the prediction log could not take, and lost", registry=registry
+        )
+        self.challenger_rows = Counter(
+            "wineexp_challenger_rows",
+            "Rows for a challenger in shadow, by whether it answered, failed, was absent (skipped) or slow (dropped)",
+            ["outcome"],
+            registry=registry,
+        )
+        self.log_up = Gauge(
+            "wineexp_log_up",
+            "Whether the prediction log can be written",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
         self.model = Gauge(
             "wineexp_model_info",
             "1 for the version that is served",
@@ -101,6 +117,11 @@ class Metrics:
             self._count_numbers([each.prediction for each in predictions if isinstance(each, NumberPrediction)])
         else:
             self._count_labels([each.label for each in predictions if isinstance(each, Prediction)])
+
+    def count_challenger(self, outcome: str, rows: int) -> None:
+        """Count rows for a challenger by what became of them."""
+        if rows:
+            self.challenger_rows.labels(outcome).inc(rows)
 
     def count_answers(self, predictor: Predictor, answers: Sequence[Any], out_of_range: int) -> None:
         """Count what a version predicted, and a number of rows with a value outside the training range."""
@@ -145,14 +166,23 @@ class Metrics:
                 self.model.remove(*_model_labels(previous))
         self.model.labels(*_model_labels(predictor)).set(1)
 
+    def count_dropped_rows(self) -> int:
+        """Rows that the prediction log could not take, summed over the workers."""
+        samples = (sample for family in self._collected().collect() for sample in family.samples)
+        return int(sum(sample.value for sample in samples if sample.name == "wineexp_log_dropped_rows_total"))
+
     def text(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics, summed over the workers, in the format that an Accept header asks for; and its media type."""
         encode, media_type = choose_encoder(accept)
-        registry = self._registry
+        return encode(self._collected()), media_type
+
+    def _collected(self) -> CollectorRegistry:
+        """What all workers count."""
         if folder := os.environ.get(MULTIPROCESS_FOLDER):
             registry = CollectorRegistry()
             MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
-        return encode(registry), media_type
+            return registry
+        return self._registry
 
 
 def _model_labels(predictor: Predictor) -> tuple[str, str, str, str]:

@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -21,6 +23,9 @@ from wineexp.serving.middleware.recording import RecordingMiddleware
 from wineexp.serving.refresh.messages import RefreshPaths
 from wineexp.serving.refresh.monitor import RefreshMonitor
 from wineexp.serving.supervisor import supervise
+
+if TYPE_CHECKING:
+    from wineexp.serving.challenger.live_test import ChallengerPaths
 
 log = structlog.get_logger()
 
@@ -54,30 +59,35 @@ def run(settings: Serve) -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     listener = _listen(settings.serve.host, settings.serve.port)
-    with RefreshMonitor(settings) as monitor:
+    with ExitStack() as stack:
+        monitor = stack.enter_context(RefreshMonitor(settings))
         # Imported while the refresh process starts.
         from wineexp.serving.app import build
+        from wineexp.serving.challenger.live_test import following_challenger
 
+        challenger = stack.enter_context(following_challenger(settings))
         # Built here even where workers build their own: errors are reported once, and the cache is filled once.
-        app = build(settings, monitor.paths)
+        app = build(settings, monitor.paths, challenger)
         host, port, *_ = listener.getsockname()
         log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
         if settings.serve.workers == 1:
             _serve(settings, app, listener)
         else:
-            work = partial(run_worker, paths=monitor.paths)
+            work = partial(run_worker, paths=monitor.paths, challenger=challenger)
             supervise(work, settings, listener, folder_variable="PROMETHEUS_MULTIPROC_DIR")
     log.info("stopped")
 
 
-def run_worker(settings: Serve, listener: socket.socket, paths: RefreshPaths) -> None:
+def run_worker(
+    settings: Serve, listener: socket.socket, paths: RefreshPaths, challenger: "ChallengerPaths | None"
+) -> None:
     """Serve as one of several workers until SIGTERM."""
     logs.configure()
     from wineexp.serving.app import build
 
     # Until uvicorn has its own handler, SIGTERM ends the process.
     signal.signal(signal.SIGTERM, stop)
-    _serve(settings, build(settings, paths), listener)
+    _serve(settings, build(settings, paths, challenger), listener)
 
 
 def _serve(settings: Serve, app: RecordingMiddleware, listener: socket.socket) -> None:

@@ -2,16 +2,21 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from typing import TYPE_CHECKING, Self
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from wineexp.evaluation.cross_validation import Fold
+
+if TYPE_CHECKING:
+    from wineexp.workflows.row_file import Chunk
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +24,9 @@ Row = tuple[str, str, str]
 
 # After so long without a line, one says what is being done.
 NOTICE_SECONDS = 5.0
+
+# Between two lines that say how much is done, where no bar can be shown.
+BAR_LINE_SECONDS = 10.0
 
 
 @contextmanager
@@ -92,3 +100,43 @@ def print_scores(title: str, rows: list[Row]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+class Bar:
+    """A progress bar in a terminal, and elsewhere a line of the log every `BAR_LINE_SECONDS`; a context manager.
+
+    Parameters
+    ----------
+    title : str
+        What is done.
+    total : int
+        As `show` counts.
+    """
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total = title, total
+        console = Console()
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._task = self._progress.add_task(title, total=total)
+        self._shown_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, done: int) -> None:
+        """Show how much is done."""
+        self._progress.update(self._task, completed=done)
+        if self._progress.disable and time.monotonic() - self._shown_at >= BAR_LINE_SECONDS:
+            self._shown_at = time.monotonic()
+            log.info("%s: %.0f %%", self._title, 100 * done / max(self._total, 1))
+
+    def over(self, chunks: "Iterable[Chunk]") -> "Iterator[Chunk]":
+        """The chunks of a file, each shown when it is done."""
+        for chunk in chunks:
+            yield chunk
+            self.show(chunk.read)

@@ -13,6 +13,7 @@ from wineexp.evaluation.cross_validation import Fold, error_distribution
 from wineexp.evaluation.intervals import COVERAGE
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
 from wineexp.models import background, manifest, persistence
+from wineexp.monitoring import reference
 from wineexp.reports.card import card
 from wineexp.reports.card.inputs import Baseline, CardInputs
 
@@ -31,7 +32,9 @@ def files(
     params: Mapping[str, str],
     tags: Mapping[str, str],
 ) -> dict[str, str | bytes]:
-    """The golden rows, the background of explanations, the schema and the model card of a version, by file name.
+    """What is stored with the model of a version, by file name.
+
+    The golden rows, the background of explanations, the reference of its monitor, the schema and the model card.
 
     Parameters
     ----------
@@ -51,6 +54,7 @@ def files(
     return {
         manifest.GOLDEN_ROWS_FILE: persistence.write_golden_rows(fitted, golden_rows),
         manifest.BACKGROUND_FILE: background.to_json(background.representative_rows(X)),
+        manifest.REFERENCE_FILE: reference.to_json(reference.make_reference(task, folds)),
         schema.FILE_NAME: schema.to_json(
             msgspec.structs.replace(
                 task.schema(params["data"], params["target"]),

@@ -68,13 +68,21 @@ class ProblemError(HTTPException):
     detail : str
     faults : list of Fault, optional
     headers : dict of str to str, optional
+    n_faults : int, optional
+        The number of all faults, where more were found than are listed.
     """
 
     def __init__(
-        self, status: int, detail: str, faults: list[Fault] | None = None, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        detail: str,
+        faults: list[Fault] | None = None,
+        headers: dict[str, str] | None = None,
+        n_faults: int | None = None,
     ) -> None:
         super().__init__(detail=detail, status_code=status, headers=headers)
         self.faults = faults or []
+        self.n_faults = len(self.faults) if n_faults is None else n_faults
 
 
 def unprocessable(faults: list[Fault], total: int | None = None) -> ProblemError:
@@ -89,7 +97,9 @@ def unprocessable(faults: list[Fault], total: int | None = None) -> ProblemError
     """
     count = len(faults) if total is None else total
     listed = f", the first {len(faults)} of them listed" if count > len(faults) else ""
-    return ProblemError(422, f"{count} {'fault' if count == 1 else 'faults'} in the body{listed}", faults)
+    return ProblemError(
+        422, f"{count} {'fault' if count == 1 else 'faults'} in the body{listed}", faults, n_faults=count
+    )
 
 
 def key_faults(value: Mapping[str, Any], pointer: str, known: Collection[str] | None = None) -> list[Fault]:

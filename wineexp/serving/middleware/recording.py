@@ -8,6 +8,7 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from wineexp.serving.answers import ANSWERED_VERSION, STARTED_AT
 from wineexp.serving.http import problems
 from wineexp.serving.http.protocol import CLIENT_CLOSED_REQUEST, FINAL_STATUS
 from wineexp.serving.logs import AccessLog
@@ -29,10 +30,12 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class RecordingMiddleware:
     """Gives each request an id, counts and logs it, and answers with a problem where the application fails.
 
+    Where two versions share the traffic, `x-model-version` says which of them has answered.
+
     A request that is a part of a trace has the trace's id in its line of the log. Its response has a `traceparent` with
     the same id and a span of its own, so that a client, or a proxy, finds the request in the trace.
 
-    The request's ASGI state holds `request_id`, and `headers` as a dict, for the middleware within.
+    The request's ASGI state holds `request_id`, `started_at`, and `headers` as a dict, for what is within.
 
     Parameters
     ----------
@@ -58,7 +61,7 @@ class RecordingMiddleware:
         own_id = headers.get(b"x-request-id")
         request_id = own_id.decode() if own_id and REQUEST_ID.fullmatch(own_id) else os.urandom(16).hex()
         state = scope.setdefault("state", {})
-        state["request_id"], state["headers"] = request_id, headers
+        state["request_id"], state["headers"], state[STARTED_AT] = request_id, headers, started_at
         added = [(b"x-request-id", request_id.encode()), NOSNIFF]
         traceparent = headers.get(b"traceparent", b"")
         trace = self.tracer.start(traceparent) if self.tracer else continue_trace(traceparent)
@@ -70,6 +73,8 @@ class RecordingMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if ANSWERED_VERSION in state:
+                    added.append((b"x-model-version", b"%d" % state[ANSWERED_VERSION]))
                 message["headers"] = [*message["headers"], *added]
             await send(message)
 

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -44,6 +45,20 @@ NOT_ASKED = "the registry has not been asked yet"
 
 # What a conversation with a monitor, or with a refresh process behind it, fails with when either ends.
 CONNECTION_ERRORS = (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError)
+
+
+async def alias_states(socket: Path) -> AsyncIterator[AliasState]:
+    """The states of an alias, as the refresh monitor behind a socket sends them, without end."""
+    while True:
+        with suppress(*CONNECTION_ERRORS):
+            reader, writer = await asyncio.open_unix_connection(str(socket), limit=MAX_MESSAGE_BYTES)
+            try:
+                writer.write(encode_line(RefreshRequest("follow")))
+                while True:
+                    yield msgspec.json.decode(await reader.readuntil(b"\n"), type=AliasState)
+            finally:
+                writer.close()
+        await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
 
 class AliasFollower:
@@ -152,16 +167,8 @@ class AliasFollower:
             writer.close()
 
     async def _follow(self) -> None:
-        while True:
-            with suppress(*CONNECTION_ERRORS):
-                reader, writer = await asyncio.open_unix_connection(str(self.paths.socket), limit=MAX_MESSAGE_BYTES)
-                try:
-                    writer.write(encode_line(RefreshRequest("follow")))
-                    while True:
-                        await self._apply(msgspec.json.decode(await reader.readuntil(b"\n"), type=AliasState))
-                finally:
-                    writer.close()
-            await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+        async for state in alias_states(self.paths.socket):
+            await self._apply(state)
 
     async def _apply(self, state: AliasState) -> None:
         """Load and swap in the version of a state, unless a later state was applied already."""

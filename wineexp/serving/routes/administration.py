@@ -8,7 +8,9 @@ from litestar.params import HeaderParameter
 from litestar.response import Response
 
 from wineexp.core.config import Serve
+from wineexp.serving.challenger.live_test import LiveTest
 from wineexp.serving.metrics import Metrics
+from wineexp.serving.prediction_log import PredictionLog
 from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.routes.health import Ready, readiness
 
@@ -24,10 +26,12 @@ async def get_metrics(metrics: Metrics, accept: Annotated[str, HeaderParameter(n
 
 
 @post("/refresh", status_code=200)
-async def refresh(follower: AliasFollower, settings: Serve) -> Ready:
+async def refresh(
+    follower: AliasFollower, settings: Serve, metrics: Metrics, log: PredictionLog | None, live_test: LiveTest
+) -> Ready:
     """Ask the registry at once which version the alias names, and serve it."""
     await follower.refresh()
-    return readiness(follower.predictor, follower, settings)
+    return readiness(follower.predictor, follower, settings, metrics, log, live_test)
 
 
 ADMINISTRATION_HANDLERS: list[HTTPRouteHandler] = [get_metrics, refresh]

@@ -1,5 +1,6 @@
 """Answers the most frequent request, one row for /predict, without the framework; see http/README.md."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -7,11 +8,12 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from wineexp.core.config import Server
+from wineexp.serving.answers import Answers
 from wineexp.serving.http.guards import ApiKey
 from wineexp.serving.http.problems import ProblemError
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.middleware.body import replay
-from wineexp.serving.refresh.follower import AliasFollower
+from wineexp.serving.model.predictor import Predictor
 from wineexp.serving.routes.predict import MAX_INLINE_SECONDS, PredictNumbersResponse, PredictResponse
 
 PATH = "/predict"
@@ -39,17 +41,28 @@ class FastPathMiddleware:
     Parameters
     ----------
     app : ASGI application
-    follower : AliasFollower
+    choose : callable
+        Gives the version that answers a request, from its scope.
     metrics : Metrics
+    answers : Answers
     settings : Server
     key : ApiKey
         Of predictions.
     """
 
-    def __init__(self, app: ASGIApp, follower: AliasFollower, metrics: Metrics, settings: Server, key: ApiKey) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        choose: Callable[[HTTPScope], Predictor],
+        metrics: Metrics,
+        answers: Answers,
+        settings: Server,
+        key: ApiKey,
+    ) -> None:
         self.app = app
-        self.follower = follower
+        self.choose = choose
         self.metrics = metrics
+        self.answers = answers
         self.max_bytes = min(MAX_ROW_BYTES, settings.max_body_bytes)
         self.key = key
 
@@ -58,7 +71,7 @@ class FastPathMiddleware:
         if scope["type"] == ScopeType.HTTP and self._accepts(scope):
             message = await receive()
             if message["type"] == "http.request" and not message["more_body"]:
-                response = self._predict(message["body"], scope["state"]["request_id"])
+                response = self._predict(message["body"], scope)
                 if response is not None:
                     scope["path_template"] = PATH
                     headers = [JSON_HEADER, (b"content-length", b"%d" % len(response))]
@@ -89,15 +102,18 @@ class FastPathMiddleware:
         names = (b"authorization", b"x-api-key")
         return self.key.matches(*(headers.get(name, b"").decode("latin-1") for name in names))
 
-    def _predict(self, body: bytes, request_id: str) -> bytes | None:
+    def _predict(self, body: bytes, scope: HTTPScope) -> bytes | None:
         """The encoded response for one row; None where the body is anything else, or wrong, or takes long."""
-        predictor = self.follower.predictor
+        predictor, state = self.choose(scope), scope["state"]
         if body[:1] != b"{" or predictor.row_seconds >= MAX_INLINE_SECONDS:
             return None
         try:
-            predictions = predictor.predict(predictor.parser.parse_json(body))
+            rows = predictor.parser.parse_json(body)
+            outputs = predictor.outputs(rows)
+            predictions = predictor.predictions(rows, outputs)
         except (ProblemError, ValueError, ArithmeticError):
             return None
         self.metrics.count_predictions(predictions)
+        self.answers.hand_on(state, predictor, rows, outputs, predictions)
         response: Any = PredictNumbersResponse if predictor.schema.numbers else PredictResponse
-        return _encoder.encode(response(request_id, predictor.lineage, predictions))
+        return _encoder.encode(response(state["request_id"], predictor.lineage, predictions))

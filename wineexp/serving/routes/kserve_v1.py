@@ -6,6 +6,7 @@ from typing import Any
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 
+from wineexp.serving.answers import Answers
 from wineexp.serving.http import guards
 from wineexp.serving.http.problems import Fault, key_faults, unprocessable
 from wineexp.serving.metrics import Metrics
@@ -33,12 +34,14 @@ async def v1_model_ready(predictor: Predictor, name: str) -> ModelReady:
 
 
 @post("/v1/models/{name:str}/predict", status_code=200, opt={"path": "/v1/models/{name}:predict"})
-async def v1_predict(request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics, name: str) -> Predictions:
+async def v1_predict(
+    request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics, answers: Answers, name: str
+) -> Predictions:
     """Predict labels or numbers, for rows as objects, or as arrays in the order of the model's features."""
     check_served(predictor, name)
     body = await guards.read_body(request, predict.JSON, default=predict.JSON)
     rows = await guards.parse_body(partial(parse_instances, predictor.parser), body)
-    encode = partial(mlflow.encode_answers, predictor, metrics)
+    encode = partial(mlflow.encode_answers, predictor, metrics, answers, request.scope["state"])
     return await predict.respond(predictor, rows, encode)  # type: ignore[return-value]
 
 

@@ -7,7 +7,7 @@ import codecs
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -19,6 +19,7 @@ from litestar.response import Response
 
 from wineexp.core.csv_hints import named_separator
 from wineexp.data.schema import NumericFeature, TextFeature
+from wineexp.serving.answers import Answers
 from wineexp.serving.http import guards
 from wineexp.serving.http.problems import MAX_FAULTS, Fault, key_faults, unprocessable
 from wineexp.serving.metrics import Metrics
@@ -48,19 +49,26 @@ class Predictions(msgspec.Struct, frozen=True):
 
 
 @post("/invocations", status_code=200)
-async def invocations(request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics) -> Predictions:
+async def invocations(
+    request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics, answers: Answers
+) -> Predictions:
     """Predict labels or numbers, for rows in any of MLflow's formats."""
     body = await guards.read_body(request, predict.JSON, CSV)
     parse = parse_csv if body.media_type == CSV else parse_json
     rows = await guards.parse_body(partial(parse, predictor.parser), body)
-    return await predict.respond(predictor, rows, partial(encode_answers, predictor, metrics))  # type: ignore[return-value]
+    encode = partial(encode_answers, predictor, metrics, answers, request.scope["state"])
+    return await predict.respond(predictor, rows, encode)  # type: ignore[return-value]
 
 
-def encode_answers(predictor: Predictor, metrics: Metrics, rows: Rows) -> bytes:
-    """Predict the labels or numbers of rows, count them, and encode the response."""
-    answers = predictor.answers(predictor.outputs(rows))
-    metrics.count_answers(predictor, answers, predictor.parser.count_out_of_range(rows))
-    return msgspec.json.encode(Predictions(answers))
+def encode_answers(
+    predictor: Predictor, metrics: Metrics, answers: Answers, state: Mapping[str, Any], rows: Rows
+) -> bytes:
+    """Predict the labels or numbers of rows, count them and hand them on, and encode the response."""
+    outputs = predictor.outputs(rows)
+    values = predictor.answers(outputs)
+    metrics.count_answers(predictor, values, predictor.parser.count_out_of_range(rows))
+    answers.hand_on(state, predictor, rows, outputs)
+    return msgspec.json.encode(Predictions(values))
 
 
 @get(["/ping", "/health"], media_type="text/plain")
@@ -122,7 +130,7 @@ def objects_of_records(parser: RowParser, table: Value, pointer: str) -> Iterato
 
 def objects_of_values(parser: RowParser, table: Value, columns: list[str]) -> Iterator[Any]:
     """The arrays of values in an array, one at a time, as objects of those that are features."""
-    return _objects_of_rows(parser, (element.decode() for element in table.elements()), columns, _lenient_value)
+    return objects_of_rows(parser, (element.decode() for element in table.elements()), columns, lenient_value)
 
 
 def parse_csv(parser: RowParser, body: bytes) -> Rows:
@@ -146,8 +154,8 @@ def parse_csv(parser: RowParser, body: bytes) -> Rows:
         if columns is None:
             message = "the body is empty; a line that names the features is wanted, and one for each row"
             raise unprocessable([Fault(message)])
-        _check_columns(parser, columns, "")
-        return parser.parse_objects(_objects_of_rows(parser, filter(None, rows), columns, _cell_value))
+        check_columns(parser, columns, "")
+        return parser.parse_objects(objects_of_rows(parser, filter(None, rows), columns, cell_value))
     except (UnicodeDecodeError, csv.Error) as error:
         raise unprocessable([Fault(f"the body is no CSV text in UTF-8: {error}")]) from error
 
@@ -170,14 +178,14 @@ def _separator(head: str, parser: RowParser) -> str:
     return max(SEPARATORS, key=count_features)
 
 
-def _cell_value(cell: str, feature: Feature) -> Any:
+def cell_value(cell: str, feature: Feature) -> Any:
     """The number or text in a cell, None where there is none; the cell itself where it is wrong, to be refused."""
     if isinstance(feature, TextFeature) and cell in feature.values:
         return cell
-    return None if cell.strip() in MISSING_CELLS else _lenient_value(cell, feature)
+    return None if cell.strip() in MISSING_CELLS else lenient_value(cell, feature)
 
 
-def _lenient_value(value: Any, feature: Feature) -> Any:
+def lenient_value(value: Any, feature: Feature) -> Any:
     """A decoded value with the type of its feature, where MLflow would convert it; otherwise the value itself."""
     if isinstance(feature, NumericFeature) and isinstance(value, str | bool):
         try:
@@ -194,7 +202,7 @@ def _features_only(parser: RowParser, value: Any) -> Any:
         return value
     features = strict_json.renamed(value, parser.feature_name)
     for name, each in features.items():
-        features[name] = _lenient_value(each, parser.features[name])
+        features[name] = lenient_value(each, parser.features[name])
     return features
 
 
@@ -204,7 +212,7 @@ def _objects_of_split(parser: RowParser, table: Value, pointer: str) -> Iterator
         message = "an object of columns, data and, optionally, index is wanted, each once"
         raise unprocessable([Fault(message, pointer)])
     columns: Any = fields["columns"].decode() if "columns" in fields else None
-    _check_columns(parser, columns, f"{pointer}/columns")
+    check_columns(parser, columns, f"{pointer}/columns")
     if "data" not in fields or not fields["data"].is_array:
         raise unprocessable([Fault("an array of rows is wanted", f"{pointer}/data")])
     if "index" in fields:
@@ -212,7 +220,7 @@ def _objects_of_split(parser: RowParser, table: Value, pointer: str) -> Iterator
     return objects_of_values(parser, fields["data"], columns)
 
 
-def _check_columns(parser: RowParser, columns: Any, pointer: str) -> None:
+def check_columns(parser: RowParser, columns: Any, pointer: str) -> None:
     """Check that a table names each feature once."""
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise unprocessable([Fault("an array of the features' names is wanted as columns", pointer)])
@@ -228,7 +236,7 @@ def _check_columns(parser: RowParser, columns: Any, pointer: str) -> None:
         raise unprocessable(faults[:MAX_FAULTS], len(faults))
 
 
-def _objects_of_rows(
+def objects_of_rows(
     parser: RowParser, rows: Iterable[Any], columns: list[str], convert: Callable[[Any, Feature], Any]
 ) -> Iterator[Any]:
     """Arrays of values, one for each column, as objects of those that are features."""
@@ -252,7 +260,7 @@ def _objects_of_columns(parser: RowParser, table: Value, pointer: str) -> Iterat
     if not all(values.is_array for values in fields.values()):
         yield _features_only(parser, table.decode())
         return
-    _check_columns(parser, list(fields), pointer)
+    check_columns(parser, list(fields), pointer)
     columns: dict[str, list[Any]] = {}
     for column, values in fields.items():
         if (name := parser.feature_name(column)) is None:
@@ -263,7 +271,7 @@ def _objects_of_columns(parser: RowParser, table: Value, pointer: str) -> Iterat
     lengths = {len(values) for values in columns.values()}
     if len(lengths) != 1:
         raise unprocessable([Fault(f"columns of one length are wanted, got {sorted(lengths)}", pointer)])
-    yield from _objects_of_rows(parser, map(list, zip(*columns.values(), strict=True)), list(columns), _lenient_value)
+    yield from objects_of_rows(parser, map(list, zip(*columns.values(), strict=True)), list(columns), lenient_value)
 
 
 PREDICTION_HANDLERS: list[HTTPRouteHandler] = [invocations]

@@ -1,5 +1,6 @@
 """The Open Inference Protocol, version 2, which clients of KServe, MLServer and Triton use."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from litestar.response import Response
 
 import wineexp
 from wineexp.data.schema import NumericFeature, TextFeature
+from wineexp.serving.answers import Answers
 from wineexp.serving.http import guards
 from wineexp.serving.http.problems import ProblemError
 from wineexp.serving.metrics import Metrics
@@ -150,7 +152,12 @@ async def model_ready(predictor: Predictor, name: str, version: str | None = Non
     opt={"media_types": [predict.JSON, BINARY]},
 )
 async def infer(
-    request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics, name: str, version: str | None = None
+    request: Request[Any, Any, Any],
+    predictor: Predictor,
+    metrics: Metrics,
+    answers: Answers,
+    name: str,
+    version: str | None = None,
 ) -> InferenceResponse:
     """Predict the rows in a tensor for each feature, or in one tensor of all features."""
     check_served(predictor, name, version)
@@ -159,7 +166,7 @@ async def infer(
     default = predict.JSON if json_bytes is None else BINARY
     body = await guards.read_body(request, predict.JSON, BINARY, default=default)
     inference = await guards.parse_body(partial(parse_request, predictor.parser, name, json_bytes), body)
-    encode = partial(_encode_outputs, predictor, metrics, inference)
+    encode = partial(_encode_outputs, predictor, metrics, answers, request.scope["state"], inference)
     content, response_json_bytes = await predict.compute(predictor, inference.rows, encode)
     if response_json_bytes is None:
         return Response(content, media_type=predict.JSON)  # type: ignore[return-value]
@@ -184,18 +191,24 @@ def _json_bytes(request: Request[Any, Any, Any]) -> int | None:
 
 
 def _encode_outputs(
-    predictor: Predictor, metrics: Metrics, inference: ParsedRequest, rows: Rows
+    predictor: Predictor,
+    metrics: Metrics,
+    answers: Answers,
+    state: Mapping[str, Any],
+    inference: ParsedRequest,
+    rows: Rows,
 ) -> tuple[bytes, int | None]:
-    """Predict rows, count the predictions, and encode the response."""
+    """Predict rows, count the predictions and hand them on, and encode the response."""
     outputs = predictor.outputs(rows)
-    answers = predictor.answers(outputs)
-    metrics.count_answers(predictor, answers, predictor.parser.count_out_of_range(rows))
+    decisions = predictor.answers(outputs)
+    metrics.count_answers(predictor, decisions, predictor.parser.count_out_of_range(rows))
+    answers.hand_on(state, predictor, rows, outputs)
     if predictor.schema.numbers:
         values = {"prediction": outputs}
         if intervals := predictor.schema.intervals:
-            values["interval"] = np.array([intervals.interval(answer) for answer in answers])
+            values["interval"] = np.array([intervals.interval(number) for number in decisions])
     else:
-        labels = np.array([str(answer) for answer in answers], dtype=object)
+        labels = np.array([str(decision) for decision in decisions], dtype=object)
         values = {"class": labels[:, None], "probabilities": outputs}
     name, version = predictor.lineage.name, str(predictor.lineage.version)
     return encode_response(name, version, inference.id, inference.outputs, values)

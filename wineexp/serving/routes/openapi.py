@@ -14,6 +14,7 @@ from wineexp.core.config import Serve
 from wineexp.data.schema import TextFeature
 from wineexp.serving.http.problems import MEDIA_TYPE, Problem
 from wineexp.serving.model.predictor import Predictor
+from wineexp.serving.routes.feedback import Feedback
 from wineexp.serving.routes.predict import JSON, PredictNumbersResponse, PredictResponse
 from wineexp.serving.routes.tensors import output_datatypes
 
@@ -48,6 +49,7 @@ class Tag(NamedTuple):
 TAGS = {
     "predict": Tag("predictions", "Predictions of the served model, and explanations"),
     "explain": Tag("predictions", "Predictions of the served model, and explanations"),
+    "feedback": Tag("feedback", "What was really the case, for predictions that were logged"),
     "model": Tag("model", "The served version"),
     "mlflow": Tag("mlflow", "MLflow's protocol"),
     "open_inference": Tag("open_inference", "The Open Inference Protocol"),
@@ -109,7 +111,7 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
     response_types = {handler: _response_type(handler, predictor) for _, handler in handlers}
     types = [type_ for type_ in response_types.values() if _is_encoded(type_)]
     _, components = msgspec.json.schema_components(
-        [predictor.parser.row_type, Problem, InferenceRequest, *types], ref_template=REFERENCE
+        [predictor.parser.row_type, Problem, InferenceRequest, Feedback, *types], ref_template=REFERENCE
     )
     components["RequestedOutput"]["properties"]["name"]["enum"] = sorted(output_datatypes(predictor.schema))
     bodies = _request_bodies(predictor, settings.serve.max_rows)
@@ -194,6 +196,8 @@ def _request_bodies(predictor: Predictor, max_rows: int) -> dict[str, dict[str, 
     """What the handlers with a request body accept, by the name of their function."""
     row = _reference("Row")
     samples = [sample.row for sample in predictor.schema.samples]
+    label = predictor.schema.samples[0].label
+    truth = float(label) if predictor.schema.numbers else label
     rows = {"type": "array", "items": row, "minItems": 1, "maxItems": max_rows}
     return {
         "predict": {JSON: {"schema": {"anyOf": [row, rows]}, "example": samples[0]}},
@@ -205,10 +209,17 @@ def _request_bodies(predictor: Predictor, max_rows: int) -> dict[str, dict[str, 
         "infer": {
             JSON: {"schema": _reference("InferenceRequest"), "example": {"inputs": _tensors(predictor, samples[0])}}
         },
+        "feedback": {JSON: {"schema": _feedback(max_rows), "example": {"request_id": "7f3a", "truth": truth}}},
         "v1_predict": {
             JSON: {"schema": _one_of({"instances": _instances(max_rows)}), "example": {"instances": samples[:2]}},
         },
     }
+
+
+def _feedback(max_rows: int) -> dict[str, Any]:
+    """The schema of one truth, or of many."""
+    one = _reference("Feedback")
+    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": max_rows}]}
 
 
 def _text_schema(levels: list[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Predictions over HTTP, and how any route computes them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Response
 
+from wineexp.serving.answers import Answers
 from wineexp.serving.http import guards
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.model.predictor import Lineage, NumberPrediction, Prediction, Predictor
@@ -56,14 +57,18 @@ async def respond(predictor: Predictor, rows: Rows, encode: Callable[[Rows], byt
 
 
 @post("/predict", status_code=200)
-async def predict(request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics) -> PredictResponse:
+async def predict(
+    request: Request[Any, Any, Any], predictor: Predictor, metrics: Metrics, answers: Answers
+) -> PredictResponse:
     """Predict one row, or many."""
     rows = await guards.parse_body(predictor.parser.parse_json, await guards.read_body(request, JSON))
-    encode = partial(_encode_predictions, predictor, metrics, request.scope["state"]["request_id"])
+    encode = partial(_encode_predictions, predictor, metrics, answers, request.scope["state"])
     return await respond(predictor, rows, encode)  # type: ignore[return-value]
 
 
-def _encode_predictions(predictor: Predictor, metrics: Metrics, request_id: str, rows: Rows) -> bytes:
+def _encode_predictions(
+    predictor: Predictor, metrics: Metrics, answers: Answers, state: Mapping[str, Any], rows: Rows
+) -> bytes:
     """The encoded response, made in chunks: between two of them the event loop gets its turn."""
     outputs = predictor.outputs(rows)
     chunks = []
@@ -72,8 +77,9 @@ def _encode_predictions(predictor: Predictor, metrics: Metrics, request_id: str,
         predictions = predictor.predictions(rows[start:end], outputs[start:end])
         metrics.count_predictions(predictions)
         chunks.append(msgspec.json.encode(predictions)[1:-1])
+    answers.hand_on(state, predictor, rows, outputs)
     # Of either kind, since there are no predictions in it.
-    head = msgspec.json.encode(PredictResponse(request_id, predictor.lineage, [])).removesuffix(b"]}")
+    head = msgspec.json.encode(PredictResponse(state["request_id"], predictor.lineage, [])).removesuffix(b"]}")
     return head + b",".join(chunks) + b"]}"
 
 

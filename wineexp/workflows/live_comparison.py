@@ -1,0 +1,282 @@
+"""The comparison of two versions on live traffic: from the log with its truth to a verdict."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+
+from wineexp.core.errors import UserError
+from wineexp.core.instantiation import build
+from wineexp.data.target import Target
+from wineexp.data.task import labels_from_table, out_of_fold_predictions
+from wineexp.evaluation.predictions import NumberPredictions
+from wineexp.monitoring import prediction_log
+from wineexp.monitoring.format import (
+    CHALLENGER,
+    CHAMPION,
+    DECISION,
+    NUMBER,
+    PROBABILITY,
+    REQUEST_ID,
+    ROW,
+    TIME,
+    TRUTH_TIME,
+)
+from wineexp.monitoring.live_test import LiveTest, live_test
+from wineexp.monitoring.row_loss import RowLoss
+from wineexp.monitoring.sequential import difference_range, difference_values
+from wineexp.tracking.registry import Registry, Version
+from wineexp.tracking.runs import Runs
+
+# A column for the loss of each row.
+LOSS = "loss"
+
+SHADOW, SPLIT = MODES = ("shadow", "split")
+
+# What names a row that both versions answered.
+KEYS = [REQUEST_ID, ROW]
+
+
+@dataclass(frozen=True)
+class LiveComparison:
+    """Two versions on live traffic.
+
+    Attributes
+    ----------
+    name : str
+        The registered model.
+    champion, challenger : int
+        Numbers of the two versions.
+    mode : str
+        `shadow`, where both answered the same rows, or `split`, where each answered rows of its own.
+    loss : str
+        What was averaged over the rows; see `RowLoss.name`.
+    metric : str
+        The deciding metric.
+    is_metric : bool
+        Whether the loss decides as the deciding metric does.
+    champion_loss, challenger_loss : float
+        Means over the labels; NaN without any.
+    champion_labels, challenger_labels : int
+        Rows of each version whose truth is known; in shadow mode the same ones.
+    differing : int or None
+        In shadow mode, the rows whose loss differs between the two.
+    ahead : int or None
+        Those of them for which the challenger's is less.
+    share : float or None
+        In split mode, the share of rows that the challenger answered.
+    left_out : int
+        Rows whose truth is no class of the champion's, or no number.
+    test : LiveTest
+    since, until : str
+        When the first and the last of the rows were answered, UTC, ISO 8601; empty without any.
+    """
+
+    name: str
+    champion: int
+    challenger: int
+    mode: str
+    loss: str
+    metric: str
+    is_metric: bool
+    champion_loss: float
+    challenger_loss: float
+    champion_labels: int
+    challenger_labels: int
+    differing: int | None
+    ahead: int | None
+    share: float | None
+    left_out: int
+    test: LiveTest
+    since: str
+    until: str
+
+    @property
+    def verdict(self) -> str:
+        """The verdict, as a sentence."""
+        who = f"version {self.challenger} ({CHALLENGER})"
+        return {
+            "better": f"{who} is better",
+            "worse": f"{who} is worse",
+            "go on": "no difference is shown yet: go on",
+        }[self.test.verdict]
+
+    def lines(self) -> list[str]:
+        """What was found, in sentences."""
+        head = (
+            f"{self.name}: version {self.challenger} ({CHALLENGER}) beside version {self.champion} ({CHAMPION}), "
+            f"mode {self.mode}"
+        )
+        if not self.test.n_labels:
+            return [f"{head}: no row of the test has a label yet, go on"]
+        labels = (
+            f"{self.test.n_labels} rows with a label that both answered"
+            if self.mode == SHADOW
+            else f"{self.champion_labels} and {self.challenger_labels} rows with a label, {self.share:.1%} of all rows "
+            f"to the {CHALLENGER}"
+        )
+        lines = [f"{head}: {labels}, from {self.since} to {self.until}"]
+        if not self.is_metric:
+            lines.append(f"{self.metric} is no mean over rows; compared is: {self.loss}")
+        lines.append(f"{self.loss}: {CHALLENGER} {self.challenger_loss:.4g}, {CHAMPION} {self.champion_loss:.4g}")
+        if self.differing is not None:
+            lines.append(f"they differ on {self.differing} rows, on {self.ahead} of which the {CHALLENGER} is ahead")
+        if self.left_out:
+            lines.append(f"left out: {self.left_out} rows whose truth the {CHAMPION} could not have answered")
+        lines.append(
+            f"gain {self.test.gain:.4g}, {self.test.level:.0%} interval {self.test.low:.4g} to {self.test.high:.4g}, "
+            f"valid at any time: {self.verdict}"
+        )
+        if self.test.verdict == "go on" and self.test.needed:
+            sizes = ", ".join(f"{size:.4g}: {number:,}" for size, number in self.test.needed.items())
+            lines.append(f"more labels that a true gain needs, in about half of the cases: {sizes}")
+        return lines
+
+
+def compare(
+    address: str,
+    registry: Registry,
+    runs: Runs,
+    champion: Version,
+    challenger: Version,
+    *,
+    level: float,
+    sizes: Iterable[float] = (),
+    mode: str | None = None,
+    share: float | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> LiveComparison:
+    """Compare what two versions answered on live traffic.
+
+    Parameters
+    ----------
+    address : str
+        The log's folder, or database.
+    registry : Registry
+    runs : Runs
+        Of the same store.
+    champion, challenger : Version
+    level : float
+        Of the interval.
+    sizes : iterable of float
+        Gains of which the number of labels is wanted: of classes in the unit of the loss, of numbers as a share of the
+        champion's.
+    mode : str, optional
+        By default `shadow` where both versions answered the same rows, else `split`.
+    share : float, optional
+        In split mode the probability that a row was the challenger's; by default its share of the logged rows.
+    since, until : str, optional
+        Rows answered from this time on, and before this time.
+
+    Raises
+    ------
+    UserError
+        There is no such log, or the versions predict different targets.
+    """
+    loss, target = row_loss(champion, challenger, runs)
+    columns = [f"{PROBABILITY}{name}" for name in loss.classes] + [DECISION, NUMBER]
+    wanted: dict[str, Any] = {"model": registry.name, "until": until}
+    of_challenger: dict[str, Any] = {"version": challenger.number, "variant": CHALLENGER}
+    of_champion: dict[str, Any] = {"version": champion.number, "variant": CHAMPION}
+    times = [frame[TIME] for frame in prediction_log.read(address, columns=[], since=since, **wanted, **of_challenger)]
+    # Rows before the test are no part of it.
+    wanted["since"] = times[0].iloc[0] if times else since
+    second = _answers(prediction_log.read_with_truth(address, columns=columns, **wanted, **of_challenger), loss)
+    first = _answers(prediction_log.read_with_truth(address, columns=columns, **wanted, **of_champion), loss)
+    pairs = first.merge(second, on=KEYS, suffixes=("", ".challenger"))
+    if mode is None:
+        mode = SHADOW if len(pairs) or second.empty else SPLIT
+    if mode == SPLIT and share is None and times:
+        n_first = sum(map(len, prediction_log.read(address, columns=[], **wanted, **of_champion)))
+        n_second = sum(map(len, times))
+        share = n_second / (n_first + n_second)
+    unit = float(first[LOSS].mean()) if not loss.classes and len(first) else 1.0
+    found: dict[str, Any]
+    if mode == SHADOW:
+        gains = (pairs[LOSS] - pairs[f"{LOSS}.challenger"]).to_numpy(dtype=float)
+        found = {"differing": int((gains != 0).sum()), "ahead": int((gains > 0).sum()), "share": None}
+        limit, losses, rows = loss.limit, (pairs[LOSS], pairs[f"{LOSS}.challenger"]), pairs
+    else:
+        rows = pd.concat([first.assign(second=False), second.assign(second=True)]).sort_values(
+            TRUTH_TIME, kind="stable"
+        )
+        # Without rows of both there is no gain yet.
+        n_both = min(len(first), len(second))
+        scores, in_second = 1 - rows[LOSS] / loss.limit, rows["second"]
+        gains = loss.limit * difference_values(scores, in_second, share) if n_both and share else np.empty(0)
+        limit = loss.limit * difference_range(share)[1] if share else loss.limit
+        found, losses = {"differing": None, "ahead": None, "share": share}, (first[LOSS], second[LOSS])
+    of_test = live_test(gains, limit=limit, level=level, sizes=tuple(size * unit for size in sizes))
+    return LiveComparison(
+        name=registry.name,
+        champion=champion.number,
+        challenger=challenger.number,
+        mode=mode,
+        loss=loss.name,
+        metric=target.metric,
+        is_metric=loss.is_metric,
+        champion_loss=_mean(losses[0]),
+        challenger_loss=_mean(losses[1]),
+        champion_labels=len(losses[0]),
+        challenger_labels=len(losses[1]),
+        **found,
+        left_out=first.attrs["left_out"] + second.attrs["left_out"],
+        test=of_test,
+        since=_shown(rows[TIME].min()) if len(rows) else "",
+        until=_shown(rows[TIME].max()) if len(rows) else "",
+    )
+
+
+def row_loss(champion: Version, challenger: Version, runs: Runs) -> tuple[RowLoss, Target]:
+    """The loss by which two versions are compared, and the champion's target.
+
+    Raises
+    ------
+    UserError
+        They predict different targets, or the champion's run has no predictions.
+    """
+    configs = [runs.get(str(version.number)).config() for version in (champion, challenger)]
+    of_target = [
+        {key: value for key, value in cfg.target.items() if key not in ("transform", "metric", "direction")}
+        for cfg in configs
+    ]
+    if of_target[0] != of_target[1]:
+        raise UserError(
+            f"version {challenger.number} predicts another target than version {champion.number}: there is "
+            "nothing to compare"
+        )
+    target: Target = build(OmegaConf.masked_copy(configs[0], ["target"]))["target"]
+    table = runs.get(str(champion.number)).predictions()
+    if table is None:
+        raise UserError(f"the run of version {champion.number} has no predictions, from which the classes are read")
+    predictions = out_of_fold_predictions(table)
+    if isinstance(predictions, NumberPredictions):
+        return RowLoss.of_numbers(target.metric, predictions.errors), target
+    classes = labels_from_table(table)
+    return RowLoss.of_classes(target.metric, classes, target.cost_matrix(classes)), target
+
+
+def _answers(frames: Iterable[pd.DataFrame], loss: RowLoss) -> pd.DataFrame:
+    """The loss of each labelled row of a version, with its keys and times; `attrs` says how many were left out."""
+    parts, left_out = [], 0
+    for frame in frames:
+        has_truth = loss.has_truth(frame)
+        left_out += int((~has_truth).sum())
+        rows = frame[has_truth]
+        if len(rows):
+            parts.append(rows[[*KEYS, TIME, TRUTH_TIME]].assign(**{LOSS: loss.of(rows)}))
+    answers = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEYS, TIME, TRUTH_TIME, LOSS])
+    answers.attrs["left_out"] = left_out
+    return answers
+
+
+def _mean(losses: pd.Series) -> float:
+    return float(losses.mean()) if len(losses) else float("nan")
+
+
+def _shown(time: pd.Timestamp) -> str:
+    return time.isoformat(timespec="seconds")
