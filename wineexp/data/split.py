@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, TimeSeriesSplit
 
 from wineexp.core.errors import UserError
-from wineexp.data.groups import Indices, without_sets_of
+from wineexp.data.groups import Indices, join_groups, without_sets_of
+from wineexp.evaluation.grouped_folds import deal_groups, fold_numbers, folds_of_numbers, known_rows
 
 # The word, in the column of `data.fold`, of rows that are in the training rows of every fold.
 TRAINING_WORD = "train"
@@ -105,14 +107,8 @@ def _split(
         _, first, group = np.unique(groups, return_index=True, return_inverse=True)
         if len(first) > MAX_GROUPS_ONE_BY_ONE:
             fold = deal_groups(y, first, group, n_folds=splitter.n_splits, seed=splitter.random_state)
-            return _folds_of_numbers(fold, splitter.n_splits)
+            return folds_of_numbers(fold, splitter.n_splits)
     return splitter.split(X, y, groups)  # type: ignore[no-any-return]
-
-
-def _folds_of_numbers(fold: Indices, n_folds: int) -> Iterator[tuple[Indices, Indices]]:
-    """Positions of the training rows and of the test rows of each fold, from the number of each row's fold."""
-    for number in range(n_folds):
-        yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
 
 
 def check_splitter(splitter: BaseCrossValidator, *, has_groups: bool, has_times: bool, has_folds: bool) -> None:
@@ -160,31 +156,6 @@ def check_splitter(splitter: BaseCrossValidator, *, has_groups: bool, has_times:
             f"split: {name} needs to know which rows belong together: name the column that says it, data.group=COLUMN; "
             f"or {remedy}, which keeps identical rows together"
         )
-
-
-def deal_groups(y: npt.ArrayLike, first: Indices, group: Indices, *, n_folds: int, seed: int | None) -> Indices:
-    """Number of the fold of each row: groups are shuffled, sorted by class and dealt to the folds in turn.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        A group counts to the class of its first row.
-    first : ndarray of shape (n_groups,)
-        Position of each group's first row.
-    group : ndarray of shape (n_samples,)
-        Group of each row, 0 to n_groups - 1.
-    n_folds : int
-    seed : int
-
-    Returns
-    -------
-    ndarray of int of shape (n_samples,)
-    """
-    order = np.random.default_rng(seed).permutation(len(first))
-    order = order[np.argsort(np.asarray(y)[first][order], kind="stable")]
-    fold_of_group = np.empty(len(first), dtype=np.intp)
-    fold_of_group[order] = np.arange(len(first)) % n_folds
-    return np.asarray(fold_of_group[group])
 
 
 def fingerprint(holdout: Indices, folds: list[tuple[Indices, Indices]]) -> str:
@@ -244,8 +215,9 @@ class GivenFolds(BaseEstimator):  # type: ignore[misc]
 class CopiesTogetherKFold(BaseEstimator):  # type: ignore[misc]
     """Stratified folds that keep identical rows together, for an estimator that splits the rows within its own `fit`.
 
-    It finds the groups of identical rows itself, because such an estimator passes none. A class may have fewer rows
-    than there are folds.
+    It finds the groups of identical rows itself, because such an estimator passes none. Rows of one group of the data
+    set stay together as well, and those of one time, in which case the folds are stretches of time; see
+    `wineexp.evaluation.grouped_folds`. A class may have fewer rows than there are folds.
 
     Parameters
     ----------
@@ -272,10 +244,15 @@ class CopiesTogetherKFold(BaseEstimator):  # type: ignore[misc]
             `folds` is less than 2, or more than there are different rows.
         """
         _, first, group = np.unique(np.asarray(X), axis=0, return_index=True, return_inverse=True)
+        known = known_rows(len(group))
+        if known is not None:
+            joined = replace(known, sets=join_groups(group.ravel(), pd.Series(known.sets)))
+            yield from folds_of_numbers(fold_numbers(joined, y, self.folds, self.random_state), self.folds)
+            return
         if not 2 <= self.folds <= len(first):
             raise ValueError(f"2 <= folds <= {len(first)} different rows must hold, but got folds={self.folds}")
         fold = deal_groups(y, first, group.ravel(), n_folds=self.folds, seed=self.random_state)
-        yield from _folds_of_numbers(fold, self.folds)
+        yield from folds_of_numbers(fold, self.folds)
 
 
 class RepeatedSplitter(BaseEstimator):  # type: ignore[misc]

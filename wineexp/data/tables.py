@@ -46,7 +46,7 @@ def featured(task: Task, feature: TransformerMixin) -> pd.DataFrame:
     UserError
         The pipeline cannot be fitted on the data, or refuses one of its own parameters.
     """
-    fitted = cross_validation.fit(feature, task.X, task.y)
+    fitted = cross_validation.fit(feature, task.X, task.y, fitted_rows=task.fitted_rows)
     table = pd.DataFrame(fitted.transform(task.X), columns=fitted.get_feature_names_out())
     table.insert(0, "row", task.rows)
     return table.assign(**{task.target.column: task.y})

@@ -23,6 +23,7 @@ from wineexp.data.schema import NumericFeature
 from wineexp.data.target import Target
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.baseline import baseline, baseline_scores
+from wineexp.evaluation.grouped_folds import FittedRows
 from wineexp.evaluation.metrics import Scores, check_metric, metrics_for, score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
 
@@ -97,6 +98,14 @@ class Task:
         strata = self.target.strata(self.frame) if self.target.is_number else self.y
         times = None if self.dataset.times is None else self.dataset.times.iloc[self.rows[rows]]
         return validation_rows(strata.iloc[rows], self.sets[rows], times, fraction=fraction, seed=seed)
+
+    @cached_property
+    def fitted_rows(self) -> FittedRows | None:
+        """What folds within a model need to know of the rows of X; None where they belong to no group and no time."""
+        times = None if self.dataset.times is None else self.dataset.times.iloc[self.rows]
+        if times is None and self.dataset.groups is None:
+            return None
+        return FittedRows(self.sets, None if times is None else np.unique(times, return_inverse=True)[1])
 
     def predict_holdout(
         self, fitted: Pipeline, folds: Sequence[cross_validation.Fold] = ()

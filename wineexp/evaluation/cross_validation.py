@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from wineexp.core.errors import UserError
 from wineexp.evaluation.baseline import baseline, baseline_scores
+from wineexp.evaluation.grouped_folds import FittedRows, fitting
 from wineexp.evaluation.intervals import ErrorDistribution
 from wineexp.evaluation.metrics import METRICS, Scores, score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
@@ -69,7 +70,9 @@ def encoded(y: pd.Series, classes: npt.NDArray[np.generic] | None) -> npt.NDArra
     return y.to_numpy(dtype=np.float64) if classes is None else np.asarray(pd.Index(classes).get_indexer(y))
 
 
-def fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series, **options: Any) -> BaseEstimator:
+def fit(
+    estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series, *, fitted_rows: FittedRows | None = None, **options: Any
+) -> BaseEstimator:
     """A clone of the estimator, fitted with one native thread, so that scores do not depend on the number of cores.
 
     Parameters
@@ -77,6 +80,8 @@ def fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series, **options: Any)
     estimator : Pipeline or transformer
     X : DataFrame of shape (n_samples, n_features)
     y : Series of shape (n_samples,)
+    fitted_rows : FittedRows, optional
+        What folds within the estimator need to know.
     **options
         Of its `fit`, as `model__sample_weight`.
 
@@ -86,13 +91,19 @@ def fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series, **options: Any)
         The estimator refuses the data or one of its own parameters.
     """
     with threadpool_limits(NATIVE_THREADS):
-        return _fit(estimator, X, y, options)
+        return _fit(estimator, X, y, options, fitted_rows)
 
 
-def _fit(estimator: BaseEstimator, X: pd.DataFrame, y: pd.Series, options: Mapping[str, Any]) -> BaseEstimator:
+def _fit(
+    estimator: BaseEstimator,
+    X: pd.DataFrame,
+    y: pd.Series,
+    options: Mapping[str, Any],
+    fitted_rows: FittedRows | None,
+) -> BaseEstimator:
     # The limit of OpenMP is each thread's own, and set here. Linear algebra libraries have one limit for the process,
     # which concurrent folds would overwrite, and which the callers set.
-    with threadpool_limits(NATIVE_THREADS, user_api="openmp"):
+    with threadpool_limits(NATIVE_THREADS, user_api="openmp"), fitting(fitted_rows):
         try:
             return clone(estimator).fit(X, y, **options)
         except (ValueError, TypeError) as error:
@@ -110,6 +121,7 @@ def cross_validate(
     n_jobs: int,
     weights: npt.NDArray[np.float64] | None = None,
     fit_options: Callable[[npt.NDArray[np.intp]], Mapping[str, Any]] | None = None,
+    fitted_rows: FittedRows | None = None,
     check_first: Callable[[Pipeline], None] | None = None,
 ) -> Iterator[Fold]:
     """Fit and score a clone of the estimator on each fold, and yield the results in the order of the folds.
@@ -129,6 +141,8 @@ def cross_validate(
         How many rows each row counts for, in every metric.
     fit_options : callable, optional
         From the positions of training rows to options of the estimator's `fit`.
+    fitted_rows : FittedRows, optional
+        What folds within the estimator need to know of all rows.
     check_first : callable, optional
         Is called with the first fold's fitted pipeline, and may raise.
 
@@ -142,7 +156,8 @@ def cross_validate(
 
     def run(number: int, train: npt.NDArray[np.intp], test: npt.NDArray[np.intp]) -> Fold:
         started = time.perf_counter()
-        fitted = _fit(estimator, X.iloc[train], y.iloc[train], fit_options(train) if fit_options else {})
+        options = fit_options(train) if fit_options else {}
+        fitted = _fit(estimator, X.iloc[train], y.iloc[train], options, fitted_rows and fitted_rows.chosen(train))
         fitted_at = time.perf_counter()
         if number == 0 and check_first is not None:
             check_first(fitted)

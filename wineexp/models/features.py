@@ -10,11 +10,11 @@ import pandas as pd
 from sklearn.base import TransformerMixin
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler, TargetEncoder
 
 from wineexp.core.columns import is_number
+from wineexp.evaluation.grouped_folds import GroupedKFold
 from wineexp.models.transformers import DateParts, KnownTexts, LeaveOut, QuantileClipper, Ratios, SkewedLog
 
 # As many as skrub's TableVectorizer makes.
@@ -135,7 +135,7 @@ def _column_transformer(*steps: tuple[str, TransformerMixin]) -> ColumnTransform
         ]
     )
     # The mean of a training row's category is that of other rows: its own label would tell what is to be learned.
-    others = KFold(5, shuffle=True, random_state=0)
+    others = GroupedKFold(5, shuffle=True, random_state=0)
     many = Pipeline([("known", KnownTexts()), ("mean", TargetEncoder(cv=others))])
     return ColumnTransformer(
         [

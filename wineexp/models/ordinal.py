@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, Reg
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from wineexp.evaluation.grouped_folds import fitting_part
 from wineexp.models.decision import LOSSES
 from wineexp.models.pipeline import best_decisions, fit_on_all_classes
 from wineexp.models.weights import Weights, weight_options
@@ -113,7 +114,8 @@ class ThresholdClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  
         predicted = np.zeros(len(codes))
         for train, test in self.cv.split(values, codes):
             options = weight_options(sample_weight, train)
-            fitted = clone(self.estimator).fit(values[train], codes[train].astype(float), **options)
+            with fitting_part(train):
+                fitted = clone(self.estimator).fit(values[train], codes[train].astype(float), **options)
             predicted[test] = fitted.predict(values[test])
         self.thresholds_, self.slope_ = _fit_proportional_odds(predicted, codes, len(self.classes_), sample_weight)
         self.estimator_ = clone(self.estimator).fit(values, codes.astype(float), **weight_options(sample_weight))

@@ -42,6 +42,8 @@ TRUSTED_TYPES = [
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
+    "wineexp.evaluation.grouped_folds.GroupedKFold",
+    "wineexp.evaluation.grouped_folds.GroupedStratifiedKFold",
     "wineexp.models.conformal.ConformalClassifier",
     "wineexp.models.decision.LossClassifier",
     "wineexp.models.decision.MetricClassifier",

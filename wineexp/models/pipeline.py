@@ -22,6 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from wineexp.evaluation.grouped_folds import fitting_part
 from wineexp.models.column_arguments import translate_columns
 from wineexp.models.early_stopping import EarlyStopping, Rows, best_rounds
 from wineexp.models.label_arguments import translate_labels
@@ -116,7 +117,8 @@ def out_of_fold_probabilities(
     total, n_predictions = np.zeros((len(y), len(classes))), np.zeros((len(y), 1))
     for train, test in cv.split(X, y):
         complete = FixedClassesClassifier(estimator, classes, accepts_one_class=True)
-        fitted = complete.fit(X[train], y[train], None if weights is None else weights[train])
+        with fitting_part(train):
+            fitted = complete.fit(X[train], y[train], None if weights is None else weights[train])
         total[test] += fitted.predict_proba(X[test])
         n_predictions[test] += 1
     if not n_predictions.all():

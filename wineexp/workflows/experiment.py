@@ -78,13 +78,15 @@ class Experiment:
             n_jobs=self.cfg.n_jobs,
             weights=task.weights,
             fit_options=self._fit_options,
+            fitted_rows=task.fitted_rows,
             check_first=_check_types if is_stored else None,
         )
 
     def fit(self) -> ClassifierMixin:
         """The estimator, fitted on every row outside the holdout."""
         task = self.task
-        return cross_validation.fit(self.estimator, task.X, task.y, **self._fit_options(np.arange(len(task.y))))
+        options = self._fit_options(np.arange(len(task.y)))
+        return cross_validation.fit(self.estimator, task.X, task.y, fitted_rows=task.fitted_rows, **options)
 
     def _fit_options(self, rows: Indices) -> dict[str, Any]:
         """Options of the estimator's `fit` for training on these rows of the task's X."""
