@@ -136,7 +136,7 @@ def run(cfg: DictConfig) -> TrainResult:
             sees_holdout = HydraConfig.get().mode == RunMode.RUN or current.is_refit
             holdout = task.predict_holdout(fitted, folds) if sees_holdout else None
             with console.notice_if_slow("scoring and recording ..."):
-                importance = record.holdout_importance(experiment, fitted, holdout)
+                importance = record.holdout_importance(experiment, fitted, holdout, folds)
                 record.record_results(tracked, experiment, folds, fitted, holdout, importance)
             holdout_scores = task.score_holdout(holdout)
         tracked.describe(record.description(groups, task, folds, holdout_scores, complete=not is_trial))

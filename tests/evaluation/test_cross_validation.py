@@ -19,7 +19,7 @@ from wineexp.core.instantiation import build
 from wineexp.data.task import Task, make_task, predictions_from_table
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.metrics import score
+from wineexp.evaluation.metrics import METRICS, score
 from wineexp.evaluation.predictions import Predictions
 from wineexp.models.pipeline import make_pipeline
 
@@ -183,7 +183,7 @@ def test_only_shuffling_a_column_that_the_model_uses_makes_the_metric_worse() ->
     y = X["tells"].astype(int)
     fitted = make_pipeline(FunctionTransformer(), LogisticRegression(C=100), [0, 1]).fit(X, y)
     for metric in ("accuracy", "log_loss"):
-        drops = cross_validation.permutation_drops(fitted, X, y.to_numpy(), metric, seed=0)
+        drops = cross_validation.permutation_drops(fitted, X, y.to_numpy(), METRICS[metric], seed=0)
         assert drops.shape == (2, 5)
         assert drops[0].min() > 0.2, f"{metric} gets worse"
         assert np.abs(drops[1]).max() < 0.1

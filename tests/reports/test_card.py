@@ -38,7 +38,7 @@ def card_inputs(*settings: str, baseline: str = "majority", **choices: str) -> C
     reference_folds = list(reference.cross_validate())
     holdout = task.predict_holdout(fitted)
     assert holdout is not None
-    drops = cross_validation.permutation_drops(fitted, task.X_holdout, holdout.y, task.target.metric, seed=0)
+    drops = cross_validation.permutation_drops(fitted, task.X_holdout, holdout.y, task.deciding_metric, seed=0)
     return CardInputs(
         task,
         folds,

@@ -77,22 +77,10 @@ def check_node(name: str, node: DictConfig) -> list[str]:
 
 def _node_faults(name: str, node: Any) -> Iterator[str]:
     path = node["_target_"]
-    package = str(path).partition(".")[0]
-    if package.isidentifier() and importlib.util.find_spec(package) is None:
-        remedy = "pip install '.[boost]' installs the optional ones; one of your own must lie in a folder on PYTHONPATH"
-        yield f"{name}._target_={path}: there is no package {package} here; {remedy}"
-        return
     try:
-        # A partial object calls nothing, and Hydra still refuses the targets that it considers dangerous.
-        target = instantiate({"_target_": path, "_partial_": True}).func
-    except Exception as error:
-        if package == "wineexp" and _is_about_missing_name(error):
-            yield (
-                f"{name}._target_={path}: wineexp has no such class or function. An earlier version may have had "
-                "it: a config that such a version recorded cannot be built any more, its model must be trained anew"
-            )
-        else:
-            yield f"{name}._target_={path}: {' '.join(str(error.__cause__ or error).split())}"
+        target = find_callable(path)
+    except UserError as error:
+        yield from (f"{name}._target_={path}: {fault}" for fault in error.faults)
         return
     parameters = _named_parameters(target)
     arguments = {key: value for key, value in node.items() if not key.startswith("_")}
@@ -112,6 +100,30 @@ def _node_faults(name: str, node: Any) -> Iterator[str]:
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in arguments and not node.get("_partial_"):
             yield f"{name}.{key} is missing: {path} needs it"
+
+
+def find_callable(path: str) -> Any:
+    """The class or function of a dotted name.
+
+    Raises
+    ------
+    UserError
+        There is none; the sentence does not repeat the name.
+    """
+    package = str(path).partition(".")[0]
+    if package.isidentifier() and importlib.util.find_spec(package) is None:
+        remedy = "pip install '.[boost]' installs the optional ones; one of your own must lie in a folder on PYTHONPATH"
+        raise UserError(f"there is no package {package} here; {remedy}")
+    try:
+        # A partial object calls nothing, and Hydra still refuses the targets that it considers dangerous.
+        return instantiate({"_target_": path, "_partial_": True}).func
+    except Exception as error:
+        if package == "wineexp" and _is_about_missing_name(error):
+            raise UserError(
+                "wineexp has no such class or function. An earlier version may have had it: a config that such a "
+                "version recorded cannot be built any more, its model must be trained anew"
+            ) from error
+        raise UserError(" ".join(str(error.__cause__ or error).split())) from error
 
 
 def _has_target(value: Any) -> bool:

@@ -9,6 +9,8 @@ import pandas as pd
 
 from wineexp.core.columns import as_texts, is_number
 from wineexp.core.errors import UserError, brief, did_you_mean
+from wineexp.evaluation.metrics import METRICS, Metric, check_metric, metrics_for
+from wineexp.evaluation.own_metric import is_own, own_metric
 
 # Rows without a label that an error names.
 MAX_SHOWN_ROWS = 5
@@ -39,7 +41,8 @@ class Target:
         Whether the classes are ordered, so that a prediction can be nearly right. Where all labels are numbers, errors
         are differences of these; otherwise neighbours are 1 apart.
     metric : str
-        Name of the deciding metric, a key of `wineexp.evaluation.metrics.METRICS`.
+        Name of the deciding metric, a key of `wineexp.evaluation.metrics.METRICS`, or of a callable of one's own, as
+        `my.module.score`; see `wineexp.evaluation.own_metric`.
     direction : str
         `maximize` or `minimize`: which way the deciding metric is better.
     kind : str
@@ -52,6 +55,8 @@ class Target:
     costs : dict, optional
         What a decision costs, by the actual class and the predicted one, a number of at least 0; that of a right one is
         0 unless it is said. Models then decide on the class of the least expected cost, and `cost` is a metric.
+    metric_needs : str
+        Of a metric of one's own: `predictions`, or `probabilities`.
     """
 
     column: str
@@ -59,16 +64,47 @@ class Target:
     labels: list[str] | None
     ordinal: bool
     metric: str
-    direction: str
+    direction: str = "maximize"
     kind: str = CLASSIFICATION
     positive: str | int | float | None = None
     transform: str | None = None
     costs: dict[Any, Any] | None = None
+    metric_needs: str = "predictions"
 
     @property
     def is_number(self) -> bool:
         """Whether numbers are predicted instead of classes."""
         return self.kind == REGRESSION
+
+    def metrics(self, labels: Sequence[object]) -> dict[str, Metric]:
+        """The metrics that are defined for the target, by name, the deciding one among them.
+
+        Parameters
+        ----------
+        labels : sequence of n_classes labels
+            None of a target of numbers.
+
+        Raises
+        ------
+        UserError
+            The deciding metric is unknown, or not defined for the target, or is better in the other direction.
+        """
+        of_target: dict[str, Any] = {"ordinal": self.ordinal, "has_costs": self.costs is not None}
+        if is_own(self.metric):
+            own = {self.metric: own_metric(self.metric, self.direction, self.metric_needs, labels)}
+        else:
+            own = {}
+            check_metric(self.metric, self.direction, len(labels), **of_target)
+        return own | {name: METRICS[name] for name in metrics_for(len(labels), **of_target)}
+
+    def metric_faults(self) -> list[str]:
+        """What is wrong with a deciding metric of one's own, as far as it shows without data."""
+        try:
+            if is_own(self.metric):
+                own_metric(self.metric, self.direction, self.metric_needs, [] if self.is_number else [0, 1])
+        except UserError as error:
+            return list(error.faults)
+        return []
 
     def strata(self, frame: pd.DataFrame) -> pd.Series:
         """What splits are stratified by, the same for all targets that are read from the column: shape (n_samples,).

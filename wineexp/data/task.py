@@ -24,7 +24,8 @@ from wineexp.data.target import Target
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.baseline import baseline, baseline_scores
 from wineexp.evaluation.grouped_folds import FittedRows
-from wineexp.evaluation.metrics import Scores, check_metric, metrics_for, score
+from wineexp.evaluation.metrics import Metric, Scores, score
+from wineexp.evaluation.own_metric import is_own, try_out
 from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
 
 # Number of the fold in a table of predictions for the rows of the holdout.
@@ -75,9 +76,14 @@ class Task:
     dates: tuple[str, ...] = ()
 
     @cached_property
-    def metrics(self) -> list[str]:
-        """Names of the metrics that are defined for the target."""
-        return metrics_for(len(self.classes), ordinal=self.target.ordinal, has_costs=self.target.costs is not None)
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics that are defined for the target, by name."""
+        return self.target.metrics(self.classes.tolist())
+
+    @property
+    def deciding_metric(self) -> Metric:
+        """The one that decides between models."""
+        return self.metrics[self.target.metric]
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -307,8 +313,7 @@ def make_task(
             **{name: values.astype(np.int64) if name in are_whole else values for name, values in numbers.items()}
         )
         dataset = replace(dataset, units=dataset.units | dict.fromkeys(dates, UNIT))
-    has_costs = target.costs is not None
-    check_metric(target.metric, target.direction, len(classes), ordinal=target.ordinal, has_costs=has_costs)
+    deciding = target.metrics(classes.tolist())[target.metric]
     target.cost_matrix(classes.tolist())
     identical = sets = group_identical_rows(X)
     if dataset.is_repeated_by_chance and (dataset.groups is not None or dataset.times is not None):
@@ -339,6 +344,11 @@ def make_task(
         shares |= {f"holdout_{name}": share for name, share in in_holdout.items()}
     leaks.warn(shares, dataset.groups)
     weights = _weights(dataset.weights, in_folds)
+    if is_own(target.metric):
+        codes = cross_validation.encoded(y.iloc[training], None if target.is_number else classes)
+        try_out(
+            target.metric, deciding, _all_right(codes, len(classes), None if weights is None else weights[training])
+        )
     return Task(
         dataset=dataset,
         target=target,
@@ -356,6 +366,13 @@ def make_task(
         dates=dates,
         sets=sets[training],
     )
+
+
+def _all_right(
+    y: npt.NDArray[Any], n_classes: int, weights: npt.NDArray[np.float64] | None
+) -> Predictions | NumberPredictions:
+    """Predictions of encoded labels or numbers (n_samples,) without an error."""
+    return Predictions(y, y, np.eye(n_classes)[y], weights=weights) if n_classes else NumberPredictions(y, y, weights)
 
 
 def _weights(column: pd.Series | None, folds: list[tuple[Indices, Indices]]) -> npt.NDArray[np.float64] | None:

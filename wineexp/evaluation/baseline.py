@@ -1,12 +1,13 @@
 """The baseline: what a model that knows no feature always predicts, and its scores."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wineexp.evaluation.metrics import METRICS, Scores, score
+from wineexp.evaluation.metrics import Metric, Scores, definitions, score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
 
 # Before the name of a metric that a prediction of the training rows' mean has.
@@ -28,7 +29,9 @@ def baseline(y_train: npt.NDArray[Any], weights: npt.NDArray[np.float64] | None 
     return int(np.bincount(y_train, weights).argmax())
 
 
-def baseline_scores(constant: Any, predictions: Predictions | NumberPredictions, names: list[str]) -> Scores:
+def baseline_scores(
+    constant: Any, predictions: Predictions | NumberPredictions, metrics: Iterable[str] | Mapping[str, Metric]
+) -> Scores:
     """The scores of a constant prediction for test rows.
 
     Parameters
@@ -37,8 +40,8 @@ def baseline_scores(constant: Any, predictions: Predictions | NumberPredictions,
         As `baseline` gives it.
     predictions : Predictions or NumberPredictions
         A model's, of the test rows; only their true values and weights count.
-    names : list of str
-        The metrics that are scored.
+    metrics : iterable of str, or mapping of str to Metric
+        Those that are scored, as of `score`.
 
     Returns
     -------
@@ -52,12 +55,20 @@ def baseline_scores(constant: Any, predictions: Predictions | NumberPredictions,
         of_cost = {} if predictions.costs is None else {f"{BASELINE}cost": of_class["cost"]}
         return {"majority_accuracy": of_class["accuracy"]} | of_cost
     always = replace(predictions, predicted=answers, low=None, high=None, crps=None)
-    errors = [name for name in names if METRICS[name].direction == "minimize"]
-    return {f"{BASELINE}{name}": value for name, value in score(always, errors).items()}
+    return {f"{BASELINE}{name}": value for name, value in score(always, _errors(metrics)).items()}
 
 
-def baseline_names(names: list[str]) -> list[str]:
-    """The names of the scores that `baseline_scores` gives for a target with the metrics of these names."""
-    if "accuracy" in names:
+def baseline_names(metrics: Iterable[str] | Mapping[str, Metric]) -> list[str]:
+    """The names of the scores that `baseline_scores` gives for a target with these metrics."""
+    if "accuracy" in metrics:
         return ["majority_accuracy"]
-    return [f"{BASELINE}{name}" for name in names if METRICS[name].direction == "minimize"]
+    return [f"{BASELINE}{name}" for name in _errors(metrics)]
+
+
+def _errors(metrics: Iterable[str] | Mapping[str, Metric]) -> dict[str, Metric]:
+    """Those that are to be minimized, and that a constant has."""
+    return {
+        name: metric
+        for name, metric in definitions(metrics).items()
+        if metric.direction == "minimize" and metric.computed_from != "intervals"
+    }

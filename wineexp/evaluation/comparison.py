@@ -7,8 +7,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from wineexp.evaluation.metrics import METRICS
-
 # Unless another level is chosen, an interval holds the true value with probability 1 - ALPHA.
 ALPHA = 0.05
 # Power of the test at the gain that is called detectable.
@@ -43,16 +41,15 @@ class Comparison:
 
 
 def compare_folds(
-    metric: str, scores: Sequence[float], reference: Sequence[float], *, test_to_train: float
+    scores: Sequence[float], reference: Sequence[float], *, direction: str, test_to_train: float
 ) -> Comparison | None:
-    """A model's scores by fold in a metric compared with those of a reference, at level 1 - `ALPHA`.
+    """A model's scores by fold compared with those of a reference, at level 1 - `ALPHA`.
 
     None where fewer than two folds have a score of both; see `corrected_t_test`.
     """
     first, second = np.array(scores, dtype=float), np.array(reference, dtype=float)
     if len(first) == len(second) and (~np.isnan(first - second)).sum() < 2:
         return None
-    direction = METRICS[metric].direction
     return corrected_t_test(first, second, direction=direction, test_to_train=test_to_train, alpha=ALPHA)
 
 

@@ -1,7 +1,7 @@
 """Cross-validation, in which everything is fitted on the training rows of a fold alone."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from wineexp.core.errors import UserError
 from wineexp.evaluation.baseline import baseline, baseline_scores
 from wineexp.evaluation.grouped_folds import FittedRows, fitting
 from wineexp.evaluation.intervals import ErrorDistribution
-from wineexp.evaluation.metrics import METRICS, Scores, score
+from wineexp.evaluation.metrics import Metric, Scores, score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
 
 # Threads of OpenMP and of linear algebra libraries: with more of them, the last bits of a score would vary.
@@ -116,7 +116,7 @@ def cross_validate(
     X: pd.DataFrame,
     y: pd.Series,
     folds: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]],
-    names: list[str],
+    metrics: Iterable[str] | Mapping[str, Metric],
     *,
     n_jobs: int,
     weights: npt.NDArray[np.float64] | None = None,
@@ -133,8 +133,8 @@ def cross_validate(
     X : DataFrame of shape (n_samples, n_features)
     y : Series of shape (n_samples,)
     folds : list of (training, test) positions
-    names : list of str
-        Keys of `METRICS`.
+    metrics : iterable of str, or mapping of str to Metric
+        As of `score`.
     n_jobs : int
         Number of concurrent folds, as threads, because the libraries release Python's lock; -1 means all cores.
     weights : ndarray of shape (n_samples,), optional
@@ -166,7 +166,7 @@ def cross_validate(
         predictions = predict(fitted, X.iloc[test], codes[test], None if weights is None else weights[test])
         predicted_at = time.perf_counter()
         constant = baseline(codes[train], None if weights is None else weights[train])
-        scores = score(predictions, names) | baseline_scores(constant, predictions, names)
+        scores = score(predictions, metrics) | baseline_scores(constant, predictions, metrics)
         return Fold(number, test, predictions, scores, fitted_at - started, predicted_at - checked_at)
 
     # This limits the linear algebra libraries; `_fit` limits OpenMP in each thread.
@@ -265,23 +265,28 @@ def permutation_drops(
     model: Pipeline,
     X: pd.DataFrame,
     y: npt.NDArray[Any],
-    metric: str,
+    metric: Metric,
     *,
     seed: int,
     weights: npt.NDArray[np.float64] | None = None,
+    errors: ErrorDistribution | None = None,
 ) -> npt.NDArray[np.float64]:
     """By how much a metric gets worse when a column of X (n_samples, n_features) is shuffled: (n_features, 5 repeats).
 
-    Breiman 2001, "Random Forests", section 10. At most 500 rows of X are used.
+    Breiman 2001, "Random Forests", section 10. At most 500 rows of X are used. A metric of intervals needs the errors
+    of predictions on other rows.
     """
     from sklearn.inspection import permutation_importance
 
-    sign = 1 if METRICS[metric].direction == "maximize" else -1
+    sign = 1 if metric.direction == "maximize" else -1
 
     def scoring(
         model: Pipeline, X: pd.DataFrame, y: npt.NDArray[Any], sample_weight: npt.NDArray[np.float64] | None = None
     ) -> float:
-        return sign * score(predict(model, X, y, sample_weight), [metric])[metric]
+        predictions = predict(model, X, y, sample_weight)
+        if isinstance(predictions, NumberPredictions) and metric.computed_from == "intervals":
+            return sign * metric.score(predictions.with_intervals(errors))
+        return sign * score(predictions, {"metric": metric})["metric"]
 
     with threadpool_limits(NATIVE_THREADS):
         drops = permutation_importance(

@@ -1,7 +1,7 @@
 """Metrics: figures computed from a model's predictions on rows that it was not trained on."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,8 @@ class Metric:
         Targets for which it is defined: `classes` of any number, `binary` (two classes), `ordinal` (ordered classes),
         `numbers`, `costs` (classes, where the target says what decisions cost).
     computed_from : str
-        `decisions` (the predicted classes or numbers) or `probabilities`, also where the decisions follow from these.
+        `decisions` (the predicted classes or numbers); `probabilities`, also where the decisions follow from these; or
+        `intervals`, which come from the errors in the other folds, see `cross_validation.with_intervals`.
     """
 
     score: Callable[[Any], float]
@@ -167,6 +168,19 @@ METRICS: dict[str, Metric] = {
     # The share of the test rows' own variance that is explained; 0 for their mean, less for worse.
     "r2": Metric(lambda p: _of_decisions(metrics.r2_score, p) if np.ptp(p.y) else np.nan, applies_to=("numbers",)),
     "spearman": Metric(_spearman, applies_to=("numbers",)),
+    # Of the ends of intervals, and of the distribution that they are quantiles of.
+    "pinball": Metric(
+        lambda p: _interval_scores(p).get("pinball", np.nan),
+        "minimize",
+        applies_to=("numbers",),
+        computed_from="intervals",
+    ),
+    "crps": Metric(
+        lambda p: _interval_scores(p).get("crps", np.nan),
+        "minimize",
+        applies_to=("numbers",),
+        computed_from="intervals",
+    ),
     # The mean cost of a decision. Decisions are then those of the least expected cost, and no others could be learned.
     "cost": Metric(_mean_cost, "minimize", applies_to=("costs",), computed_from="probabilities"),
 }
@@ -208,8 +222,19 @@ def check_metric(name: str, direction: str, n_classes: int, *, ordinal: bool, ha
         raise UserError(f"target.direction={direction}: {name} is to {METRICS[name].direction}")
 
 
-def score(predictions: Predictions | NumberPredictions, names: list[str]) -> Scores:
-    """The named metrics of some predictions; ROC-AUC, kappa and the like are NaN where only one class occurs.
+def definitions(metrics: Iterable[str] | Mapping[str, Metric]) -> Mapping[str, Metric]:
+    """Metrics by name, which may be given as names of `METRICS` alone."""
+    return metrics if isinstance(metrics, Mapping) else {name: METRICS[name] for name in metrics}
+
+
+def score(predictions: Predictions | NumberPredictions, metrics: Iterable[str] | Mapping[str, Metric]) -> Scores:
+    """Some metrics of some predictions; ROC-AUC, kappa and the like are NaN where only one class occurs.
+
+    Parameters
+    ----------
+    predictions : Predictions or NumberPredictions
+    metrics : iterable of str, or mapping of str to Metric
+        Names of `METRICS`, or metrics by name.
 
     Where rows have weights, each counts as if it were there so many times; where none has any, every metric is NaN.
 
@@ -217,16 +242,17 @@ def score(predictions: Predictions | NumberPredictions, names: list[str]) -> Sco
     `set_size`, the mean number of classes in a set. Numbers with intervals also get `interval_coverage`, the share of
     intervals that hold the true number, `interval_width`, their mean width, `pinball` of their ends, and `crps`.
     """
+    chosen = {name: metric for name, metric in definitions(metrics).items() if metric.computed_from != "intervals"}
     if predictions.weights is not None:
         # Else a class of rows that do not count would count as one that occurs.
         predictions = predictions.select(predictions.weights > 0)
         if not len(predictions.y):
-            return dict.fromkeys(names, np.nan)
+            return dict.fromkeys(chosen, np.nan)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Only one class is present in y_true")
         warnings.filterwarnings("ignore", "A single label was found")
         warnings.filterwarnings("ignore", "`y1`, `y2` and `labels` have only one label")
-        scores = {name: float(METRICS[name].score(predictions)) for name in names}
+        scores = {name: float(metric.score(predictions)) for name, metric in chosen.items()}
     if isinstance(predictions, Predictions) and predictions.prediction_sets is not None:
         covered = predictions.prediction_sets[np.arange(len(predictions.y)), predictions.y]
         set_sizes = predictions.prediction_sets.sum(axis=1)

@@ -1,7 +1,7 @@
 """Decisions other than the likeliest class: for the least expected loss, or for the best value of a metric."""
 
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,9 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import validate_data
 
 from wineexp.evaluation.metrics import METRICS
+from wineexp.evaluation.own_metric import is_own
 from wineexp.evaluation.predictions import Predictions
+from wineexp.models.arguments import change_arguments
 from wineexp.models.pipeline import (
     DecidingClassifier,
     best_decisions,
@@ -115,6 +117,22 @@ class MetricClassifier(DecidingClassifier):
             self.utility_ = learn_utility(self.metric, codes, probabilities, self.class_values, sample_weight)
         self.estimator_ = fit_on_all_classes(self.estimator, values, labels, sample_weight)
         return self
+
+
+def own_metric_faults(model: Any) -> list[str]:
+    """Which arguments of a model and of those within it want a metric optimized that is the user's own."""
+    faults = []
+
+    def check(_: Sequence[Any], name: str, value: Any) -> Any:
+        if name.rpartition(".")[2] in ("metric", "decision") and isinstance(value, str) and is_own(value):
+            faults.append(
+                f"model.{name}={value}: a metric of your own decides between models, but no model optimizes its "
+                f"decisions for it; model.{name}=log_loss leaves them to the probabilities"
+            )
+        return value
+
+    change_arguments(model, check)
+    return faults
 
 
 def values_of(class_values: list[float] | None, n_classes: int) -> npt.NDArray[np.float64]:

@@ -26,7 +26,7 @@ from scipy.special import logsumexp
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
-from wineexp.evaluation.metrics import score
+from wineexp.evaluation.metrics import METRICS, score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
 from wineexp.monitoring.format import DECISION, INPUT, NUMBER, PROBABILITY, TIME, TRUTH
 from wineexp.monitoring.reference import CalibrationBin, ColumnSketch, Reference, answers, calibration
@@ -415,7 +415,8 @@ class Monitor:
             labelled=labelled,
             expected=expected,
             n_labels=labelled.n_rows,
-            score=None if pooled is None else score(pooled, [metric])[metric],
+            # A metric of the user's own is in a module that need not be here.
+            score=score(pooled, [metric]).get(metric) if pooled is not None and metric in METRICS else None,
             n_unknown_labels=self._unknown_labels,
             calibration=[]
             if pooled is None

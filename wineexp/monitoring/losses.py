@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from wineexp.evaluation.metrics import METRICS
+from wineexp.evaluation.metrics import METRICS, Metric
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
 
 Floats = npt.NDArray[np.float64]
@@ -54,10 +54,11 @@ class Loss(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }[self.kind]
 
 
-def loss_for(metric: str, predictions: Predictions | NumberPredictions) -> Loss:
+def loss_for(metric: str, predictions: Predictions | NumberPredictions, definition: Metric | None = None) -> Loss:
     """The loss that goes with a deciding metric, scaled by out-of-fold predictions.
 
-    Metrics that are no means over rows, such as ROC-AUC, go with the closest one that is.
+    Metrics that are no means over rows, such as ROC-AUC, go with the closest one that is. `definition` says
+    what a metric of the user's own is computed from.
     """
     if isinstance(predictions, NumberPredictions):
         kind = "squared" if metric in ("root_mean_squared_error", "r2") else "absolute"
@@ -65,9 +66,10 @@ def loss_for(metric: str, predictions: Predictions | NumberPredictions) -> Loss:
         return Loss(kind, 0.0, float(np.quantile(_raw(kind, predictions), CAP_QUANTILE)) or 1.0)
     if metric == "cost" and predictions.costs is not None:
         return Loss("cost", float(predictions.costs.min()), float(predictions.costs.max()))
-    if "ordinal" in METRICS[metric].applies_to:
+    definition = definition or METRICS[metric]
+    if "ordinal" in definition.applies_to:
         return Loss("distance", 0.0, float(predictions.distances.max()))
-    if METRICS[metric].computed_from == "probabilities":
+    if definition.computed_from == "probabilities":
         return Loss("brier", 0.0, 2.0)
     return Loss("error")
 

@@ -181,7 +181,7 @@ def make_reference(task: Task, folds: list[Fold]) -> Reference:
     """The reference of a model that was cross-validated on these folds and trained on all rows of a task."""
     predictions = pool_predictions(folds)
     tested = np.concatenate([fold.test for fold in folds])
-    loss = loss_for(task.target.metric, predictions)
+    loss = loss_for(task.target.metric, predictions, task.deciding_metric)
     rows, losses = mean_by_row(loss.of_rows(predictions), tested)
     labels = [str(label) for label in task.classes]
     # One answer for each row, where a repeated split gives several.
@@ -200,7 +200,7 @@ def make_reference(task: Task, folds: list[Fold]) -> Reference:
         answers=[sketch(pd.Series(values), name) for name, values in answers(first, labels).items()],
         classes=labels,
         metric=task.target.metric,
-        score=score(predictions, [task.target.metric])[task.target.metric],
+        score=score(predictions, task.metrics)[task.target.metric],
         loss=loss,
         losses=LossSummary(len(losses), float(losses.mean()), float(losses.var(ddof=1)) if len(losses) > 1 else 0.0),
         calibration=calibration(predictions),

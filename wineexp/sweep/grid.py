@@ -39,7 +39,7 @@ class BestJob(Callback):
             "job": config.hydra.job.num,
             "task": f"{choices['data']} · {choices['target']}",
             "metric": target.metric,
-            "direction": target.direction,
+            "direction": target.get("direction", "maximize"),
             "value": value,
             "overrides": job_return.overrides,
         }

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core.errors import UserError
 from wineexp.core.paths import PACKAGE
+from wineexp.evaluation.own_metric import is_own
 from wineexp.tracking import names
 from wineexp.tracking.recorded_run import RecordedRun
 
@@ -23,10 +24,13 @@ INSTALLED = {"site-packages", "dist-packages"}
 def own_modules(cfg: DictConfig) -> dict[str, Path]:
     """The file of each module of the user's own that a built config uses, by the module's name.
 
-    These are the modules of its `_target_`s, their packages, and the own modules that their sources import.
+    These are the modules of its `_target_`s and of a metric of its target, their packages, and the own modules that
+    their sources import.
     """
     found: dict[str, Path] = {}
-    pending = [name for target in _targets(OmegaConf.to_container(cfg, resolve=True)) for name in _prefixes(target)]
+    metric = str(OmegaConf.select(cfg, "target.metric"))
+    named = [*_targets(OmegaConf.to_container(cfg, resolve=True)), *([metric] if is_own(metric) else [])]
+    pending = [name for target in named for name in _prefixes(target)]
     while pending:
         name = pending.pop()
         path = _own_file(name)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,9 @@ from wineexp.data.task import (
     out_of_fold_predictions,
     predictions_from_table,
 )
-from wineexp.evaluation import metrics
 from wineexp.evaluation.baseline import baseline_scores
 from wineexp.evaluation.calibration import binned_numbers, calibration_curve
+from wineexp.evaluation.metrics import score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
 
 COLUMNS = {"fold", "row", "true", "predicted", "baseline"}
@@ -60,19 +61,26 @@ def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
     UserError
         The target's deciding metric does not apply to so many classes.
     """
-    n_classes = table.filter(regex="^probability ").shape[1]
-    has_costs = target.costs is not None
-    metrics.check_metric(target.metric, target.direction, n_classes, ordinal=target.ordinal, has_costs=has_costs)
-    names = metrics.metrics_for(n_classes, ordinal=target.ordinal, has_costs=has_costs)
-    costs = target.cost_matrix(labels_from_table(table)) if has_costs else None
+    texts = labels_from_table(table)
+    metrics = target.metrics(texts if target.labels else as_labels(texts))
+    costs = target.cost_matrix(texts) if target.costs is not None else None
     scores = {}
     for number, fold in table.groupby("fold"):
         predictions = predictions_from_table(fold)
         if isinstance(predictions, Predictions) and costs is not None:
             predictions = replace(predictions, costs=np.array(costs))
         constant = baseline_from_table(fold)
-        scores[number] = metrics.score(predictions, names) | baseline_scores(constant, predictions, names)
+        scores[number] = score(predictions, metrics) | baseline_scores(constant, predictions, metrics)
     return pd.DataFrame.from_dict(scores, orient="index")
+
+
+def as_labels(texts: list[str]) -> list[Any]:
+    """Labels, as a table of predictions has them as texts, of the type that they had in training."""
+    column = pd.Series(texts, dtype=object)
+    if set(texts) <= {"False", "True"}:
+        return [text == "True" for text in texts]
+    numbers = pd.to_numeric(column, errors="coerce")
+    return texts if numbers.isna().any() else numbers.tolist()
 
 
 def summarise(scores: pd.DataFrame) -> dict[str, dict[str, float]]:

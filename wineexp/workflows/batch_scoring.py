@@ -118,7 +118,12 @@ def score(predictor: Predictor, file: RowFile, output: Path, chunk_rows: int) ->
         # As a server: outputs that are not finite are found and refused at the end.
         with scoring.locked(), np.errstate(all="ignore"), threadpool_limits(NATIVE_THREADS):
             resumed_rows = scoring.resume()
-            scoring.predict(resumed_rows)
+            try:
+                scoring.predict(resumed_rows)
+            except UserError:
+                # What is wrong with the file has to change, and with it every part.
+                shutil.rmtree(scoring.parts, ignore_errors=True)
+                raise
             return scoring.finish(resumed_rows)
     except (OSError, pa.ArrowException) as error:
         raise UserError(
@@ -252,7 +257,7 @@ class _Scoring:
         Raises
         ------
         UserError
-            With all faults of the file; the parts are removed then.
+            With all faults of the file.
         """
         faults: list[str] = []
         n_faults, number = 0, len(self._finished_parts())
@@ -273,7 +278,6 @@ class _Scoring:
         if not faults and not number:
             faults, n_faults = [f"{self.file.name}: there are no rows in it"], 1
         if faults:
-            shutil.rmtree(self.parts, ignore_errors=True)
             raise UserError(*listed(faults, n_faults))
 
     def finish(self, resumed_rows: int) -> Scored:

@@ -77,7 +77,7 @@ class Candidate:
         """
         task = self.experiment.task
         holdout = task.predict_holdout(self.fitted, self.folds)
-        importance = record.holdout_importance(self.experiment, self.fitted, holdout)
+        importance = record.holdout_importance(self.experiment, self.fitted, holdout, self.folds)
         files: dict[str, str | bytes] = model_package.files(
             task,
             self.folds,
@@ -116,7 +116,9 @@ class Candidate:
         task = self.experiment.task
         metric = task.target.metric
         scores, reference = [fold.scores[metric] for fold in self.folds], baseline.folds[metric]
-        comparison = compare_folds(metric, scores, reference, test_to_train=task.test_to_train)
+        comparison = compare_folds(
+            scores, reference, direction=task.deciding_metric.direction, test_to_train=task.test_to_train
+        )
         if comparison is None or comparison.difference >= 0:
             return []
         certainty = "which the folds confirm" if comparison.verdict == "worse" else "which the folds do not confirm"

@@ -7,6 +7,7 @@ from wineexp.core.errors import UserError
 from wineexp.core.instantiation import check_node
 from wineexp.data import task
 from wineexp.evaluation.baseline import baseline_names
+from wineexp.evaluation.own_metric import is_own
 from wineexp.tracking import names
 from wineexp.tracking.registry import Version
 from wineexp.tracking.runs import Runs
@@ -42,11 +43,17 @@ def champion_scores(champion: Version, runs: Runs, alias: str, experiment: Exper
     recorded, tags = runs.get(str(champion.number)), experiment.task.tags()
     predictions = recorded.predictions()
     identical = (names.DATA_MD5, names.DATA_WEIGHT, names.SPLIT_SHA256)
-    same_folds = all(recorded.tags.get(tag) == tags.get(tag) for tag in identical)
+    # What a metric of the user's own computes may have changed since.
+    same_folds = all(recorded.tags.get(tag) == tags.get(tag) for tag in identical) and not is_own(
+        experiment.task.target.metric
+    )
     if predictions is not None and same_folds:
         metrics = experiment.task.metrics
         scores = {metric: recorded.fold_scores(metric) for metric in [*metrics, *baseline_names(metrics)]}
         return ModelScores(name, scores, calibration_error(task.out_of_fold_predictions(predictions)))
     cfg = champion_config(champion, runs, alias)
+    for key in ("metric", "direction", "metric_needs"):
+        if key in experiment.cfg.target:
+            cfg.target[key] = experiment.cfg.target[key]
     cfg.split, cfg.holdout, cfg.n_jobs = experiment.cfg.split, experiment.cfg.holdout, experiment.cfg.n_jobs
     return ModelScores.of_folds(name, cross_validate(assemble(cfg), name))

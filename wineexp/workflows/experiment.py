@@ -18,8 +18,10 @@ from wineexp.data.groups import Indices
 from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
+from wineexp.evaluation.intervals import MIN_ROWS
 from wineexp.models import persistence, regression
 from wineexp.models.column_arguments import bind_columns
+from wineexp.models.decision import own_metric_faults
 from wineexp.models.early_stopping import EarlyStopping, early_stopping_faults
 from wineexp.models.features import for_numbers, with_dates
 from wineexp.models.label_arguments import label_faults
@@ -69,7 +71,7 @@ class Experiment:
         if is_stored:
             _check_types(self.estimator)
         task = self.task
-        yield from cross_validation.cross_validate(
+        folds = cross_validation.cross_validate(
             self.estimator,
             task.X,
             task.y,
@@ -81,6 +83,16 @@ class Experiment:
             fitted_rows=task.fitted_rows,
             check_first=_check_types if is_stored else None,
         )
+        if task.deciding_metric.computed_from == "intervals":
+            # The intervals of each fold come from the errors in all others.
+            folds = iter(cross_validation.with_intervals(list(folds)))
+        for fold in folds:
+            if task.target.metric not in fold.scores:
+                raise UserError(
+                    f"target.metric={task.target.metric}: the other folds have fewer than {MIN_ROWS} rows, too few for "
+                    "the intervals of one; choose another metric, or fewer folds"
+                )
+            yield fold
 
     def fit(self) -> ClassifierMixin:
         """The estimator, fitted on every row outside the holdout."""
@@ -126,6 +138,8 @@ def assemble(cfg: DictConfig) -> Experiment:
     parts = build(cfg)
     check_kind(parts["model"], parts["target"])
     _check_early_stopping(cfg, parts["model"])
+    if faults := own_metric_faults(parts["model"]):
+        raise UserError(*faults)
     task = _task(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, TASK_KEYS), resolve=True))
     classes = task.classes.tolist()
     if task.weights is not None and (faults := unweighted_faults(parts["model"])):
@@ -183,6 +197,8 @@ def config_faults(cfg: DictConfig) -> list[str]:
         parts = build(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
         check_kind(parts["model"], parts["target"])
         _check_early_stopping(cfg, parts["model"])
+        if faults := [*parts["target"].metric_faults(), *own_metric_faults(parts["model"])]:
+            return faults
         if cfg.tracking.uri is not None:
             with trusting(cfg):
                 _check_types(Pipeline([("feature", parts["feature"]), ("model", parts["model"])]))

@@ -13,7 +13,8 @@ from wineexp.evaluation import cross_validation
 from wineexp.evaluation.baseline import BASELINE
 from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.evaluation.cross_validation import Fold
-from wineexp.evaluation.metrics import METRICS
+from wineexp.evaluation.metrics import METRICS, Metric
+from wineexp.evaluation.own_metric import is_own
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
 
 REQUIREMENTS = ("better", "not_worse")
@@ -111,12 +112,19 @@ class Gate:
             for name in ("margin", "calibration_margin", "row_milliseconds", "megabytes")
             if getattr(self, name) < 0
         ]
-        faults += [f"gate.floors.{name}: {did_you_mean(name, METRICS)}" for name in self.floors if name not in METRICS]
+        unknown = [name for name in self.floors if name not in METRICS and not is_own(name)]
+        faults += [f"gate.floors.{name}: {did_you_mean(name, METRICS)}" for name in unknown]
         if faults:
             raise UserError(*faults)
 
     def check_scores(
-        self, candidate: ModelScores, champion: ModelScores | None, *, metric: str, test_to_train: float
+        self,
+        candidate: ModelScores,
+        champion: ModelScores | None,
+        *,
+        metric: str,
+        test_to_train: float,
+        metrics: Mapping[str, Metric] = METRICS,
     ) -> list[Check]:
         """The rules about how good a candidate is.
 
@@ -129,6 +137,8 @@ class Gate:
             The deciding one.
         test_to_train : float
             See `comparison.corrected_t_test`.
+        metrics : mapping of str to Metric, optional
+            Those of the target.
 
         Raises
         ------
@@ -138,11 +148,11 @@ class Gate:
         floors = {name: bound for name, bound in self.floors.items() if bound is not None}
         if missing := [name for name in floors if name not in candidate.scores]:
             raise UserError(*(f"gate.floors.{name}: {did_you_mean(name, candidate.scores)}" for name in missing))
-        checks = [_check_floor(name, bound, candidate) for name, bound in floors.items()]
+        checks = [_check_floor(name, bound, candidate, metrics[name].direction) for name, bound in floors.items()]
         if self.better_than_mean and f"{BASELINE}{NUMBER_ERROR}" in candidate.scores:
             checks.append(_check_better_than_mean(metric, candidate))
         if champion is not None:
-            checks.append(self._check_gain(candidate, champion, metric, test_to_train))
+            checks.append(self._check_gain(candidate, champion, metric, metrics[metric].direction, test_to_train))
             checks += self._check_calibration(candidate, champion)
         return checks
 
@@ -153,7 +163,9 @@ class Gate:
             _check_at_most("megabytes", size / 1e6, self.megabytes, "MB"),
         ]
 
-    def _check_gain(self, candidate: ModelScores, champion: ModelScores, metric: str, test_to_train: float) -> Check:
+    def _check_gain(
+        self, candidate: ModelScores, champion: ModelScores, metric: str, direction: str, test_to_train: float
+    ) -> Check:
         new, old = candidate.scores[metric], champion.scores[metric]
         # A fold on which one of the two failed must not drop out of the comparison.
         if len(new) != len(old) or (np.isnan(new) != np.isnan(old)).any() or np.isfinite(new).sum() < 2:
@@ -165,7 +177,7 @@ class Gate:
         comparison = corrected_t_test(
             new,
             old,
-            direction=METRICS[metric].direction,
+            direction=direction,
             test_to_train=test_to_train,
             # The comparison's interval is two-sided, this test is one-sided.
             alpha=2 * self.alpha,
@@ -209,9 +221,9 @@ def _gain(value: float) -> str:
     return f"{value:.4f}" if abs(value) >= 0.00005 else f"{value:.2g}"
 
 
-def _check_floor(name: str, bound: float, candidate: ModelScores) -> Check:
+def _check_floor(name: str, bound: float, candidate: ModelScores, direction: str) -> Check:
     mean = float(pd.Series(candidate.scores[name]).mean())
-    maximize = METRICS[name].direction == "maximize"
+    maximize = direction == "maximize"
     passed = mean >= bound if maximize else mean <= bound
     message = f"{mean:.4f}, must be {'at least' if maximize else 'at most'} {bound:g}"
     return Check(f"floors.{name}", passed, message if passed else f"{message}: short by {abs(mean - bound):.4f}")

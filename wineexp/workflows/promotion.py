@@ -235,6 +235,7 @@ class Promotion:
             champion_scores(champion, self.runs, self.cfg.alias, experiment) if champion else None,
             metric=experiment.task.target.metric,
             test_to_train=experiment.task.test_to_train,
+            metrics=experiment.task.metrics,
         )
 
     def _check_served(self, model_id: str) -> tuple[list[Check], dict[str, str]]:

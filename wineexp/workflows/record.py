@@ -112,7 +112,10 @@ def _baseline_sentence(task: Task, summary: Mapping[str, tuple[float, float]]) -
 
 
 def holdout_importance(
-    experiment: Experiment, fitted: Any, holdout: Predictions | NumberPredictions | None
+    experiment: Experiment,
+    fitted: Any,
+    holdout: Predictions | NumberPredictions | None,
+    folds: list[cross_validation.Fold],
 ) -> pd.DataFrame | None:
     """By how much the deciding metric gets worse on the holdout when a feature is shuffled.
 
@@ -128,9 +131,10 @@ def holdout_importance(
         fitted,
         task.X_holdout,
         holdout.y,
-        task.target.metric,
+        task.deciding_metric,
         seed=experiment.cfg.seed,
         weights=task.weights_holdout,
+        errors=cross_validation.error_distribution(folds),
     )
     return pd.DataFrame(drops, pd.Index([str(name) for name in task.X], name="feature"))
 

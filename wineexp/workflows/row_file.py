@@ -152,8 +152,10 @@ class RowFile:
                 separator, lines = max(SEPARATORS, key=first.count), chain([first], text)
             rows = csv.reader(lines, delimiter=separator, strict=True)
             return rows, next(rows, [])
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{self.name}: the first line is no CSV text in UTF-8: {error}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.name}: not in UTF-8: {error.reason}; save it as UTF-8") from error
+        except csv.Error as error:
+            raise UserError(f"{self.name}: the first line is no line of a CSV file: {error}") from error
 
 
 def _text(binary: BinaryIO) -> io.TextIOWrapper:

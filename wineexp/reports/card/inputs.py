@@ -102,7 +102,9 @@ class CardInputs:
         if self.baseline is None or metric not in self.task.metrics or metric not in self.baseline.folds:
             return None
         scores, reference = [fold.scores[metric] for fold in self.folds], self.baseline.folds[metric]
-        return compare_folds(metric, scores, reference, test_to_train=self.task.test_to_train)
+        return compare_folds(
+            scores, reference, direction=self.task.metrics[metric].direction, test_to_train=self.task.test_to_train
+        )
 
     def by_class(self, predictions: Predictions) -> pd.DataFrame:
         """Scores of each class.
@@ -171,12 +173,18 @@ class CardInputs:
     def _score_slice(self, mask: npt.NDArray[np.bool_]) -> dict[str, float | bool]:
         is_number, slice_metric = self.task.target.is_number, self.slice_metric
         names = list(dict.fromkeys([*([] if is_number else ["accuracy"]), self.metric, slice_metric]))
+        metrics = {name: self.task.metrics[name] for name in names}
         in_slice = [fold.predictions.select(mask[fold.test]) for fold in self.folds]
         no_scores = dict.fromkeys(names, np.nan)
-        scores = pd.DataFrame([score(fold, names) if len(fold.y) else no_scores for fold in in_slice])
+        scores = pd.DataFrame([score(fold, metrics) if len(fold.y) else no_scores for fold in in_slice])
         all_rows = [fold.scores[slice_metric] for fold in self.folds]
         of_slice = scores[slice_metric].tolist()
-        comparison = compare_folds(slice_metric, of_slice, all_rows, test_to_train=self.task.test_to_train)
+        comparison = compare_folds(
+            of_slice,
+            all_rows,
+            direction=self.task.metrics[slice_metric].direction,
+            test_to_train=self.task.test_to_train,
+        )
         y = self.task.y[mask]
         typical = {"mean": float(y.mean())} if is_number else {"majority": y.value_counts(normalize=True).max()}
         held = {"coverage": float(scores["interval_coverage"].mean())} if "interval_coverage" in scores else {}

@@ -7,7 +7,7 @@ import pandas as pd
 
 from wineexp.evaluation.calibration import calibration_curve
 from wineexp.evaluation.comparison import ALPHA
-from wineexp.evaluation.metrics import METRICS, score
+from wineexp.evaluation.metrics import score
 from wineexp.evaluation.predictions import Predictions, of_classes
 from wineexp.reports import run_charts
 from wineexp.reports.card.inputs import MIN_ROWS, MUCH_WORSE_SHARE, SLICE_METRIC, CardInputs
@@ -34,10 +34,10 @@ def metrics(inputs: CardInputs) -> list[Part]:
         rows.append(row)
     columns = ["metric", "folds"]
     text = "Higher is better, except for " + enumeration(
-        [spaced(name) for name in inputs.task.metrics if METRICS[name].direction == "minimize"]
+        [spaced(name) for name, metric in inputs.task.metrics.items() if metric.direction == "minimize"]
     )
     text += (
-        ", and the width, the pinball loss and the CRPS of intervals. What begins with baseline is the score of always "
+        ", and the width of intervals. What begins with baseline is the score of always "
         "answering the mean of the training rows."
         if inputs.task.target.is_number
         else ". Majority accuracy is the accuracy of always predicting the most frequent class of the training rows."

@@ -33,13 +33,15 @@ def describe_version(registry: Registry, version: Version) -> CachedVersion:
 def _interval(record: RecordedRun) -> dict[str, float]:
     """The 95 % interval of the deciding metric over the folds; empty where fewer than two folds have a score."""
     name = record.metric
-    if name not in METRICS or SPLIT_TEST_TO_TRAIN not in record.tags:
+    if name is None or SPLIT_TEST_TO_TRAIN not in record.tags:
         return {}
     scores = record.fold_scores(name)
     scores = scores[~np.isnan(scores)]
     if len(scores) < 2:
         return {}
     low, high = mean_interval(scores, test_to_train=float(record.tags[SPLIT_TEST_TO_TRAIN]), alpha=ALPHA)
-    # No score is better than that of a model that is always right, which is 1 or 0.
-    low, high = (low, min(high, 1.0)) if METRICS[name].direction == "maximize" else (max(low, 0.0), high)
+    # No score is better than that of a model that is always right, which is 1 or 0. Of a metric of the user's own,
+    # whose module a server does not import, it is not known.
+    if name in METRICS:
+        low, high = (low, min(high, 1.0)) if METRICS[name].direction == "maximize" else (max(low, 0.0), high)
     return {f"cv/{name}_low": low, f"cv/{name}_high": high}

@@ -1,0 +1,100 @@
+"""Predictions and truths, in any order: each joins exactly once, and the last word counts."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from wineexp.monitoring import prediction_log, segments
+from wineexp.monitoring.folder import FolderStore
+from wineexp.monitoring.format import CHALLENGER, predictions_layout
+from wineexp.monitoring.truth import JoinCounts
+
+LAYOUTS = {
+    variant: predictions_layout("wine", 1, [], variant=variant, classes=["a"]) for variant in ("champion", CHALLENGER)
+}
+START = 1_760_000_000_000_000
+
+ids = st.sampled_from(["one", "two", "three", "1"])
+rows = st.integers(0, 2)
+
+
+class TruthMachine(RuleBasedStateMachine):
+    """Logs, feeds back, makes segments and joins, beside a model of what must come out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.stores = [FolderStore(self.folder) for _ in range(2)]
+        self.clock = 0
+        # By variant, id and row: when each was logged.
+        self.logged: list[tuple[str, str, int]] = []
+        self.truths: list[tuple[str, int, str]] = []
+
+    def teardown(self) -> None:
+        for store in self.stores:
+            store.close()
+        shutil.rmtree(self.folder)
+
+    def tick(self) -> int:
+        self.clock += 1
+        return START + self.clock
+
+    @rule(writer=st.integers(0, 1), variant=st.sampled_from(sorted(LAYOUTS)), request_id=ids, row=rows)
+    def log(self, writer: int, variant: str, request_id: str, row: int) -> None:
+        self.stores[writer].write(LAYOUTS[variant], [(self.tick(), request_id, row, 1.0, "", "a", 1.0)])
+        self.logged.append((variant, request_id, row))
+
+    @rule(
+        writer=st.integers(0, 1),
+        truths=st.lists(st.tuples(ids, rows, st.sampled_from(["a", "b", "3", "3.5"])), min_size=1, max_size=4),
+    )
+    def feed_back(self, writer: int, truths: list[tuple[str, int, str]]) -> None:
+        moment = self.tick()
+        self.stores[writer].write_truths([(moment, *truth) for truth in truths])
+        self.truths += truths
+
+    @rule(writer=st.integers(0, 1))
+    def restart(self, writer: int) -> None:
+        self.stores[writer].close()
+        self.stores[writer] = FolderStore(self.folder)
+        segments.seal(self.folder)
+
+    @precondition(lambda self: self.logged or self.truths)
+    @rule()
+    def join(self) -> None:
+        counts = JoinCounts()
+        frames = list(prediction_log.read_with_truth(str(self.folder), counts=counts))
+        joined = pd.concat(frames) if frames else pd.DataFrame(columns=["variant", "request_id", "row", "truth"])
+        found = list(zip(joined["variant"], joined["request_id"], joined["row"], joined["truth"], strict=True))
+        last = {(request_id, row): truth for request_id, row, truth in self.truths}
+        once = list(dict.fromkeys(self.logged))
+        assert found == [(*key, last[key[1:]]) for key in once if key[1:] in last]
+        known = {key[1:] for key in self.logged}
+        assert counts.predictions == len(self.logged)
+        assert counts.joined == len(found)
+        assert counts.truths == len(self.truths)
+        assert counts.replaced == len(self.truths) - len(last)
+        assert counts.repeated == sum(key[1:] in last for key in self.logged) - len(found)
+        assert set(counts.unjoined_ids) == {f"{request_id}, {row}" for request_id, row in last.keys() - known}
+        assert counts.unjoined == len(counts.unjoined_ids)
+        assert counts.contradicted == sum(truth != last[request_id, row] for request_id, row, truth in self.truths)
+
+
+TestTruth = pytest.mark.timeout(600)(TruthMachine.TestCase)
+TestTruth.settings = settings(max_examples=30, stateful_step_count=15, deadline=None)
+
+
+def test_truths_of_numbers_are_numbers_to_the_bit(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.write(predictions_layout("wine", 1, []), [(START + number, "r", number, 1.0, "", 0.5) for number in range(3)])
+    store.write_truths([(START, "r", 0, repr(0.1 + 0.2)), (START, "r", 1, "7")])
+    joined = pd.concat(prediction_log.read_with_truth(str(tmp_path), columns=["number"], only_joined=False))
+    assert list(joined["truth"][:2]) == [0.1 + 0.2, 7.0]
+    assert joined["truth"].isna()[2]
+    store.close()
