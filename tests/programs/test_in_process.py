@@ -1,5 +1,6 @@
 """Programs called from Python: what they return is what the command line would show and record."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from omegaconf import OmegaConf
 
 from tests.conftest import Command
 from wineexp import UserError, compare, compose, explore, load, promote, train
+from wineexp.core.paths import CONF
 
 
 @pytest.fixture
@@ -106,6 +108,20 @@ def test_a_folder_conf_is_found_by_commands_unless_another_is_named(command: Com
     served = command("serve", "serve.port=-1")
     assert (served.returncode, served.stdout) == (1, "")
     assert served.stderr.startswith("choices in the folder conf are used, too")
+
+
+def test_a_choice_that_is_hidden_by_one_of_the_same_name_is_refused(command: Command, tmp_path: Path) -> None:
+    write_model(tmp_path / "mine", 4)
+    (tmp_path / "mine/model/xgb.yaml").write_text("_target_: sklearn.dummy.DummyClassifier\n")
+    refusal = f"model=xgb: {tmp_path}/mine/model/xgb.yaml is not read, since wineexp has a choice of this name"
+    done = command("train", "--config-dir", f"{tmp_path}/mine", "model=xgb", "tracking=off")
+    assert (done.returncode, done.stderr) == (1, f"error: {refusal}; rename the file\n")
+    with pytest.raises(UserError, match=re.escape(refusal)):
+        train(compose("model=xgb", "tracking=off", config_dir=tmp_path / "mine"))
+    (tmp_path / "mine/model/xgb.yaml").write_bytes((CONF / "model/xgb.yaml").read_bytes())
+    assert command("train", "--config-dir", "mine", "model=xgb", "model.max_dept=1").stderr.startswith(
+        "error: model.max_dept"
+    )
 
 
 @pytest.mark.usefixtures("store")

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.conftest import empty_store, run
-from wineexp import UserError, compose, promote, reproduce, train
+from wineexp import UserError, compose, load, promote, reproduce, train
 from wineexp.core.paths import ROOT
 from wineexp.models import persistence
 from wineexp.tracking import modules
@@ -142,10 +142,17 @@ def test_a_trusted_type_is_recorded_with_its_modules_and_a_missing_one_is_named(
 @pytest.mark.journey
 @pytest.mark.usefixtures("project")
 def test_a_type_that_only_this_process_trusts_moves_no_alias(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(persistence, "TRUSTED_TYPES", [*persistence.TRUSTED_TYPES, OWN_TYPE])
+    trusted = persistence.TRUSTED_TYPES
+    monkeypatch.setattr(persistence, "TRUSTED_TYPES", [*trusted, OWN_TYPE])
     monkeypatch.setattr(candidate, "compile_pipeline", lambda *_: (None, "a test needs no compiled form"))
     run_id = train_own()
     cheap = ["repeats=1", "model@baseline=majority", "allow=[dirty]"]
     with pytest.raises(UserError, match=f"refused by served: no server can load it: the model holds {OWN_TYPE}"):
         promote(compose(f"run={run_id}", *cheap, program="promote"))
     assert MlflowClient().get_registered_model("wine").aliases == {}
+    # Whose config trusts it gets the version, and nobody else.
+    monkeypatch.setattr(persistence, "TRUSTED_TYPES", trusted)
+    promote(compose(f"run={run_id}", *cheap, f"trust=[{OWN_TYPE}]", program="promote"))
+    with pytest.raises(UserError, match="not trusted"):
+        load("champion")
+    assert type(load("champion", trust=[OWN_TYPE])[-1].estimator_).__name__ == "Own"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
@@ -62,6 +63,36 @@ def log_found_folder() -> None:
             print(line, file=sys.stderr)
         else:
             log.info(line)
+
+
+def refuse_hidden_choices(hydra_settings: HydraConf | DictConfig) -> None:
+    """Refuse choices of a folder of the user's own that have the name of one of wineexp's, which is read instead.
+
+    Parameters
+    ----------
+    hydra_settings : HydraConf or DictConfig
+        Of a composed config.
+
+    Raises
+    ------
+    UserError
+        With each such choice whose two files differ.
+    """
+    runtime = hydra_settings.runtime
+    folders = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
+    faults = []
+    for key, choice in runtime.choices.items():
+        name = f"{key.partition('@')[0]}/{choice}.yaml"
+        if not (CONF / name).is_file():
+            continue
+        read = (CONF / name).read_bytes()
+        faults += [
+            f"{key}={choice}: {folder / name} is not read, since wineexp has a choice of this name; rename the file"
+            for folder in folders
+            if (folder / name).is_file() and (folder / name).read_bytes() != read
+        ]
+    if faults:
+        raise UserError(*faults)
 
 
 def resolve_aliases(program: str, arguments: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from wineexp.core.composition import compose_program, find_config_folder, log_found_folder
+from wineexp.core.composition import compose_program, find_config_folder, log_found_folder, refuse_hidden_choices
 from wineexp.core.errors import UserError
 from wineexp.core.trust import trusting
 
@@ -82,6 +82,7 @@ class Program(ModuleType):
         """
         log_found_folder()
         with trusting(cfg), _hydra_settings(cfg) as task_config:
+            refuse_hidden_choices(cfg.hydra)
             return self.run(task_config)
 
 

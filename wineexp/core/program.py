@@ -23,7 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core import help as choices_help
 from wineexp.core.addresses import keep_credentials, without_credentials
-from wineexp.core.composition import explain_command_line, find_config_folder, log_found_folder, resolve_aliases
+from wineexp.core.composition import (
+    explain_command_line,
+    find_config_folder,
+    log_found_folder,
+    refuse_hidden_choices,
+    resolve_aliases,
+)
 from wineexp.core.error_messages import explain
 from wineexp.core.in_process import make_callable
 from wineexp.core.output_files import hide_credentials
@@ -79,12 +85,16 @@ def program(schema: type) -> Callable[[Task], Callable[[], None]]:
         def guarded(cfg: DictConfig) -> Any:
             hide_credentials()
             log_found_folder()
+
+            def call() -> Any:
+                refuse_hidden_choices(HydraConfig.get())
+                with trusting(cfg):
+                    return task(select_keys(cfg, schema))
+
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                with trusting(cfg):
-                    return task(select_keys(cfg, schema))
+                return call()
             try:
-                with trusting(cfg):
-                    return task(select_keys(cfg, schema))
+                return call()
             except Exception as error:
                 raise _TaskFailed from error
 

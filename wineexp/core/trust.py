@@ -6,8 +6,9 @@ names are in an environment variable, which every process inherits that it start
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -23,7 +24,7 @@ def own_types() -> list[str]:
 
 
 @contextmanager
-def trusting(cfg: DictConfig) -> Iterator[None]:
+def trusting(cfg: Mapping[str, Any] | DictConfig) -> Iterator[None]:
     """Trust the types that a program's config names, until the program ends.
 
     Raises

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.core.signals import uninterrupted
+from wineexp.core.trust import trusting
 from wineexp.models import manifest, persistence
 from wineexp.tracking import _mlflow, store
 from wineexp.tracking.lease import LEASE_SECONDS, Lease
@@ -274,7 +275,9 @@ class Registry:
             return source
 
 
-def load(alias: str = "champion", *, name: str = "wine", uri: str = "sqlite:///mlflow.db") -> Any:
+def load(
+    alias: str = "champion", *, name: str = "wine", uri: str = "sqlite:///mlflow.db", trust: Sequence[str] = ()
+) -> Any:
     """The fitted pipeline of a registered version, its files verified against what was registered.
 
     Parameters
@@ -285,6 +288,8 @@ def load(alias: str = "champion", *, name: str = "wine", uri: str = "sqlite:///m
         The registered model.
     uri : str
         The MLflow store; `MLFLOW_TRACKING_URI` wins.
+    trust : sequence of str
+        Full names of types of one's own that the model may hold, as `trust` in a program's config.
 
     Raises
     ------
@@ -292,7 +297,8 @@ def load(alias: str = "champion", *, name: str = "wine", uri: str = "sqlite:///m
         There is no such version, its files are not those that were registered, or it holds a type that is not trusted.
     """
     registry = Registry(uri, name, access=store.Access.READ)
-    return registry.load(registry.version(alias))
+    with trusting({"trust": trust}):
+        return registry.load(registry.version(alias))
 
 
 def _version(version: ModelVersion) -> Version:
