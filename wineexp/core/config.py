@@ -207,6 +207,19 @@ class Compare:
 
 
 @dataclass
+class Monitor:
+    """Schema of conf/monitor.yaml."""
+
+    log: str = MISSING
+    alias: str = MISSING
+    alpha: float = MISSING
+    tolerance: float = MISSING
+    since: str | None = MISSING
+    registry: Registry = field(default_factory=Registry)
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+@dataclass
 class Abtest:
     """Schema of conf/abtest.yaml."""
 
