@@ -9,7 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core.config import Fetch
 from wineexp.core.instantiation import build
-from wineexp.core.paths import ROOT
 from wineexp.core.program import program
 
 if TYPE_CHECKING:
@@ -37,24 +36,10 @@ def run(cfg: DictConfig) -> "Dataset":
         log.info("%s: %d bytes with md5 %s%s.", pin.name, pin.size, pin.md5, ", as pinned" if pin.is_pinned else "")
     if cfg.links is not None:
         link(dataset.pins, Path(cfg.links))
-    if (ROOT / ".dvc").is_dir():
-        store_in_cache(dataset.pins)
+    from wineexp.data.pin import store_in_cache
+
+    store_in_cache(dataset.pins)
     return dataset
-
-
-def store_in_cache(pins: "Iterable[Pin]") -> None:
-    """Give DVC's cache the files, as `dvc add` does: without it `dvc status` calls them changed for ever."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(str(ROOT)) as repo:
-            for pin in pins:
-                if pin.is_pinned and pin.dvc_file.is_relative_to(ROOT):
-                    repo.commit(str(pin.dvc_file), force=True)
-    except DvcException as error:
-        # The data are there and verified.
-        log.warning("DVC's cache did not take them: %s", " ".join(str(error).split()))
 
 
 def link(pins: "Iterable[Pin]", folder: Path) -> None:

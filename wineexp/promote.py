@@ -4,7 +4,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> PromoteResult:
     from wineexp.tracking.registry import Registry
     from wineexp.tracking.runs import Runs
     from wineexp.workflows import alias_move
-    from wineexp.workflows.promotion import Promotion
+    from wineexp.workflows.promotion import Promotion, of_the_runs_kind
 
     with store.store_errors():
         access = store.Access.READ if cfg.history or cfg.export else store.Access.WRITE
@@ -119,13 +119,6 @@ def check(cfg: DictConfig) -> None:
         faults.append("tracking=off: a promotion needs the store that holds the run; choose tracking=local or server")
     if faults:
         raise UserError(*faults)
-
-
-def of_the_runs_kind(cfg: DictConfig, run_cfg: DictConfig) -> DictConfig:
-    """The config with the kind of a run's target, on which floors and the baseline depend; see `config.by_kind`."""
-    values: Any = OmegaConf.to_container(cfg, resolve=False)
-    merged: DictConfig = OmegaConf.create(values | {"target": {"kind": OmegaConf.select(run_cfg, "target.kind")}})
-    return merged
 
 
 def source_run(cfg: DictConfig, runs: "Runs") -> "RecordedRun":

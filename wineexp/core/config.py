@@ -164,6 +164,8 @@ class Promote:
     export: str | None = None
     note: str | None = None
     alias: str = MISSING
+    against: str | None = MISSING
+    log: str = MISSING
     allow: list[str] = field(default_factory=list)
     reason: str | None = None
     registry: Registry = field(default_factory=Registry)
@@ -205,6 +207,19 @@ class Compare:
 
 
 @dataclass
+class Monitor:
+    """Schema of conf/monitor.yaml."""
+
+    log: str = MISSING
+    alias: str = MISSING
+    alpha: float = MISSING
+    tolerance: float = MISSING
+    since: str | None = MISSING
+    registry: Registry = field(default_factory=Registry)
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+@dataclass
 class Abtest:
     """Schema of conf/abtest.yaml."""
 
@@ -240,6 +255,28 @@ class Predict:
     chunk_rows: int = MISSING
     registry: Registry = field(default_factory=Registry)
     tracking: Tracking = field(default_factory=Tracking)
+    trust: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Retrain:
+    """Schema of conf/retrain.yaml."""
+
+    alias: str = MISSING
+    challenger: str = MISSING
+    log: str = MISSING
+    min_rows: int = MISSING
+    since: str | None = MISSING
+    until: str | None = MISSING
+    registry: Registry = field(default_factory=Registry)
+    tracking: Tracking = field(default_factory=Tracking)
+    baseline: Any = MISSING
+    gate: Any = MISSING
+    seed: int = MISSING
+    repeats: int = MISSING
+    n_jobs: int = MISSING
+    allow: list[str] = field(default_factory=list)
+    reason: str | None = None
     trust: list[str] = field(default_factory=list)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from wineexp.core.errors import UserError, brief
@@ -58,6 +59,9 @@ class Dataset:
     ids, groups, times, folds, weights : Series of shape (n_samples,), or None
         The name of each row, the rows that belong together, when a row was, the fold in which it is tested, and how
         many rows it counts for.
+    snapshots : ndarray of shape (n_samples,), or None
+        Number of the file of feedback that each row is from, from 1, and 0 for the rows of the data set itself; None
+        where there is no feedback.
     """
 
     frame: pd.DataFrame
@@ -72,6 +76,7 @@ class Dataset:
     times: pd.Series | None = None
     folds: pd.Series | None = None
     weights: pd.Series | None = None
+    snapshots: npt.NDArray[np.intp] | None = None
 
     @property
     def md5(self) -> str:
@@ -112,6 +117,7 @@ def table(
     missing: list[str] | None = None,
     noun: list[str] | None = None,
     rebuild: Callable[[], bytes] | None = None,
+    feedback: list[str] | None = None,
 ) -> Dataset:
     """A data set in CSV or Parquet files: what is not said of it is inferred from them.
 
@@ -151,6 +157,10 @@ def table(
         What a row is, in singular and plural, for pages and reports.
     rebuild : callable, optional
         Makes the bytes of the file without a network where it is missing.
+    feedback : list of str, optional
+        CSV files, or their pins, whose rows come after those of `path` and are never held out: answered rows of a
+        server whose truth became known, as `wineexp.retrain` writes them. The first line names the columns; those that
+        a file lacks are missing in its rows.
 
     Raises
     ------
@@ -179,6 +189,8 @@ def table(
     ]
     if noun is not None and not (len(noun) == 2 and all(noun)):
         faults.append(f"data.noun={noun}: two words for a row are wanted, as [customer, customers]")
+    if feedback and (unknown := sorted({*roles} - {"id"}) + ["file_column"] * (file_column is not None)):
+        faults += [f"data.feedback: it does not say data.{key}, which this data set has" for key in unknown]
     if not header and not columns:
         faults.append("data.header=false: data.columns must name the columns, in their order")
     if faults:
@@ -188,24 +200,33 @@ def table(
     else:
         files = [(Path(file).name.partition(".")[0], file) for file in ([path] if isinstance(path, str) else path)]
 
-    def load(file: str) -> tuple[pin.Pin, RawTable] | UserError:
+    n_own = len(files)
+    files += [(Path(file).name.partition(".")[0], file) for file in feedback or []]
+
+    def load(file: str, *, is_own: bool) -> tuple[pin.Pin, RawTable] | UserError:
         try:
             pinned = fetched_file.read(file) if fetched_file.is_address(file) else pin.read(file)
             content = pinned_file.load(pinned, rebuild)
-            names = None if header else list(columns or {})
+            names = None if header or not is_own else list(columns or {})
             return pinned, table_file.read(content, pinned.name, separator=separator, encoding=encoding, header=names)
         except UserError as error:
             return error
 
     # Concurrently, because each file that cannot be reached takes seconds to fail.
     with ThreadPoolExecutor() as pool:
-        loaded = list(pool.map(load, [file for _, file in files]))
+        loaded = list(
+            pool.map(lambda each: load(each[1], is_own=each[0] < n_own), enumerate(file for _, file in files))
+        )
     tables = [result[1] for result in loaded if isinstance(result, tuple)]
+    named = {*rules, *left_out, *labels, *roles.values()}
+    if len(tables) == len(files):
+        for raw in tables[n_own:]:
+            _fill_columns(raw, {*map(snake_case, tables[0].columns), *named})
     parsed, reports = _parse_tables(
         tables,
         rules,
         left_out=left_out,
-        named={*rules, *left_out, *labels, *roles.values()},
+        named=named,
         missing_words=MISSING_WORDS if missing is None else missing,
         decimal=decimal,
     )
@@ -224,9 +245,20 @@ def table(
     faults += _role_faults(parsed, roles)
     if faults:
         raise UserError(*faults)
-    return _assemble(
+    dataset = _assemble(
         parsed, rules, labels, roles, tuple(result[0] for result in loaded if isinstance(result, tuple)), noun
     )
+    if not feedback:
+        return dataset
+    numbers = [max(0, number - n_own + 1) for number in range(len(tables))]
+    return replace(dataset, snapshots=np.repeat(np.array(numbers), [len(raw.places) for raw in tables]))
+
+
+def _fill_columns(raw: RawTable, names: set[str]) -> None:
+    """Add the columns that a file of feedback lacks, without any value."""
+    found = set(map(snake_case, raw.columns))
+    for name in names - found:
+        raw.columns[name] = pd.Series([""] * len(raw.places), dtype="str")
 
 
 def _read_rules(columns: Mapping[str, Any]) -> tuple[dict[str, ColumnRule], list[str]]:
@@ -323,7 +355,7 @@ def _assemble(
     features = tuple(name for name in names if name not in labels and name not in left_out)
     # A target has what was said of it: a predicted number has a unit.
     said = {name: rules.get(name, ColumnRule()) for name in names if name in features or name in rules}
-    by_role = {f"{key}s": parsed[name].values.rename(name) for key, name in roles.items()}
+    by_role: dict[str, Any] = {f"{key}s": parsed[name].values.rename(name) for key, name in roles.items()}
     return Dataset(
         frame,
         features,

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,6 +150,26 @@ def write(path: Path, source_url: str | None) -> None:
         dvc_file.write_text(yaml.safe_dump(content, sort_keys=False))
     except OSError as error:
         raise UserError(f"{display_path(dvc_file)} cannot be written: {error.strerror}") from error
+
+
+def store_in_cache(pins: Iterable[Pin]) -> None:
+    """Give DVC's cache the files, as `dvc add` does: without it `dvc status` calls them changed for ever.
+
+    Nothing is done where the project does not use DVC.
+    """
+    if not (paths.ROOT / ".dvc").is_dir():
+        return
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(paths.ROOT)) as repo:
+            for pin in pins:
+                if pin.is_pinned and pin.dvc_file.is_relative_to(paths.ROOT):
+                    repo.commit(str(pin.dvc_file), force=True)
+    except DvcException as error:
+        # The data are there and verified.
+        log.warning("DVC's cache did not take them: %s", " ".join(str(error).split()))
 
 
 def display_path(path: Path) -> str:

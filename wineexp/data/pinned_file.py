@@ -62,7 +62,7 @@ def load(pin: Pin, rebuild: Callable[[], bytes] | None = None) -> bytes:
         elif fault := _mismatch(pin, content_or_error):
             failures.append(f"{source}: refused, it {fault}")
         else:
-            _write(pin.path, content_or_error)
+            write(pin.path, content_or_error)
             return content_or_error
     raise UserError(_unavailable(pin, failures))
 
@@ -115,7 +115,7 @@ def fetch(url: str, path: Path, md5: str | None = None) -> bytes:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if md5 not in (None, found):
         raise UserError(f"{url}: refused, since the md5 {md5} is wanted, and what lies there has {found}")
-    _write(path, content)
+    write(path, content)
     return content
 
 
@@ -207,7 +207,7 @@ def _read_until_stall(source: Callable[[], Iterator[bytes]], seconds: float) -> 
             size_at_last_check, deadline = len(content), time.monotonic() + seconds
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
     """Write a file through a temporary one beside it, so that it never exists in part."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

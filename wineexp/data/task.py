@@ -51,6 +51,8 @@ class Task:
         Positions in the data set of the rows of X and of X_holdout.
     sets : ndarray of int of shape (n_training,)
         Number of each row's set, whose rows stay together: its group and its copies.
+    snapshots : ndarray of int of shape (n_training,), or None
+        See `Dataset.snapshots`.
     leaks : dict of str to float
         What `leaks.leaks` finds in the folds, on average, and, by names that begin with `holdout_`, in the holdout.
     dates : tuple of str
@@ -74,6 +76,7 @@ class Task:
     weights: npt.NDArray[np.float64] | None = None
     weights_holdout: npt.NDArray[np.float64] | None = None
     dates: tuple[str, ...] = ()
+    snapshots: Indices | None = None
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
@@ -323,7 +326,7 @@ def make_task(
         sets = join_groups(sets, dataset.groups)
     # Of the column, not of the target, so that all targets that are read from it share one holdout.
     strata = target.strata(dataset.frame)
-    training, held_out = set_aside(dataset, strata, sets, holdout)
+    training, held_out = _set_aside(dataset, target, strata, sets, holdout)
     faults = {str(name): column_fault(X[name].iloc[training]) for name in X}
     if any(faults.values()):
         raise UserError(*(f"data: the column {name} {fault}" for name, fault in faults.items() if fault))
@@ -365,6 +368,7 @@ def make_task(
         weights_holdout=None if weights is None else weights[held_out],
         dates=dates,
         sets=sets[training],
+        snapshots=None if dataset.snapshots is None else dataset.snapshots[training],
     )
 
 
@@ -373,6 +377,23 @@ def _all_right(
 ) -> Predictions | NumberPredictions:
     """Predictions of encoded labels or numbers (n_samples,) without an error."""
     return Predictions(y, y, np.eye(n_classes)[y], weights=weights) if n_classes else NumberPredictions(y, y, weights)
+
+
+def _set_aside(
+    dataset: Dataset, target: Target, strata: pd.Series, sets: Indices, holdout: Mapping[str, Any]
+) -> tuple[Indices, Indices]:
+    """As `holdout.set_aside`; with feedback, the holdout is the one that the data set has without it.
+
+    No row of feedback is held out, and none that equals a held-out one is trained on.
+    """
+    if dataset.snapshots is None:
+        return set_aside(dataset, strata, sets, holdout)
+    own = np.flatnonzero(dataset.snapshots == 0)
+    frame = dataset.frame.iloc[own]
+    # `table` has refused feedback where the data set says groups, times, folds or weights.
+    training, held_out = set_aside(replace(dataset, frame=frame), target.strata(frame), sets[own], holdout)
+    later = np.flatnonzero(dataset.snapshots > 0)
+    return np.concatenate([training, later[~np.isin(sets[later], sets[held_out])]]), held_out
 
 
 def _weights(column: pd.Series | None, folds: list[tuple[Indices, Indices]]) -> npt.NDArray[np.float64] | None:

@@ -1,12 +1,16 @@
 """Drift: the log of a version held against its reference, by tests that hold at any time.
 
-Two tests can raise the alarm, each with half of the probability of a false one:
+Three tests can raise the alarm, each with a third of the probability of a false one:
 
 - With labels: the mean loss is above the reference's (Podkopaev & Ramdas 2022, "Tracking the Risk of a Deployed Model
   and Detecting Harmful Distribution Shifts").
 - Without: the loss that a second model expects is (Amoukou, Bewley, Mishra, Lecue, Magazzeni & Veloso 2024, "Sequential
   Harmful Shift Detection Without Labels"). It has learned the out-of-fold losses of one half of the reference's sample;
-  the other half says what it expects where nothing has changed. Labels that show no greater loss overrule it.
+  the other half says what it expects where nothing has changed.
+- Without: rows are unlike any that the model was trained on, so that neither its record nor what is expected says
+  anything about them; see `Familiarity`.
+
+Labels that show no greater loss overrule the latter two.
 
 "Above the reference's" means: above the upper limit of what the true mean can be, given the rows of the reference, by
 more than the tolerance. A fifth of the probability of a false alarm is that this limit is too low.
@@ -46,13 +50,25 @@ Floats = npt.NDArray[np.float64]
 
 # The share of the probability of a false alarm that the limits of the reference may be wrong.
 LIMIT_SHARE = 0.2
+N_TESTS = 3
+# By so much the share of rows that are unlike those of training may grow without an alarm.
+UNLIKE_TOLERANCE = 0.1
+# A row is unlike them where its nearest one is further away than this share of training rows have theirs.
+NEAR_SHARE = 0.95
+# Rows of the sample to which distances are taken; more would find no more.
+MAX_NEIGHBOURS = 256
+# Numbers count as this far away at most, in units of a normal distribution's standard deviation; so do missing values
+# where training had none, and levels that it had not.
+MAX_DISTANCE = 6.0
+# Rows whose distances are in memory at once.
+ROWS_PER_BLOCK = 8192
 # A column is tested after blocks of rows: of at least so many, and of a part of the rows before. A year of rows has
 # hundreds of blocks, and a shift is found after a few per cent more rows than if each row were a block.
 MIN_BLOCK_ROWS, BLOCKS_PER_FACTOR = 20, 32
 # Stakes of the tests of columns.
 SHARE_STAKES = 2.0 ** -np.arange(1, 10, 2)
-# Labels after the change that can overrule the alarm without labels.
-MIN_OVERRULING_LABELS = 50
+# Labels after the change that can overrule an alarm without labels.
+MIN_OVERRULING_LABELS = 200
 # The least rows of the sample with which losses are learned.
 MIN_SAMPLE_ROWS = 100
 # Points of each line over time.
@@ -151,6 +167,7 @@ class Findings:
     times: list[str]
     labelled: HarmFinding
     expected: HarmFinding | None
+    unlike: HarmFinding | None
     n_labels: int
     score: float | None
     n_unknown_labels: int
@@ -159,7 +176,7 @@ class Findings:
     @property
     def alarm(self) -> bool:
         """Whether a test raised the alarm that no other overrules."""
-        tests = [self.labelled, *([self.expected] if self.expected else [])]
+        tests = [test for test in (self.labelled, self.expected, self.unlike) if test is not None]
         return any(test.alarm and not test.overruled for test in tests)
 
     @property
@@ -281,6 +298,80 @@ class ExpectedLoss:
         return X
 
 
+class Familiarity:
+    """Tells rows that are unlike the training rows: those whose nearest one is far away.
+
+    Distances are Euclidean, of numbers less their median in units of their quartile range, and of indicators of texts.
+    The limit is a quantile of the distances among one half of the reference's sample; the other half says how many rows
+    are beyond it where nothing has changed.
+
+    Parameters
+    ----------
+    reference : Reference
+    columns : list of ColumnSketch
+        Those of its columns that are logged.
+
+    Attributes
+    ----------
+    values : ndarray
+        1 for the rows of that other half that are unlike, 0 for its other rows.
+    """
+
+    def __init__(self, reference: Reference, columns: list[ColumnSketch]) -> None:
+        self._columns = columns
+        sample = pd.DataFrame({column.name: pd.Series(reference.sample[column.name]) for column in columns})
+        half = len(sample) // 2
+        self._scales = [self._scale(sample[column.name].iloc[:half], column) for column in columns]
+        points = self._points(sample)
+        self._neighbours = points[: min(half // 2, MAX_NEIGHBOURS)]
+        # Those of the half that are no neighbours themselves.
+        self._limit = float(np.quantile(self._distances(points[len(self._neighbours) : half]), NEAR_SHARE))
+        self.values = self._unlike(points[half:])
+
+    def of_rows(self, inputs: pd.DataFrame) -> Floats:
+        """Of each row of features (n_rows, n_features): 1 where it is unlike the training rows, else 0."""
+        return self._unlike(self._points(inputs))
+
+    def _unlike(self, points: npt.NDArray[np.float32]) -> Floats:
+        return (self._distances(points) > self._limit).astype(np.float64)
+
+    def _distances(self, points: npt.NDArray[np.float32]) -> Floats:
+        """The squared distance of each point from its nearest neighbour: (n_points,)."""
+        squares = (self._neighbours**2).sum(axis=1) / 2
+        nearest = [
+            (points[start : start + ROWS_PER_BLOCK] @ self._neighbours.T - squares).max(axis=1)
+            for start in range(0, len(points), ROWS_PER_BLOCK)
+        ]
+        return np.asarray((points**2).sum(axis=1) - 2 * np.concatenate(nearest), dtype=np.float64)
+
+    @staticmethod
+    def _scale(values: pd.Series, column: ColumnSketch) -> tuple[float, float, float]:
+        """A column's median, its standard deviation by its quartiles, and what stands for a missing value."""
+        known = pd.to_numeric(values, errors="coerce").dropna() if column.is_number else values[:0]
+        missing = 0.0 if column.counts[column.missing_bin] else MAX_DISTANCE
+        if not len(known):
+            return 0.0, 1.0, missing
+        low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
+        # Of a column of mostly one value the quartiles agree.
+        deviation = (high - low) / 1.349 or float(known.std()) or 1.0
+        return float(middle), float(deviation), missing
+
+    def _points(self, inputs: pd.DataFrame) -> npt.NDArray[np.float32]:
+        points: list[npt.NDArray[Any]] = []
+        for column, (middle, deviation, missing) in zip(self._columns, self._scales, strict=True):
+            if column.is_number:
+                numbers = pd.to_numeric(inputs[column.name], errors="coerce").to_numpy(dtype=np.float32)
+                scaled = np.clip((numbers - middle) / deviation, -MAX_DISTANCE, MAX_DISTANCE)
+                points.append(np.where(np.isnan(scaled), missing, scaled))
+            else:
+                codes = column.codes(inputs[column.name])
+                # Two different levels are 1 apart.
+                points += [(codes == place) / np.sqrt(2) for place in range(len(column.levels))]
+                is_new = codes == column.n_bins - 2
+                points.append(np.where(is_new, MAX_DISTANCE, np.where(codes == column.missing_bin, missing, 0)))
+        return np.column_stack(points).astype(np.float32)
+
+
 @dataclass
 class _Values:
     """Losses and the times of their rows."""
@@ -317,15 +408,20 @@ class Monitor:
         self._start_times: list[Any] = []
         self._first: Any = None
         self._last: Any = None
-        limit_level = LIMIT_SHARE * alpha / 2
         losses = reference.losses
-        self._bound = self._tolerated(limit_of_mean(losses.n_rows, losses.mean, losses.variance, limit_level))
+        self._bound = self._tolerated(limit_of_mean(losses.n_rows, losses.mean, losses.variance, self._limit_level))
         self._labelled = _Values()
         self._predictions: list[Predictions | NumberPredictions] = []
         self._expected = _Values()
         self._unknown_labels = 0
         self._model: ExpectedLoss | None = None
-        self._expected_bound = 1.0
+        self._expected_bound = self._unlike_bound = 1.0
+        self._familiarity: Familiarity | None = None
+        self._unlike = _Values()
+
+    @property
+    def _limit_level(self) -> float:
+        return LIMIT_SHARE * self.alpha / N_TESTS
 
     def _tolerated(self, mean: float) -> float:
         return min(1.0, max(1e-6, mean) * (1 + self.tolerance))
@@ -348,9 +444,10 @@ class Monitor:
         given = answers(predictions_of_log(rows, self.reference, None), self.reference.classes)
         for name, test in self._answers.items():
             test.update(pd.Series(given[name]), blocks)
-        if self._model is not None:
+        if self._model is not None and self._familiarity is not None:
             inputs = rows[list(self._columns)].rename(columns=lambda name: str(name).removeprefix(INPUT))
             self._expected.add(self._model.of_rows(inputs), times)
+            self._unlike.add(self._familiarity.of_rows(inputs), times)
         self.n_rows = end
 
     def _begin(self, rows: pd.DataFrame, times: npt.NDArray[Any]) -> None:
@@ -360,8 +457,10 @@ class Monitor:
         self._columns = {INPUT + column.name: ColumnTest(column) for column in logged}
         if logged and len(self.reference.sample_losses) >= MIN_SAMPLE_ROWS:
             self._model = ExpectedLoss(self.reference, logged)
-            limit = fixed_sample_limit(self._model.values, LIMIT_SHARE * self.alpha / 2)
-            self._expected_bound = self._tolerated(limit)
+            self._familiarity = Familiarity(self.reference, logged)
+            limits = [fixed_sample_limit(test.values, self._limit_level) for test in (self._model, self._familiarity)]
+            self._expected_bound = self._tolerated(limits[0])
+            self._unlike_bound = min(1.0, limits[1] + UNLIKE_TOLERANCE)
 
     def update_labels(self, rows: pd.DataFrame) -> None:
         """Take more rows with their truth, in the order in which the truths came."""
@@ -399,10 +498,12 @@ class Monitor:
             for test, value, is_shifted in zip(tests, log_e, shifted, strict=True)
         ]
         labelled = self._harm(self._labelled, self._bound, self.reference.losses.mean)
-        expected = None
-        if self._model is not None:
+        expected = unlike = None
+        if self._model is not None and self._familiarity is not None:
             expected = self._harm(self._expected, self._expected_bound, float(self._model.values.mean()))
             expected = self._overruled(expected, labelled)
+            unlike = self._harm(self._unlike, self._unlike_bound, float(self._familiarity.values.mean()))
+            unlike = self._overruled(unlike, labelled)
         pooled = _pool(self._predictions) if self._predictions else None
         metric = self.reference.metric
         return Findings(
@@ -414,6 +515,7 @@ class Monitor:
             times=[str(_time_text(self._start_times[place])) for place in edges[:-1]] if n_blocks else [],
             labelled=labelled,
             expected=expected,
+            unlike=unlike,
             n_labels=labelled.n_rows,
             # A metric of the user's own is in a module that need not be here.
             score=score(pooled, [metric]).get(metric) if pooled is not None and metric in METRICS else None,
@@ -425,7 +527,7 @@ class Monitor:
 
     def _harm(self, losses: _Values, bound: float, reference: float) -> HarmFinding:
         values = np.concatenate([np.empty(0), *losses.values])
-        needed = float(np.log(2 / ((1 - LIMIT_SHARE) * self.alpha)))
+        needed = float(np.log(N_TESTS / ((1 - LIMIT_SHARE) * self.alpha)))
         test = MeanTest(bound)
         log_e = test.update(values)
         crossed = np.flatnonzero(log_e >= needed)
@@ -457,16 +559,16 @@ class Monitor:
             change_time=None if changed is None else _time_text(times[changed]),
         )
 
-    def _overruled(self, expected: HarmFinding, labelled: HarmFinding) -> HarmFinding:
-        """The test without labels, overruled where the labels of the rows since the change show no greater loss."""
-        if not expected.alarm or labelled.alarm or expected.change_row is None or not self._labelled.values:
-            return expected
-        since = np.concatenate(self._expected.times)[expected.change_row]
+    def _overruled(self, test: HarmFinding, labelled: HarmFinding) -> HarmFinding:
+        """A test without labels, overruled where labels of the rows since the change lose no more than tolerated."""
+        if not test.alarm or labelled.alarm or test.change_row is None or not self._labelled.values:
+            return test
+        since = np.concatenate(self._expected.times)[test.change_row]
         losses = np.concatenate(self._labelled.values)[np.concatenate(self._labelled.times) >= since]
-        if len(losses) < MIN_OVERRULING_LABELS or mean_interval(losses, 1 - self.alpha)[1] > self._bound:
-            return expected
-        why = f"the {len(losses):,} labels since then show no greater loss"
-        return HarmFinding(**(vars(expected) | {"overruled": why}))
+        if len(losses) < MIN_OVERRULING_LABELS or losses.mean() > self._bound:
+            return test
+        why = f"the {len(losses):,} labels since then show no greater loss than is tolerated"
+        return HarmFinding(**(vars(test) | {"overruled": why}))
 
 
 def predictions_of_log(
@@ -506,5 +608,5 @@ def _pool(parts: Iterable[Predictions | NumberPredictions]) -> Any:
 
 
 def _time_text(time: Any) -> str | None:
-    """A time of the log in ISO 8601, to the second."""
-    return None if time is None else f"{pd.Timestamp(time).isoformat(timespec='seconds')}Z"
+    """A time of the log, UTC, to the second."""
+    return None if time is None else f"{pd.Timestamp(time).isoformat(sep=' ', timespec='seconds')} UTC"

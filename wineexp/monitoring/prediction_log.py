@@ -219,7 +219,9 @@ def append(address: str, model: str, version: int, frame: "pd.DataFrame", varian
         return
     constants: dict[str, str | int] = {"model": model, "version": version, "variant": variant}
     kinds = [(name, _kind(frame[name])) for name in map(str, frame)]
-    arrays = {name: pa.array(frame[name], segments.ARROW_TYPES[kind], from_pandas=True) for name, kind in kinds} | {
+    # Of a series with a time zone pyarrow takes values in a way that pandas warns of.
+    columns = {name: frame[name].dt.tz_convert(None) if kind == "time" else frame[name] for name, kind in kinds}
+    arrays = {name: pa.array(columns[name], segments.ARROW_TYPES[kind], from_pandas=True) for name, kind in kinds} | {
         name: pa.repeat(pa.scalar(value, pa.int64() if isinstance(value, int) else pa.string()), len(frame))
         for name, value in constants.items()
     }

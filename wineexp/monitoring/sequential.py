@@ -16,6 +16,8 @@ Floats = npt.NDArray[np.float64]
 # The shares of the capital that are staked on each row: from half of it down to what finds that the mean is above the
 # bound by a thousandth. They have equal weights, so that betting on all of them costs log(10) = 2.3.
 STAKES = 2.0 ** -np.arange(1, 11)
+# Into how many parts the range of many values is divided for an interval.
+N_VALUE_PARTS = 4096
 # The parameter of the symmetric beta distribution of the share of wins that `paired_log_e_values` bets on. It bets best
 # on shares of about 1/2 +- 1/7.
 PAIRED_PRIOR = 5.0
@@ -182,9 +184,12 @@ def _lower_limit(values: Floats, level: float) -> float:
     """The least mean that a bet on a greater one has not refuted at this level; the capital falls as the mean grows."""
     if not len(values) or not values.sum():
         return 0.0
+    # Each different value is computed once; those of many are rounded down, which makes the limit a little lower.
+    rounded = values if len(values) <= N_VALUE_PARTS else np.floor(values * N_VALUE_PARTS) / N_VALUE_PARTS
+    different, counts = np.unique(rounded, return_counts=True)
 
     def excess(mean: float) -> float:
-        gains = np.log1p(STAKES * (values[:, None] / mean - 1)).sum(axis=0)
+        gains = counts @ np.log1p(STAKES * (different[:, None] / mean - 1))
         return float(logsumexp(gains) - np.log(len(STAKES)) + np.log(level))
 
     # With a mean of 1 no bet has won; with one near 0 any value above 0 has.
@@ -195,8 +200,9 @@ def fixed_sample_limit(values: npt.ArrayLike, level: float) -> float:
     """An upper limit of the mean that independent values in [0, 1] come from, too low with probability `level` at most.
 
     For a sample whose size was set beforehand, such as a training set. The empirical Bernstein bound of Maurer & Pontil
-    2009 ("Empirical Bernstein Bounds and Sample Variance Penalization", theorem 4), or Hoeffding's where that is less,
-    each at half the level.
+    2009 ("Empirical Bernstein Bounds and Sample Variance Penalization", theorem 4), or the Chernoff bound of Hoeffding
+    1963 ("Probability Inequalities for Sums of Bounded Random Variables", theorem 1) where that is less, each at half
+    the level.
 
     Parameters
     ----------
@@ -215,10 +221,21 @@ def limit_of_mean(n_values: int, mean: float, variance: float, level: float) -> 
     if n_values < 2:
         return 1.0
     # Each of the two bounds has half the level, and Bernstein's has two cases of its own.
-    log_bernstein, log_hoeffding = np.log(4 / level), np.log(2 / level)
+    log_bernstein, log_chernoff = np.log(4 / level), np.log(2 / level)
     bernstein = np.sqrt(2 * variance * log_bernstein / n_values) + 7 * log_bernstein / (3 * (n_values - 1))
-    hoeffding = np.sqrt(log_hoeffding / (2 * n_values))
-    return float(min(1.0, mean + min(bernstein, hoeffding)))
+    return float(min(1.0, mean + bernstein, _chernoff_limit(mean, log_chernoff / n_values)))
+
+
+def _chernoff_limit(mean: float, divergence: float) -> float:
+    """The greatest expected value from which the divergence of this mean, as that of two coins, is no greater."""
+
+    def excess(limit: float) -> float:
+        of_values = mean * np.log(mean / limit) if mean else 0.0
+        rest = (1 - mean) * np.log((1 - mean) / (1 - limit)) if mean < 1 else 0.0
+        return float(of_values + rest - divergence)
+
+    greatest = 1 - 1e-12
+    return float(brentq(excess, max(mean, 1e-15), greatest)) if mean < greatest and excess(greatest) > 0 else 1.0
 
 
 def fixed_share_limits(n_hits: npt.ArrayLike, n_rows: npt.ArrayLike, level: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -29,9 +29,10 @@ DIFF_OPTIONS = (
 )
 
 # What can change a figure, as git's pathspecs: code, configs, pins and locks, whether git tracks them or not. Other
-# files may be secret, and are left out. DVC's lock is made by a run and read by none.
+# files may be secret, and are left out. DVC's lock is made by a run and read by none. Pins of feedback, which `retrain`
+# makes, are named after their md5, which the run records: they cannot change.
 RESULT_FILES = (
-    *("conf", "hydra_plugins", "wineexp", ":(glob)**/*.dvc"),
+    *("conf", "hydra_plugins", "wineexp", ":(glob)**/*.dvc", ":(exclude)data/feedback"),
     *("pyproject.toml", ":(glob)requirements*.txt", "uv.lock", "poetry.lock"),
 )
 

@@ -1,5 +1,7 @@
 """The champion of a promotion: the version that the alias names, as its run recorded it."""
 
+from dataclasses import replace
+
 from omegaconf import DictConfig
 
 from wineexp.core.config import GROUPS
@@ -55,5 +57,22 @@ def champion_scores(champion: Version, runs: Runs, alias: str, experiment: Exper
     for key in ("metric", "direction", "metric_needs"):
         if key in experiment.cfg.target:
             cfg.target[key] = experiment.cfg.target[key]
+    known = feedback(cfg)
+    cfg.data = experiment.cfg.data
     cfg.split, cfg.holdout, cfg.n_jobs = experiment.cfg.split, experiment.cfg.holdout, experiment.cfg.n_jobs
-    return ModelScores.of_folds(name, cross_validate(assemble(cfg), name))
+    return ModelScores.of_folds(name, cross_validate(_without_later_feedback(assemble(cfg), len(known)), name))
+
+
+def feedback(cfg: DictConfig) -> list[str]:
+    """The files of feedback that a config's data set has."""
+    return [str(file) for file in cfg.data.get("feedback") or []]
+
+
+def _without_later_feedback(experiment: Experiment, n_files: int) -> Experiment:
+    """An experiment that trains on no more than the first files of feedback, and is tested on the same rows."""
+    task = experiment.task
+    if task.snapshots is None:
+        return experiment
+    is_known = task.snapshots <= n_files
+    folds = [(training[is_known[training]], test) for training, test in task.folds]
+    return replace(experiment, task=replace(task, folds=folds))

@@ -5,17 +5,27 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Self
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from wineexp.evaluation.cross_validation import Fold
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from wineexp.workflows.row_file import Chunk
 
 log = logging.getLogger(__name__)
@@ -81,6 +91,20 @@ def show_progress(
                     *(title and f"{title}, ", fold.number + 1, total, metric, fold.scores[metric], fold.fit_seconds),
                 )
             yield fold
+
+
+def count_rows(frames: "Iterable[pd.DataFrame]", title: str) -> "Iterator[pd.DataFrame]":
+    """Yield frames; in a terminal a line counts their rows, and a slow start has a line in the log."""
+    console = Console()
+    columns = (TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        remaining = iter(frames)
+        with notice_if_slow(f"{title} ..."):
+            first = list(islice(remaining, 1))
+        for frame in chain(first, remaining):
+            progress.advance(task, len(frame))
+            yield frame
 
 
 def _notice_first(folds: Iterable[Fold], message: str) -> Iterator[Fold]:

@@ -16,8 +16,10 @@ from wineexp.evaluation.cross_validation import Fold
 from wineexp.evaluation.metrics import METRICS, Metric
 from wineexp.evaluation.own_metric import is_own
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
+from wineexp.monitoring.live_test import LiveTest
 
 REQUIREMENTS = ("better", "not_worse")
+LIVE_REQUIRED = "required"
 
 # The error that is compared with that of the mean, where the deciding metric is none: of r2 the mean has about 0.
 NUMBER_ERROR = "root_mean_squared_error"
@@ -90,6 +92,8 @@ class Gate:
         The longest that the prediction of one row may take.
     megabytes : float
         The largest that the stored model may be, in millions of bytes.
+    live : str, optional
+        `required`: a test on live traffic, at level 1 - `alpha`, must show the same, see `require`.
     """
 
     floors: dict[str, float | None]
@@ -100,11 +104,14 @@ class Gate:
     calibration_margin: float
     row_milliseconds: float
     megabytes: float
+    live: str | None = None
 
     def __post_init__(self) -> None:
         faults = []
         if self.require not in REQUIREMENTS:
             faults.append(f"gate.require={self.require}: {did_you_mean(self.require, REQUIREMENTS)}")
+        if self.live not in (None, LIVE_REQUIRED):
+            faults.append(f"gate.live={self.live}: {LIVE_REQUIRED} is wanted, or null")
         if not 0 < self.alpha < 0.5:
             faults.append(f"gate.alpha={self.alpha}: 0 < alpha < 0.5 must hold")
         faults += [
@@ -162,6 +169,12 @@ class Gate:
             _check_at_most("row_milliseconds", row_milliseconds, self.row_milliseconds, "ms for one row"),
             _check_at_most("megabytes", size / 1e6, self.megabytes, "MB"),
         ]
+
+    def check_live(self, test: LiveTest, found: str) -> Check:
+        """The rule about a test on live traffic, whose result is said in words in `found`."""
+        bound = 0.0 if self.require == "better" else -self.margin
+        passed = test.n_labels > 0 and test.low > bound
+        return Check("live", passed, found if passed else f"{found}; the interval must lie above {bound:g}")
 
     def _check_gain(
         self, candidate: ModelScores, champion: ModelScores, metric: str, direction: str, test_to_train: float

@@ -11,6 +11,7 @@ from wineexp.data.task import Task
 from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.registry import Version
+from wineexp.workflows.champion import feedback
 from wineexp.workflows.gate import Check
 
 
@@ -29,7 +30,9 @@ class Preconditions:
     waived: list[str]
 
 
-def check_preconditions(source: RecordedRun, cfg: DictConfig, task: Task, allow: Collection[str]) -> Preconditions:
+def check_preconditions(
+    source: RecordedRun, cfg: DictConfig, task: Task, allow: Collection[str], *, is_trained_anew: bool = False
+) -> Preconditions:
     """Check that a run's code and data, and the code here, are those that a version can be traced back to.
 
     Parameters
@@ -42,6 +45,8 @@ def check_preconditions(source: RecordedRun, cfg: DictConfig, task: Task, allow:
         Its task, with the data that are pinned here.
     allow : collection of str
         Names of rules that are waived.
+    is_trained_anew : bool
+        Whether the run gave its config alone, and its tree and data do not matter.
     """
     checked = Preconditions([], [])
 
@@ -53,13 +58,14 @@ def check_preconditions(source: RecordedRun, cfg: DictConfig, task: Task, allow:
             Check(rule, passed or allowed, f"{message}; {remedy}, or waive the rule with allow=[{rule}]")
         )
 
-    trees = (
-        ("the run's tree", source.tags, "commit and train anew"),
-        ("this tree", provenance.git_tags(modules.own_modules(cfg).values()), "commit"),
-    )
+    trees = [("this tree", provenance.git_tags(modules.own_modules(cfg).values()), "commit")]
+    if not is_trained_anew:
+        trees.insert(0, ("the run's tree", source.tags, "commit and train anew"))
     for tree, tags, remedy in trees:
         state = "had changes that were not committed" if names.GIT_COMMIT in tags else "is of no known commit"
         check("dirty", tags.get(names.GIT_DIRTY) == "false", f"{tree} {state}", remedy)
+    if is_trained_anew:
+        return checked
     recorded, pinned = source.tags.get(names.DATA_MD5), task.dataset.md5
     message = f"the run was made on data with md5 {recorded}, but {pinned} is pinned here"
     check("data", recorded == pinned, message, "train anew")
@@ -69,6 +75,10 @@ def check_preconditions(source: RecordedRun, cfg: DictConfig, task: Task, allow:
 def check_task(cfg: DictConfig, champion: Version, champion_cfg: DictConfig, alias: str) -> Check:
     """Whether a candidate predicts the same target on the same data as the champion."""
     differing = [key for key in ("data", "target") if _task_part(champion_cfg[key]) != _task_part(cfg[key])]
+    known, found = feedback(champion_cfg), feedback(cfg)
+    if "data" not in differing and known != found[: len(known)]:
+        # The champion could not be tested on rows that it was not trained on.
+        differing.append("feedback")
     message = (
         f"version {champion.number}, which {alias} names, has another task (other {' and '.join(differing)}); "
         "register this model under a name of its own with registry.name=..."
@@ -77,5 +87,5 @@ def check_task(cfg: DictConfig, champion: Version, champion_cfg: DictConfig, ali
 
 
 def _task_part(node: Mapping[str, Any]) -> dict[str, Any]:
-    """What a group says of the task: neither its texts, nor how a model learns the target's numbers."""
-    return {key: value for key, value in without_texts(node).items() if key != "transform"}
+    """What a group says of the task: neither its texts, nor feedback, nor how a model learns the target's numbers."""
+    return {key: value for key, value in without_texts(node).items() if key not in ("transform", "feedback")}

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,7 +18,7 @@ from wineexp.tracking.registry import Registry, Version
 from wineexp.tracking.run import Run
 from wineexp.tracking.runs import Runs
 from wineexp.tracking.store import UnavailableError
-from wineexp.workflows import alias_move, record
+from wineexp.workflows import alias_move, live_comparison, record
 from wineexp.workflows.candidate import Candidate, measure_costs
 from wineexp.workflows.champion import champion_config, champion_scores
 from wineexp.workflows.experiment import Experiment, assemble, check_kind
@@ -48,6 +49,13 @@ def split_like(split: DictConfig, seed: int, n_repeats: int) -> DictConfig:
         return like
     repeated = {"_target_": "wineexp.data.split.RepeatedSplitter", "n_repeats": n_repeats, "random_state": seed}
     return OmegaConf.create(repeated | {"splitter": like})
+
+
+def of_the_runs_kind(cfg: DictConfig, run_cfg: DictConfig) -> DictConfig:
+    """The config with the kind of a run's target, on which floors and the baseline depend; see `config.by_kind`."""
+    values: Any = OmegaConf.to_container(cfg, resolve=False)
+    merged: DictConfig = OmegaConf.create(values | {"target": {"kind": OmegaConf.select(run_cfg, "target.kind")}})
+    return merged
 
 
 @dataclass(frozen=True)
@@ -88,20 +96,27 @@ class Promotion:
         UserError
             A rule does not hold. The refusal is in the history; no version is made and no alias moved.
         """
-        cfg = source.config()
+        return self.attempt_config(source, source.config())
+
+    def attempt_config(self, source: RecordedRun, cfg: DictConfig, *, is_trained_anew: bool = False) -> Version:
+        """As `attempt`, with a config of its own in place of the run's, and the rules about its data then waived."""
         split = split_like(cfg.split, self.cfg.seed, self.cfg.repeats) if self.cfg.split is None else self.cfg.split
         cfg.split, cfg.n_jobs = OmegaConf.to_container(split, resolve=True), self.cfg.n_jobs
         experiment = assemble(cfg)
         baseline = build(OmegaConf.masked_copy(self.cfg, ["baseline", "seed", "target"]))["baseline"]
         check_kind(baseline, experiment.task.target, "baseline")
-        champion = self.registry.find(self.cfg.alias)
-        preconditions = check_preconditions(source, experiment.cfg, experiment.task, self.cfg.allow)
+        champion = self.registry.find(self._compared_alias)
+        preconditions = check_preconditions(
+            source, experiment.cfg, experiment.task, self.cfg.allow, is_trained_anew=is_trained_anew
+        )
         self._require(preconditions.checks + self._check_task(experiment, champion), source.id)
         tags = record.origin_tags(cfg, experiment.task) | {names.BASELINE_SHA256: self._baseline_sha256()}
-        version = self._find_version(tags)
+        version = self._tested_version() or self._find_version(tags)
+        if version is None:
+            self._require(self._check_live(None, champion), source.id)
         if version is None:
             return self._train_and_register(source, experiment, tags, champion, preconditions.waived)
-        if champion is not None and champion.number == version.number:
+        if (current := self.registry.find(self.cfg.alias)) is not None and current.number == version.number:
             log.info(
                 "%s names version %d of %s already, which was trained from this run's config, on the same code, data "
                 "and folds: there is nothing to do.",
@@ -137,7 +152,8 @@ class Promotion:
         scores = champion_scores(version, self.runs, self.cfg.alias, experiment)
 
         def check(champion: Version | None) -> list[Check]:
-            return costs + self._check_scores(scores, champion, experiment)
+            live = self._check_live(version, champion)
+            return live + costs + self._check_scores(scores, champion, experiment)
 
         def move(champion: Version | None, why: list[str]) -> Version | None:
             return alias_move.point(self.registry, self.cfg.alias, champion, why, version)
@@ -205,12 +221,44 @@ class Promotion:
         """Require every rule and move the alias; once more where the alias moved while the rules were checked."""
         while True:
             self._require(checks, run_id)
-            version = move(champion, [*self._reason, *waived, *map(str, checks)])
+            current = champion
+            if self._compared_alias != self.cfg.alias:
+                # Another alias than that of the version which the candidate is compared with.
+                current = self.registry.find(self.cfg.alias)
+            version = move(current, [*self._reason, *waived, *map(str, checks)])
             if version is not None:
                 return version
             log.info("alias %s has moved meanwhile; comparing with the version that it names now", self.cfg.alias)
-            champion = self.registry.find(self.cfg.alias)
+            champion = self.registry.find(self._compared_alias)
             checks = check(champion)
+
+    @property
+    def _compared_alias(self) -> str:
+        """The alias of the version that the candidate is compared with."""
+        return str(self.cfg.against or self.cfg.alias)
+
+    def _tested_version(self) -> Version | None:
+        """With a live test required, the version that the command names: it, and no other, is the tested one."""
+        return self.registry.find(self.cfg.run) if self.gate.live is not None and self.cfg.run else None
+
+    def _check_live(self, version: Version | None, champion: Version | None) -> list[Check]:
+        """What a live test says, where the gate requires one; there is none against nothing."""
+        if self.gate.live is None or champion is None:
+            return []
+        if version is None:
+            message = (
+                "the model is of no registered version that was tested on live traffic; promote it to an alias of its "
+                "own with alias=challenger, serve that with serve.challenger=challenger, and then promote "
+                "run=challenger"
+            )
+            return [Check("live", passed=False, message=message)]
+        try:
+            found = live_comparison.compare(
+                str(self.cfg.log), self.registry, self.runs, champion, version, level=1 - self.gate.alpha
+            )
+        except UserError as error:
+            return [Check("live", passed=False, message="; ".join(error.faults))]
+        return [self.gate.check_live(found.test, "; ".join(found.lines()))]
 
     def _check_task(self, experiment: Experiment, champion: Version | None) -> list[Check]:
         if champion is None:

@@ -1,0 +1,133 @@
+"""`python -m wineexp.retrain`: labelled rows become a pinned part of the data, and what learned from them is judged."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import wineexp.add
+from tests.conftest import empty_store
+from wineexp import UserError, abtest, compose, promote, retrain, train
+from wineexp.core import paths
+from wineexp.monitoring import prediction_log
+from wineexp.monitoring.format import predictions_layout
+from wineexp.retrain import RetrainResult
+from wineexp.tracking.registry import Registry
+from wineexp.tracking.runs import Runs
+from wineexp.workflows import candidate
+
+URI = "sqlite:///mlflow.db"
+GATE = ("allow=[dirty]", "repeats=1", "model@baseline=majority", "gate.calibration_margin=1", "registry.name=churn")
+
+
+def customers(n_rows: int, *, turned: bool, seed: int) -> pd.DataFrame:
+    """Customers who leave where they call much; or others, who call more, and leave where they call little."""
+    rng = np.random.default_rng(seed)
+    calls = rng.normal(0, 1, n_rows).round(3)
+    churned = np.where((calls < 0) if turned else (calls > 0), "yes", "no")
+    return pd.DataFrame(
+        {"Calls Made": calls + 10 * turned, "plan": rng.choice(["pro", "basic"], n_rows), "churned": churned}
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A user's folder with a data set and a champion."""
+    folder = tmp_path_factory.mktemp("churn")
+    (folder / "mlflow.db").write_bytes(empty_store().read_bytes())
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(paths, "ROOT", folder)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setattr(candidate, "compile_pipeline", lambda *_: (None, "a test needs no compiled form"))
+        customers(300, turned=False, seed=0).to_csv("churn.csv", index=False)
+        wineexp.add(compose("file=churn.csv", "target=churned", program="add"))
+        run = train(
+            compose(
+                "data=churn", "model=forest", "model.n_estimators=20", "split.n_splits=3", config_dir=folder / "conf"
+            )
+        ).run_id
+        promote(compose(f"run={run}", *GATE, program="promote", config_dir=folder / "conf"))
+        yield folder
+
+
+def answered(log: Path, rows: pd.DataFrame, prefix: str, *, labelled: bool = True) -> None:
+    store, now = prediction_log.open_store(str(log)), time.time_ns() // 1000
+    inputs = [("Calls_Made", False), ("plan", True)]
+    layout = predictions_layout("churn", 1, inputs, classes=["no", "yes"])
+    lines = zip(rows["Calls Made"], rows["plan"], strict=True)
+    store.write(
+        layout,
+        [(now + i, f"{prefix}{i}", 0, 1.0, "", "no", 0.6, 0.4, float(a), b) for i, (a, b) in enumerate(lines)],
+    )
+    if labelled:
+        store.write_truths([(now + 10**7, f"{prefix}{i}", 0, label) for i, label in enumerate(rows["churned"])])
+    store.close()
+
+
+def run(folder: Path, log: Path, *overrides: str) -> RetrainResult:
+    result = retrain(compose(f"log={log}", *GATE, *overrides, program="retrain", config_dir=folder / "conf"))
+    assert isinstance(result, RetrainResult)
+    return result
+
+
+def test_what_turned_is_learned_pinned_and_promoted_as_a_challenger(folder: Path, tmp_path: Path) -> None:
+    answered(tmp_path / "log", customers(150, turned=True, seed=1), "a")
+    answered(tmp_path / "log", customers(50, turned=True, seed=2), "b", labelled=False)
+    first = run(folder, tmp_path / "log")
+    assert first.version is not None, first.why
+    registry = Registry(URI, "churn")
+    assert registry.aliases() == {"champion": 1, "challenger": 2}
+    # The snapshot has a pin of its own, whose md5 is in the version's lineage.
+    assert first.snapshot is not None
+    assert first.snapshot.parent == folder / "data/feedback"
+    record = Runs(URI, "churn").get("challenger")
+    own, feedback = record.tags["data.md5"].split("+")
+    assert feedback[:12] in first.snapshot.name
+    assert Runs(URI, "churn").get("champion").tags["data.md5"] == own
+    assert record.tags["data.rows"] == "450"
+    # No row of feedback is held out: the holdout is that of the champion.
+    tables = [Runs(URI, "churn").get(alias).predictions() for alias in ("champion", "challenger")]
+    held_out = [set(table.loc[table["fold"] == -1, "row"]) for table in tables if table is not None]
+    assert held_out[0] == held_out[1]
+    # Started again, it finds all of it done.
+    assert run(folder, tmp_path / "log").version == first.version
+    assert len(list((folder / "data/feedback").glob("*.dvc"))) == 1
+
+
+def test_nothing_is_promoted_for_a_reason_of_one_line(folder: Path, tmp_path: Path) -> None:
+    answered(tmp_path / "few", customers(30, turned=True, seed=3), "c")
+    assert run(folder, tmp_path / "few").why == "30 new rows have a label, and min_rows=100 are wanted"
+    answered(tmp_path / "same", customers(120, turned=False, seed=4), "d")
+    refused = run(folder, tmp_path / "same")
+    assert refused.version is None
+    assert refused.why.startswith("refused by better: ")
+    again = run(folder, tmp_path / "same")
+    assert again.why.startswith("this was tried before on the same rows, and refused: better: ")
+
+
+def test_a_gate_that_requires_a_live_test_takes_its_word(folder: Path, tmp_path: Path) -> None:
+    live = (*GATE, "gate.live=required", "run=challenger", f"log={tmp_path / 'log'}")
+    answered(tmp_path / "log", customers(10, turned=True, seed=5), "x")
+    with pytest.raises(UserError, match=r"refused by live: .*no row of the test has a label yet"):
+        promote(compose(*live, program="promote", config_dir=folder / "conf"))
+    store, now = prediction_log.open_store(str(tmp_path / "log")), time.time_ns() // 1000
+    for version, variant, decision, share in ((1, "champion", "no", 0.2), (2, "challenger", "yes", 0.8)):
+        layout = predictions_layout("churn", version, [], variant=variant, classes=["no", "yes"])
+        store.write(layout, [(now + i, f"live{i}", 0, 1.0, "", decision, 1 - share, share) for i in range(60)])
+    store.write_truths([(now + 10**7, f"live{i}", 0, "yes") for i in range(60)])
+    store.close()
+    assert abtest(compose(f"log={tmp_path / 'log'}", "registry.name=churn", program="abtest")).test.verdict == "better"
+    result = promote(compose(*live, program="promote", config_dir=folder / "conf"))
+    assert result.version.number == 2
+    history = promote(compose("history=true", "registry.name=churn", program="promote")).decisions[-1]
+    assert any(line.startswith("live: churn: version 2 (challenger) beside version 1") for line in history.why)
+
+
+def test_what_cannot_be_trained_anew_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError) as refusal:
+        run(folder, Path("log"), "challenger=champion", "min_rows=0", "allow=[data]")
+    assert len(refusal.value.faults) == 3
