@@ -221,7 +221,7 @@ def choices(group: str) -> list[str]:
 
 def models_of_classes() -> list[str]:
     """The choices of conf/model that predict classes, and those that can."""
-    return [name for name in choices("model") if name != "ridge"]
+    return [name for name in choices("model") if name not in ("ridge", "selection_of_numbers", "stack_of_numbers")]
 
 
 def installed_models() -> list[str]:

@@ -37,9 +37,10 @@ def test_a_default_is_in_the_file_or_in_the_callable_of_wineexp(file: Path) -> N
             continue
         has_default = parameter.default is not parameter.empty
         assert has_default or name in content, f"{name} has a value nowhere"
-        # `transform: null` is there for the command line, which overrides what is there.
-        is_repeated = name in content and has_default and content[name] == parameter.default is not None
-        assert not is_repeated, f"{file} repeats the default of {name}"
+        # These are there for the command line, which overrides what is there.
+        is_overridden = file.parent.name == "target" and name in ("transform", "direction")
+        is_repeated = name in content and has_default and content[name] == parameter.default
+        assert is_overridden or not is_repeated or parameter.default is None, f"{file} repeats the default of {name}"
 
 
 @pytest.mark.parametrize("file", sorted((CONF / "target").glob("*.yaml")), ids=lambda file: file.stem)

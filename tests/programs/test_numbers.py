@@ -88,6 +88,15 @@ def test_one_file_is_a_model_of_classes_and_of_numbers(model: str) -> None:
     assert targets[0].replace("Classifier", "Regressor") == targets[1]
 
 
+@pytest.mark.parametrize("model", ["selection_of_numbers", "stack_of_numbers"])
+def test_an_ensemble_is_trained_and_stored(model: str, in_folder: Path, trained: TrainResult) -> None:
+    few = [f"model.members.{name}.n_estimators=5" for name in ("extratrees", "xgb")]
+    result = train_on_houses(in_folder, f"model={model}", *few, "model.members.histgb.max_iter=5")
+    metric = "root_mean_squared_error"
+    assert result.run_id is not None
+    assert result.scores[metric][0] < trained.scores[metric][0]
+
+
 def test_a_transform_is_undone_before_scoring(in_folder: Path, trained: TrainResult) -> None:
     logarithm = train_on_houses(in_folder, "model=ridge", "target.transform=log1p")
     # Area and district multiply, so that the logarithm of the price is nearer to a sum.

@@ -49,6 +49,8 @@ TRUSTED_TYPES = [
     "wineexp.models.decision.MetricClassifier",
     "wineexp.models.ensemble.SelectionClassifier",
     "wineexp.models.ensemble.StackClassifier",
+    "wineexp.models.ensemble_of_numbers.SelectionRegressor",
+    "wineexp.models.ensemble_of_numbers.StackRegressor",
     "wineexp.models.features.CategoryColumns",
     "wineexp.models.transformers.DateParts",
     "wineexp.models.transformers.KnownTexts",

@@ -1,0 +1,173 @@
+"""Ensembles of several models of numbers, which are weighted or combined by their out-of-fold predictions."""
+
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin, clone
+from sklearn.model_selection import BaseCrossValidator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from wineexp.evaluation.grouped_folds import fitting_part
+from wineexp.evaluation.metrics import METRICS
+from wineexp.evaluation.predictions import NumberPredictions
+from wineexp.models.weights import Weights, weight_options
+
+Floats = npt.NDArray[np.float64]
+
+
+class EnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+    """Base class: members predict out of fold while the ensemble is fitted, and are then fitted on all rows.
+
+    Parameters
+    ----------
+    members : dict of str to regressor
+    cv : cross-validator
+        Splits the training rows; each row is in one test fold or more, and of several predictions the mean is taken.
+
+    Attributes
+    ----------
+    members_ : dict of str to regressor
+        Those with a part in the ensemble, fitted on all training rows.
+    """
+
+    members: dict[str, RegressorMixin]
+    cv: BaseCrossValidator
+
+    def predict(self, X: npt.ArrayLike) -> Floats:
+        """A number for each row: shape (n_samples,)."""
+        check_is_fitted(self)
+        values = validate_data(self, X, reset=False)
+        return self._combine(np.column_stack([member.predict(values) for member in self.members_.values()]))
+
+    def _combine(self, predicted: Floats) -> Floats:
+        """The ensemble's numbers (n_samples,) from those of `members_`, (n_samples, n_members)."""
+        raise NotImplementedError
+
+    def _out_of_fold(self, values: Floats, y: Floats, weights: Weights) -> Floats:
+        """Out-of-fold predictions (n_samples, n_members)."""
+        if not self.members:
+            raise ValueError("members must name one model or more, but got none")
+        total, n_predictions = np.zeros((len(y), len(self.members))), np.zeros((len(y), 1))
+        for train, test in self.cv.split(values, y):
+            with fitting_part(train):
+                for column, member in enumerate(self.members.values()):
+                    fitted = clone(member).fit(values[train], y[train], **weight_options(weights, train))
+                    total[test, column] += fitted.predict(values[test])
+            n_predictions[test] += 1
+        if not n_predictions.all():
+            n_left_out = int((n_predictions == 0).sum())
+            raise ValueError(f"every row must be in a test part of cv, but {n_left_out} of {len(y)} are not")
+        return np.asarray(total / n_predictions)
+
+    def _fit_members(self, names: list[str], values: Floats, y: Floats, weights: Weights) -> None:
+        options = weight_options(weights)
+        self.members_ = {name: clone(self.members[name]).fit(values, y, **options) for name in names}
+
+
+class SelectionRegressor(EnsembleRegressor):
+    """A mean over models that are picked one by one, each time the one that improves a metric the most.
+
+    Caruana et al. 2004, "Ensemble Selection from Libraries of Models", with replacement, as `SelectionClassifier`.
+
+    Parameters
+    ----------
+    members : dict of str to regressor
+    metric : str
+        A metric of numbers of `wineexp.evaluation.metrics.METRICS`, by which members are picked.
+    picks : int
+        How many are picked at most; the picks after the best value of the metric are dropped.
+    cv : cross-validator
+
+    Attributes
+    ----------
+    weights_ : dict of str to float
+        The share of the picks of each member; a member that was not picked is not fitted again.
+    """
+
+    def __init__(self, members: dict[str, RegressorMixin], metric: str, picks: int, cv: BaseCrossValidator) -> None:
+        self.members = members
+        self.metric = metric
+        self.picks = picks
+        self.cv = cv
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where there are any, weights (n_samples,).
+
+        Raises
+        ------
+        ValueError
+            The metric is unknown, `picks` is less than 1, there is no member, or one of them refuses the data.
+        """
+        choices = [
+            name
+            for name, metric in METRICS.items()
+            if "numbers" in metric.applies_to and metric.computed_from == "decisions"
+        ]
+        if self.metric not in choices:
+            raise ValueError(f"metric must be one of {', '.join(choices)}, but got {self.metric}")
+        if self.picks < 1:
+            raise ValueError(f"picks >= 1 must hold, but got picks={self.picks}")
+        values, numbers = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
+        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        picked = self._pick_members(self._out_of_fold(values, numbers, weights), numbers, weights)
+        self.weights_ = {name: picked.count(name) / len(picked) for name in self.members}
+        self._fit_members([name for name in self.members if name in picked], values, numbers, weights)
+        return self
+
+    def _pick_members(self, out_of_fold: Floats, y: Floats, weights: Weights) -> list[str]:
+        """The picked names in their order, up to the best value of the metric."""
+        metric, names = METRICS[self.metric], list(self.members)
+        sign = 1 if metric.direction == "maximize" else -1
+        total, picked, best_scores = np.zeros(len(y)), [], []
+        for n_picked in range(1, self.picks + 1):
+            scores = [
+                sign * float(metric.score(NumberPredictions(y, (total + predicted) / n_picked, weights)))
+                for predicted in out_of_fold.T
+            ]
+            best = int(np.argmax(scores))
+            total += out_of_fold[:, best]
+            picked.append(names[best])
+            best_scores.append(scores[best])
+        return picked[: int(np.argmax(best_scores)) + 1]
+
+    def _combine(self, predicted: Floats) -> Floats:
+        return np.asarray(predicted @ [self.weights_[name] for name in self.members_])
+
+
+class StackRegressor(EnsembleRegressor):
+    """A final model over the members' out-of-fold predictions (Wolpert 1992, "Stacked Generalization").
+
+    Parameters
+    ----------
+    members : dict of str to regressor
+    final : regressor
+    cv : cross-validator
+
+    Attributes
+    ----------
+    final_ : regressor
+    """
+
+    def __init__(self, members: dict[str, RegressorMixin], final: RegressorMixin, cv: BaseCrossValidator) -> None:
+        self.members = members
+        self.final = final
+        self.cv = cv
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where there are any, weights (n_samples,).
+
+        Raises
+        ------
+        ValueError
+            There is no member, or one of them or the final model refuses the data.
+        """
+        values, numbers = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
+        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        out_of_fold = self._out_of_fold(values, numbers, weights)
+        self.final_ = clone(self.final).fit(out_of_fold, numbers, **weight_options(weights))
+        self._fit_members(list(self.members), values, numbers, weights)
+        return self
+
+    def _combine(self, predicted: Floats) -> Floats:
+        return np.asarray(self.final_.predict(predicted), dtype=np.float64)
