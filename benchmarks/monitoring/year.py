@@ -55,16 +55,25 @@ class Year:
     lines: list[str] = field(default_factory=list)
 
 
-def live(folder: Path, seed: int = 0) -> Year:
-    """Live through a year in a folder, which gets a project with the real wine quality data."""
+def live(folder: Path, seed: int = 0, look_days: int = LOOK_DAYS) -> Year:
+    """Live through a year in a folder, which gets a project with the real wine quality data.
+
+    Parameters
+    ----------
+    folder : Path
+    seed : int
+        Of which wines come on which day.
+    look_days : int
+        How often the monitor, the training and the test run.
+    """
     with project(folder):
         run_id = train(compose(*MODEL)).run_id
         promote(compose(f"run={run_id}", *GATE, program="promote"))
         with serving(folder) as url:
-            return _live(url, seed)
+            return _live(url, seed, look_days)
 
 
-def _live(url: str, seed: int) -> Year:
+def _live(url: str, seed: int, look_days: int) -> Year:
     year, generator = Year(), np.random.default_rng(seed)
     wines = {name: _wines(name).sample(frac=1, random_state=seed) for name in ("red", "white")}
     due: list[tuple[int, dict[str, str]]] = []
@@ -90,7 +99,7 @@ def _live(url: str, seed: int) -> Year:
             due = [(when, label) for when, label in due if when > day]
             if known:
                 client.post("/feedback", json=known).raise_for_status()
-            if day % LOOK_DAYS == LOOK_DAYS - 1:
+            if day % look_days == look_days - 1:
                 # What was logged reaches the log within half a second.
                 time.sleep(0.6)
                 _look(day, year, client)

@@ -23,7 +23,7 @@ def load() -> ModuleType:
 def test_red_wine_turns_white_and_the_loop_closes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     module = load()
-    year = module.live(tmp_path)
+    year = module.live(tmp_path, look_days=30)
     days, events = year.days, year.events
     assert module.TURN_DAY < events["alarm"] < events["retrained"] < events["better"] <= events["promoted"]
     assert {day["version"] for day in days[: events["promoted"] + 1]} == {1}
