@@ -66,7 +66,8 @@ FROM python AS trainer
 COPY --from=trained /srv /srv
 ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/lib/wineexp
-RUN chmod -R a+rX /srv/wineexp && chown 65532:65532 .
+# Snapshots of feedback and their pins are written there.
+RUN chmod -R a+rX /srv/wineexp && mkdir -p /srv/wineexp/data/feedback && chown 65532:65532 . /srv/wineexp/data/feedback
 USER 65532:65532
 VOLUME /var/lib/wineexp
 ENTRYPOINT ["python", "-m"]

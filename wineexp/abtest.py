@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def run(cfg: DictConfig) -> "LiveComparison":
     """Read the log with its labels, compare the two versions, print and write what was found as `abtest.json`."""
     check(cfg)
 
+    from wineexp.monitoring import verdicts
     from wineexp.tracking import store
     from wineexp.tracking.registry import Registry
     from wineexp.tracking.runs import Runs
@@ -64,8 +66,15 @@ def run(cfg: DictConfig) -> "LiveComparison":
         )
     for line in found.lines():
         log.info("%s", line)
+    said = asdict(found) | {"lines": found.lines(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
+    for number in (found.champion, found.challenger):
+        try:
+            # From there the server shows it, whichever of the two it serves.
+            verdicts.write(cfg.log, found.name, number, verdicts.LIVE_TEST, said)
+        except UserError as error:
+            log.warning("%s", error)
     path = Path(HydraConfig.get().runtime.output_dir) / "abtest.json"
-    path.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
     return found
 
 

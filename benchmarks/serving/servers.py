@@ -127,6 +127,7 @@ SPECS = {
     "Litestar, numpy row": _uvicorn("litestar_rows", "numpy"),
     "Litestar, ONNX": _uvicorn("litestar_rows", "onnx", "onnx"),
     WINEEXP: _wineexp("wine"),
+    "wineexp.serve, logging": _wineexp("wine", "/predict", _first_row, "serve.log=outputs/predictions"),
     WINEEXP_ECHO: ServerSpec(("{python}", "{peers}/wineexp_echo.py", "serve.port={port}"), "/predict", _first_row),
     "Litestar, echo": _uvicorn("litestar_rows", "echo"),
     "bare ASGI, echo": _uvicorn("bare"),

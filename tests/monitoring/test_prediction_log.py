@@ -37,6 +37,10 @@ def number_row(number: int) -> tuple[Any, ...]:
     return (START + 1_000_000 * number, f"n{number}", 0, 2.5, "", 7.1, 6.9, 7.3, 0.5)
 
 
+def encoded(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Layout, list[bytes]]]:
+    return [(CLASSES, [*map(journal.encode, rows)])]
+
+
 def read(address: Path | str, **wanted: Any) -> pd.DataFrame:
     return pd.concat(prediction_log.read(str(address), **wanted), ignore_index=True)
 
@@ -144,8 +148,8 @@ import time
 from pathlib import Path
 from wineexp.monitoring.folder import FolderStore
 from wineexp.monitoring.writer import Writer
-from tests.monitoring.test_prediction_log import CLASSES, class_row
-writer = Writer(FolderStore(Path({str(folder)!r})), lambda taken: [(CLASSES, taken)], int, int, bool)
+from tests.monitoring.test_prediction_log import class_row, encoded
+writer = Writer(FolderStore(Path({str(folder)!r})), encoded, int, int, bool)
 writer.start()
 for number in range(10**6):
     writer.put(class_row(number), 1, 10)
@@ -173,7 +177,7 @@ def test_a_full_disk_loses_rows_and_nothing_else(disk: Path) -> None:
     counts = {"written": 0, "dropped": 0}
     log = Writer[tuple[Any, ...]](
         FolderStore(disk / "log"),
-        lambda taken: [(CLASSES, taken)],
+        encoded,
         lambda rows: counts.update(written=counts["written"] + rows),
         lambda rows: counts.update(dropped=counts["dropped"] + rows),
         bool,
@@ -207,7 +211,10 @@ class Stuck:
     def __init__(self) -> None:
         self.released = Event()
 
-    def write(self, layout: Layout, rows: Sequence[Sequence[Any]]) -> None:
+    def encode(self, row: Any) -> Any:
+        return row
+
+    def write_encoded(self, layout: Layout, rows: Sequence[Any]) -> None:
         self.released.wait()
 
     def maintain(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.serving.conftest import Store, copy_store
 from wineexp import UserError, abtest, compose
-from wineexp.monitoring import prediction_log
+from wineexp.monitoring import prediction_log, verdicts
 from wineexp.monitoring.format import predictions_layout
 from wineexp.workflows.live_comparison import LiveComparison
 
@@ -63,6 +63,7 @@ def test_a_better_challenger_is_found_in_shadow_by_the_rows_that_differ(tmp_path
     assert (found.test.n_labels, found.differing, found.ahead, found.loss) == (400, 100, 70, "share of wrong decisions")
     assert found.test.gain == pytest.approx(0.1)
     assert "better" in found.lines()[-1]
+    assert verdicts.of_version(str(tmp_path / "log"), "wine", CHAMPION)["live_test"]["lines"] == found.lines()
 
 
 def test_few_labels_lead_to_no_verdict_and_to_how_many_are_needed(tmp_path: Path) -> None:

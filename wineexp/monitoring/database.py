@@ -128,6 +128,14 @@ class DatabaseStore:
                         values.append(content.decode() if members else None)
                     copy.write_row(values)
 
+    def encode(self, row: Sequence[Any]) -> Sequence[Any]:
+        """A row as it is."""
+        return row
+
+    def write_encoded(self, layout: Layout, rows: Sequence[Any]) -> None:
+        """As `write`."""
+        self.write(layout, rows)
+
     def write_truths(self, rows: Sequence[tuple[int, str, int, str]]) -> None:
         """Write truths, all or none; see `prediction_log.TruthStore`.
 

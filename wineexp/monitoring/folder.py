@@ -48,6 +48,14 @@ class FolderStore:
         OSError
             The disk is full, say; none of them is written.
         """
+        self.write_encoded(layout, [self.encode(row) for row in rows])
+
+    def encode(self, row: Sequence[Any]) -> bytes:
+        """A row as a line of JSON, without its end."""
+        return journal.encode(row)
+
+    def write_encoded(self, layout: Layout, rows: Sequence[bytes]) -> None:
+        """As `write`, for encoded rows."""
         key = journal.encode(layout)
         if key not in self._journals:
             self._journals[key] = Journal(self.folder, layout)

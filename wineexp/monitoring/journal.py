@@ -24,9 +24,9 @@ SUFFIX, NEW_SUFFIX = ".jsonl", ".new"
 _encoder = msgspec.json.Encoder()
 
 
-def encode(layout: Layout) -> bytes:
-    """A layout as the first line of a journal, without its end."""
-    return _encoder.encode(layout)
+def encode(line: Layout | Sequence[Any]) -> bytes:
+    """A layout, or a row with its values in the layout's order, as a line of a journal without its end."""
+    return _encoder.encode(line)
 
 
 class Journal:
@@ -67,15 +67,15 @@ class Journal:
             os.close(self._file)
             raise
 
-    def append(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Write rows, each with its values in the layout's order: all of them, or none.
+    def append(self, rows: Sequence[bytes]) -> None:
+        """Write encoded rows: all of them, or none.
 
         Raises
         ------
         OSError
             The disk is full, say.
         """
-        self._append(_encoder.encode_lines(rows))
+        self._append(b"\n".join([*rows, b""]))
 
     def close(self) -> None:
         """Leave it to be made a segment."""

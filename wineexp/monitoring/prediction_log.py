@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from wineexp.core.addresses import with_credentials, without_credentials
 from wineexp.core.errors import UserError
 from wineexp.monitoring.folder import FolderStore
-from wineexp.monitoring.format import REQUEST_ID, ROW, TIME, TRUTH, VARIANT
+from wineexp.monitoring.format import REQUEST_ID, ROW, TIME, TRUTH, VARIANT, Layout
 from wineexp.monitoring.writer import Store
 
 if TYPE_CHECKING:
@@ -32,6 +32,15 @@ ALWAYS = (TIME, REQUEST_ID, ROW, VARIANT)
 
 class TruthStore(Store, Protocol):
     """A log that is written to."""
+
+    def write(self, layout: Layout, rows: Sequence[Sequence[Any]]) -> None:
+        """Write predictions, each with its values in the layout's order: all or none.
+
+        Raises
+        ------
+        OSError
+            They could not be written.
+        """
 
     def write_truths(self, rows: Sequence[tuple[int, str, int, str]]) -> None:
         """Write truths: when they were received (microseconds since 1970, UTC), request id, row, true value.
@@ -213,7 +222,6 @@ def append(address: str, model: str, version: int, frame: "pd.DataFrame", varian
     import pyarrow as pa
 
     from wineexp.monitoring import segments
-    from wineexp.monitoring.format import Layout
 
     if not len(frame):
         return

@@ -34,7 +34,7 @@ SUFFIX = ".parquet"
 TRUTH_FOLDER = "_truth"
 
 # Rows are given out in tables of at least so many, but for the last one.
-TABLE_ROWS = 50_000
+TABLE_ROWS = 20_000
 
 # A file that a killed process left half written is removed after this time.
 STALE_SECONDS = 3600

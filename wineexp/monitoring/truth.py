@@ -30,7 +30,7 @@ N_PARTS = 2**PART_BITS
 KEY, CHECK, RECEIVED, VALUE, TEXT = range(5)
 
 # Predictions that are looked up at once: fewer would read the files of truths more often.
-LOOKED_UP_ROWS = 200_000
+LOOKED_UP_ROWS = 40_000
 
 MAX_LISTED_IDS = 100
 

@@ -29,15 +29,18 @@ RETRY_SECONDS = 2.0
 # How long the last rows may take when a server ends.
 CLOSE_TIMEOUT_SECONDS = 5.0
 
-# Rows, each with its values in the order of their layout.
-Rows = tuple[Layout, Sequence[Sequence[Any]]]
+# Rows of one layout, each as `Store.encode` makes it.
+Rows = tuple[Layout, Sequence[Any]]
 
 
 class Store(Protocol):
     """Where rows are written to: a folder or a database."""
 
-    def write(self, layout: Layout, rows: Sequence[Sequence[Any]]) -> None:
-        """Write rows, all or none.
+    def encode(self, row: Sequence[Any]) -> Any:
+        """A row, its values in the order of its layout, as it is kept until it is written: small, and made fast."""
+
+    def write_encoded(self, layout: Layout, rows: Sequence[Any]) -> None:
+        """Write encoded rows, all or none.
 
         Raises
         ------
@@ -141,7 +144,7 @@ class Writer(Generic[Item]):
                 continue
             for layout, values in rows:
                 try:
-                    self._store.write(layout, values)
+                    self._store.write_encoded(layout, values)
                 except Exception as error:
                     self._on_dropped(len(values))
                     self._fail(error)

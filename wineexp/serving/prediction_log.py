@@ -43,8 +43,10 @@ class PredictionLog:
         # Truths are not written in the thread: a client is told whether its truth is stored.
         self._truths: TruthStore = prediction_log.open_store(address)
         self._writing_truths = threading.Lock()
-        self._writer: Writer[Answer] = Writer(
-            prediction_log.open_store(address, *limits),
+        store = prediction_log.open_store(address, *limits)
+        self._encode = store.encode
+        self._writer: Writer[Answer | Rows] = Writer(
+            store,
             self._rows,
             metrics.logged_rows.inc,
             metrics.dropped_rows.inc,
@@ -53,7 +55,7 @@ class PredictionLog:
         self._metrics = metrics
         self._left_out = frozenset(settings.log_without)
         # A request is logged whole or not at all, in each replica alike.
-        self._sampled_below = settings.log_rate * 2**32
+        self._samples, self._sampled_below = settings.log_rate < 1, settings.log_rate * 2**32
         self._layouts: dict[tuple[int, str], tuple[Predictor, Layout, Callable[[Any], Any]]] = {}
 
     @property
@@ -89,10 +91,17 @@ class PredictionLog:
 
     def receive(self, answer: Answer) -> None:
         """Take an answered request; see `answers`."""
-        if zlib.crc32(answer.request_id.encode()) < self._sampled_below:
-            n_rows, n_outputs = answer.outputs.shape
-            n_values = n_outputs + len(answer.predictor.parser.features) + N_OTHER_VALUES
-            self._writer.put(answer, n_rows, n_rows * n_values)
+        if self._samples and zlib.crc32(answer.request_id.encode()) >= self._sampled_below:
+            return
+        n_rows = len(answer.rows)
+        layout, stored = self._layout(answer.predictor, answer.variant)
+        n_values = n_rows * (len(layout.columns) + N_OTHER_VALUES)
+        if n_rows == 1 and answer.predictions is not None:
+            # What waits is then a few bytes, where many objects would make the interpreter's memory grow and shrink.
+            values = _values(answer, 0, answer.predictions[0], stored(answer.rows[0]))
+            self._writer.put((layout, [self._encode(values)]), 1, n_values)
+        else:
+            self._writer.put(answer, n_rows, n_values)
 
     @asynccontextmanager
     async def written(self, _: Litestar | None) -> AsyncIterator[None]:
@@ -105,13 +114,24 @@ class PredictionLog:
             self._writer.close()
             self._truths.close()
 
-    def _rows(self, answers: Sequence[Answer]) -> Iterator[Rows]:
-        """The rows of answers, by their layout."""
-        for (_, variant), group in groupby(answers, lambda answer: (id(answer.predictor), answer.variant)):
-            of_version = list(group)
-            predictor = of_version[0].predictor
-            layout, stored = self._layout(predictor, variant)
-            yield layout, [row for answer in of_version for row in _values(answer, stored)]
+    def _rows(self, items: Sequence[Answer | Rows]) -> Iterator[Rows]:
+        """The encoded rows of answers, and those that are encoded already, by their layout."""
+        for _, group in groupby(map(self._encoded, items), lambda encoded: id(encoded[0])):
+            of_layout = list(group)
+            yield of_layout[0][0], [row for _, rows in of_layout for row in rows]
+
+    def _encoded(self, item: Answer | Rows) -> Rows:
+        if not isinstance(item, Answer):
+            return item
+        layout, stored = self._layout(item.predictor, item.variant)
+        predictions: Sequence[Prediction | NumberPrediction] = item.predictions or item.predictor.predictions(
+            item.rows, item.outputs
+        )
+        rows = item.rows.tolist() if isinstance(item.rows, np.ndarray) else item.rows
+        return layout, [
+            self._encode(_values(item, number, prediction, stored(row)))
+            for number, (prediction, row) in enumerate(zip(predictions, rows, strict=True))
+        ]
 
     def _layout(self, predictor: Predictor, variant: str) -> tuple[Layout, Callable[[Any], Any]]:
         """The layout of a version's rows, and the function that takes from a row the inputs that are stored."""
@@ -135,17 +155,12 @@ class PredictionLog:
         return self._layouts[key][1:]
 
 
-def _values(answer: Answer, stored: Callable[[Any], Any]) -> Iterator[tuple[Any, ...]]:
-    """The values of an answer's rows, in the order of `predictions_layout`."""
-    moment, request_id, latency = int(answer.time * 1e6), answer.request_id, answer.latency_ms
-    predictions: Sequence[Prediction | NumberPrediction] = answer.predictions or answer.predictor.predictions(
-        answer.rows, answer.outputs
-    )
-    rows = answer.rows.tolist() if isinstance(answer.rows, np.ndarray) else answer.rows
-    for number, (prediction, row) in enumerate(zip(predictions, rows, strict=True)):
-        outside = OUTSIDE_SEPARATOR.join(prediction.out_of_range)
-        head = moment, request_id, number, latency, outside
-        if isinstance(prediction, Prediction):
-            yield *head, prediction.label, *prediction.probabilities.values(), *stored(row)
-        else:
-            yield *head, prediction.prediction, *(prediction.interval or ()), *stored(row)
+def _values(
+    answer: Answer, number: int, prediction: Prediction | NumberPrediction, inputs: Sequence[Any]
+) -> tuple[Any, ...]:
+    """The values of an answer's row of this number, in the order of `predictions_layout`."""
+    outside = OUTSIDE_SEPARATOR.join(prediction.out_of_range)
+    head = int(answer.time * 1e6), answer.request_id, number, answer.latency_ms, outside
+    if isinstance(prediction, Prediction):
+        return *head, prediction.label, *prediction.probabilities.values(), *inputs
+    return *head, prediction.prediction, *(prediction.interval or ()), *inputs
