@@ -39,6 +39,22 @@ def test_they_hold_small_and_large_predictions_alike() -> None:
     assert (high - low)[large].mean() > 2 * (high - low)[predicted < 3].mean()
 
 
+def test_rows_count_by_their_weights() -> None:
+    """Large errors are rarer among all rows than among those at hand, as the weights say."""
+    rng = np.random.default_rng(0)
+    is_wild = rng.random(4000) < 0.5
+    y = np.where(is_wild, 10, 1) * rng.normal(size=4000)
+    errors = ErrorDistribution.of(y, np.zeros(4000), 4000, np.where(is_wild, 0.05, 0.95))
+    assert errors is not None
+    new = np.where(rng.random(20_000) < 0.05, 10, 1) * rng.normal(size=20_000)
+    low, high = errors.intervals(np.zeros(20_000))
+    assert abs(((new >= low) & (new <= high)).mean() - COVERAGE) < 0.01
+    repeated = ErrorDistribution(np.array([]), [np.array([-1.0, 0.0, 0.0, 2.0])])
+    weighted = ErrorDistribution(np.array([]), [np.array([-1.0, 0.0, 2.0])], [np.array([1.0, 2.0, 1.0])])
+    actual, predicted = np.array([4.0, 2.0]), np.array([3.0, 3.0])
+    assert weighted.crps(actual, predicted) == pytest.approx(repeated.crps(actual, predicted))
+
+
 def test_of_few_rows_there_are_none() -> None:
     assert ErrorDistribution.of(*drawn(MIN_ROWS - 1, 0), MIN_ROWS - 1) is None
     # Predictions that are all the same make one bin.

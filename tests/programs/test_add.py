@@ -103,6 +103,14 @@ def test_a_target_of_numbers_is_predicted_as_such(folder: Path) -> None:
     assert trained.scores["root_mean_squared_error"][0] > 0
 
 
+def test_a_column_counts_rows(folder: Path) -> None:
+    customers().assign(times=2).to_csv("churn.csv", index=False)
+    run("file=churn.csv", "target=churned", "weight=times")
+    assert yaml.safe_load((folder / "conf/data/churn.yaml").read_text())["weight"] == "times"
+    trained = train(compose("data=churn", "model=majority", "split.n_splits=3", "tracking=off"))
+    assert trained.task.weights.tolist() == [2.0] * len(trained.task.y)
+
+
 def test_nothing_is_overwritten(folder: Path) -> None:
     customers().to_csv("churn.csv", index=False)
     run("file=churn.csv", "target=churned")

@@ -149,6 +149,7 @@ class Add:
     group: str | None = MISSING
     time: str | None = MISSING
     fold: str | None = MISSING
+    weight: str | None = MISSING
     noun: list[str] | None = MISSING
 
 

@@ -215,7 +215,8 @@ def error_distribution(folds: Sequence[Fold], without: npt.ArrayLike = ()) -> Er
     pooled = _pool_numbers(list(folds))
     rows = np.concatenate([fold.test for fold in folds])
     kept = ~np.isin(rows, without)
-    return ErrorDistribution.of(pooled.y[kept], pooled.predicted[kept], len(np.unique(rows[kept])))
+    weights = None if pooled.weights is None else pooled.weights[kept]
+    return ErrorDistribution.of(pooled.y[kept], pooled.predicted[kept], len(np.unique(rows[kept])), weights)
 
 
 def with_intervals(folds: list[Fold]) -> list[Fold]:

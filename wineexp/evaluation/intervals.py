@@ -5,7 +5,7 @@ a prediction of about the same size (Bostrom & Johansson 2020, "Mondrian conform
 wider where errors are larger, and for each end by itself, so that they need not be symmetric.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -31,14 +31,25 @@ class ErrorDistribution:
         The greatest prediction in each bin but the last, ascending.
     errors : list of n_bins ndarrays
         True less predicted numbers of each bin, ascending.
+    weights : list of n_bins ndarrays
+        How much each of these errors counts, 1 on average within its bin.
     """
 
     edges: Floats
     errors: list[Floats]
+    weights: list[Floats] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Let every error count the same where no weights are given."""
+        if not self.weights:
+            object.__setattr__(self, "weights", [np.ones(len(errors)) for errors in self.errors])
 
     @classmethod
-    def of(cls, y: Floats, predicted: Floats, n_rows: int) -> Self | None:
-        """From true and predicted numbers (n_predictions,) of so many rows; None for fewer than `MIN_ROWS`."""
+    def of(cls, y: Floats, predicted: Floats, n_rows: int, weights: Floats | None = None) -> Self | None:
+        """From true and predicted numbers (n_predictions,) of so many rows; None for fewer than `MIN_ROWS`.
+
+        Errors count as often as the weights (n_predictions,) of their rows say, where there are any.
+        """
         if n_rows < MIN_ROWS:
             return None
         n_bins = min(MAX_BINS, max(1, n_rows // MIN_BIN_ROWS))
@@ -46,20 +57,24 @@ class ErrorDistribution:
         # The last bin begins above its edge.
         edges = edges[edges < predicted.max()]
         bins = np.searchsorted(edges, predicted)
-        return cls(edges, [np.sort((y - predicted)[bins == number]) for number in range(len(edges) + 1)])
+        actual = y - predicted
+        order = np.argsort(actual, kind="stable")
+        in_bins = [order[bins[order] == number] for number in range(len(edges) + 1)]
+        counted = None if weights is None else [weights[rows] / weights[rows].mean() for rows in in_bins]
+        return cls(edges, [actual[rows] for rows in in_bins], counted or [])
 
     def offsets(self) -> tuple[Floats, Floats]:
         """What the ends of the intervals of each bin are away from the prediction: two arrays of shape (n_bins,).
 
         Of n errors the k-th smallest with k = floor((1 - COVERAGE) / 2 (n + 1)), and the k-th largest: another row's
-        error is beyond either with a probability of at most k / (n + 1).
+        error is beyond either with a probability of at most k / (n + 1). Weighted errors are counted by their weights.
         """
         low, high = [], []
-        for errors in self.errors:
+        for errors, weights in zip(self.errors, self.weights, strict=True):
             # Rounded, since 0.05 times 20 is not 1 in floating point.
             k = max(1, int(np.floor(round((1 - COVERAGE) / 2 * (len(errors) + 1), 9))))
-            low.append(errors[k - 1])
-            high.append(errors[-k])
+            low.append(errors[np.searchsorted(np.round(np.cumsum(weights), 9), k)])
+            high.append(errors[::-1][np.searchsorted(np.round(np.cumsum(weights[::-1]), 9), k)])
         return np.array(low), np.array(high)
 
     def intervals(self, predicted: Floats) -> tuple[Floats, Floats]:
@@ -76,13 +91,14 @@ class ErrorDistribution:
         """
         bins, actual = np.searchsorted(self.edges, predicted), y - predicted
         scores = np.empty(len(y))
-        for number, errors in enumerate(self.errors):
-            mask, n = bins == number, len(errors)
-            # How many errors are below, and their sum, give the mean distance without a loop over them.
+        for number, (errors, weights) in enumerate(zip(self.errors, self.weights, strict=True)):
+            mask = bins == number
+            # How much is below, and its sum, give the mean distance without a loop over the errors.
             n_below = np.searchsorted(errors, actual[mask])
-            sums = np.concatenate([[0.0], np.cumsum(errors)])
-            distance = actual[mask] * (2 * n_below - n) + sums[-1] - 2 * sums[n_below]
-            spread = 2 * np.sum((2 * np.arange(n) - n + 1) * errors) / n**2
+            counts = np.concatenate([[0.0], np.cumsum(weights)])
+            sums, n = np.concatenate([[0.0], np.cumsum(weights * errors)]), counts[-1]
+            distance = actual[mask] * (2 * counts[n_below] - n) + sums[-1] - 2 * sums[n_below]
+            spread = 2 * np.sum((2 * counts[1:] - weights - n) * weights * errors) / n**2
             scores[mask] = distance / n - spread / 2
         return scores
 

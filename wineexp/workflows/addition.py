@@ -26,7 +26,7 @@ from wineexp.data.schema import snake_case
 from wineexp.data.target import REGRESSION, Target
 
 # Keys of the program that say something about the file; they go into the data set's YAML as they are.
-TABLE_KEYS = ("separator", "decimal", "encoding", "missing", "id", "group", "time", "fold", "noun")
+TABLE_KEYS = ("separator", "decimal", "encoding", "missing", "id", "group", "time", "fold", "weight", "noun")
 
 # Whole numbers of more different values are an amount rather than classes, and more texts are no classes.
 MAX_NUMERIC_CLASSES, MAX_CLASSES = 20, 100
