@@ -60,7 +60,7 @@ def test_a_better_challenger_is_found_in_shadow_by_the_rows_that_differ(tmp_path
     decided(tmp_path / "log", outcomes(ahead=70, behind=30, equal=300), shadow=True)
     found = run(tmp_path / "log")
     assert (found.mode, found.test.verdict, found.champion, found.challenger) == ("shadow", "better", 2, 1)
-    assert (found.test.n_labels, found.differing, found.ahead, found.loss) == (400, 100, 70, "share of wrong decisions")
+    assert (found.test.n_labels, found.differing, found.ahead, found.loss) == (400, 100, 70, "share of wrong answers")
     assert found.test.gain == pytest.approx(0.1)
     assert "better" in found.lines()[-1]
     assert verdicts.of_version(str(tmp_path / "log"), "wine", CHAMPION)["live_test"]["lines"] == found.lines()

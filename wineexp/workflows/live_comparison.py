@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
 from wineexp.core.errors import UserError
-from wineexp.core.instantiation import build
-from wineexp.data.target import Target
-from wineexp.data.task import labels_from_table, out_of_fold_predictions
-from wineexp.evaluation.predictions import NumberPredictions
+from wineexp.evaluation.predictions import Predictions
 from wineexp.monitoring import prediction_log
+from wineexp.monitoring.drift import predictions_of_log
 from wineexp.monitoring.format import (
     CHALLENGER,
     CHAMPION,
@@ -23,16 +20,28 @@ from wineexp.monitoring.format import (
     REQUEST_ID,
     ROW,
     TIME,
+    TRUTH,
     TRUTH_TIME,
 )
 from wineexp.monitoring.live_test import LiveTest, live_test
-from wineexp.monitoring.row_loss import RowLoss
+from wineexp.monitoring.reference import Reference
 from wineexp.monitoring.sequential import difference_range, difference_values
 from wineexp.tracking.registry import Registry, Version
 from wineexp.tracking.runs import Runs
+from wineexp.workflows.monitoring import find_reference
 
 # A column for the loss of each row.
 LOSS = "loss"
+
+# The deciding metrics that are a kind of loss's mean, or follow from it alone.
+METRICS_OF_LOSSES = {
+    "error": ("accuracy",),
+    "distance": ("mean_absolute_error",),
+    "brier": ("brier_score",),
+    "cost": ("cost",),
+    "absolute": ("mean_absolute_error",),
+    "squared": ("root_mean_squared_error", "r2"),
+}
 
 SHADOW, SPLIT = MODES = ("shadow", "split")
 
@@ -53,7 +62,7 @@ class LiveComparison:
     mode : str
         `shadow`, where both answered the same rows, or `split`, where each answered rows of its own.
     loss : str
-        What was averaged over the rows; see `RowLoss.name`.
+        What was averaged over the rows; see `Loss.name`.
     metric : str
         The deciding metric.
     is_metric : bool
@@ -177,16 +186,19 @@ def compare(
     UserError
         There is no such log, or the versions predict different targets.
     """
-    loss, target = row_loss(champion, challenger, runs)
-    columns = [f"{PROBABILITY}{name}" for name in loss.classes] + [DECISION, NUMBER]
+    check_targets(champion, challenger, runs)
+    reference = find_reference(registry, champion)
+    loss = reference.loss
+    unit = loss.high - loss.low
+    columns = [DECISION, *(f"{PROBABILITY}{name}" for name in reference.classes)] if reference.classes else [NUMBER]
     wanted: dict[str, Any] = {"model": registry.name, "until": until}
     of_challenger: dict[str, Any] = {"version": challenger.number, "variant": CHALLENGER}
     of_champion: dict[str, Any] = {"version": champion.number, "variant": CHAMPION}
     times = [frame[TIME] for frame in prediction_log.read(address, columns=[], since=since, **wanted, **of_challenger)]
     # Rows before the test are no part of it.
     wanted["since"] = times[0].iloc[0] if times else since
-    second = _answers(prediction_log.read_with_truth(address, columns=columns, **wanted, **of_challenger), loss)
-    first = _answers(prediction_log.read_with_truth(address, columns=columns, **wanted, **of_champion), loss)
+    second = _answers(prediction_log.read_with_truth(address, columns=columns, **wanted, **of_challenger), reference)
+    first = _answers(prediction_log.read_with_truth(address, columns=columns, **wanted, **of_champion), reference)
     pairs = first.merge(second, on=KEYS, suffixes=("", ".challenger"))
     if mode is None:
         mode = SHADOW if len(pairs) or second.empty else SPLIT
@@ -194,31 +206,34 @@ def compare(
         n_first = sum(map(len, prediction_log.read(address, columns=[], **wanted, **of_champion)))
         n_second = sum(map(len, times))
         share = n_second / (n_first + n_second)
-    unit = float(first[LOSS].mean()) if not loss.classes and len(first) else 1.0
+    # Gains of numbers are told as parts of the champion's error.
+    size_unit = float(first[LOSS].mean()) if not reference.classes and len(first) else 1.0
     found: dict[str, Any]
     if mode == SHADOW:
         gains = (pairs[LOSS] - pairs[f"{LOSS}.challenger"]).to_numpy(dtype=float)
         found = {"differing": int((gains != 0).sum()), "ahead": int((gains > 0).sum()), "share": None}
-        limit, losses, rows = loss.limit, (pairs[LOSS], pairs[f"{LOSS}.challenger"]), pairs
+        limit, losses, rows = unit, (pairs[LOSS], pairs[f"{LOSS}.challenger"]), pairs
     else:
         rows = pd.concat([first.assign(second=False), second.assign(second=True)]).sort_values(
             TRUTH_TIME, kind="stable"
         )
         # Without rows of both there is no gain yet.
         n_both = min(len(first), len(second))
-        scores, in_second = 1 - rows[LOSS] / loss.limit, rows["second"]
-        gains = loss.limit * difference_values(scores, in_second, share) if n_both and share else np.empty(0)
-        limit = loss.limit * difference_range(share)[1] if share else loss.limit
+        scores, in_second = (loss.high - rows[LOSS]) / unit, rows["second"]
+        # Their last bits may be beyond 0 and 1.
+        scores = scores.clip(0, 1)
+        gains = unit * difference_values(scores, in_second, share) if n_both and share else np.empty(0)
+        limit = unit * difference_range(share)[1] if share else unit
         found, losses = {"differing": None, "ahead": None, "share": share}, (first[LOSS], second[LOSS])
-    of_test = live_test(gains, limit=limit, level=level, sizes=tuple(size * unit for size in sizes))
+    of_test = live_test(gains, limit=limit, level=level, sizes=tuple(size * size_unit for size in sizes))
     return LiveComparison(
         name=registry.name,
         champion=champion.number,
         challenger=challenger.number,
         mode=mode,
         loss=loss.name,
-        metric=target.metric,
-        is_metric=loss.is_metric,
+        metric=reference.metric,
+        is_metric=reference.metric in METRICS_OF_LOSSES[loss.kind],
         champion_loss=_mean(losses[0]),
         challenger_loss=_mean(losses[1]),
         champion_labels=len(losses[0]),
@@ -231,45 +246,43 @@ def compare(
     )
 
 
-def row_loss(champion: Version, challenger: Version, runs: Runs) -> tuple[RowLoss, Target]:
-    """The loss by which two versions are compared, and the champion's target.
+def check_targets(champion: Version, challenger: Version, runs: Runs) -> None:
+    """Check that two versions predict the same target.
 
     Raises
     ------
     UserError
-        They predict different targets, or the champion's run has no predictions.
+        They do not.
     """
-    configs = [runs.get(str(version.number)).config() for version in (champion, challenger)]
-    of_target = [
-        {key: value for key, value in cfg.target.items() if key not in ("transform", "metric", "direction")}
-        for cfg in configs
-    ]
-    if of_target[0] != of_target[1]:
+    first, second = (
+        {
+            key: value
+            for key, value in runs.get(str(version.number)).config().target.items()
+            if key not in ("transform", "metric", "direction", "metric_needs")
+        }
+        for version in (champion, challenger)
+    )
+    if first != second:
         raise UserError(
-            f"version {challenger.number} predicts another target than version {champion.number}: there is "
-            "nothing to compare"
+            f"version {challenger.number} predicts another target than version {champion.number}: there is nothing to "
+            "compare"
         )
-    target: Target = build(OmegaConf.masked_copy(configs[0], ["target"]))["target"]
-    table = runs.get(str(champion.number)).predictions()
-    if table is None:
-        raise UserError(f"the run of version {champion.number} has no predictions, from which the classes are read")
-    predictions = out_of_fold_predictions(table)
-    if isinstance(predictions, NumberPredictions):
-        return RowLoss.of_numbers(target.metric, predictions.errors), target
-    classes = labels_from_table(table)
-    return RowLoss.of_classes(target.metric, classes, target.cost_matrix(classes)), target
 
 
-def _answers(frames: Iterable[pd.DataFrame], loss: RowLoss) -> pd.DataFrame:
+def _answers(frames: Iterable[pd.DataFrame], reference: Reference) -> pd.DataFrame:
     """The loss of each labelled row of a version, with its keys and times; `attrs` says how many were left out."""
+    columns = [*KEYS, TIME, TRUTH_TIME]
     parts, left_out = [], 0
     for frame in frames:
-        has_truth = loss.has_truth(frame)
+        predictions = predictions_of_log(frame, reference, frame[TRUTH])
+        # A class that the champion does not know has no position; a number may be none.
+        has_truth = predictions.y >= 0 if isinstance(predictions, Predictions) else np.isfinite(predictions.y)
         left_out += int((~has_truth).sum())
-        rows = frame[has_truth]
-        if len(rows):
-            parts.append(rows[[*KEYS, TIME, TRUTH_TIME]].assign(**{LOSS: loss.of(rows)}))
-    answers = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*KEYS, TIME, TRUTH_TIME, LOSS])
+        if has_truth.any():
+            losses = reference.loss.of_rows(predictions.select(has_truth))
+            rescaled = reference.loss.low + losses * (reference.loss.high - reference.loss.low)
+            parts.append(frame.loc[has_truth, columns].assign(**{LOSS: rescaled}))
+    answers = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*columns, LOSS])
     answers.attrs["left_out"] = left_out
     return answers
 
