@@ -16,8 +16,9 @@ from wineexp.monitoring.journal import Journal
 # A journal is closed at this size or age: some 40,000 rows of twenty columns, or a quarter of an hour.
 JOURNAL_BYTES, JOURNAL_SECONDS = 2**24, 900.0
 
-# Between two looks for journals to become segments, and for what is too old.
-MAINTENANCE_SECONDS = 60.0
+# A process that makes segments of closed journals, and deletes what is too old, starts no more often than this; and as
+# often as the second, where no journal was closed.
+MAINTENANCE_SECONDS, IDLE_MAINTENANCE_SECONDS = 60.0, 3600.0
 
 
 class FolderStore:
@@ -37,6 +38,8 @@ class FolderStore:
         self.folder = folder
         self._limits = [str(max_age_days or ""), str(max_bytes or "")]
         self._journals: dict[bytes, Journal] = {}
+        # At the start there may be journals that a killed process left.
+        self._has_closed = True
         self._maintained_at = time.monotonic()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -78,10 +81,10 @@ class FolderStore:
             if each.size >= JOURNAL_BYTES or now - each.opened_at >= JOURNAL_SECONDS:
                 each.close()
                 del self._journals[key]
-        if now - self._maintained_at >= MAINTENANCE_SECONDS and (
-            self._process is None or self._process.poll() is not None
-        ):
-            self._maintained_at = now
+                self._has_closed = True
+        pause = MAINTENANCE_SECONDS if self._has_closed else IDLE_MAINTENANCE_SECONDS
+        if now - self._maintained_at >= pause and (self._process is None or self._process.poll() is not None):
+            self._maintained_at, self._has_closed = now, False
             self._start_maintenance()
 
     def close(self) -> None:

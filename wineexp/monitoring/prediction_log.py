@@ -6,6 +6,7 @@
 `format` lists the columns.
 """
 
+import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -72,6 +73,8 @@ def check_address(setting: str, address: str) -> None:
                 f"{setting}={shown}: a log is a folder or a PostgreSQL database; give a path, or an address such as "
                 "postgresql://user@host/name"
             )
+        if importlib.util.find_spec("psycopg") is None:
+            raise UserError(f"{setting}={shown}: a database needs psycopg; run pip install 'psycopg[binary]'")
     elif Path(address).exists() and not Path(address).is_dir():
         raise UserError(f"{setting}={shown}: this is a file, and a log is a folder; give a folder's path")
 

@@ -102,7 +102,8 @@ class Writer(Generic[Item]):
     def put(self, item: Item, n_rows: int, n_values: int) -> None:
         """Take an item of so many rows and values, or drop and count its rows where too much is waiting."""
         with self._lock:
-            has_room = self._waiting_values + n_values <= MAX_WAITING_VALUES
+            # A request that is larger by itself is taken where nothing else waits.
+            has_room = not self._waiting or self._waiting_values + n_values <= MAX_WAITING_VALUES
             if has_room:
                 self._waiting_values += n_values
                 self._waiting.append((item, n_rows, n_values))

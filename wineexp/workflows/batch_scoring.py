@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 import wineexp
 from wineexp.core.errors import UserError
+from wineexp.data.schema import NumericFeature
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.monitoring.format import (
     DECISION,
@@ -142,6 +143,9 @@ class _Scoring:
         parser = predictor.parser
         self.passed = [place for place, name in enumerate(file.columns) if parser.feature_name(name) is None]
         self._differs_alone = False
+        by_feature = {parser.feature_name(name): place for place, name in enumerate(file.columns)}
+        # Where in a row the features are, in the model's order; `check` refuses a file that lacks one.
+        self._places = [by_feature.get(name, 0) for name in parser.features]
         self.convert = lenient_value if file.is_parquet else cell_value
 
     def check(self) -> None:
@@ -320,6 +324,30 @@ class _Scoring:
         return sorted(self.parts.glob("[0-9]*.parquet"))
 
     def _parsed(self, chunk: Chunk) -> Rows:
+        """The rows of a chunk, read as a server reads a CSV text or JSON.
+
+        Raises
+        ------
+        ProblemError
+            With all that is wrong.
+        """
+        numbers = None if self.file.is_parquet else self._numbers(chunk)
+        return numbers if numbers is not None else self._parsed_strictly(chunk)
+
+    def _numbers(self, chunk: Chunk) -> Rows | None:
+        """The rows of a chunk of finite numbers; None where anything else is in it, to be read strictly."""
+        parser = self.predictor.parser
+        if not all(isinstance(each, NumericFeature) and not each.is_date for each in parser.features.values()):
+            return None
+        try:
+            values = np.array([[float(row[place]) for place in self._places] for row in chunk.rows])
+        except ValueError:
+            return None
+        # float() would take 1_000, which is no number in a text.
+        has_underscore = any("_" in row[place] for row in chunk.rows for place in self._places)
+        return values if np.isfinite(values).all() and not has_underscore else None
+
+    def _parsed_strictly(self, chunk: Chunk) -> Rows:
         rows = [[_plain(value) for value in row] for row in chunk.rows] if self.file.is_parquet else chunk.rows
         parser = self.predictor.parser
         return parser.parse_objects(objects_of_rows(parser, rows, self.file.columns, self.convert))
