@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,9 @@ def run(cfg: DictConfig) -> RetrainResult:
         # No split is chosen: that of the champion's run is taken.
         choices = {"split": "", **choices}
         promotion = Promotion(runs, registry, gate, frame, choices, folder, tuple(written_by_hydra()))
+        tune = partial(retraining.tune, runs, uri=cfg.tracking.uri, n_trials=cfg.n_trials) if cfg.sweep else None
         version, why, snapshot = retraining.retrain(
-            promotion, champion, source, cfg.log, min_rows=cfg.min_rows, since=cfg.since, until=cfg.until
+            promotion, champion, source, cfg.log, min_rows=cfg.min_rows, since=cfg.since, until=cfg.until, tune=tune
         )
     if version is None:
         log.info("nothing was promoted: %s", why)
@@ -95,6 +97,10 @@ def check(cfg: DictConfig) -> None:
         faults.append(f"challenger={cfg.challenger}: another alias than alias={cfg.alias} is wanted")
     if cfg.min_rows < 1:
         faults.append(f"min_rows={cfg.min_rows}: min_rows >= 1 must hold")
+    if cfg.n_trials is not None and cfg.n_trials < 1:
+        faults.append(f"n_trials={cfg.n_trials}: n_trials >= 1 must hold, or n_trials=null")
+    if cfg.n_trials is not None and not cfg.sweep:
+        faults.append(f"n_trials={cfg.n_trials}: only a sweep has trials; give sweep=true, too")
     if cfg.repeats < 1:
         faults.append(f"repeats={cfg.repeats}: repeats >= 1 must hold")
     if faults:

@@ -6,6 +6,7 @@ python benchmarks/serving/challenger.py                       # 6 rounds of 3 s
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -38,10 +39,10 @@ def environment(folder: Path) -> dict[str, str]:
 
 def prepare(folder: Path) -> None:
     """Register two versions: the champion, and a challenger."""
-    run(folder, "train", "model=logreg")
-    run(folder, "promote", "best_of=cultivar-cultivar", *LENIENT)
-    run(folder, "train", "model=xgb", "model.n_estimators=50")
-    run(folder, "promote", "best_of=cultivar-cultivar", "alias=challenger", *LENIENT)
+    for alias, model in (("champion", "model=logreg"), ("challenger", "model=xgb")):
+        recorded = re.search("Recorded as run ([0-9a-f]+)", run(folder, "train", model))
+        assert recorded is not None
+        run(folder, "promote", f"run={recorded[1]}", f"alias={alias}", *LENIENT)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """`python -m wineexp.retrain`: labelled rows become a pinned part of the data, and what learned from them is judged."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from wineexp.monitoring.format import predictions_layout
 from wineexp.retrain import RetrainResult
 from wineexp.tracking.registry import Registry
 from wineexp.tracking.runs import Runs
-from wineexp.workflows import candidate
+from wineexp.workflows import candidate, retraining
 
 URI = "sqlite:///mlflow.db"
 GATE = ("allow=[dirty]", "repeats=1", "model@baseline=majority", "gate.calibration_margin=1", "registry.name=churn")
@@ -131,3 +133,28 @@ def test_what_cannot_be_trained_anew_is_refused(folder: Path) -> None:
     with pytest.raises(UserError) as refusal:
         run(folder, Path("log"), "challenger=champion", "min_rows=0", "allow=[data]")
     assert len(refusal.value.faults) == 3
+
+
+def test_a_sweep_has_the_champions_config_but_for_what_it_varies(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def fail(command: list[str], **_: Any) -> Any:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(retraining.subprocess, "run", fail)
+    answered(tmp_path / "log", customers(110, turned=True, seed=6), "s")
+    result = run(folder, tmp_path / "log", "sweep=true", "n_trials=3", "alias=1")
+    assert result.why.startswith("the sweep churn-")
+    assert result.snapshot is not None
+    (command,) = commands
+    overrides = [word for word in command[4:] if not word.startswith("hydra.")]
+    assert command[:4] == [sys.executable, "-m", "wineexp.train", "-m"]
+    assert f"hydra.sweeper.study_name={result.snapshot.name.partition('.')[0]}" in command
+    cfg = compose(*overrides, config_dir=folder / "conf")
+    assert list(cfg.data.feedback) == [f"data/feedback/{result.snapshot.name}"]
+    # That is the champion's; the number of trees is the sweep's to choose.
+    assert cfg.split.n_splits == 3
+    assert not any(word.startswith("model.n_estimators") for word in overrides)

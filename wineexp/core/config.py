@@ -267,6 +267,8 @@ class Retrain:
     challenger: str = MISSING
     log: str = MISSING
     min_rows: int = MISSING
+    sweep: bool = MISSING
+    n_trials: int | None = MISSING
     since: str | None = MISSING
     until: str | None = MISSING
     registry: Registry = field(default_factory=Registry)

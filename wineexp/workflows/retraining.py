@@ -10,7 +10,10 @@ import hashlib
 import io
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,9 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core import paths
+from wineexp.core.config import GROUPS, flatten_config
 from wineexp.core.errors import UserError
+from wineexp.core.in_process import compose
 from wineexp.core.instantiation import build
 from wineexp.data import pin, pinned_file
 from wineexp.data.schema import snake_case
@@ -28,9 +33,10 @@ from wineexp.data.task import labels_from_table
 from wineexp.monitoring import prediction_log
 from wineexp.monitoring.format import INPUT, REQUEST_ID, ROW, TRUTH, truth_text
 from wineexp.tracking.history import History
-from wineexp.tracking.names import DATA_MD5
+from wineexp.tracking.names import DATA_MD5, SOURCE_RUN_ID
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.registry import Version
+from wineexp.tracking.runs import Runs
 from wineexp.workflows.champion import feedback
 from wineexp.workflows.experiment import assemble
 from wineexp.workflows.promotion import Promotion
@@ -53,6 +59,7 @@ def retrain(
     min_rows: int,
     since: str | None = None,
     until: str | None = None,
+    tune: Callable[[RecordedRun, str], RecordedRun] | None = None,
 ) -> tuple[Version | None, str, Path | None]:
     """Train the champion's config anew with the labelled rows that are new, and put it through the gate.
 
@@ -69,6 +76,8 @@ def retrain(
         With fewer new rows nothing is trained.
     since, until : str, optional
         Rows answered from this time on, and before this time.
+    tune : callable, optional
+        Gives the best run of a sweep, from the champion's run and the pin of the snapshot; see `tune`.
 
     Returns
     -------
@@ -104,12 +113,74 @@ def retrain(
     snapshot = write(champion.name, lines, cfg.data)
     cfg.data.feedback = [*known, pin.display_path(snapshot)]
     log.info("%d new rows with a label are pinned in %s.", len(lines), pin.display_path(snapshot))
-    if (refusal := earlier_refusal(promotion, cfg)) is not None:
+    if tune is None and (refusal := earlier_refusal(promotion, cfg)) is not None:
         return None, f"this was tried before on the same rows, and refused: {refusal}", snapshot
     try:
+        if tune is not None:
+            source = tune(source, pin.display_path(snapshot))
+            cfg = source.config()
         return promotion.attempt_config(source, cfg, is_trained_anew=True), "", snapshot
     except UserError as error:
         return None, "; ".join(error.faults), snapshot
+
+
+def tune(runs: Runs, source: RecordedRun, snapshot: str, *, uri: str, n_trials: int | None) -> RecordedRun:
+    """Tune the champion's model on its data and a snapshot, by a sweep in a process of its own; its best run.
+
+    The study is named after the snapshot: after a kill the same command goes on with it.
+
+    Parameters
+    ----------
+    runs : Runs
+    source : RecordedRun
+        The run that the champion was promoted with.
+    snapshot : str
+        The snapshot's pin, from the project's root.
+    uri : str
+        Of the tracking store.
+    n_trials : int or None
+        None for the sweep's own number.
+
+    Raises
+    ------
+    UserError
+        The sweep failed.
+    """
+    original = runs.get(source.tags.get(SOURCE_RUN_ID, source.id))
+    cfg = original.config()
+    study = Path(snapshot).name.partition(".")[0]
+    choices = [f"{group}={original.params[group]}" for group in GROUPS]
+    keys = [*GROUPS, "seed", "holdout", "early_stopping"]
+    recorded, plain = (flatten_config(OmegaConf.masked_copy(each, keys)) for each in (cfg, compose(*choices)))
+    space = search_space(original.params["model"])
+    changes = [
+        f"{'' if key in plain else '++'}{key}={quoted(value)}"
+        for key, value in recorded.items()
+        if not key.startswith("data.feedback") and key not in space and plain.get(key, ...) != value
+    ]
+    files = ",".join(map(quoted, [*feedback(cfg), snapshot]))
+    options = [f"++data.feedback=[{files}]", f"tracking.uri={quoted(uri)}", f"hydra.sweeper.study_name={study}"]
+    options += [] if n_trials is None else [f"hydra.sweeper.n_trials={n_trials}"]
+    command = [sys.executable, "-m", "wineexp.train", "-m", *choices, *changes, *options]
+    log.info("tuning: %s", shlex.join(command[1:]))
+    if (code := subprocess.run(command, check=False).returncode) != 0:
+        raise UserError(f"the sweep {study} failed with exit code {code}: it says why above")
+    return runs.get(study)
+
+
+def search_space(model: str) -> set[str]:
+    """The keys that the sweep of a model varies by itself."""
+    for folder in (Path.cwd() / "conf", paths.CONF):
+        if (file := folder / "search" / f"{model}.yaml").is_file():
+            return set(map(str, OmegaConf.load(file)))
+    return set()
+
+
+def quoted(value: Any) -> str:
+    """A value as Hydra's command line takes it."""
+    if isinstance(value, str):
+        return "'{}'".format(value.replace("\\", "\\\\").replace("'", "\\'"))
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def check_data(cfg: DictConfig) -> None:
