@@ -21,7 +21,7 @@ alarm: most of them do no harm.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 from wineexp.evaluation.metrics import METRICS, score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
 from wineexp.monitoring.format import DECISION, INPUT, NUMBER, PROBABILITY, TIME, TRUTH
-from wineexp.monitoring.reference import CalibrationBin, ColumnSketch, Reference, answers, calibration
+from wineexp.monitoring.reference import CalibrationBin, ColumnSketch, Reference, answers, as_numbers, calibration
 from wineexp.monitoring.sequential import (
     MeanTest,
     bet_from_each_step,
@@ -193,15 +193,15 @@ class ColumnTest:
         self.sketch = sketch
         self.blocks = np.zeros((0, sketch.n_bins), dtype=np.intp)
 
-    def update(self, values: pd.Series, blocks: npt.NDArray[np.intp]) -> None:
-        """Count more values (n_rows,), each in its block."""
+    def update(self, codes: npt.NDArray[np.intp], blocks: npt.NDArray[np.intp]) -> None:
+        """Count the bins of more values (n_rows,), each in its block."""
         n_blocks, n_bins = int(blocks[-1]) + 1, self.sketch.n_bins
         if n_blocks > len(self.blocks):
             grown = np.zeros((max(n_blocks, 2 * len(self.blocks)), n_bins), dtype=np.intp)
             grown[: len(self.blocks)] = self.blocks
             self.blocks = grown
         first = int(blocks[0])
-        flat = (blocks - first) * n_bins + self.sketch.codes(values)
+        flat = (blocks - first) * n_bins + codes
         counted = np.bincount(flat, minlength=(n_blocks - first) * n_bins).reshape(-1, n_bins)
         self.blocks[first:n_blocks] += counted
 
@@ -248,14 +248,50 @@ def block_starts(n_rows: int) -> npt.NDArray[np.intp]:
     return np.array(starts[: len(starts) - 1] or [0])
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """Features of rows, read once for all tests.
+
+    Attributes
+    ----------
+    columns : list of ColumnSketch
+    numbers : dict of str to ndarray of shape (n_rows,)
+        Of the columns of numbers.
+    codes : dict of str to ndarray of int of shape (n_rows,)
+        The bin of each value of every column.
+    """
+
+    columns: list[ColumnSketch]
+    numbers: dict[str, Floats]
+    codes: dict[str, npt.NDArray[np.intp]]
+
+    @classmethod
+    def of(cls, rows: Any, columns: list[ColumnSketch], prefix: str = "") -> Self:
+        """From columns of rows, whose names begin with this."""
+        numbers = {each.name: as_numbers(rows[prefix + each.name]) for each in columns if each.is_number}
+        codes = {
+            each.name: each.codes_of_numbers(numbers[each.name])
+            if each.is_number
+            else each.codes(rows[prefix + each.name])
+            for each in columns
+        }
+        return cls(columns, numbers, codes)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return len(next(iter(self.codes.values())))
+
+
 class ExpectedLoss:
     """The loss that is to be expected of a row without its label, learned from the reference's sample.
 
     Parameters
     ----------
-    reference : Reference
-    columns : list of ColumnSketch
-        Those of its columns that are logged.
+    sample : Inputs
+        The reference's, of the columns that are logged.
+    losses : ndarray of shape (n_rows,)
+        Its out-of-fold losses.
 
     Attributes
     ----------
@@ -263,37 +299,38 @@ class ExpectedLoss:
         What is expected of the half of the sample that was not learned from.
     """
 
-    def __init__(self, reference: Reference, columns: list[ColumnSketch]) -> None:
-        self._columns = columns
-        half = len(reference.sample_losses) // 2
-        X = self._matrix(pd.DataFrame({name: pd.Series(values) for name, values in reference.sample.items()}))
-        losses = np.array(reference.sample_losses)
-        self._model = HistGradientBoostingRegressor(
+    def __init__(self, sample: Inputs, losses: Floats) -> None:
+        half = len(losses) // 2
+        X = self._matrix(sample)
+        model = HistGradientBoostingRegressor(
             max_iter=40,
             max_leaf_nodes=8,
             min_samples_leaf=10,
             early_stopping=False,
-            categorical_features=[not column.is_number for column in self._columns],
+            categorical_features=[not column.is_number for column in sample.columns],
             random_state=0,
-        ).fit(X[:half], losses[:half])
+        )
+        # For so few rows threads would wait for each other longer than they work.
+        with threadpool_limits(1):
+            self._model = model.fit(X[:half], losses[:half])
         self.values = self._predict(X[half:])
 
-    def of_rows(self, inputs: pd.DataFrame) -> Floats:
-        """Of each row of features (n_rows, n_features), in [0, 1]."""
+    def of_rows(self, inputs: Inputs) -> Floats:
+        """Of each row, in [0, 1]: shape (n_rows,)."""
         return self._predict(self._matrix(inputs))
 
-    def _predict(self, X: npt.NDArray[np.float32]) -> Floats:
+    def _predict(self, X: Floats) -> Floats:
         with threadpool_limits(1):
             return np.asarray(np.clip(self._model.predict(X), 0, 1), dtype=np.float64)
 
-    def _matrix(self, inputs: pd.DataFrame) -> npt.NDArray[np.float32]:
-        X = np.empty((len(inputs), len(self._columns)), dtype=np.float32, order="F")
-        for place, column in enumerate(self._columns):
-            values = inputs[column.name]
+    @staticmethod
+    def _matrix(inputs: Inputs) -> Floats:
+        X = np.empty((inputs.n_rows, len(inputs.columns)), order="F")
+        for place, column in enumerate(inputs.columns):
             if column.is_number:
-                X[:, place] = pd.to_numeric(values, errors="coerce")
+                X[:, place] = inputs.numbers[column.name]
             else:
-                codes = column.codes(values)
+                codes = inputs.codes[column.name]
                 X[:, place] = np.where(codes > len(column.levels), np.nan, codes)
         return X
 
@@ -307,9 +344,8 @@ class Familiarity:
 
     Parameters
     ----------
-    reference : Reference
-    columns : list of ColumnSketch
-        Those of its columns that are logged.
+    sample : Inputs
+        The reference's, of the columns that are logged.
 
     Attributes
     ----------
@@ -317,19 +353,17 @@ class Familiarity:
         1 for the rows of that other half that are unlike, 0 for its other rows.
     """
 
-    def __init__(self, reference: Reference, columns: list[ColumnSketch]) -> None:
-        self._columns = columns
-        sample = pd.DataFrame({column.name: pd.Series(reference.sample[column.name]) for column in columns})
-        half = len(sample) // 2
-        self._scales = [self._scale(sample[column.name].iloc[:half], column) for column in columns]
+    def __init__(self, sample: Inputs) -> None:
+        half = sample.n_rows // 2
+        self._scales = [self._scale(sample, column, half) for column in sample.columns]
         points = self._points(sample)
         self._neighbours = points[: min(half // 2, MAX_NEIGHBOURS)]
         # Those of the half that are no neighbours themselves.
         self._limit = float(np.quantile(self._distances(points[len(self._neighbours) : half]), NEAR_SHARE))
         self.values = self._unlike(points[half:])
 
-    def of_rows(self, inputs: pd.DataFrame) -> Floats:
-        """Of each row of features (n_rows, n_features): 1 where it is unlike the training rows, else 0."""
+    def of_rows(self, inputs: Inputs) -> Floats:
+        """Of each row (n_rows,): 1 where it is unlike the training rows, else 0."""
         return self._unlike(self._points(inputs))
 
     def _unlike(self, points: npt.NDArray[np.float32]) -> Floats:
@@ -345,9 +379,10 @@ class Familiarity:
         return np.asarray((points**2).sum(axis=1) - 2 * np.concatenate(nearest), dtype=np.float64)
 
     @staticmethod
-    def _scale(values: pd.Series, column: ColumnSketch) -> tuple[float, float, float]:
+    def _scale(sample: Inputs, column: ColumnSketch, half: int) -> tuple[float, float, float]:
         """A column's median, its standard deviation by its quartiles, and what stands for a missing value."""
-        known = pd.to_numeric(values, errors="coerce").dropna() if column.is_number else values[:0]
+        known = sample.numbers.get(column.name, np.empty(0))[:half]
+        known = known[~np.isnan(known)]
         missing = 0.0 if column.counts[column.missing_bin] else MAX_DISTANCE
         if not len(known):
             return 0.0, 1.0, missing
@@ -356,15 +391,15 @@ class Familiarity:
         deviation = (high - low) / 1.349 or float(known.std()) or 1.0
         return float(middle), float(deviation), missing
 
-    def _points(self, inputs: pd.DataFrame) -> npt.NDArray[np.float32]:
+    def _points(self, inputs: Inputs) -> npt.NDArray[np.float32]:
         points: list[npt.NDArray[Any]] = []
-        for column, (middle, deviation, missing) in zip(self._columns, self._scales, strict=True):
+        for column, (middle, deviation, missing) in zip(inputs.columns, self._scales, strict=True):
             if column.is_number:
-                numbers = pd.to_numeric(inputs[column.name], errors="coerce").to_numpy(dtype=np.float32)
-                scaled = np.clip((numbers - middle) / deviation, -MAX_DISTANCE, MAX_DISTANCE)
+                scaled = (inputs.numbers[column.name] - middle) / deviation
+                np.clip(scaled, -MAX_DISTANCE, MAX_DISTANCE, out=scaled)
                 points.append(np.where(np.isnan(scaled), missing, scaled))
             else:
-                codes = column.codes(inputs[column.name])
+                codes = inputs.codes[column.name]
                 # Two different levels are 1 apart.
                 points += [(codes == place) / np.sqrt(2) for place in range(len(column.levels))]
                 is_new = codes == column.n_bins - 2
@@ -402,6 +437,7 @@ class Monitor:
         self.alpha = alpha
         self.tolerance = tolerance
         self.n_rows = 0
+        self._logged: list[ColumnSketch] = []
         self._columns: dict[str, ColumnTest] = {}
         self._answers = {column.name: ColumnTest(column) for column in reference.answers}
         self._starts = block_starts(0)
@@ -409,7 +445,8 @@ class Monitor:
         self._first: Any = None
         self._last: Any = None
         losses = reference.losses
-        self._bound = self._tolerated(limit_of_mean(losses.n_rows, losses.mean, losses.variance, self._limit_level))
+        limit = limit_of_mean(losses.n_rows, losses.mean, losses.variance, limit_level(alpha))
+        self._bound = tolerated(limit, tolerance)
         self._labelled = _Values()
         self._predictions: list[Predictions | NumberPredictions] = []
         self._expected = _Values()
@@ -418,13 +455,6 @@ class Monitor:
         self._expected_bound = self._unlike_bound = 1.0
         self._familiarity: Familiarity | None = None
         self._unlike = _Values()
-
-    @property
-    def _limit_level(self) -> float:
-        return LIMIT_SHARE * self.alpha / N_TESTS
-
-    def _tolerated(self, mean: float) -> float:
-        return min(1.0, max(1e-6, mean) * (1 + self.tolerance))
 
     def update(self, rows: pd.DataFrame) -> None:
         """Take more rows of the log, in their order."""
@@ -439,13 +469,13 @@ class Monitor:
         begun = self._starts[(self._starts >= self.n_rows) & (self._starts < end)]
         self._start_times += list(times[begun - self.n_rows])
         blocks = np.searchsorted(self._starts, np.arange(self.n_rows, end), side="right") - 1
+        inputs = Inputs.of(rows, self._logged, INPUT)
         for name, test in self._columns.items():
-            test.update(rows[name], blocks)
+            test.update(inputs.codes[name], blocks)
         given = answers(predictions_of_log(rows, self.reference, None), self.reference.classes)
         for name, test in self._answers.items():
-            test.update(pd.Series(given[name]), blocks)
+            test.update(test.sketch.codes(pd.Series(given[name])), blocks)
         if self._model is not None and self._familiarity is not None:
-            inputs = rows[list(self._columns)].rename(columns=lambda name: str(name).removeprefix(INPUT))
             self._expected.add(self._model.of_rows(inputs), times)
             self._unlike.add(self._familiarity.of_rows(inputs), times)
         self.n_rows = end
@@ -453,13 +483,16 @@ class Monitor:
     def _begin(self, rows: pd.DataFrame, times: npt.NDArray[Any]) -> None:
         """Set up the tests of the columns that are logged."""
         self._first = times[0]
-        logged = [column for column in self.reference.columns if INPUT + column.name in rows]
-        self._columns = {INPUT + column.name: ColumnTest(column) for column in logged}
-        if logged and len(self.reference.sample_losses) >= MIN_SAMPLE_ROWS:
-            self._model = ExpectedLoss(self.reference, logged)
-            self._familiarity = Familiarity(self.reference, logged)
-            limits = [fixed_sample_limit(test.values, self._limit_level) for test in (self._model, self._familiarity)]
-            self._expected_bound = self._tolerated(limits[0])
+        self._logged = [column for column in self.reference.columns if INPUT + column.name in rows]
+        self._columns = {column.name: ColumnTest(column) for column in self._logged}
+        if self._logged and len(self.reference.sample_losses) >= MIN_SAMPLE_ROWS:
+            sampled = {name: pd.Series(values) for name, values in self.reference.sample.items()}
+            sample = Inputs.of(sampled, self._logged)
+            self._model = ExpectedLoss(sample, np.array(self.reference.sample_losses))
+            self._familiarity = Familiarity(sample)
+            samples = self._model.values, self._familiarity.values
+            limits = [fixed_sample_limit(values, limit_level(self.alpha)) for values in samples]
+            self._expected_bound = tolerated(limits[0], self.tolerance)
             self._unlike_bound = min(1.0, limits[1] + UNLIKE_TOLERANCE)
 
     def update_labels(self, rows: pd.DataFrame) -> None:
@@ -527,7 +560,7 @@ class Monitor:
 
     def _harm(self, losses: _Values, bound: float, reference: float) -> HarmFinding:
         values = np.concatenate([np.empty(0), *losses.values])
-        needed = float(np.log(N_TESTS / ((1 - LIMIT_SHARE) * self.alpha)))
+        needed = alarm_log_e_value(self.alpha)
         test = MeanTest(bound)
         log_e = test.update(values)
         crossed = np.flatnonzero(log_e >= needed)
@@ -569,6 +602,21 @@ class Monitor:
             return test
         why = f"the {len(losses):,} labels since then show no greater loss than is tolerated"
         return HarmFinding(**(vars(test) | {"overruled": why}))
+
+
+def limit_level(alpha: float) -> float:
+    """The probability with which the limit of one test's mean at training may be too low."""
+    return LIMIT_SHARE * alpha / N_TESTS
+
+
+def tolerated(limit: float, tolerance: float) -> float:
+    """What a mean has to be shown to be above, from the limit of what it can have been at training."""
+    return min(1.0, max(1e-6, limit) * (1 + tolerance))
+
+
+def alarm_log_e_value(alpha: float) -> float:
+    """The log e-value from which on one of the tests raises the alarm."""
+    return float(np.log(N_TESTS / ((1 - LIMIT_SHARE) * alpha)))
 
 
 def predictions_of_log(

@@ -73,19 +73,24 @@ class ColumnSketch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The bin of missing values."""
         return self.n_bins - 1
 
+    def codes_of_numbers(self, numbers: npt.NDArray[np.float64]) -> Codes:
+        """The bin of each number (n_rows,), where NaN is a missing one."""
+        return np.where(np.isnan(numbers), self.missing_bin, np.searchsorted(np.asarray(self.edges), numbers))
+
     def codes(self, values: pd.Series) -> Codes:
         """The bin of each value (n_rows,)."""
         if self.is_number:
-            # A text where a number should be was answered as a missing value.
-            numbers = (values if is_number(values) else pd.to_numeric(values, errors="coerce")).to_numpy(
-                dtype=np.float64
-            )
-            return np.where(np.isnan(numbers), self.missing_bin, np.searchsorted(self.edges, numbers))
+            return self.codes_of_numbers(as_numbers(values))
         bins = {level: place for place, level in enumerate(self.levels)} | dict.fromkeys(self.others, len(self.levels))
         texts = as_texts(values)
         codes = texts.map(bins).fillna(self.n_bins - 2).to_numpy(dtype=np.intp, copy=True)
         codes[texts.isna().to_numpy()] = self.missing_bin
         return np.asarray(codes)
+
+
+def as_numbers(values: pd.Series) -> npt.NDArray[np.float64]:
+    """A column as numbers (n_rows,); a text where a number should be was answered as a missing value."""
+    return (values if is_number(values) else pd.to_numeric(values, errors="coerce")).to_numpy(dtype=np.float64)
 
 
 class LossSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
