@@ -14,7 +14,7 @@ import wineexp.feedback
 from tests.serving.conftest import Server, Store, copy_store, serving
 from wineexp import compose
 from wineexp.core.errors import UserError
-from wineexp.monitoring import prediction_log
+from wineexp.monitoring import prediction_log, verdicts
 
 KEYS = {"PREDICTIONS_KEY": "key"}
 HEADERS = {"content-type": "application/json", "x-api-key": "key"}
@@ -98,6 +98,26 @@ def test_every_protocol_is_logged_with_what_it_answered(
     assert logged.metric("wineexp_log_rows_total") == len(log)
     ready = logged.get("/readyz").json()
     assert (ready["log"], ready["log_rows_dropped"]) == ("written", 0)
+
+
+def test_what_the_monitor_last_said_is_shown(logged: Server, log_folder: Path) -> None:
+    assert logged.get("/monitor").json() | {"model": None} == {"model": None, "drift": None, "live_test": None}
+    assert logged.metric("wineexp_monitor_rows") == 0
+    test = {"log_e_value": 2.0, "needed": 4.0}
+    said = {
+        **{"model": "wine", "version": 2, "when": "2026-11-01T00:00:00+00:00", "alarm": True, "shifted": ["hue"]},
+        **{"rows": 7, "labels": 3, "with_labels": test, "without_labels": None, "unlike_training": test},
+    }
+    verdicts.write(str(log_folder), "wine", 2, verdicts.DRIFT, said)
+    # Of another version nothing is shown.
+    verdicts.write(str(log_folder), "wine", 1, verdicts.LIVE_TEST, {"lines": []})
+    assert logged.get("/monitor").json()["drift"] == said
+    assert logged.get("/monitor").json()["live_test"] is None
+    labels = {"model": "wine", "version": "2"}
+    values = {"alarm": 1, "rows": 7, "labels": 3, "shifted_columns": 1, "last_run_timestamp_seconds": 1793491200}
+    assert {name: logged.metric(f"wineexp_monitor_{name}", **labels) for name in values} == values
+    assert logged.metric("wineexp_monitor_evidence", test="with_labels") == 0.5
+    verdicts.path_of(str(log_folder)).unlink()  # type: ignore[union-attr]
 
 
 def test_feedback_joins_what_was_logged(

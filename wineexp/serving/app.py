@@ -36,6 +36,7 @@ from wineexp.serving.routes import (
     kserve_v1,
     mlflow,
     model,
+    monitor,
     open_inference,
     openapi,
     predict,
@@ -102,7 +103,8 @@ def _litestar(
     )
     of_feedback = feedback.NO_FEEDBACK_HANDLERS if log is None else feedback.FEEDBACK_HANDLERS
     public = chain.from_iterable(
-        module.PUBLIC_HANDLERS for module in (model, health, mlflow, open_inference, kserve_v1, openapi, docs, ui)
+        module.PUBLIC_HANDLERS
+        for module in (model, monitor, health, mlflow, open_inference, kserve_v1, openapi, docs, ui)
     )
     origins = settings.serve.allowed_origins
 

@@ -2,13 +2,18 @@
 
 import os
 from collections import Counter as Counts
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
+from wineexp.monitoring.verdicts import DRIFT
 from wineexp.serving.model.predictor import NumberPrediction, Prediction, Predictor
 
 # From a single row, most of which take less than a millisecond, to a large request, which takes seconds.
@@ -36,13 +41,64 @@ BUCKETS_SECONDS = (
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
+class VerdictCollector(Collector):
+    """Gauges of what the monitor last said of the served version; none where it has said nothing.
+
+    They are made when the metrics are read, from a file, so that all workers have the same.
+
+    Attributes
+    ----------
+    said : dict
+        As `wineexp.monitoring.verdicts.of_version` gives it.
+    """
+
+    def __init__(self) -> None:
+        self.said: dict[str, Any] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges."""
+        drift = self.said.get(DRIFT)
+        if drift is None:
+            return
+        labels = {"model": str(drift["model"]), "version": str(drift["version"])}
+        values = {
+            "alarm": ("Whether the monitor raised an alarm", float(drift["alarm"])),
+            "shifted_columns": ("Columns and answers whose distribution has changed", len(drift["shifted"])),
+            "rows": ("Rows that the monitor read", drift["rows"]),
+            "labels": ("Rows with a truth that the monitor read", drift["labels"]),
+            "last_run_timestamp_seconds": (
+                "When the monitor last ran",
+                datetime.fromisoformat(drift["when"]).timestamp(),
+            ),
+        }
+        for name, (text, value) in values.items():
+            gauge = GaugeMetricFamily(f"wineexp_monitor_{name}", text, labels=list(labels))
+            gauge.add_metric(list(labels.values()), value)
+            yield gauge
+        evidence = GaugeMetricFamily(
+            "wineexp_monitor_evidence", "Of the evidence that raises the alarm, by test", labels=[*labels, "test"]
+        )
+        for test in ("with_labels", "without_labels", "unlike_training"):
+            if drift.get(test):
+                share = max(0.0, drift[test]["log_e_value"]) / drift[test]["needed"]
+                evidence.add_metric([*labels.values(), test], share)
+        yield evidence
+
+
 class Metrics:
-    """All metrics of one process."""
+    """All metrics of one process.
+
+    Attributes
+    ----------
+    verdicts : VerdictCollector
+    """
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
         self._registry = registry
+        self.verdicts = VerdictCollector()
+        registry.register(self.verdicts)
         # Children are looked up by their labels once: that takes longer than counting.
         self._request_children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._class_children: dict[str, Counter] = {}
@@ -180,6 +236,7 @@ class Metrics:
         """What all workers count."""
         if folder := os.environ.get(MULTIPROCESS_FOLDER):
             registry = CollectorRegistry()
+            registry.register(self.verdicts)
             MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
             return registry
         return self._registry

@@ -1,6 +1,7 @@
 """The monitor: reads the log of a version, holds it against its reference, and writes down what was found."""
 
 import json
+import logging
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.tracking.registry import Registry, Version
 from wineexp.tracking.run import Run
 from wineexp.workflows import console
+
+logger = logging.getLogger(__name__)
 
 PAGE_FILE, JSON_FILE = "monitor.html", "monitor.json"
 # Tags of the run that is left beside the version's.
@@ -118,7 +121,10 @@ def monitor(
         run.file(JSON_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
         run.log(metrics=metrics(findings), tags={"monitor.alarm": str(findings.alarm)})
         run.describe("\n\n".join(lines))
-    verdicts.write(log, version.name, version.number, verdicts.DRIFT, said)
+    try:
+        verdicts.write(log, version.name, version.number, verdicts.DRIFT, said)
+    except UserError as error:
+        logger.warning("%s", error)
     return MonitorResult(version, findings, reference, page, run.id)
 
 

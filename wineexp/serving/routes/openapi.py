@@ -51,6 +51,7 @@ TAGS = {
     "explain": Tag("predictions", "Predictions of the served model, and explanations"),
     "feedback": Tag("feedback", "What was really the case, for predictions that were logged"),
     "model": Tag("model", "The served version"),
+    "monitor": Tag("model", "The served version"),
     "mlflow": Tag("mlflow", "MLflow's protocol"),
     "open_inference": Tag("open_inference", "The Open Inference Protocol"),
     "kserve_v1": Tag("kserve_v1", "KServe's first protocol"),

@@ -6,6 +6,7 @@ import { showCard } from "./card.js";
 import { byId, capitalized, displayName, element } from "./element.js";
 import { Form, medianRow } from "./form.js";
 import { pollMetrics } from "./live.js";
+import { showMonitor } from "./monitor.js";
 import { numberText, plainText, showChanges } from "./numbers.js";
 import { labelText, showAttribution, showCounterfactual, showMissing, showPrediction, showStale } from "./prediction.js";
 import { openTabs } from "./tabs.js";
@@ -182,6 +183,7 @@ document.addEventListener("visibilitychange", prepareExplanations);
 onKey(() => (served ? update() : start({})));
 window.addEventListener("online", () => { predict.retry(); start.retry(); });
 openTabs();
+showMonitor();
 pollMetrics(async (model) => {
   if (served) await checkModel(model);
   return served?.schema ?? { classes: [] };
