@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from river.datasets.synth import FriedmanDrift
 from river.drift import ADWIN, KSWIN, PageHinkley
-from river.drift.binary import HDDM_A
+from river.drift.binary import HDDMA
 
 from benchmarks.monitoring.friedman_drift import KINDS, N_AFTER, N_BEFORE, TRANSITION, targets
 
 TYPES = {"abrupt": "gra", "gradual": "gsg", "local": "lea"}
 DETECTORS: dict[str, tuple[Callable[[], Any], bool]] = {
     "ADWIN": (ADWIN, False),
-    "HDDM_A": (HDDM_A, True),
+    "HDDM_A": (HDDMA, True),
     "KSWIN": (lambda: KSWIN(seed=0), False),
     "PageHinkley": (PageHinkley, False),
 }

@@ -3,7 +3,7 @@
     python -m benchmarks.monitoring.red_to_white
 
 It trains and promotes the champion in a folder of its own, and needs the wine quality data. Each of 20 streams has 300
-rows of the red holdout, drawn with replacement, and then white rows; one looks after every row.
+rows of the red holdout, drawn with replacement, and then white rows; one looks after every 10 rows.
 """
 
 import os
@@ -19,20 +19,20 @@ def main() -> None:
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tempfile.mkdtemp()}/mlflow.db"
     from omegaconf import OmegaConf
 
-    import wineexp
+    from wineexp import compose, promote, train
     from wineexp.monitoring.drift import Monitor
     from wineexp.tracking.registry import Registry
     from wineexp.workflows.experiment import assemble
     from wineexp.workflows.monitoring import find_reference
 
     chosen = ["data=red", "target=tier", "model=extratrees"]
-    run = wineexp.train(wineexp.compose(*chosen))
-    wineexp.promote(wineexp.compose(f"run={run.run_id}", "repeats=1", "allow=[dirty]", program="promote"))
-    registry = Registry(OmegaConf.select(wineexp.compose(*chosen), "tracking.uri"), "wine")
+    run = train(compose(*chosen))
+    promote(compose(f"run={run.run_id}", "repeats=1", "allow=[dirty]", program="promote"))
+    registry = Registry(OmegaConf.select(compose(*chosen), "tracking.uri"), "wine")
     version = registry.version("champion")
     reference, model = find_reference(registry, version), registry.load(version)
-    red = assemble(wineexp.compose(*chosen)).task.X_holdout
-    white = assemble(wineexp.compose("data=white", *chosen[1:])).task.X
+    red = assemble(compose(*chosen)).task.X_holdout
+    white = assemble(compose("data=white", *chosen[1:])).task.X
     found = {"alarm": [], "columns": [], "false": 0}
     for seed in SEEDS:
         rows = pd.concat(

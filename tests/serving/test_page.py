@@ -224,11 +224,12 @@ def test_the_page_fits_a_phone_and_follows_its_dark_mode(page: Page) -> None:
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": dark})
+    page.find("tab-monitor").click()
+    page.until(lambda: "The monitor has said nothing of this version yet" in page.text("drift"))
     for tab in ("predict", "batch", "card", "monitor", "live"):
         page.find(f"tab-{tab}").click()
         page.until(lambda tab=tab: page.find(tab).is_displayed() and (tab != "card" or card_fits(page)))
         assert page.script("return [document.documentElement.scrollWidth, window.innerWidth]") == [360, 360], tab
-    page.until(lambda: "The monitor has said nothing of this version yet" in page.text("drift"))
     ground, red = page.script(
         "const body = getComputedStyle(document.body); return [body.backgroundColor, body.getPropertyValue('--wine')]"
     )

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from wineexp.monitoring.segments import Selection
 
-PREDICTIONS, TRUTHS = "wineexp_predictions", "wineexp_truths"
+PREDICTIONS, TRUTHS, VERDICTS = "wineexp_predictions", "wineexp_truths", "wineexp_verdicts"
 
 # The columns of the table in its order; a name with a point has an underscore there.
 COLUMNS = {
@@ -207,6 +207,49 @@ class _Transaction:
             # Whatever state the connection is in, the next one has none.
             self._store.close()
             raise OSError(_reason(error)) from error
+
+
+def write_verdict(address: str, model: str, version: int, kind: str, text: str) -> None:
+    """Replace what was said of a version, as JSON; see `verdicts`.
+
+    Raises
+    ------
+    OSError
+        The database did not take it.
+    """
+    store = DatabaseStore(address)
+    try:
+        with store._transaction() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [TABLES_LOCK])
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {VERDICTS} (model text, version integer, kind text, said text NOT NULL, "
+                "PRIMARY KEY (model, version, kind))"
+            )
+            connection.execute(
+                f"INSERT INTO {VERDICTS} VALUES (%s, %s, %s, %s) "  # noqa: S608  a constant
+                "ON CONFLICT (model, version, kind) DO UPDATE SET said = excluded.said",
+                [model, version, kind, text],
+            )
+    finally:
+        store.close()
+
+
+def read_verdicts(address: str, model: str, version: int) -> list[tuple[str, str]]:
+    """Kind and JSON of what was said of a version.
+
+    Raises
+    ------
+    OSError
+        The database did not answer, or nothing was ever said.
+    """
+    try:
+        with _connect(address, options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS}") as connection:
+            return connection.execute(
+                f"SELECT kind, said FROM {VERDICTS} WHERE model = %s AND version = %s",  # noqa: S608  a constant
+                [model, version],
+            ).fetchall()
+    except psycopg.Error as error:
+        raise OSError(_reason(error)) from error
 
 
 def remove_old(connection: "psycopg.Connection[Any]", max_age_days: float | None, max_bytes: int | None) -> int:

@@ -2,15 +2,22 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from wineexp.core.errors import UserError
 
-# The file in a log's folder: by model and version, by kind, what was said.
-FILE = "verdicts.json"
+# The file in a log's folder, which has by model and version, and by kind, what was said; the table in a log's database.
+FILE, TABLE = "verdicts.json", "wineexp_verdicts"
 # Kinds.
 DRIFT, LIVE_TEST = "drift", "live_test"
+
+# A database is not asked again within this time, also where it did not answer.
+DATABASE_INTERVAL_SECONDS = 10.0
+
+# By address, model and version: when a database was asked, and what it said.
+_asked: dict[tuple[str, str, int], tuple[float, dict[str, Any]]] = {}
 
 
 def path_of(address: str) -> Path | None:
@@ -19,16 +26,22 @@ def path_of(address: str) -> Path | None:
 
 
 def write(address: str, model: str, version: int, kind: str, said: dict[str, Any]) -> None:
-    """Replace what was last said of a version; nothing is written for a log in a database.
+    """Replace what was last said of a version.
 
     Raises
     ------
     UserError
-        The file cannot be written.
+        It cannot be written.
     """
     if (path := path_of(address)) is None:
+        from wineexp.monitoring import database
+
+        try:
+            database.write_verdict(address, model, version, kind, json.dumps(said))
+        except OSError as error:
+            raise UserError(f"log: what was found cannot be written there for the server: {error}") from error
         return
-    known = read(address)
+    known = _read(path)
     known.setdefault(_key(model, version), {})[kind] = said
     scratch = path.with_name(f".{FILE}.{os.getpid()}")
     try:
@@ -38,19 +51,28 @@ def write(address: str, model: str, version: int, kind: str, said: dict[str, Any
         raise UserError(f"log={address}: {FILE} cannot be written there ({error.strerror}), for the server") from error
 
 
-def read(address: str) -> dict[str, dict[str, Any]]:
-    """All that was last said, by `model/version` and kind; empty where nothing was, or it cannot be read."""
-    path = path_of(address)
+def of_version(address: str, model: str, version: int) -> dict[str, Any]:
+    """What was last said of a version, by kind; empty where nothing was, or it cannot be read."""
+    if (path := path_of(address)) is not None:
+        return _read(path).get(_key(model, version), {})
+    asked, said = _asked.get((address, model, version), (0.0, {}))
+    if not asked or time.monotonic() - asked > DATABASE_INTERVAL_SECONDS:
+        from wineexp.monitoring import database
+
+        try:
+            said = {kind: json.loads(text) for kind, text in database.read_verdicts(address, model, version)}
+        except OSError:
+            said = {}
+        _asked[address, model, version] = time.monotonic(), said
+    return said
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        known = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+        known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
-
-
-def of_version(address: str, model: str, version: int) -> dict[str, Any]:
-    """What was last said of a version, by kind."""
-    return read(address).get(_key(model, version), {})
 
 
 def _key(model: str, version: int) -> str:
