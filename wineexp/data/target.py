@@ -17,6 +17,7 @@ MAX_SHOWN_ROWS = 5
 # Characters of a list of columns that an error repeats.
 MAX_COLUMNS_CHARS = 400
 
+MAXIMIZE = "maximize"
 CLASSIFICATION, REGRESSION = KINDS = ("classification", "regression")
 
 # What a model of a number may learn instead of it; see `wineexp.models.regression`.
@@ -43,8 +44,8 @@ class Target:
     metric : str
         Name of the deciding metric, a key of `wineexp.evaluation.metrics.METRICS`, or of a callable of one's own, as
         `my.module.score`; see `wineexp.evaluation.own_metric`.
-    direction : str
-        `maximize` or `minimize`: which way the deciding metric is better.
+    direction : str, optional
+        `maximize` or `minimize`: which way the deciding metric is better; by default `maximize`.
     kind : str
         `classification`, or `regression` to predict the column's numbers.
     positive : str or number, optional
@@ -64,7 +65,7 @@ class Target:
     labels: list[str] | None
     ordinal: bool
     metric: str
-    direction: str = "maximize"
+    direction: str | None = None
     kind: str = CLASSIFICATION
     positive: str | int | float | None = None
     transform: str | None = None
@@ -91,17 +92,17 @@ class Target:
         """
         of_target: dict[str, Any] = {"ordinal": self.ordinal, "has_costs": self.costs is not None}
         if is_own(self.metric):
-            own = {self.metric: own_metric(self.metric, self.direction, self.metric_needs, labels)}
+            own = {self.metric: own_metric(self.metric, self.direction or MAXIMIZE, self.metric_needs, labels)}
         else:
             own = {}
-            check_metric(self.metric, self.direction, len(labels), **of_target)
+            check_metric(self.metric, self.direction or MAXIMIZE, len(labels), **of_target)
         return own | {name: METRICS[name] for name in metrics_for(len(labels), **of_target)}
 
     def metric_faults(self) -> list[str]:
         """What is wrong with a deciding metric of one's own, as far as it shows without data."""
         try:
             if is_own(self.metric):
-                own_metric(self.metric, self.direction, self.metric_needs, [] if self.is_number else [0, 1])
+                own_metric(self.metric, self.direction or MAXIMIZE, self.metric_needs, [] if self.is_number else [0, 1])
         except UserError as error:
             return list(error.faults)
         return []

@@ -115,14 +115,21 @@ def _measure(feature: TransformerMixin, X: pd.DataFrame, y: pd.Series) -> "_Colu
     except (AttributeError, ValueError) as error:
         raise UserError(f"the feature pipeline cannot name its features: {error}") from error
     X = X.head(MAX_MEASURED_ROWS)
-    features = fitted.transform(X)
+
+    def made_of(rows: pd.DataFrame) -> pd.DataFrame:
+        """The features, categories by their numbers."""
+        made: pd.DataFrame = fitted.transform(rows)
+        categories = made.select_dtypes("category")
+        return made.assign(**{str(name): categories[name].cat.codes for name in categories})
+
+    features = made_of(X)
     shuffled = X.iloc[np.random.default_rng(0).permutation(len(X))].set_axis(X.index)
     changed, increasing, unchanged = {}, [], []
     for name in map(str, X):
-        changed[name] = (fitted.transform(X.assign(**{name: shuffled[name]})) != features).any()
+        changed[name] = (made_of(X.assign(**{name: shuffled[name]})) != features).any()
         of_column = features.loc[:, changed[name]]
         one_row = X.iloc[np.zeros(len(X), dtype=int)].set_axis(X.index)
-        ascending = fitted.transform(one_row.assign(**{name: X[name].sort_values().to_numpy()}))
+        ascending = made_of(one_row.assign(**{name: X[name].sort_values().to_numpy()}))
         if (ascending.loc[:, changed[name]].diff().iloc[1:] >= 0).all(axis=None):
             increasing.append(name)
         if all(np.array_equal(of_column[made], X[name]) for made in of_column):

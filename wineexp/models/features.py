@@ -15,10 +15,20 @@ from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardSca
 
 from wineexp.core.columns import is_number
 from wineexp.evaluation.grouped_folds import GroupedKFold
-from wineexp.models.transformers import DateParts, KnownTexts, LeaveOut, QuantileClipper, Ratios, SkewedLog
+from wineexp.models.transformers import (
+    CategoryCodes,
+    DateParts,
+    KnownTexts,
+    LeaveOut,
+    QuantileClipper,
+    Ratios,
+    SkewedLog,
+)
 
 # As many as skrub's TableVectorizer makes.
 MAX_INDICATORS = 40
+# The part of a feature pipeline that leaves categories to the model.
+NATIVE = "native"
 
 
 def raw(strategy: str) -> ColumnTransformer:
@@ -89,6 +99,17 @@ def domain(strategy: str, clip: float, ratios: dict[str, list[str]], skewness: f
         ("log", SkewedLog(skewness)),
         ("scale", StandardScaler()),
     )
+
+
+def native() -> ColumnTransformer:
+    """The features as they are, categories and missing values included, for models that take both."""
+    categories = Pipeline([("known", KnownTexts()), ("codes", CategoryCodes())])
+    columns = [
+        ("number", "passthrough", make_column_selector(dtype_include="number")),
+        (NATIVE, categories, make_column_selector(dtype_exclude="number")),
+    ]
+    # A frame says which of its columns are categories.
+    return ColumnTransformer(columns, verbose_feature_names_out=False).set_output(transform="pandas")
 
 
 def with_dates(feature: TransformerMixin, dates: Sequence[str]) -> TransformerMixin:

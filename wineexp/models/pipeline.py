@@ -26,6 +26,7 @@ from wineexp.evaluation.grouped_folds import fitting_part
 from wineexp.models.column_arguments import translate_columns
 from wineexp.models.early_stopping import EarlyStopping, Rows, best_rounds
 from wineexp.models.label_arguments import translate_labels
+from wineexp.models.native_categories import with_categories
 from wineexp.models.weights import Weights, weight_options
 
 # By how much the logarithm of a probability of 1e-12 is less than that of 1.
@@ -290,7 +291,9 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
     ) -> ClassifierMixin:
         """The estimator with arguments for rows of X with labels at the positions `present` in `classes`."""
         translated = translate_labels(estimator, self.classes, present.tolist())
-        return translate_columns(translated, [str(name) for name in X]) if isinstance(X, pd.DataFrame) else translated
+        if not isinstance(X, pd.DataFrame):
+            return translated
+        return with_categories(translate_columns(translated, [str(name) for name in X]), X)
 
     def _with_best_rounds(
         self, X: npt.ArrayLike, codes: npt.NDArray[np.intp], weights: Weights, early_stopping: EarlyStopping

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from wineexp.models.column_arguments import translate_columns
 from wineexp.models.early_stopping import EarlyStopping, Rows, best_rounds
+from wineexp.models.native_categories import with_categories
 from wineexp.models.weights import Weights, weight_options
 
 # Of the transform `quantile`; fewer where there are fewer training rows.
@@ -72,7 +73,7 @@ class TransformingRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator): 
         y = np.asarray(y, dtype=np.float64)
         estimator, learned, transform = self.estimator, y, {}
         if isinstance(X, pd.DataFrame):
-            estimator = translate_columns(estimator, [str(name) for name in X])
+            estimator = with_categories(translate_columns(estimator, [str(name) for name in X]), X)
         match self.transform:
             case "log1p":
                 learned, transform = np.log1p(y), {"func": np.log1p, "inverse_func": np.expm1}

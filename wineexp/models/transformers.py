@@ -11,6 +11,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from wineexp.core import dates
 from wineexp.core.columns import as_texts
 
+# As many as scikit-learn's histogram-based boosting takes, of which one is for what is missing.
+MAX_CATEGORIES = 254
+
 
 class QuantileClipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Clip each column at two of its quantiles in the training rows.
@@ -209,6 +212,37 @@ class KnownTexts(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
         columns = [as_texts(X[name]) for name in X]
         known = [column.where(column.isin(texts), np.nan) for column, texts in zip(columns, self.texts_, strict=True)]
         return np.column_stack([column.to_numpy(dtype=object) for column in known])
+
+
+class CategoryCodes(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Texts as columns of pandas' type for categories, whose numbers models of trees take as they are.
+
+    Of a column with more than `MAX_CATEGORIES` texts the most frequent ones are categories, and the others are missing.
+
+    Attributes
+    ----------
+    texts_ : list of list of str
+        The categories of each column, in ascending order.
+    """
+
+    def fit(self, X: pd.DataFrame | npt.NDArray[np.object_], y: None = None) -> Self:
+        """Learn the categories of X, texts of shape (n_samples, n_features) of which some may be missing."""
+        validate_data(self, X, skip_check_array=True)
+        frame = pd.DataFrame(X)
+        self.texts_ = [sorted(frame[name].value_counts().sort_index().nlargest(MAX_CATEGORIES).index) for name in frame]
+        return self
+
+    def transform(self, X: pd.DataFrame | npt.NDArray[np.object_]) -> pd.DataFrame:
+        """X as categories, which are numbers from 0 on, missing where the text is none: (n_samples, n_features)."""
+        check_is_fitted(self)
+        frame = pd.DataFrame(X)
+        columns = {
+            name: pd.Categorical.from_codes(
+                pd.Index(texts).get_indexer(frame[name]), categories=pd.RangeIndex(len(texts))
+            )
+            for name, texts in zip(frame, self.texts_, strict=True)
+        }
+        return pd.DataFrame(columns, index=frame.index)
 
 
 class SkewedLog(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

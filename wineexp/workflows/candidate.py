@@ -105,6 +105,9 @@ class Candidate:
         # What is said of the candidate's boosting is not said of the baseline.
         if "early_stopping" in cfg:
             cfg.early_stopping.rounds = None
+        if cfg.feature._target_ == "wineexp.models.features.native":
+            # Few models take categories as they are.
+            cfg.feature = {"_target_": "wineexp.models.features.scaled", "strategy": "median"}
         baseline = assemble(cfg)
         folds = cross_validate(baseline, f"baseline {name}")
         scores = {metric: [fold.scores[metric] for fold in folds] for metric in folds[0].scores}

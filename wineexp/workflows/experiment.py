@@ -25,6 +25,7 @@ from wineexp.models.decision import own_metric_faults
 from wineexp.models.early_stopping import EarlyStopping, early_stopping_faults
 from wineexp.models.features import for_numbers, with_dates
 from wineexp.models.label_arguments import label_faults
+from wineexp.models.native_categories import native_faults
 from wineexp.models.pipeline import make_pipeline
 from wineexp.models.weights import unweighted_faults
 from wineexp.workflows.console import notice_if_slow
@@ -142,6 +143,8 @@ def assemble(cfg: DictConfig) -> Experiment:
         raise UserError(*faults)
     task = _task(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, TASK_KEYS), resolve=True))
     classes = task.classes.tolist()
+    if faults := native_faults(parts["feature"], parts["model"]):
+        raise UserError(*faults)
     if task.weights is not None and (faults := unweighted_faults(parts["model"])):
         raise UserError(*faults)
     feature = with_dates(parts["feature"], task.dates)

@@ -32,7 +32,7 @@ def test_a_margin_is_the_base_and_its_trees_values(classes: int, best_iteration:
     booster = fitted.get_booster()
     if best_iteration is not None:
         booster.set_attr(best_iteration=str(best_iteration))
-    trees, groups, base = booster_trees(booster)
+    trees, groups, base, _ = booster_trees(booster)
     n_outputs = 1 if classes == 2 else 3
     n_rounds = 5 if best_iteration is None else best_iteration + 1
     assert groups.tolist() == list(range(n_outputs)) * n_rounds

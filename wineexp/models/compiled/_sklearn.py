@@ -5,6 +5,7 @@ from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifie
 from sklearn.tree import DecisionTreeClassifier
 
 from wineexp.models.compiled.arrays import Array
+from wineexp.models.compiled.category_splits import split_by_sides
 from wineexp.models.compiled.flat_trees import Tree
 
 
@@ -29,6 +30,27 @@ def single_tree(estimator: DecisionTreeClassifier) -> Tree:
 def has_categorical_splits(estimator: HistGradientBoostingClassifier) -> bool:
     """Whether a fitted estimator treats a feature as categorical."""
     return estimator.is_categorical_ is not None
+
+
+def categorical_splits(estimator: HistGradientBoostingClassifier) -> tuple[list[Tree], Array, Array, list[Array]]:
+    """As `boosted_trees`, of an estimator with categories; columns and sides are those of `split_by_sides`."""
+    # The estimator puts the columns of categories first.
+    encoder = estimator._preprocessor.named_transformers_["encoder"]
+    n_categories = [len(known) - int(np.isnan(known[-1])) for known in encoder.categories_]
+    splits = []
+    for predictor in (predictor for iteration in estimator._predictors for predictor in iteration):
+        nodes, of_tree = predictor.nodes, {}
+        for number in np.flatnonzero(nodes["is_categorical"] & ~nodes["is_leaf"]).tolist():
+            column = int(nodes["feature_idx"][number])
+            words = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][number]]
+            goes_left = np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little")[: n_categories[column]]
+            of_tree[number] = column, 1 - np.append(goes_left, nodes["missing_go_to_left"][number])
+        splits.append(of_tree)
+    trees, groups, base = boosted_trees(estimator)
+    trees = [tree._replace(feature=tree.feature.astype(np.int64) - len(n_categories)) for tree in trees]
+    n_numbers = len(estimator.is_categorical_) - len(n_categories)
+    changed, sides = split_by_sides(trees, splits, n_categories, n_numbers=n_numbers)
+    return changed, groups, base, sides
 
 
 def boosted_trees(estimator: HistGradientBoostingClassifier) -> tuple[list[Tree], Array, Array]:

@@ -24,11 +24,12 @@ from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardSca
 
 from wineexp.models._catboost import symmetric_trees
 from wineexp.models._lightgbm import lightgbm_trees
-from wineexp.models.compiled._sklearn import boosted_trees, forest_trees, has_categorical_splits
-from wineexp.models.compiled._xgboost import BoosterError, booster_trees
+from wineexp.models.compiled._sklearn import boosted_trees, categorical_splits, forest_trees, has_categorical_splits
+from wineexp.models.compiled._xgboost import BoosterError, BoosterTrees, booster_trees
 from wineexp.models.compiled.arrays import Array
 from wineexp.models.compiled.file_format import EncodedColumn, Plan, TextColumn
 from wineexp.models.compiled.flat_trees import flatten_trees
+from wineexp.models.features import NATIVE
 from wineexp.models.pipeline import FixedClassesClassifier
 from wineexp.models.regression import TransformingRegressor
 from wineexp.models.transformers import DateParts, KnownTexts, QuantileClipper, Ratios, SkewedLog
@@ -70,6 +71,10 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
         classes=[],
         present=[],
     )
+    if has_native_categories(feature):
+        encoded_columns, sides = _flatten_native(feature[-1], model)
+        plan = msgspec.structs.replace(plan, encoded_columns=encoded_columns)
+        arrays |= sides
     if isinstance(model, TransformingRegressor):
         undone, undone_arrays, estimator = _flatten_transform(model)
         regressor, model_arrays = _flatten_regressor(estimator)
@@ -90,16 +95,19 @@ def _flatten_features(
         return _flatten_dates(feature, columns)
     _require(isinstance(feature, ColumnTransformer), feature)
     parts = {name: (transformer, list(names)) for name, transformer, names in feature.transformers_}
-    _require(parts.keys() <= {"number", "text", "many", "remainder"}, feature)
+    _require(parts.keys() <= {"number", "text", "many", NATIVE, "remainder"}, feature)
+    native_names = parts[NATIVE][1] if NATIVE in parts else []
     number_steps, number_names = parts.get("number", ("drop", []))
     text_steps, text_names = parts.get("text", ("drop", []))
     encoding_steps, encoded_names = parts.get("many", ("drop", []))
     in_order = [name for name in columns if name in number_names] == number_names
-    if not in_order or {*number_names, *text_names, *encoded_names} != {*columns}:
+    if not in_order or {*number_names, *text_names, *encoded_names, *native_names} != {*columns}:
         raise CannotCompileError("its number columns are not in the order of its features, or some are dropped")
     kinds: list[str] = []
     arrays: Arrays = {}
-    if number_names:
+    if number_names and NATIVE in parts:
+        kinds.append("unchanged")
+    elif number_names:
         n_columns = len(number_names)
         for _, step in number_steps.steps:
             for kind, step_arrays in _flatten_transformer(step, n_columns):
@@ -168,6 +176,32 @@ def _flatten_encoded(steps: Any, names: list[str]) -> tuple[list[EncodedColumn],
         arrays[f"encoded{position}.values"] = values if has_missing else np.vstack([values, means])
         columns.append(EncodedColumn(name, [str(category) for category in categories[: len(categories) - has_missing]]))
     return columns, arrays
+
+
+def has_native_categories(feature: Any) -> bool:
+    """Whether a fitted feature pipeline leaves columns of categories to the model."""
+    last = feature[-1]
+    last = last[-1] if isinstance(last, Pipeline) else last
+    parts = {name: names for name, _, names in getattr(last, "transformers_", [])}
+    return bool(len(parts.get(NATIVE, [])))
+
+
+def _flatten_native(feature: Any, model: Any) -> tuple[list[EncodedColumn], Arrays]:
+    """The columns of categories that the model takes as they are, and the sides of its splits that each is on."""
+    columns = feature[-1] if isinstance(feature, Pipeline) else feature
+    estimator = getattr(model.estimator_, "regressor_", model.estimator_)
+    if isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+        sides = tuple(categorical_splits(estimator)[-1])
+    elif hasattr(estimator, "get_booster"):
+        sides = _booster_trees(estimator).sides
+    else:
+        raise CannotCompileError(f"a {type(estimator).__name__} that takes categories as they are cannot be compiled")
+    ((_, steps, names),) = [part for part in columns.transformers_ if part[0] == NATIVE]
+    texts = steps[-1].texts_
+    if [len(of_column) for of_column in texts] != [len(part) - 1 for part in sides]:
+        raise CannotCompileError("its model was not fitted on all categories of its columns")
+    encoded = [EncodedColumn(str(name), [*of_column]) for name, of_column in zip(names, texts, strict=True)]
+    return encoded, {f"encoded{position}.values": part for position, part in enumerate(sides)}
 
 
 def _flatten_transformer(step: Any, n_in: int) -> list[tuple[str, Arrays]]:
@@ -242,11 +276,16 @@ def _flatten_regressor(estimator: Any) -> tuple[str, Arrays]:
     raise CannotCompileError(f"a model {type(estimator).__name__} cannot be compiled")
 
 
-def _flatten_xgboost(estimator: Any) -> Arrays:
+def _booster_trees(estimator: Any) -> BoosterTrees:
+    booster = estimator.get_booster()
     try:
-        booster = booster_trees(estimator.get_booster())
+        return booster_trees(booster, with_categories="c" in (booster.feature_types or []))
     except BoosterError as error:
         raise CannotCompileError(str(error)) from error
+
+
+def _flatten_xgboost(estimator: Any) -> Arrays:
+    booster = _booster_trees(estimator)
     return flatten_trees(booster.trees, booster.groups, np.float32) | {"base": booster.base}
 
 
@@ -267,9 +306,12 @@ def _flatten_catboost(estimator: Any) -> Arrays:
 
 
 def _flatten_boosting(estimator: HistGradientBoostingClassifier | HistGradientBoostingRegressor) -> Arrays:
-    if has_categorical_splits(estimator):
-        raise CannotCompileError(f"a {type(estimator).__name__} with categorical splits cannot be compiled")
-    trees, groups, base = boosted_trees(estimator)
+    if not has_categorical_splits(estimator):
+        trees, groups, base = boosted_trees(estimator)
+    elif isinstance(estimator.categorical_features, str):
+        trees, groups, base, _ = categorical_splits(estimator)
+    else:
+        raise CannotCompileError(f"a {type(estimator).__name__} whose numbers are categories cannot be compiled")
     return flatten_trees(trees, groups, np.float64) | {"base": base}
 
 

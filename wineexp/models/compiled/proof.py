@@ -17,7 +17,7 @@ from wineexp.models.compiled import kernel
 from wineexp.models.compiled.arrays import Matrix
 from wineexp.models.compiled.compiled_model import CompiledModel, load
 from wineexp.models.compiled.file_format import unpack
-from wineexp.models.compiled.flatten import CannotCompileError
+from wineexp.models.compiled.flatten import CannotCompileError, has_native_categories
 from wineexp.models.pipeline import outputs
 
 N_ROWS = 100_000
@@ -91,6 +91,11 @@ def prove(content: bytes, fitted: Pipeline, X: pd.DataFrame, n_rows: int = N_ROW
             with_numpy = load(content)
             _require_equal(with_numpy, fitted, rows.iloc[-NUMPY_ROWS:])
             _require_equal(with_numpy, fitted, rows.iloc[-1:])
+        if has_native_categories(fitted[:-1]):
+            # The compiled model's columns are others than those that the pipeline's model gets.
+            _require_equal(compiled, fitted, _rows_on_thresholds(content, rows.iloc[:LARGE_BATCH]))
+            _require_equal_refusals(compiled, fitted, rows.iloc[:1])
+            return
         matrix = _matrix_on_thresholds(content, fitted, rows.iloc[:LARGE_BATCH])
         if not np.array_equal(outputs(fitted[-1], matrix), compiled.evaluate(matrix)):
             raise CannotCompileError("compiled, it predicts otherwise where values equal its thresholds")
@@ -136,6 +141,26 @@ def _matrix_on_thresholds(content: bytes, fitted: Pipeline, rows: pd.DataFrame) 
         kind = rng.integers(3, size=len(matrix))
         matrix[:, column] = np.select([kind == 0, kind == 1], [on, beside], matrix[:, column])
     return matrix
+
+
+def _rows_on_thresholds(content: bytes, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows, with many of their numbers replaced by a threshold or a number next to one, where these go on unchanged."""
+    plan, arrays = unpack(content)
+    if plan.transformers != ["unchanged"]:
+        return rows
+    prefix, rng = plan.model_arrays, np.random.default_rng(1)
+    is_split = arrays[f"{prefix}.left"] >= 0
+    features, thresholds = arrays[f"{prefix}.feature"][is_split], arrays[f"{prefix}.threshold"][is_split]
+    numbers = [name for name in plan.columns if name not in plan.text_names]
+    changed = {}
+    for position, name in enumerate(numbers):
+        if not (of_column := thresholds[features == position]).size:
+            continue
+        on = rng.choice(of_column, len(rows))
+        beside = np.nextafter(on, np.inf * rng.choice([-1, 1], len(rows)))
+        kind = rng.integers(3, size=len(rows))
+        changed[name] = np.select([kind == 0, kind == 1], [on, beside], rows[name])
+    return rows.assign(**changed)
 
 
 def _require_equal_refusals(compiled: CompiledModel, fitted: Pipeline, row: pd.DataFrame) -> None:

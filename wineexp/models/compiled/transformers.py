@@ -47,6 +47,10 @@ def _ratios(arrays: CheckedArrays, n_in: int) -> Transformer:
     return Transformer(transform, n_in + len(numerators), (numerators, denominators))
 
 
+def _unchanged(_: CheckedArrays, n_in: int) -> Transformer:
+    return Transformer(lambda values: check_finite(values, allow_missing=True), n_in, None)
+
+
 def _impute(arrays: CheckedArrays, n_in: int) -> Transformer:
     fill = arrays.get("fill", "float64", n_in)
 
@@ -110,6 +114,7 @@ def _dates(arrays: CheckedArrays, n_in: int) -> Transformer:
 # By kind: from the transformer's arrays and the number of its input columns.
 TRANSFORMERS: dict[str, Callable[[CheckedArrays, int], Transformer]] = {
     "ratios": _ratios,
+    "unchanged": _unchanged,
     "impute": _impute,
     "scale": _scale,
     "products": _products,

@@ -82,7 +82,7 @@ def _overview(inputs: CardInputs) -> list[Part]:
         Paragraph(
             f"It predicts {spaced(target.column)} {numbers.predicted_as(inputs) if target.is_number else _as(inputs)}, "
             f"from {X.shape[1]} columns: {enumeration([spaced(name) for name in X])}. Models are "
-            f"compared by {metric}, which is to {target.direction}."
+            f"compared by {metric}, which is to {inputs.task.deciding_metric.direction}."
             + (" It decides on the class of the least expected cost." if target.costs is not None else "")
         ),
         Tiles(tiles),
