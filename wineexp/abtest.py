@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +65,7 @@ def run(cfg: DictConfig) -> "LiveComparison":
         )
     for line in found.lines():
         log.info("%s", line)
-    said = asdict(found) | {"lines": found.lines(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
+    said = found.document() | {"when": datetime.now(UTC).isoformat(timespec="seconds")}
     for number in (found.champion, found.challenger):
         try:
             # From there the server shows it, whichever of the two it serves.

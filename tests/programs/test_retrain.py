@@ -138,10 +138,13 @@ def test_what_cannot_be_trained_anew_is_refused(folder: Path) -> None:
 def test_a_sweep_has_the_champions_config_but_for_what_it_varies(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands: list[list[str]] = []
+    sweeps: list[list[str]] = []
+    really_run = subprocess.run
 
-    def fail(command: list[str], **_: Any) -> Any:
-        commands.append(command)
+    def fail(command: list[str], **options: Any) -> Any:
+        if "-m" not in command[3:]:
+            return really_run(command, **options)
+        sweeps.append(command)
         return subprocess.CompletedProcess(command, 1)
 
     monkeypatch.setattr(retraining.subprocess, "run", fail)
@@ -149,7 +152,7 @@ def test_a_sweep_has_the_champions_config_but_for_what_it_varies(
     result = run(folder, tmp_path / "log", "sweep=true", "n_trials=3", "alias=1")
     assert result.why.startswith("the sweep churn-")
     assert result.snapshot is not None
-    (command,) = commands
+    (command,) = sweeps
     overrides = [word for word in command[4:] if not word.startswith("hydra.")]
     assert command[:4] == [sys.executable, "-m", "wineexp.train", "-m"]
     assert f"hydra.sweeper.study_name={result.snapshot.name.partition('.')[0]}" in command

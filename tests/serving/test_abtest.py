@@ -1,5 +1,6 @@
 """`python -m wineexp.abtest`: a verdict on two versions from the log and its labels, and what it refuses."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,7 @@ def test_a_log_without_the_challenger_and_labels_of_other_classes_end_in_no_verd
     decided(tmp_path / "log", {CHAMPION: [True] * 20}, shadow=True)
     found = run(tmp_path / "log")
     assert (found.test.verdict, found.test.n_labels) == ("go on", 0)
+    assert "NaN" not in json.dumps(found.document())
     assert found.lines()[-1].endswith("no row of the test has a label yet, go on")
 
 

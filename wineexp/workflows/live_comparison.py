@@ -1,7 +1,8 @@
 """The comparison of two versions on live traffic: from the log with its truth to a verdict."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,13 @@ class LiveComparison:
             "worse": f"{who} is worse",
             "go on": "no difference is shown yet: go on",
         }[self.test.verdict]
+
+    def document(self) -> dict[str, Any]:
+        """What was found, for JSON: with null where there is no number, and the sentences as `lines`."""
+        values: dict[str, Any] = asdict(self) | {"verdict": self.test.verdict, "lines": self.lines()}
+        for part in (values, values["test"]):
+            part |= {key: None for key, value in part.items() if isinstance(value, float) and math.isnan(value)}
+        return values
 
     def lines(self) -> list[str]:
         """What was found, in sentences."""

@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import math
+import os
 import shlex
 import subprocess
 import sys
@@ -24,7 +25,6 @@ from omegaconf import DictConfig, OmegaConf
 from wineexp.core import paths
 from wineexp.core.config import GROUPS, flatten_config
 from wineexp.core.errors import UserError
-from wineexp.core.in_process import compose
 from wineexp.core.instantiation import build
 from wineexp.data import pin, pinned_file
 from wineexp.data.schema import snake_case
@@ -151,7 +151,11 @@ def tune(runs: Runs, source: RecordedRun, snapshot: str, *, uri: str, n_trials: 
     study = Path(snapshot).name.partition(".")[0]
     choices = [f"{group}={original.params[group]}" for group in GROUPS]
     keys = [*GROUPS, "seed", "holdout", "early_stopping"]
-    recorded, plain = (flatten_config(OmegaConf.masked_copy(each, keys)) for each in (cfg, compose(*choices)))
+    shown = run_train(*choices, "--cfg", "job", "--resolve", stdout=subprocess.PIPE)
+    if shown.returncode != 0:
+        raise UserError(f"the champion's choices cannot be composed any more: {' '.join(choices)}")
+    composed: Any = OmegaConf.create(shown.stdout)
+    recorded, plain = (flatten_config(OmegaConf.masked_copy(each, keys)) for each in (cfg, composed))
     space = search_space(original.params["model"])
     changes = [
         f"{'' if key in plain else '++'}{key}={quoted(value)}"
@@ -161,11 +165,18 @@ def tune(runs: Runs, source: RecordedRun, snapshot: str, *, uri: str, n_trials: 
     files = ",".join(map(quoted, [*feedback(cfg), snapshot]))
     options = [f"++data.feedback=[{files}]", f"tracking.uri={quoted(uri)}", f"hydra.sweeper.study_name={study}"]
     options += [] if n_trials is None else [f"hydra.sweeper.n_trials={n_trials}"]
-    command = [sys.executable, "-m", "wineexp.train", "-m", *choices, *changes, *options]
-    log.info("tuning: %s", shlex.join(command[1:]))
-    if (code := subprocess.run(command, check=False).returncode) != 0:
+    log.info("tuning: python -m wineexp.train -m %s", shlex.join([*choices, *changes, *options]))
+    if (code := run_train("-m", *choices, *changes, *options).returncode) != 0:
         raise UserError(f"the sweep {study} failed with exit code {code}: it says why above")
     return runs.get(study)
+
+
+def run_train(*arguments: str, stdout: int | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run `python -m wineexp.train` in a process of its own: Hydra, which runs this program, runs one at a time."""
+    python_path = os.pathsep.join([str(paths.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": python_path}
+    command = [sys.executable, "-m", "wineexp.train", *arguments]
+    return subprocess.run(command, env=environment, stdout=stdout, text=True, check=False)
 
 
 def search_space(model: str) -> set[str]:
