@@ -11,8 +11,8 @@ import pandas as pd
 from evidently import Report
 from evidently.presets import DataDriftPreset
 
-folder = Path(sys.argv[1])
-before, now = (pd.read_parquet(folder / f"{name}.parquet") for name in ("reference", "now"))
+folder, every = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
+before, now = (pd.read_parquet(folder / f"{name}.parquet").iloc[::every] for name in ("reference", "now"))
 started, cpu_started = time.perf_counter(), time.process_time()
 snapshot = Report([DataDriftPreset()]).run(now, before)
 content = snapshot.dict()

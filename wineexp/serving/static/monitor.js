@@ -47,6 +47,6 @@ function showColumns(columns) {
       ...[column.moved, column.outside, column.missing].map((share) => element("td", {}, formatPercent(share)))));
   byId("drift-columns").hidden = rows.length === 0;
   byId("drift-columns").firstElementChild.replaceChildren(
-    element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
+    element("thead", {}, element("tr", {}, ...heads.map((head, place) => element("th", { scope: "col", className: place === 1 ? "text" : "" }, head)))),
     element("tbody", {}, ...rows));
 }
