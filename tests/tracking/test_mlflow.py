@@ -4,6 +4,7 @@ import logging
 import warnings
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Param
@@ -13,6 +14,7 @@ from mlflow.models import infer_signature
 from tests.tracking.conftest import Stored
 from wineexp.tracking import _mlflow
 from wineexp.tracking.registry import Registry
+from wineexp.tracking.run import TYPE_ROWS, typical_rows
 
 
 def test_error_codes_tell_missing_taken_and_invalid_names_apart(registry: Registry) -> None:
@@ -68,3 +70,15 @@ def test_the_logger_of_the_database_store_is_silenced() -> None:
 
     assert module._logger.name == "mlflow.store.db.utils"
     assert not logging.getLogger(module._logger.name).isEnabledFor(logging.ERROR)
+
+
+def test_typical_rows_show_what_all_rows_show_of_the_columns() -> None:
+    n_rows = TYPE_ROWS + 500
+    words = ["a", "b"] * (n_rows // 2)
+    frame = pd.DataFrame({"count": np.arange(n_rows), "share": np.linspace(0, 1, n_rows), "word": words})
+    frame.loc[n_rows - 1, "share"] = np.nan
+    frame.loc[n_rows - 2, "word"] = None
+    typical = typical_rows(frame)
+    assert len(typical) == TYPE_ROWS + 2
+    with _mlflow.ignore_harmless_hints():
+        assert infer_signature(typical) == infer_signature(frame)

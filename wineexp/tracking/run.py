@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import mlflow
 import mlflow.sklearn
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.data.pandas_dataset import from_pandas
@@ -35,6 +36,8 @@ MAX_ERROR_CHARS = 1000
 
 # Rows that are predicted to learn the type of what a model predicts.
 SIGNATURE_ROWS = 100
+# Rows that show the types of columns, beside those that lack a value.
+TYPE_ROWS = 1000
 
 # MLflow's field for the digest of a data set.
 MAX_DIGEST_CHARS = 36
@@ -197,7 +200,10 @@ class Run:
         digest = "+".join(pin.md5[: MAX_DIGEST_CHARS // len(pins) - 1] for pin in pins)
         source = pins[0].source_url or pins[0].name
         with _mlflow.ignore_harmless_hints():
-            dataset = from_pandas(task.frame, source=source, targets=task.target.column, name=name, digest=digest)
+            said = {"source": source, "targets": task.target.column, "name": name, "digest": digest}
+            dataset = from_pandas(task.frame, **said)
+            # MLflow looks at every value for what some rows show as well.
+            dataset.schema = from_pandas(typical_rows(task.frame), **said).schema
             try:
                 mlflow.log_input(dataset, context="training", tags={"md5": task.dataset.md5})
             except MlflowException as error:
@@ -245,8 +251,7 @@ class Run:
                 stored = mlflow.sklearn.log_model(
                     model,
                     name="model",
-                    # The type of what is predicted shows in a few rows; a column with missing values in all of them.
-                    signature=infer_signature(X, model.predict(X.head(SIGNATURE_ROWS))),
+                    signature=infer_signature(typical_rows(X), model.predict(X.head(SIGNATURE_ROWS))),
                     serialization_format="skops",
                     skops_trusted_types=persistence.trusted_types(),
                     pip_requirements=[f"{library}=={version(library)}" for library in libraries],
@@ -268,3 +273,10 @@ class Run:
         for model in client.search_logged_models([experiment], f"source_run_id = '{self.id}'"):
             if model.status == LoggedModelStatus.PENDING:
                 client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
+
+
+def typical_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows that show the type of each column, and whether values are missing: the first ones, and one that lacks it."""
+    missing = frame.isna().to_numpy()
+    lacking = missing.argmax(axis=0)[missing.any(axis=0)]
+    return frame.iloc[np.union1d(np.arange(min(TYPE_ROWS, len(frame))), lacking)]
