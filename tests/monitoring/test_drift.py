@@ -8,6 +8,7 @@ from wineexp.evaluation.predictions import NumberPredictions, Predictions
 from wineexp.monitoring.drift import Monitor, block_starts
 from wineexp.monitoring.losses import Loss, loss_for, mean_by_row
 from wineexp.monitoring.reference import LossSummary, Reference, answers, calibration, sketch
+from wineexp.reports.monitor_page import render
 
 CLASSES = ["bad", "good"]
 
@@ -203,3 +204,51 @@ def test_bins_of_a_sketch() -> None:
     words = sketch(pd.Series(texts["x"]), "x")
     assert words.levels == ["a", "b"]
     assert words.codes(pd.Series(["b", "a", "c", None])).tolist() == [1, 0, 3, 4]
+
+
+def test_numbers_are_watched_as_classes_are() -> None:
+    random = np.random.default_rng(9)
+
+    def rows(n_rows: int, error: float) -> pd.DataFrame:
+        predicted = random.normal(5, 1, n_rows)
+        return pd.DataFrame(
+            {
+                "time": pd.date_range("2026-01-01", periods=n_rows, freq="h"),
+                "input.size": predicted,
+                "number": predicted,
+                "truth": predicted + random.normal(0, error, n_rows),
+            }
+        )
+
+    training = rows(1000, 0.5)
+    predictions = NumberPredictions(training["truth"].to_numpy(), training["number"].to_numpy())
+    loss = loss_for("root_mean_squared_error", predictions)
+    losses = loss.of_rows(predictions)
+    reference = Reference(
+        n_rows=1000,
+        columns=[sketch(training["input.size"], "size")],
+        answers=[sketch(training["number"], "prediction")],
+        classes=[],
+        metric="root_mean_squared_error",
+        score=0.5,
+        loss=loss,
+        losses=LossSummary(1000, float(losses.mean()), float(losses.var(ddof=1))),
+        calibration=calibration(predictions),
+        costs=None,
+        sample={"size": training["input.size"].tolist()},
+        sample_losses=losses.tolist(),
+        noun=["fish", "fish"],
+    )
+    monitor = Monitor(reference)
+    for error in (0.5, 1.0):
+        part = rows(300, error)
+        monitor.update(part)
+        monitor.update_labels(part)
+        found = monitor.findings()
+        assert found.alarm == (error == 1)
+    assert found.labelled.alarm_row is not None
+    assert 300 <= found.labelled.alarm_row < 400
+    assert found.score == pytest.approx(0.79, abs=0.1)
+    page = render("fish", 1, reference, found, ["ALARM: the loss is greater"])
+    assert "mean squared error" in page
+    assert "Calibration" in page
