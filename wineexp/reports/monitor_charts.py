@@ -113,15 +113,10 @@ def _shares(axis: Axes, found: ColumnFinding) -> None:
         np.append(places, places[-1] + 1) - 0.5, np.append(before, before[-1]), where="post", color=WATER, linewidth=1.6
     )
     if sketch.is_number:
-        middle = len(sketch.edges) // 2
-        ticks = {0: "below", 1: number(sketch.edges[0]), middle: number(sketch.edges[middle])}
-        ticks |= {
-            len(sketch.edges) - 1: number(sketch.edges[-1]),
-            len(sketch.edges): "  above",
-            sketch.missing_bin: "\nmissing",
-        }
-        if len(sketch.edges) < 6:
-            ticks = {0: "below", len(sketch.edges): "above", sketch.missing_bin: "\nmissing"}
+        last = len(sketch.edges) - 1
+        ticks = {0: "\nbelow", last + 1: "\nabove", sketch.missing_bin: "missing"}
+        if last >= 4:
+            ticks |= {place: number(sketch.edges[place if place > 1 else 0]) for place in (1, last // 2, last)}
     else:
         shown = sketch.levels if len(sketch.levels) <= 5 else []
         ticks = {place: level[:MAX_LEVEL_CHARS] for place, level in enumerate(shown)}
