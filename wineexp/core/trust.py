@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from wineexp.core.environment import restoring
 from wineexp.core.errors import UserError
 
 # Names with commas between them. Who sets it trusts them in every program.
@@ -38,12 +39,6 @@ def trusting(cfg: Mapping[str, Any] | DictConfig) -> Iterator[None]:
     if not said:
         yield
         return
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = ",".join(dict.fromkeys([*own_types(), *said]))
-    try:
+    with restoring(VARIABLE):
+        os.environ[VARIABLE] = ",".join(dict.fromkeys([*own_types(), *said]))
         yield
-    finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before

@@ -15,6 +15,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID as PARENT_RUN_ID
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE as NOTE
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 
+from wineexp.core.environment import restoring
+
 # The columns of a store's database that hold where files are, each an absolute path or URI.
 LOCATION_COLUMNS = (
     ("experiments", "artifact_location"),
@@ -94,15 +96,9 @@ def silence_database_log() -> None:
 def without_connection_pool() -> Iterator[None]:
     """Let a database that MLflow uses for the first time keep no connection open between two requests."""
     name = MLFLOW_SQLALCHEMYSTORE_POOLCLASS.name
-    stated = os.environ.get(name)
-    os.environ[name] = "NullPool"
-    try:
+    with restoring(name):
+        os.environ[name] = "NullPool"
         yield
-    finally:
-        if stated is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = stated
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from wineexp.core.addresses import with_credentials, without_credentials
+from wineexp.core.environment import restoring
 from wineexp.core.error_messages import FILE_SYSTEM_REMEDIES
 from wineexp.core.errors import UserError
 from wineexp.tracking import _mlflow
@@ -122,17 +123,13 @@ def _use(uri: str) -> None:
     MLflow also writes the URI into the environment, where it would win over the config of whatever this process opens
     next. So the variable keeps what the user gave it.
     """
-    stated = os.environ.get(URI_VARIABLE)
-    if urlsplit(uri).scheme in ("http", "https"):
-        # MLflow prints the addresses of runs, and would print a password in them.
-        _authenticate(uri)
-        mlflow.set_tracking_uri(uri)
-    else:
-        mlflow.set_tracking_uri(with_credentials(uri))
-    if stated is None:
-        os.environ.pop(URI_VARIABLE, None)
-    else:
-        os.environ[URI_VARIABLE] = stated
+    with restoring(URI_VARIABLE):
+        if urlsplit(uri).scheme in ("http", "https"):
+            # MLflow prints the addresses of runs, and would print a password in them.
+            _authenticate(uri)
+            mlflow.set_tracking_uri(uri)
+        else:
+            mlflow.set_tracking_uri(with_credentials(uri))
 
 
 def _authenticate(uri: str) -> None:
