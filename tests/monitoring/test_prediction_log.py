@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import postgres_server
 from wineexp.core.errors import UserError
 from wineexp.core.paths import ROOT
+from wineexp.monitoring import folder as log_folder
 from wineexp.monitoring import journal, prediction_log, segments, writer
 from wineexp.monitoring.folder import FolderStore
 from wineexp.monitoring.format import Layout, predictions_layout, truth_text
@@ -258,6 +259,20 @@ def test_what_is_too_old_is_deleted(aged: Path) -> None:
     assert list(read(aged)["request_id"]) == ["2 days", "0 days"]
     truths = pd.concat(prediction_log.read_truths(str(aged)))
     assert list(truths["request_id"]) == ["2 days", "0 days"]
+
+
+def test_a_server_has_journals_made_segments_and_old_ones_deleted(aged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_folder, "JOURNAL_SECONDS", 0.0)
+    monkeypatch.setattr(log_folder, "MAINTENANCE_SECONDS", 0.0)
+    store = FolderStore(aged, max_age_days=2.5)
+    store.write(CLASSES, [(time.time_ns() // 1000, "new", *class_row(0)[2:])])
+    store.maintain()
+    assert store._process is not None
+    assert store._process.wait(120) == 0
+    assert journal.names(aged) == []
+    assert list(pd.read_parquet(aged / "wine")["request_id"]) == ["2 days", "0 days", "new"]
+    store.maintain()
+    assert store._process.poll() == 0, "where no journal was closed, there is nothing to do for an hour"
 
 
 def test_the_oldest_is_deleted_where_all_takes_too_much(aged: Path) -> None:
