@@ -1,5 +1,6 @@
 """A challenger beside the champion: in the shadow, whatever happens to it, and with a share of the requests."""
 
+import functools
 import os
 import signal
 import time
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,7 +41,12 @@ def shadow(tested: Store) -> Iterator[Server]:
 
 
 def sample(server: Server) -> dict[str, float]:
-    return dict(server.get("/model").json()["schema"]["samples"][0]["row"])
+    return dict(sample_of(server.url))
+
+
+@functools.cache
+def sample_of(url: str) -> dict[str, float]:
+    return dict(httpx.get(f"{url}/model", timeout=120).json()["schema"]["samples"][0]["row"])
 
 
 def ask(server: Server, request_id: str = "warm", **headers: str) -> Any:
@@ -79,10 +86,10 @@ def test_a_challenger_that_is_killed_or_hangs_costs_no_request_and_comes_back(sh
     (process,) = [pid for pid in children(shadow) if "shadow_worker" in Path(f"/proc/{pid}/cmdline").read_text()]
     os.kill(process, signal.SIGSTOP)
     started_at = time.monotonic()
-    assert all(ask(shadow, f"hanging{number}").status_code == 200 for number in range(20))
+    assert all(ask(shadow, f"hanging{number}").status_code == 200 for number in range(8))
     assert time.monotonic() - started_at < 10
     os.kill(process, signal.SIGKILL)
-    assert all(ask(shadow, f"killed{number}").status_code == 200 for number in range(20))
+    assert all(ask(shadow, f"killed{number}").status_code == 200 for number in range(8))
     shadow.until(lambda: any(line["event"] == "challenger process died" for line in shadow.lines()))
 
     def answers_again() -> bool:
@@ -107,12 +114,12 @@ def test_a_unit_has_the_same_version_again_from_every_worker(tested: Store) -> N
     with serving(tested, "serve.challenger=challenger", "serve.log=log", *overrides) as server:
         server.until(lambda: server.get("/readyz").json()["challenger"]["version"] == CHALLENGER)
         server.until(lambda: len({int(ask(server, f"w{i}").headers.get("x-model-version", 0)) for i in range(8)}) == 2)
-        customers = [f"customer{number}" for number in range(30)] * 2
+        customers = [f"customer{number}" for number in range(12)] * 2
         answers = [ask(server, f"split{i}", **{"X-Customer": name}) for i, name in enumerate(customers)]
         versions = [int(answer.headers["x-model-version"]) for answer in answers]
         assert versions == [answer.json()["model"]["version"] for answer in answers]
-        assert versions[:30] == versions[30:]
-        assert 5 <= versions[:30].count(CHALLENGER) <= 25
+        assert versions[:12] == versions[12:]
+        assert 1 <= versions[:12].count(CHALLENGER) <= 11
         # Where the path names the version, that one answers.
         tensors = {"inputs": [{"name": name, "shape": [1, 1], "datatype": "FP64", "data": [value]}
                               for name, value in sample(server).items()]}  # fmt: skip
@@ -122,7 +129,7 @@ def test_a_unit_has_the_same_version_again_from_every_worker(tested: Store) -> N
             lambda: "split0" in {*logged(tested, "champion")["request_id"], *logged(tested, "challenger")["request_id"]}
         )
     by_challenger = set(logged(tested, "challenger")["request_id"])
-    assert [f"split{i}" in by_challenger for i in range(60)] == [version == CHALLENGER for version in versions]
+    assert [f"split{i}" in by_challenger for i in range(24)] == [version == CHALLENGER for version in versions]
 
 
 def test_each_version_deals_the_units_anew_and_a_share_of_them_is_its_own() -> None:

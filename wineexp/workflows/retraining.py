@@ -326,11 +326,22 @@ def write(name: str, lines: Sequence[Mapping[str, str]], data: Mapping[str, Any]
     content = out.getvalue().encode(data.get("encoding") or "utf-8")
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     path = paths.ROOT / FOLDER / f"{name}-{md5[:12]}.csv"
-    pinned_file.write(path, content)
-    pin.write(path, None)
     pinned = path.with_name(f"{path.name}.dvc")
+    pinned_file.write(path, content)
+    if not is_pin_of(pinned, md5):
+        # A process that was killed may have left a part of it.
+        pinned.unlink(missing_ok=True)
+        pin.write(path, None)
     pin.store_in_cache([pin.read(pinned)])
     return pinned
+
+
+def is_pin_of(pinned: Path, md5: str) -> bool:
+    """Whether there is a whole pin of the bytes with this md5."""
+    try:
+        return pin.read(pinned).md5 == md5
+    except UserError:
+        return False
 
 
 def earlier_refusal(promotion: Promotion, cfg: DictConfig) -> str | None:
