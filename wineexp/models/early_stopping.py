@@ -82,6 +82,28 @@ def early_stopping_faults(model: Any, rounds: int | None, fraction: float) -> li
     return faults
 
 
+def parts(X: Any, y: npt.NDArray[Any], weights: Weights, early_stopping: EarlyStopping) -> tuple[Rows, Rows]:
+    """The rows that trees are grown on to find the best round, and those that they are scored on."""
+    training, validation = (
+        Rows.chosen(X, y, weights, positions) for positions in (early_stopping.training, early_stopping.validation)
+    )
+    return training, validation
+
+
+def with_best_rounds(estimator: Any, for_search: Any, training: Rows, validation: Rows, rounds: int) -> Any:
+    """A copy of an estimator with the number of rounds that is best on the validation rows.
+
+    Parameters
+    ----------
+    estimator : classifier or regressor
+    for_search : classifier or regressor
+        The same with arguments for the training rows, as `best_rounds` takes it.
+    training, validation, rounds
+        As of `best_rounds`.
+    """
+    return copy.deepcopy(estimator).set_params(**best_rounds(for_search, training, validation, rounds))
+
+
 def best_rounds(estimator: Any, training: Rows, validation: Rows, rounds: int) -> dict[str, int]:
     """The number of rounds that is best on the validation rows, by the name of the model's argument that says it.
 

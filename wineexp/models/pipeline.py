@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.evaluation.grouped_folds import fitting_part
 from wineexp.models.column_arguments import translate_columns
-from wineexp.models.early_stopping import EarlyStopping, Rows, best_rounds
+from wineexp.models.early_stopping import EarlyStopping, Rows, parts, with_best_rounds
 from wineexp.models.label_arguments import translate_labels
 from wineexp.models.native_categories import with_categories
 from wineexp.models.weights import Weights, weight_options
@@ -299,18 +299,18 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         self, X: npt.ArrayLike, codes: npt.NDArray[np.intp], weights: Weights, early_stopping: EarlyStopping
     ) -> ClassifierMixin:
         """The estimator with the number of rounds that is best on the validation rows."""
-        training = Rows.chosen(X, codes, weights, early_stopping.training)
+        training, validation = parts(X, codes, weights, early_stopping)
         # A rare class may have rows on one side alone, and the libraries want labels 0 to n - 1.
         present, codes_of_training = np.unique(training.y, return_inverse=True)
-        is_known = np.isin(codes[early_stopping.validation], present)
-        validation = Rows.chosen(X, codes, weights, early_stopping.validation[is_known])
-        best = best_rounds(
+        known = np.flatnonzero(np.isin(validation.y, present))
+        validation = Rows.chosen(validation.X, validation.y, validation.weights, known)
+        return with_best_rounds(
+            self.estimator,
             self._translated(self.estimator, X, self.present_[present]),
             replace(training, y=codes_of_training),
             replace(validation, y=np.searchsorted(present, validation.y)),
             early_stopping.rounds,
         )
-        return copy.deepcopy(self.estimator).set_params(**best)
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.generic]:
         """The label that is decided on for each row: shape (n_samples,); see `decide`."""

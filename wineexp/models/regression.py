@@ -1,6 +1,5 @@
 """A model of numbers: any scikit-learn compatible regressor behind a feature pipeline."""
 
-import copy
 from typing import Self
 
 import numpy as np
@@ -13,7 +12,7 @@ from sklearn.preprocessing import QuantileTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from wineexp.models.column_arguments import translate_columns
-from wineexp.models.early_stopping import EarlyStopping, Rows, best_rounds
+from wineexp.models.early_stopping import EarlyStopping, parts, with_best_rounds
 from wineexp.models.native_categories import with_categories
 from wineexp.models.weights import Weights, weight_options
 
@@ -88,10 +87,8 @@ class TransformingRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator): 
             case unknown:
                 raise ValueError(f"transform must be log1p, quantile or None, but got {unknown}")
         if early_stopping is not None:
-            parts = (early_stopping.training, early_stopping.validation)
-            training, validation = (Rows.chosen(X, learned, sample_weight, rows) for rows in parts)
-            best = best_rounds(estimator, training, validation, early_stopping.rounds)
-            estimator = copy.deepcopy(estimator).set_params(**best)
+            of_search = parts(X, learned, sample_weight, early_stopping)
+            estimator = with_best_rounds(estimator, estimator, *of_search, early_stopping.rounds)
         if transform:
             estimator = TransformedTargetRegressor(estimator, **transform)
         self.estimator_ = estimator.fit(X, y, **weight_options(sample_weight))
