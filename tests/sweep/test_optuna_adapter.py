@@ -5,7 +5,8 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.samplers import BruteForceSampler, RandomSampler
+from optuna.samplers import BruteForceSampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
@@ -122,3 +123,21 @@ def test_the_journal_takes_a_lock_of_our_own(tmp_path: Path) -> None:
     optuna.create_study(storage=storage, study_name="s")
     assert calls
     assert calls == ["acquire", "release"] * (len(calls) // 2)
+
+
+def test_a_sampler_knows_the_search_space_that_another_has_found_out(study: Study) -> None:
+    for number in range(3):
+        trial = new_trial(study)
+        trial.suggest_float("x", 0, 1)
+        if number:
+            trial.suggest_float("y", 0, 1)
+        _optuna.storage_of(study).set_trial_state_values(_optuna.trial_id(trial), TrialState.COMPLETE, [1.0])
+    first, second = TPESampler(seed=1), TPESampler(seed=2)
+    latest = study.trials[-1]
+    assert set(first.infer_relative_search_space(study, latest)) <= {"x"}
+    _optuna.share_search_space(second, first)
+    assert second._search_space is first._search_space
+    assert second._search_space.calculate(study) == IntersectionSearchSpace(include_pruned=True).calculate(study)
+    _optuna.share_search_space(RandomSampler(), first)
+    _optuna.share_search_space(first, RandomSampler())
+    assert first._search_space is second._search_space

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import QMCSampler
+from optuna.samplers import BaseSampler, QMCSampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import BaseStorage
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.study import Study
@@ -16,6 +17,7 @@ __all__ = [
     "StoppableStudy",
     "contains",
     "fixed_params",
+    "share_search_space",
     "start_trial",
     "storage_of",
     "trial_id",
@@ -54,6 +56,16 @@ def start_trial(study: Study, new_trial_id: int) -> Trial:
     """A created trial, ready to suggest; what `Study.ask` does after it has created one."""
     study._thread_local.cached_all_trials = None
     return Trial(study, new_trial_id)
+
+
+def share_search_space(sampler: BaseSampler, other: BaseSampler) -> None:
+    """Let a new sampler know which parameters all trials have in common, as far as another one has seen them.
+
+    It is found out trial by trial, and does not depend on the sampler's seed.
+    """
+    found_out = getattr(other, "_search_space", None)
+    if isinstance(found_out, IntersectionSearchSpace):
+        sampler._search_space = found_out  # type: ignore[attr-defined]
 
 
 def contains(distribution: IntDistribution | FloatDistribution, value: float) -> bool:

@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 
 from wineexp.core.error_messages import explain
 from wineexp.core.errors import UserError
-from wineexp.sweep.ledger import DEAD, ERROR, INTERRUPTED
 from wineexp.sweep.plan import Plan
+from wineexp.sweep.slots import DEAD, ERROR, INTERRUPTED
 from wineexp.sweep.trial import StudyTrial, Trial
 
 log = logging.getLogger(__name__)

@@ -18,12 +18,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from wineexp.sweep._optuna import StoppableStudy, fixed_params, start_trial, trial_id, trial_template
 from wineexp.sweep.lock import locked
-from wineexp.sweep.samplers import slot_of
+from wineexp.sweep.slots import DEAD, INTERRUPTED, Slots
 from wineexp.sweep.space import Point
 from wineexp.sweep.worker_id import current_worker_id, is_alive, is_on_this_host
 
-# The user attribute `ended` of a trial in state FAIL: its task raised, its worker died, or it was interrupted.
-ERROR, DEAD, INTERRUPTED = "error", "dead", "interrupted"
 # The user attribute `note`, for who looks at a study in a dashboard, which shows such trials as errors.
 NOTES = {
     DEAD: "No error of the task: its worker died, and the same parameters are tried again if retries allow.",
@@ -76,6 +74,7 @@ class Ledger:
     ) -> None:
         self.study, self.storage, self.folder, self.budget = study, storage, folder, budget
         self.enqueued, self.is_complete, self.points = enqueued, is_complete, points
+        self._slots = Slots(budget.retries, points)
         self.study_id = storage.get_study_id_from_name(study.study_name)
         self.worker_id = current_worker_id()
 
@@ -90,44 +89,29 @@ class Ledger:
         """All trials by number, not to be changed."""
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
 
-    def finished(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """The finished trials that count, one for each slot which is not open."""
-        return [trial for trial, is_open in self._slots(trials).values() if trial.state.is_finished() and not is_open]
-
-    def n_failures(self, trials: Sequence[FrozenTrial]) -> int:
-        """The number of trials whose task raised an error."""
-        return sum(trial.user_attrs.get("ended") == ERROR for trial in trials)
+    def slots(self) -> Slots:
+        """The slots as they are now."""
+        self._slots.update(self.trials())
+        return self._slots
 
     def n_remaining(self) -> int | None:
         """The number of slots that have no trial or are open; None without a limit."""
-        trials = self.trials()
-        if self._is_stopped(trials):
+        slots = self.slots()
+        if self._is_stopped(slots):
             return 0
-        n_trials = self.n_trials(trials)
-        if n_trials is None:
-            return None
-        slots = self._slots(trials)
-        return sum(is_open for _, is_open in slots.values()) + max(0, n_trials - len(slots))
+        n_trials = self.n_trials(slots)
+        return None if n_trials is None else len(slots.open) + max(0, n_trials - len(slots.last))
 
-    def n_trials(self, trials: Sequence[FrozenTrial]) -> int | None:
+    def n_trials(self, slots: Slots) -> int | None:
         """How many slots the study will have: its budget, or as many as its space has points; None without a limit."""
         if self.points is None:
             return self.budget.n_trials
-        n_slots = len(self._slots(trials)) + sum(1 for _ in self._unvisited(trials))
+        n_slots = len(slots.last) + slots.n_unvisited
         return n_slots if self.budget.n_trials is None else min(n_slots, self.budget.n_trials)
-
-    def _unvisited(self, trials: Sequence[FrozenTrial]) -> Iterator[Point]:
-        """The points that no trial has, in the order of a grid."""
-        visited = {frozenset((trial.params or fixed_params(trial)).items()) for trial in trials}
-        points = self.points() if self.points is not None else None
-        return (point for point in points or () if frozenset(point.items()) not in visited)
 
     def find_duplicate(self, point: Point) -> FrozenTrial | None:
         """A complete or pruned trial with exactly these parameters."""
-        for trial in self.trials():
-            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.params == point:
-                return trial
-        return None
+        return self.slots().find_evaluated(point)
 
     def best(self) -> list[FrozenTrial]:
         """The best feasible complete trial, or the Pareto front by number; empty if there is none."""
@@ -154,25 +138,10 @@ class Ledger:
     def _running(self) -> list[FrozenTrial]:
         return self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
 
-    def _slots(self, trials: Sequence[FrozenTrial]) -> dict[int, tuple[FrozenTrial, bool]]:
-        """Each slot's last trial, and whether that trial leaves the slot open."""
-        last: dict[int, FrozenTrial] = {}
-        deaths: dict[int, int] = {}
-        for trial in trials:
-            slot = slot_of(trial)
-            last[slot] = trial
-            if trial.user_attrs.get("ended") == DEAD:
-                deaths[slot] = deaths.get(slot, 0) + 1
-        return {slot: (trial, self._leaves_open(trial, deaths.get(slot, 0))) for slot, trial in last.items()}
-
-    def _leaves_open(self, trial: FrozenTrial, deaths: int) -> bool:
-        ended = trial.user_attrs.get("ended")
-        return ended == INTERRUPTED or (ended == DEAD and deaths <= self.budget.retries)
-
-    def _is_stopped(self, trials: Sequence[FrozenTrial]) -> bool:
+    def _is_stopped(self, slots: Slots) -> bool:
         """Whether no more trials may begin: too many failed, or the sampler has visited every point."""
         limit = self.budget.max_failures
-        if limit is not None and self.n_failures(trials) > limit:
+        if limit is not None and slots.n_failures > limit:
             return True
         return bool(self.storage.get_study_user_attrs(self.study_id).get("exhausted"))
 
@@ -194,20 +163,20 @@ class Ledger:
 
     def _next_slot(self) -> tuple[int | None, Point]:
         """The slot to be filled next and its fixed parameters; no slot if the budget is spent."""
-        trials = self.trials()
-        if self._is_stopped(trials):
+        slots = self.slots()
+        if self._is_stopped(slots):
             return None, {}
-        slots = self._slots(trials)
-        for slot in sorted(slots):
-            trial, is_open = slots[slot]
-            if is_open:
-                return slot, trial.params if self.is_complete(trial.params) else fixed_params(trial)
-        if self.budget.n_trials is not None and len(slots) >= self.budget.n_trials:
+        if slots.open:
+            slot = min(slots.open)
+            trial = slots.last[slot]
+            return slot, trial.params if self.is_complete(trial.params) else fixed_params(trial)
+        n_slots = len(slots.last)
+        if self.budget.n_trials is not None and n_slots >= self.budget.n_trials:
             return None, {}
         if self.points is None:
-            return len(slots), self.enqueued[len(slots)] if len(slots) < len(self.enqueued) else {}
-        point = next(self._unvisited(trials), None)
-        return (None, {}) if point is None else (len(slots), point)
+            return n_slots, self.enqueued[n_slots] if n_slots < len(self.enqueued) else {}
+        point = slots.next_unvisited()
+        return (None, {}) if point is None else (n_slots, point)
 
     def close(self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, **attrs: Any) -> bool:
         """Close a trial after setting its user attributes; False if another process has closed it already."""

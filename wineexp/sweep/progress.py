@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from optuna.trial import TrialState
-
 from wineexp.sweep.callbacks import Outcome
 from wineexp.sweep.ledger import Ledger
 
@@ -26,19 +24,15 @@ def summary(ledger: Ledger, started: float) -> str:
 
     `started` is the beginning of this call, from which the rate is counted, in seconds since the epoch.
     """
-    trials = ledger.trials()
-    n_finished, n_trials = len(ledger.finished(trials)), ledger.n_trials(trials)
+    slots = ledger.slots()
+    n_finished, n_trials = slots.n_finished, ledger.n_trials(slots)
     parts = [f"{n_finished}/{n_trials}" if n_trials is not None else f"{n_finished} done"]
     best = ledger.best()
     if best and len(ledger.study.directions) == 1:
         parts.append(f"best {best[0].value:.6g} (trial {best[0].number})")
     elif best:
         parts.append(f"{len(best)} on the Pareto front")
-    n_recent = sum(
-        trial.datetime_complete is not None and trial.datetime_complete.timestamp() >= started
-        for trial in trials
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    )
+    n_recent = slots.n_ended_since(started)
     elapsed = time.time() - started
     if n_recent and elapsed > 0:
         rate = n_recent / elapsed

@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from wineexp.core.errors import UserError
-from wineexp.sweep._optuna import IndexedQMCSampler
+from wineexp.sweep._optuna import IndexedQMCSampler, share_search_space
 from wineexp.sweep.space import Space, point_at
 
 # Packages that Optuna imports only when a sampler makes its first suggestion.
@@ -95,6 +95,7 @@ class SamplerFactory:
         self._options = {key: _instantiated(value) for key, value in conf.items() if key != "_target_"}
         if self.sampler_class is Grid:
             self._options["space"] = space
+        self._previous: BaseSampler | None = None
         self._takes_seed = "seed" in inspect.signature(self.sampler_class.__init__).parameters
         _construct(self.sampler_class, self._options, "sampler")
 
@@ -114,6 +115,9 @@ class SamplerFactory:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             sampler: BaseSampler = self.sampler_class(**options)
+        if self._previous is not None:
+            share_search_space(sampler, self._previous)
+        self._previous = sampler
         return sampler
 
     def faults_for(self, space: Space, n_objectives: int, has_space_function: bool) -> list[str]:

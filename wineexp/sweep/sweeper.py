@@ -21,11 +21,12 @@ from wineexp.core.signals import Interrupts, uninterrupted
 from wineexp.sweep._hydra import BASIC_LAUNCHER, without_callbacks
 from wineexp.sweep.best_file import write_best
 from wineexp.sweep.callbacks import Callbacks, Sweep
-from wineexp.sweep.ledger import ERROR, Ledger
+from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.prepare import prepare, read_plan, with_absolute_paths
 from wineexp.sweep.progress import live_line, summary
 from wineexp.sweep.refit import refit
+from wineexp.sweep.slots import ERROR
 from wineexp.sweep.storage import is_in_memory, open_storage
 from wineexp.sweep.study import StudySpec, create_or_load, open_ledger, shown
 from wineexp.sweep.task import picklable
@@ -213,7 +214,7 @@ def _close_dead(
 
 def _has_too_many_failures(ledger: Ledger) -> bool:
     limit = ledger.budget.max_failures
-    return limit is not None and ledger.n_failures(ledger.trials()) > limit
+    return limit is not None and ledger.slots().n_failures > limit
 
 
 def _closing_line(ledger: Ledger, started: float, best_file: Path | None) -> str:

@@ -24,11 +24,12 @@ from wineexp.core.signals import Interrupts, uninterrupted
 from wineexp.sweep.best_file import write_best
 from wineexp.sweep.callbacks import Callbacks, Outcome, Sweep
 from wineexp.sweep.compose import Composer
-from wineexp.sweep.ledger import ERROR, Ledger
+from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.plan import Plan, value_text
 from wineexp.sweep.progress import trial_line
 from wineexp.sweep.run_job import assign_number, run_job
 from wineexp.sweep.samplers import SamplerFactory
+from wineexp.sweep.slots import ERROR
 from wineexp.sweep.study import StudySpec, open_ledger
 from wineexp.sweep.trial import Pruned, StudyTrial, set_current_trial
 

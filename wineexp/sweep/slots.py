@@ -1,0 +1,115 @@
+"""What is known of the slots of a study, kept from look to look: a look costs as much as there is new to see."""
+
+import threading
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from wineexp.sweep._optuna import fixed_params
+from wineexp.sweep.samplers import slot_of
+from wineexp.sweep.space import Point
+
+# The user attribute `ended` of a trial in state FAIL: its task raised, its worker died, or it was interrupted.
+ERROR, DEAD, INTERRUPTED = "error", "dead", "interrupted"
+
+
+class Slots:
+    """The slots of a study, by its trials.
+
+    Parameters
+    ----------
+    retries : int
+        How often a slot is tried again whose worker died.
+    points : callable or None
+        Gives every point of a space whose points have one trial each; None if the sampler chooses.
+
+    Attributes
+    ----------
+    last : dict of int to FrozenTrial
+        The last trial of each slot.
+    open : set of int
+        The slots that are to be filled again.
+    n_failures : int
+        Trials whose task raised an error.
+    """
+
+    def __init__(self, retries: int, points: Callable[[], Iterator[Point] | None] | None) -> None:
+        self.retries = retries
+        self.last: dict[int, FrozenTrial] = {}
+        self.open: set[int] = set()
+        self.n_failures = 0
+        self._n_seen = 0
+        # The slots of trials that run, by number.
+        self._unfinished: dict[int, int] = {}
+        self._deaths: dict[int, int] = {}
+        self._ends: list[float] = []
+        self._evaluated: dict[frozenset[tuple[str, Any]], FrozenTrial] = {}
+        self._unvisited = {_key(point): point for point in points() or ()} if points is not None else {}
+        # A line that is updated in a terminal looks from a thread of its own.
+        self._lock = threading.Lock()
+
+    def update(self, trials: Sequence[FrozenTrial]) -> None:
+        """Look at what is new in all trials of the study, in the order of their numbers.
+
+        A finished trial does not change any more: it is looked at once.
+        """
+        with self._lock:
+            numbers = [*sorted(self._unfinished), *range(self._n_seen, len(trials))]
+            self._n_seen = max(self._n_seen, len(trials))
+            for number in numbers:
+                self._add(trials[number])
+
+    @property
+    def n_finished(self) -> int:
+        """The slots whose last trial is finished and counts."""
+        with self._lock:
+            n_running = sum(self.last[slot].number == number for number, slot in self._unfinished.items())
+            return len(self.last) - len(self.open) - n_running
+
+    @property
+    def n_unvisited(self) -> int:
+        """The points of the space that no trial has."""
+        return len(self._unvisited)
+
+    def next_unvisited(self) -> Point | None:
+        """The first point that no trial has, in the order of a grid."""
+        return next(iter(self._unvisited.values()), None)
+
+    def find_evaluated(self, point: Point) -> FrozenTrial | None:
+        """The first complete or pruned trial with exactly these parameters."""
+        return self._evaluated.get(_key(point))
+
+    def n_ended_since(self, moment: float) -> int:
+        """The trials that have ended since then, in seconds since the epoch."""
+        return len(self._ends) - bisect_left(self._ends, moment)
+
+    def _add(self, trial: FrozenTrial) -> None:
+        slot = slot_of(trial)
+        is_last = slot not in self.last or trial.number >= self.last[slot].number
+        if is_last:
+            self.last[slot] = trial
+        # A worker that is suggesting has stored some of the parameters only; those that are fixed are all there.
+        self._unvisited.pop(_key(fixed_params(trial) or trial.params), None)
+        if not trial.state.is_finished():
+            self._unfinished[trial.number] = slot
+            self.open.discard(slot)
+            return
+        self._unfinished.pop(trial.number, None)
+        self._unvisited.pop(_key(trial.params), None)
+        ended = trial.user_attrs.get("ended")
+        self.n_failures += ended == ERROR
+        if ended == DEAD:
+            self._deaths[slot] = self._deaths.get(slot, 0) + 1
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            self._evaluated.setdefault(_key(trial.params), trial)
+        if trial.datetime_complete is not None:
+            insort(self._ends, trial.datetime_complete.timestamp())
+        if is_last:
+            leaves_open = ended == INTERRUPTED or (ended == DEAD and self._deaths[slot] <= self.retries)
+            (self.open.add if leaves_open else self.open.discard)(slot)
+
+
+def _key(point: Point) -> frozenset[tuple[str, Any]]:
+    return frozenset(point.items())
