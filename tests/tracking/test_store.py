@@ -96,12 +96,17 @@ def test_files_that_are_gone_are_named_and_their_place_is_not_made_again(project
     assert recorded(tmp_path, record(tmp_path)).read("note.txt") == b"a note"
 
 
-def test_a_reader_makes_no_file_and_a_missing_database_is_named(project: Path, tmp_path: Path) -> None:
+def test_a_reader_makes_no_file_and_a_missing_database_is_named(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, copy = record(project), tmp_path / "copy"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     copy.mkdir()
     copy_database(project, copy)
     assert recorded(copy, first).name == "n"
     assert [path.name for path in copy.iterdir()] == ["mlflow.db"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
     mistyped = f"sqlite:///{copy}/mlfow.db"
     for read in (["compare"], ["promote", "history=true"], ["promote", f"run={first}"], ["reproduce", f"run={first}"]):
         program, *overrides = read

@@ -214,7 +214,8 @@ def _open_for_reading(database: Path) -> None:
 
     A connection keeps the write-ahead log, which would damage another database that is put in this one's place.
     """
-    _use(f"sqlite:///{reader_address(database)}&uri=true")
+    # With the driver's name, since MLflow makes the folder of what follows `sqlite:///`, which is no path here.
+    _use(f"sqlite+pysqlite:///{reader_address(database)}&uri=true")
     with _mlflow.without_connection_pool():
         mlflow.search_experiments(max_results=1)
         mlflow.MlflowClient().search_registered_models(max_results=1)
