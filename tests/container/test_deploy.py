@@ -15,6 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from wineexp.core.paths import ROOT
+from wineexp.monitoring import verdicts
 from wineexp.serving.metrics import Metrics
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -94,7 +95,18 @@ def test_files_of_a_kustomization_exist(path: Path) -> None:
 
 
 def test_metrics_of_dashboard_alerts_and_autoscaler_exist() -> None:
-    text = Metrics().text()[0].decode()
+    metrics = Metrics()
+    evidence = {"log_e_value": 1.0, "needed": 3.0}
+    monitored = {
+        "alarm": False,
+        "shifted": [],
+        "rows": 1,
+        "labels": 1,
+        "when": "2026-01-01T00:00:00",
+        "with_labels": evidence,
+    }
+    metrics.verdicts.said = {verdicts.DRIFT: {"model": "wine", "version": 1, **monitored}}
+    text = metrics.text()[0].decode()
     names = set(re.findall(r"^# HELP (\S+)", text, re.MULTILINE))
     # Made by the first version of a model of numbers.
     names.add("wineexp_prediction")

@@ -111,7 +111,8 @@ def test_a_pod_of_the_deployment_starts_is_ready_and_stops(
 ) -> None:
     pod = manifest("deployment.yaml")["spec"]["template"]["spec"]
     (server,) = pod["containers"]
-    assert [variable["name"] for variable in server["env"]] == ["MLFLOW_TRACKING_URI"]
+    # The second comes from a Secret that need not be there.
+    assert [variable["name"] for variable in server["env"]] == ["MLFLOW_TRACKING_URI", "WINEEXP_LOG"]
     command = ("registry.name=retrained",)
     with run_container(docker, image, *options(pod, server, folder), *tracking.options(), command=command) as container:
         startup = server["startupProbe"]

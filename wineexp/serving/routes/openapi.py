@@ -125,6 +125,7 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
         # Where Litestar's router cannot have the path that clients use, the handler says it.
         path = handler.opt.get("path", route.path_format)
         paths.setdefault(path, {})[_method(handler).lower()] = operation
+    used = {name for operations in paths.values() for operation in operations.values() for name in operation["tags"]}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -134,7 +135,7 @@ def openapi_document(app: Litestar, predictor: Predictor, settings: Serve) -> di
             f"{predictor.schema.target} from {predictor.schema.data}. At most {settings.serve.max_rows} rows and "
             f"{settings.serve.max_body_bytes} bytes in a request.",
         },
-        "tags": [tag._asdict() for tag in dict.fromkeys(TAGS.values())],
+        "tags": [tag._asdict() for tag in dict.fromkeys(TAGS.values()) if tag.name in used],
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": components | _table_components(predictor, settings.serve.max_rows),
