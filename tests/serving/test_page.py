@@ -207,7 +207,7 @@ def test_everything_can_be_done_with_the_keyboard(page: Page) -> None:
     press(page, Keys.ENTER)
     page.until(lambda: page.label != label)
     page.find("tab-predict").send_keys(Keys.END)
-    assert page.find("live").is_displayed()
+    assert page.find("monitor").is_displayed()
     assert not page.find("predict").is_displayed()
     assert press(page, Keys.ARROW_RIGHT).get_attribute("aria-selected") == "true"
     assert page.find("predict").is_displayed()

@@ -24,7 +24,8 @@ from wineexp.models.compiled.proof import draw_rows, prove
 from wineexp.models.pipeline import make_pipeline
 
 COMPILED = ["extratrees", "forest", "histgb", "linear", "logreg", "majority", "mlp", "xgb"]
-FEATURES = sorted({*choices("feature")} - {"without"})
+# `native` is for some models only: see test_native_categories.py.
+FEATURES = sorted({*choices("feature")} - {"without", "native"})
 
 # Each model and each choice of features at least once; all other pairs are journeys.
 DEFAULT_PAIRS = {
