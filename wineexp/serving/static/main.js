@@ -142,14 +142,19 @@ function showServed(previousForm) {
 
 let reloading = false;
 
+function isSameVersion(model, other) {
+  return model.version === other.version && model.run_id === other.run_id;
+}
+
 /** Load the served version again where a response comes from another one. */
 async function checkModel(model) {
-  if (model.version === served.model.version && model.run_id === served.model.run_id) return;
-  if (reloading) return;
+  if (isSameVersion(model, served.model) || reloading) return;
   reloading = true;
   const previous = served.model;
   try {
     await load(form);
+    // A response that was late may come from the version before.
+    if (isSameVersion(served.model, previous)) return;
     showNotice(`Version ${served.model.version} of ${served.model.name} has replaced version ${previous.version}.`);
     update();
   } catch (error) {
