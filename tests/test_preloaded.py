@@ -97,7 +97,7 @@ def test_a_shell_s_command_runs_in_a_preloaded_process(tmp_path: Path) -> None:
     assert errors == ""
 
 
-@pytest.mark.parametrize(("kill", "code"), [("kill", "143"), ("kill -9", "137")])
+@pytest.mark.parametrize(("kill", "code"), [("kill", "143"), pytest.param("kill -9", "137", marks=pytest.mark.journey)])
 def test_a_signal_of_a_shell_reaches_its_command(kill: str, code: str, tmp_path: Path) -> None:
     fit = "python -m wineexp.train model=forest model.n_estimators=1000000 tracking=off"
     shell = start_in_a_shell(f"{fit} >out & sleep 3; {kill} $!; wait $!; echo $?", tmp_path)

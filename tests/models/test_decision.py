@@ -180,6 +180,7 @@ def test_a_run_records_the_decision_and_not_the_likeliest_class(
     assert set(table["fold"]) == {-1, 0, 1, 2, 3, 4}
 
 
+@pytest.mark.journey
 @pytest.mark.usefixtures("wine_quality")
 def test_decisions_for_the_metric_are_better_on_rows_that_were_not_in_training() -> None:
     def mean_kappa(model: str, *settings: str) -> float:

@@ -261,6 +261,7 @@ def test_what_is_too_old_is_deleted(aged: Path) -> None:
     assert list(truths["request_id"]) == ["2 days", "0 days"]
 
 
+@pytest.mark.journey
 def test_a_server_has_journals_made_segments_and_old_ones_deleted(aged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_folder, "JOURNAL_SECONDS", 0.0)
     monkeypatch.setattr(log_folder, "MAINTENANCE_SECONDS", 0.0)

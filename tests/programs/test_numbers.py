@@ -88,7 +88,7 @@ def test_one_file_is_a_model_of_classes_and_of_numbers(model: str) -> None:
     assert targets[0].replace("Classifier", "Regressor") == targets[1]
 
 
-@pytest.mark.parametrize("model", ["selection_of_numbers", "stack_of_numbers"])
+@pytest.mark.parametrize("model", ["stack_of_numbers", pytest.param("selection_of_numbers", marks=pytest.mark.journey)])
 def test_an_ensemble_is_trained_and_stored(model: str, in_folder: Path, trained: TrainResult) -> None:
     few = [f"model.members.{name}.n_estimators=5" for name in ("extratrees", "xgb")]
     result = train_on_houses(in_folder, f"model={model}", *few, "model.members.histgb.max_iter=5")

@@ -112,6 +112,7 @@ def test_nothing_is_promoted_for_a_reason_of_one_line(folder: Path, tmp_path: Pa
     assert again.why.startswith("this was tried before on the same rows, and refused: better: ")
 
 
+@pytest.mark.journey
 def test_a_gate_that_requires_a_live_test_takes_its_word(folder: Path, tmp_path: Path) -> None:
     live = (*GATE, "gate.live=required", "run=challenger", f"log={tmp_path / 'log'}")
     answered(tmp_path / "log", customers(10, turned=True, seed=5), "x")

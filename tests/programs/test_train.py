@@ -361,6 +361,7 @@ def test_two_runs_at_the_same_time_on_a_new_store_are_both_recorded(tmp_path: Pa
     assert [recorded.info.status for recorded in runs(tmp_path)] == ["FINISHED", "FINISHED"]
 
 
+@pytest.mark.journey
 @pytest.mark.usefixtures("wine_quality")
 def test_wine_quality_says_how_many_rows_are_duplicates(tmp_path: Path) -> None:
     quality = train_by_command(tmp_path, "data=quality", "model=majority")

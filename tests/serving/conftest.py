@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -242,8 +242,12 @@ def serving(store: Store, *overrides: str, afresh: bool = False, **more: str) ->
 
 def children(server: Server) -> list[int]:
     """Process ids of its children."""
-    threads = Path(f"/proc/{server.process.pid}/task").iterdir()
-    return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
+    pids: list[int] = []
+    for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
+        # It may have ended meanwhile.
+        with suppress(FileNotFoundError):
+            pids += map(int, (thread / "children").read_text().split())
+    return pids
 
 
 def _answers(server: Server) -> bool:

@@ -70,8 +70,9 @@ def test_in_the_shadow_the_challenger_answers_the_same_rows_for_the_log_alone(sh
     assert "x-model-version" not in ask(shadow, "one more").headers
     rows = [sample(shadow), sample(shadow) | {"alcohol": 14.0}]
     shadow.post("/predict", rows, headers={"content-type": "application/json", "x-request-id": "two"})
-    shadow.until(lambda: {"one", "two"} <= set(logged(tested, "challenger")["request_id"]))
-    by_champion, by_challenger = (logged(tested, name).set_index("request_id") for name in ("champion", "challenger"))
+    variants = ("champion", "challenger")
+    shadow.until(lambda: all({"one", "two"} <= set(logged(tested, name)["request_id"]) for name in variants))
+    by_champion, by_challenger = (logged(tested, name).set_index("request_id") for name in variants)
     assert (by_challenger.loc["one", "version"], by_champion.loc["one", "version"]) == (CHALLENGER, CHAMPION)
     assert by_challenger.loc["two", "row"].tolist() == [0, 1]
     assert by_challenger.loc["one", "time"] == by_champion.loc["one", "time"]
@@ -109,6 +110,7 @@ def test_a_challenger_whose_alias_is_gone_or_names_the_champion_is_none(shadow: 
     tested.point(CHALLENGER, alias="challenger")
 
 
+@pytest.mark.journey
 def test_a_unit_has_the_same_version_again_from_every_worker(tested: Store) -> None:
     overrides = ("serve.challenger_mode=split", "serve.share=0.5", "serve.unit=X-Customer", "serve.workers=2")
     with serving(tested, "serve.challenger=challenger", "serve.log=log", *overrides) as server:

@@ -216,6 +216,7 @@ def test_choices_of_any_kind_can_be_tried(toy: Toy) -> None:
     assert [config.get("model", {}).get("depth") for config in configs[::3]] == [3, None, 9]
 
 
+@pytest.mark.journey
 def test_experiments_that_choose_a_model_bring_its_space(toy: Toy) -> None:
     for name, model in (("one", "tree"), ("two", "bush")):
         file = toy.folder / f"conf/experiment/all/{name}.yaml"

@@ -35,6 +35,7 @@ def test_a_pipeline_is_compiled_in_a_process_of_its_own(xgb_domain: Any) -> None
     assert compiled_model.load(content).plan == plan
 
 
+@pytest.mark.journey
 def test_why_a_pipeline_cannot_be_compiled_comes_from_the_process() -> None:
     X, y = mixed_rows(60)
     pipeline = make_pipeline(features.raw("median"), LinearSVC(), ["dry", "extra", "sweet"]).fit(X, y)
