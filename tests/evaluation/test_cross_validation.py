@@ -88,7 +88,13 @@ def cheaper(model: str) -> list[str]:
     return [f"{key}={count}" for key in keys for suffix, count in fewer.items() if key.endswith(f".{suffix}")]
 
 
-@pytest.mark.parametrize("name", models_of_classes())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("xgb", "logreg", "selection") else pytest.mark.journey)
+        for name in models_of_classes()
+    ],
+)
 def test_scores_are_the_same_with_one_thread_and_with_two(name: str) -> None:
     pytest.importorskip(composed(f"model={name}").model._target_.partition(".")[0])
     task, estimator = task_and_estimator(f"model={name}", "split.n_splits=2", *cheaper(name))

@@ -46,7 +46,15 @@ def likeliest(probabilities: np.ndarray) -> np.ndarray:
     return probabilities.argmax(axis=1)
 
 
-@pytest.fixture(scope="module", params=["xgb", "forest", "histgb", "tree", "logreg", "colour"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "xgb",
+        "logreg",
+        "colour",
+        *(pytest.param(n, marks=pytest.mark.journey) for n in ("forest", "histgb", "tree")),
+    ],
+)
 def model(request: pytest.FixtureRequest) -> FittedModel:
     """Small models of each kind that has a search of its own, one of them with a text."""
     fitted = fit(*SMALL_MODELS[request.param])

@@ -26,7 +26,9 @@ KINDS = {
 
 
 @pytest.mark.usefixtures("wine_quality")
-@pytest.mark.parametrize("feature", ["raw", "scaled", "without"])
+@pytest.mark.parametrize(
+    "feature", ["raw", *(pytest.param(name, marks=pytest.mark.journey) for name in ("scaled", "without"))]
+)
 @pytest.mark.parametrize("settings", [["model=xgb", "model.n_estimators=10"], ["model=histgb", "model.max_iter=5"]])
 def test_scores_of_cells_are_those_of_the_model(feature: str, settings: list[str]) -> None:
     model = fit("data=quality", "target=tier", f"feature={feature}", *settings)

@@ -76,6 +76,7 @@ def run(folder: Path, log: Path, *overrides: str) -> RetrainResult:
     return result
 
 
+@pytest.mark.journey
 def test_what_turned_is_learned_pinned_and_promoted_as_a_challenger(folder: Path, tmp_path: Path) -> None:
     answered(tmp_path / "log", customers(150, turned=True, seed=1), "a")
     answered(tmp_path / "log", customers(50, turned=True, seed=2), "b", labelled=False)

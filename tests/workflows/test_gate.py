@@ -229,6 +229,7 @@ def test_folds_that_the_data_say_are_the_gates_too(name: str) -> None:
     assert split_like(own, seed=1000, n_repeats=2) == own
 
 
+@pytest.mark.journey
 def test_a_split_without_a_seed_has_no_other_folds() -> None:
     own = OmegaConf.create({"_target_": "sklearn.model_selection.KFold", "n_splits": 4})
     assert split_like(own, seed=1000, n_repeats=2) == own
