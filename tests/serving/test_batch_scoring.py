@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import wineexp.predict
-from tests.conftest import environment
+from tests.conftest import environment, run
 from tests.serving.conftest import Server, Store
 from wineexp import compose
 from wineexp.core.errors import UserError
@@ -144,3 +144,12 @@ def test_a_killed_process_is_gone_on_with(store: Store, rows: pd.DataFrame, tmp_
     assert "of the rows had been predicted before" in done.stdout
     assert (tmp_path / "again.parquet").read_bytes() == whole.output.read_bytes()
     assert not (tmp_path / ".again.parquet.parts").exists()
+
+
+@pytest.mark.parametrize("program", ["predict", "feedback"])
+def test_a_command_leaves_nothing_but_what_it_was_asked_for(program: str, tmp_path: Path) -> None:
+    options = {"predict": ("input=none.csv", "output=answers.csv"), "feedback": ("file=none.csv", "log=.")}[program]
+    done = run(tmp_path, program, *options)
+    assert done.returncode == 1
+    assert "none.csv: there is no such file" in done.stderr
+    assert list(tmp_path.iterdir()) == []
