@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from wineexp.core.config import Abtest
+from wineexp.core.config import CHALLENGER_MODES, Abtest
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.core.program import program
 
@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 # The exit code where the challenger is worse, as that of an alarm of the monitor.
 WORSE_EXIT_CODE = 3
-
-MODES = ("shadow", "split")
 
 
 @program(Abtest)
@@ -85,18 +83,19 @@ def check(cfg: DictConfig) -> None:
     UserError
         With all faults.
     """
+    from wineexp.monitoring.prediction_log import check_part
+
     faults = []
     if cfg.tracking.uri is None:
         faults.append("tracking=off: the versions are those of a registry; choose tracking=local or tracking=server")
-    if cfg.mode is not None and cfg.mode not in MODES:
-        faults.append(f"mode={cfg.mode}: {did_you_mean(cfg.mode, MODES)}; or null")
+    if cfg.mode is not None and cfg.mode not in CHALLENGER_MODES:
+        faults.append(f"mode={cfg.mode}: {did_you_mean(cfg.mode, CHALLENGER_MODES)}; or null")
     if cfg.share is not None and not 0 < cfg.share < 1:
         faults.append(f"share={cfg.share}: 0 < share < 1 must hold, or share=null")
     if not 0.5 <= cfg.level < 1:
         faults.append(f"level={cfg.level}: 0.5 <= level < 1 must hold")
     faults += [f"sizes: {size}: a gain is more than 0 and less than 1" for size in cfg.sizes if not 0 < size < 1]
-    if OmegaConf.is_missing(cfg, "log") or not cfg.log:
-        faults.append("log: nothing is given; log=outputs/predictions, or the log of the server")
+    faults += check_part(cfg.log, since=cfg.since, until=cfg.until)
     if faults:
         raise UserError(*faults)
 

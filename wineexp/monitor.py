@@ -2,12 +2,11 @@
 
 import logging
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from wineexp.core.config import Monitor
 from wineexp.core.errors import UserError
@@ -68,6 +67,8 @@ def check(cfg: DictConfig) -> None:
     UserError
         With all faults.
     """
+    from wineexp.monitoring.prediction_log import check_part
+
     faults = []
     if cfg.tracking.uri is None:
         faults.append("tracking=off: the version is one of a registry; choose tracking=local or tracking=server")
@@ -75,20 +76,9 @@ def check(cfg: DictConfig) -> None:
         faults.append(f"alpha={cfg.alpha}: 0 < alpha < 1 must hold")
     if not 0 <= cfg.tolerance < 100:
         faults.append(f"tolerance={cfg.tolerance}: 0 <= tolerance < 100 must hold; 0.05 is a twentieth of the loss")
-    if cfg.since is not None and not _is_time(cfg.since):
-        faults.append(f"since={cfg.since}: this is no time; give one such as 2026-11-01 or 2026-11-01T08:00")
-    if OmegaConf.is_missing(cfg, "log") or not cfg.log:
-        faults.append("log: nothing is given; log=outputs/predictions, or the log of the server")
+    faults += check_part(cfg.log, since=cfg.since)
     if faults:
         raise UserError(*faults)
-
-
-def _is_time(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

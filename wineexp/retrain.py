@@ -90,6 +90,8 @@ def check(cfg: DictConfig) -> None:
     UserError
         With all faults.
     """
+    from wineexp.monitoring.prediction_log import check_part
+
     faults = [f"allow={rule}: no such rule; choices: dirty" for rule in cfg.allow if rule != "dirty"]
     if cfg.tracking.uri is None:
         faults.append("tracking=off: the champion is in a registry; choose tracking=local or tracking=server")
@@ -101,6 +103,7 @@ def check(cfg: DictConfig) -> None:
         faults.append(f"n_trials={cfg.n_trials}: n_trials >= 1 must hold, or n_trials=null")
     if cfg.n_trials is not None and not cfg.sweep:
         faults.append(f"n_trials={cfg.n_trials}: only a sweep has trials; give sweep=true, too")
+    faults += check_part(cfg.log, since=cfg.since, until=cfg.until)
     if cfg.repeats < 1:
         faults.append(f"repeats={cfg.repeats}: repeats >= 1 must hold")
     if faults:

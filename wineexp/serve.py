@@ -4,14 +4,13 @@ import re
 
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.core.config import Serve, Server
+from wineexp.core.config import CHALLENGER_MODES, SHADOW, Serve, Server
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.core.program import program
 
 # The least values of settings that are whole numbers.
 MINIMA = {"workers": 1, "max_rows": 1, "max_body_bytes": 1, "max_concurrent_requests": 1, "port": 0}
 
-CHALLENGER_MODES = ("shadow", "split")
 
 # A name of a header, as RFC 9110 has it.
 HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -118,7 +117,7 @@ def challenger_faults(server: Server) -> list[str]:
         )
     if server.export_folder is not None:
         faults.append("serve.challenger: an exported version is served without a registry, and so has no challenger")
-    if server.log is None and server.challenger_mode == "shadow":
+    if server.log is None and server.challenger_mode == SHADOW:
         faults.append(
             "serve.challenger: what a challenger answers in the shadow is only logged, and serve.log=null logs "
             "nothing; give a folder, such as serve.log=outputs/predictions"

@@ -95,16 +95,16 @@ def _print_stability(name: str, model: FittedModel, size: int, n_rows: int) -> N
             seconds = first[0][1]
     print(
         f"{name:8} {size:4} rows: the first three features are the same for {agreement['chosen']:.0%} of rows "
-        f"(random backgrounds: {agreement['random']:.0%}); {1000 * np.median(seconds):.0f} ms a row, "
-        f"at most {1000 * max(seconds):.0f} ms",
+        f"(random backgrounds: {agreement['random']:.0%}); {first[0][2]} rows used, "
+        f"{1000 * np.median(seconds):.0f} ms a row, at most {1000 * max(seconds):.0f} ms",
         flush=True,
     )
 
 
 def _explain(
     model: FittedModel, background: pd.DataFrame, rows: list[dict[str, Any]]
-) -> tuple[list[set[str]], list[float]]:
-    """The three features of the largest contributions to each row, and the time of each."""
+) -> tuple[list[set[str]], list[float], int]:
+    """The three features of the largest contributions to each row, the time of each, and the background rows used."""
     explainer = model.explainer_by(background)
     largest, seconds = [], []
     for row in rows:
@@ -112,7 +112,7 @@ def _explain(
         explained = explainer.contributions(row)
         seconds.append(time.process_time() - start)
         largest.append(set(list(explained.contributions)[:3]))
-    return largest, seconds
+    return largest, seconds, explained.background_rows
 
 
 if __name__ == "__main__":

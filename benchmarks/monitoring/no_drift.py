@@ -11,12 +11,11 @@ import argparse
 import numpy as np
 import pandas as pd
 
+from wineexp.monitoring.column_shifts import ColumnTest, block_starts
 from wineexp.monitoring.drift import (
     LIMIT_SHARE,
     UNLIKE_TOLERANCE,
-    ColumnTest,
     alarm_log_e_value,
-    block_starts,
     limit_level,
     tolerated,
 )

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
-from wineexp.monitoring.drift import Monitor, block_starts
+from wineexp.monitoring.column_shifts import block_starts
+from wineexp.monitoring.drift import Monitor
 from wineexp.monitoring.losses import Loss, loss_for, mean_by_row
 from wineexp.monitoring.reference import LossSummary, Reference, answers, calibration, sketch
 from wineexp.reports.monitor_page import render

@@ -8,11 +8,7 @@ from wineexp.monitoring.sequential import (
     e_benjamini_hochberg,
     fixed_sample_limit,
     fixed_share_limits,
-    log_e_to_p,
     mean_interval,
-    mean_log_e_value,
-    p_to_log_e,
-    paired_log_e_values,
     start_weights,
 )
 
@@ -96,35 +92,6 @@ def test_the_difference_of_two_streams_is_found() -> None:
         difference_values([2.0], [True], 0.5)
 
 
-def test_pairs_without_a_difference_seldom_show_one() -> None:
-    random = np.random.default_rng(5)
-    won = random.random((200, 100)) < 0.5
-    wins, losses = np.cumsum(won, axis=1), np.cumsum(~won, axis=1)
-    better, worse = paired_log_e_values(wins, losses)
-    assert np.mean(np.maximum(better, worse).max(axis=1) >= np.log(2 / 0.05)) < 0.05
-    assert np.allclose(better, paired_log_e_values(losses, wins)[1])
-
-
-def test_pairs_with_a_difference_show_it() -> None:
-    random = np.random.default_rng(6)
-    won = random.random((60, 250)) < 0.625
-    better, worse = paired_log_e_values(np.cumsum(won, axis=1), np.cumsum(~won, axis=1))
-    # A fifth of the pairs differ.
-    assert 5 * np.median(np.argmax(better >= ALARM, axis=1)) < 520
-    assert worse.max() < ALARM
-
-
-def test_a_paired_capital_is_expected_to_stay_at_one_half() -> None:
-    n_pairs = 12
-    wins = np.arange(n_pairs + 1)
-    probabilities = np.array([1.0])
-    for _ in range(n_pairs):
-        probabilities = np.convolve(probabilities, [0.5, 0.5])
-    better, worse = paired_log_e_values(wins, n_pairs - wins)
-    assert probabilities @ np.exp(better) == pytest.approx(1)
-    assert probabilities @ np.exp(worse) == pytest.approx(1)
-
-
 def test_limits_of_a_sample_hold() -> None:
     random = np.random.default_rng(7)
     samples = random.beta(1, 9, (1000, 200))
@@ -141,12 +108,3 @@ def test_e_benjamini_hochberg() -> None:
     # Of 4 hypotheses at 0.1 the k-th greatest needs 40 / k: the second has it, and so the first passes with it.
     assert e_benjamini_hochberg(np.log([25, 1, 22, 10]), 0.1).tolist() == [True, False, True, False]
     assert e_benjamini_hochberg(np.log([15, 1]), 0.1).tolist() == [False, False]
-
-
-def test_calibrators() -> None:
-    p_values = (np.arange(200_000) + 0.5) / 200_000
-    assert np.exp(p_to_log_e(p_values)).mean() <= 1
-    assert np.exp(p_to_log_e([1e-6, 1.0])) == pytest.approx([5239.1, 0.5], rel=1e-3)
-    assert p_to_log_e(0) == np.inf
-    assert log_e_to_p(np.log([0.5, 20])) == pytest.approx([1, 0.05])
-    assert mean_log_e_value(np.log([1, 3])) == pytest.approx(np.log(2))

@@ -1,5 +1,6 @@
 """`python -m wineexp.retrain`: labelled rows become a pinned part of the data, and what learned from them is judged."""
 
+import importlib
 import subprocess
 import sys
 import time
@@ -135,7 +136,7 @@ def test_a_gate_that_requires_a_live_test_takes_its_word(folder: Path, tmp_path:
 def test_what_cannot_be_trained_anew_is_refused(folder: Path) -> None:
     with pytest.raises(UserError) as refusal:
         run(folder, Path("log"), "challenger=champion", "min_rows=0", "allow=[data]")
-    assert len(refusal.value.faults) == 3
+    assert len(refusal.value.faults) == 4
 
 
 def test_a_sweep_has_the_champions_config_but_for_what_it_varies(
@@ -164,3 +165,15 @@ def test_a_sweep_has_the_champions_config_but_for_what_it_varies(
     # That is the champion's; the number of trees is the sweep's to choose.
     assert cfg.split.n_splits == 3
     assert not any(word.startswith("model.n_estimators") for word in overrides)
+
+
+@pytest.mark.parametrize("program", ["retrain", "abtest", "monitor"])
+def test_a_part_of_the_log_that_cannot_be_is_refused_with_all_faults(program: str, tmp_path: Path) -> None:
+    times = {"monitor": ["since"]}.get(program, ["since", "until"])
+    options = [f"log={tmp_path}/nowhere", *(f"{name}=gestern" for name in times)]
+    with pytest.raises(UserError) as refused:
+        importlib.import_module(f"wineexp.{program}")(compose(*options, program=program))
+    assert refused.value.faults == (
+        f"log={tmp_path}/nowhere: there is no such folder; a server makes one with serve.log={tmp_path}/nowhere",
+        *(f"{name}=gestern: this is no time; give one such as 2026-11-01 or 2026-11-01T08:00" for name in times),
+    )

@@ -119,7 +119,7 @@ def test_mistakes_are_named_all_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="tracking=off") as caught:
         run("", "tracking=off", "alpha=2", "tolerance=-1", "since=soon")
     assert [fault.split("=")[0].split(":")[0] for fault in caught.value.faults] == [
-        *("tracking", "alpha", "tolerance", "since", "log")
+        *("tracking", "alpha", "tolerance", "log", "since")
     ]
     with pytest.raises(UserError, match="there is no such folder"):
         run(str(tmp_path / "nothing"))

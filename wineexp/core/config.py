@@ -291,6 +291,10 @@ class Keys:
     administration: str | None = MISSING
 
 
+# How a challenger is asked: beside the champion for the log alone, or in its place for a share of the requests.
+SHADOW, SPLIT = CHALLENGER_MODES = ("shadow", "split")
+
+
 @dataclass
 class Server:
     """What is served, at which address, and within which limits."""

@@ -70,7 +70,7 @@ def known_rows(n_rows: int) -> FittedRows | None:
     if known is not None and len(known.sets) != n_rows:
         raise ValueError(
             f"a model within another one splits {n_rows} of {len(known.sets)} training rows, of which the groups and "
-            "times cannot be told; choose a model that makes no folds of its own within the other one"
+            "times are not known; choose a model that makes no folds of its own within the other one"
         )
     return known
 

@@ -1,6 +1,7 @@
 """Ensembles of several models, which are weighted or combined by their out-of-fold probabilities."""
 
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from wineexp.evaluation.metrics import METRICS
+from wineexp.evaluation.metrics import METRICS, Metric
 from wineexp.evaluation.predictions import Predictions
 from wineexp.models.decision import learn_utility, values_of
 from wineexp.models.pipeline import (
@@ -157,23 +158,12 @@ class SelectionClassifier(EnsembleClassifier):
         self, out_of_fold: dict[str, npt.NDArray[np.float64]], codes: npt.NDArray[np.intp], weights: Weights
     ) -> list[str]:
         """The picked names in their order, up to the best value of the metric."""
-        metric = METRICS[self.metric]
-        sign = 1 if metric.direction == "maximize" else -1
-        picked: list[str] = []
-        best_scores: list[float] = []
-        total = np.zeros_like(next(iter(out_of_fold.values())))
-        values = values_of(self.class_values, total.shape[1])
-        for n_picked in range(1, self.picks + 1):
-            scores = {}
-            for name, probabilities in out_of_fold.items():
-                mean = (total + probabilities) / n_picked
-                predictions = Predictions(codes, mean.argmax(axis=1), mean, values=values, weights=weights)
-                scores[name] = sign * float(metric.score(predictions))
-            best_name = max(scores, key=lambda name: scores[name])
-            total += out_of_fold[best_name]
-            picked.append(best_name)
-            best_scores.append(scores[best_name])
-        return picked[: int(np.argmax(best_scores)) + 1]
+        values = values_of(self.class_values, len(self.classes_))
+
+        def predictions(mean: npt.NDArray[np.float64]) -> Predictions:
+            return Predictions(codes, mean.argmax(axis=1), mean, values=values, weights=weights)
+
+        return pick_members(out_of_fold, METRICS[self.metric], predictions, self.picks)
 
     def _combine(self, member_probabilities: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
         weights = [self.weights_[name] for name in self.members_]
@@ -182,6 +172,40 @@ class SelectionClassifier(EnsembleClassifier):
 
     def _scale(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return probabilities if self.temperature_ is None else _with_temperature(probabilities, self.temperature_)
+
+
+def pick_members(
+    out_of_fold: Mapping[str, npt.NDArray[np.float64]],
+    metric: Metric,
+    predictions: Callable[[npt.NDArray[np.float64]], Any],
+    picks: int,
+) -> list[str]:
+    """The names of the members that are picked one by one, each the one whose mean with those before is the best.
+
+    Parameters
+    ----------
+    out_of_fold : mapping of str to ndarray
+        What each member predicts, all of one shape.
+    metric : Metric
+    predictions : callable
+        From a mean of such arrays to what the metric is computed from.
+    picks : int
+        The most; those after the best value of the metric are dropped.
+    """
+    sign = 1 if metric.direction == "maximize" else -1
+    picked: list[str] = []
+    best_scores: list[float] = []
+    total = np.zeros_like(next(iter(out_of_fold.values())))
+    for n_picked in range(1, picks + 1):
+        scores = {
+            name: sign * float(metric.score(predictions((total + predicted) / n_picked)))
+            for name, predicted in out_of_fold.items()
+        }
+        best_name = max(scores, key=lambda name: scores[name])
+        total += out_of_fold[best_name]
+        picked.append(best_name)
+        best_scores.append(scores[best_name])
+    return picked[: int(np.argmax(best_scores)) + 1]
 
 
 class StackClassifier(EnsembleClassifier):

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from wineexp.evaluation.grouped_folds import fitting_part
 from wineexp.evaluation.metrics import METRICS
 from wineexp.evaluation.predictions import NumberPredictions
+from wineexp.models.ensemble import pick_members
 from wineexp.models.weights import Weights, weight_options
 
 Floats = npt.NDArray[np.float64]
@@ -110,26 +111,13 @@ class SelectionRegressor(EnsembleRegressor):
             raise ValueError(f"picks >= 1 must hold, but got picks={self.picks}")
         values, numbers = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
         weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        picked = self._pick_members(self._out_of_fold(values, numbers, weights), numbers, weights)
+        out_of_fold = dict(zip(self.members, self._out_of_fold(values, numbers, weights).T, strict=True))
+        picked = pick_members(
+            out_of_fold, METRICS[self.metric], lambda mean: NumberPredictions(numbers, mean, weights), self.picks
+        )
         self.weights_ = {name: picked.count(name) / len(picked) for name in self.members}
         self._fit_members([name for name in self.members if name in picked], values, numbers, weights)
         return self
-
-    def _pick_members(self, out_of_fold: Floats, y: Floats, weights: Weights) -> list[str]:
-        """The picked names in their order, up to the best value of the metric."""
-        metric, names = METRICS[self.metric], list(self.members)
-        sign = 1 if metric.direction == "maximize" else -1
-        total, picked, best_scores = np.zeros(len(y)), [], []
-        for n_picked in range(1, self.picks + 1):
-            scores = [
-                sign * float(metric.score(NumberPredictions(y, (total + predicted) / n_picked, weights)))
-                for predicted in out_of_fold.T
-            ]
-            best = int(np.argmax(scores))
-            total += out_of_fold[:, best]
-            picked.append(names[best])
-            best_scores.append(scores[best])
-        return picked[: int(np.argmax(best_scores)) + 1]
 
     def _combine(self, predicted: Floats) -> Floats:
         return np.asarray(predicted @ [self.weights_[name] for name in self.members_])

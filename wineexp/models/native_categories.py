@@ -26,7 +26,7 @@ def native_faults(feature: Any, model: Any) -> list[str]:
 
 
 def with_categories(estimator: Any, X: Any) -> Any:
-    """The estimator, told of the categories among the features X, if it has to be."""
+    """The estimator, given the categories among the features X, if it has to be."""
     has_categories = isinstance(X, pd.DataFrame) and any(map(is_category, X.dtypes))
     if has_categories and _is_one_of(estimator, ("XGBModel",)):
         return copy.deepcopy(estimator).set_params(enable_categorical=True)

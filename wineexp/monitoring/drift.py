@@ -8,7 +8,7 @@ Three tests can raise the alarm, each with a third of the probability of a false
   Harmful Shift Detection Without Labels"). It has learned the out-of-fold losses of one half of the reference's sample;
   the other half says what it expects where nothing has changed.
 - Without: rows are unlike any that the model was trained on, so that neither its record nor what is expected says
-  anything about them; see `Familiarity`.
+  anything about them; see `wineexp.monitoring.unlabelled_rows.Familiarity`.
 
 Labels that show no greater loss overrule the latter two.
 
@@ -21,30 +21,26 @@ alarm: most of them do no harm.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import logsumexp
-from sklearn.ensemble import HistGradientBoostingRegressor
-from threadpoolctl import threadpool_limits
 
 from wineexp.evaluation.metrics import METRICS, score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
+from wineexp.monitoring.column_shifts import MIN_BLOCK_ROWS, ColumnFinding, ColumnTest, block_starts
 from wineexp.monitoring.format import DECISION, INPUT, NUMBER, PROBABILITY, TIME, TRUTH
-from wineexp.monitoring.reference import CalibrationBin, ColumnSketch, Reference, answers, as_numbers, calibration
+from wineexp.monitoring.reference import CalibrationBin, ColumnSketch, Reference, answers, calibration
 from wineexp.monitoring.sequential import (
     MeanTest,
-    bet_from_each_step,
     change_row,
     e_benjamini_hochberg,
     fixed_sample_limit,
-    fixed_share_limits,
     limit_of_mean,
     mean_interval,
-    with_held_back,
 )
+from wineexp.monitoring.unlabelled_rows import ExpectedLoss, Familiarity, Inputs
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,63 +49,12 @@ LIMIT_SHARE = 0.2
 N_TESTS = 3
 # By so much the share of rows that are unlike those of training may grow without an alarm.
 UNLIKE_TOLERANCE = 0.1
-# A row is unlike them where its nearest one is further away than this share of training rows have theirs.
-NEAR_SHARE = 0.95
-# Rows of the sample to which distances are taken; more would find no more.
-MAX_NEIGHBOURS = 256
-# Numbers count as this far away at most, in units of a normal distribution's standard deviation; so do missing values
-# where training had none, and levels that it had not.
-MAX_DISTANCE = 6.0
-# Rows whose distances are in memory at once.
-ROWS_PER_BLOCK = 8192
-# A column is tested after blocks of rows: of at least so many, and of a part of the rows before. A year of rows has
-# hundreds of blocks, and a shift is found after a few per cent more rows than if each row were a block.
-MIN_BLOCK_ROWS, BLOCKS_PER_FACTOR = 20, 32
-# Stakes of the tests of columns.
-SHARE_STAKES = 2.0 ** -np.arange(1, 10, 2)
 # Labels after the change that can overrule an alarm without labels.
 MIN_OVERRULING_LABELS = 200
 # The least rows of the sample with which losses are learned.
 MIN_SAMPLE_ROWS = 100
 # Points of each line over time.
 N_PERIODS = 24
-
-
-@dataclass(frozen=True)
-class ColumnFinding:
-    """A column, or an answer, of the log beside the reference.
-
-    Attributes
-    ----------
-    sketch : ColumnSketch
-        Of the reference.
-    counts : ndarray of int of shape (n_bins,)
-        Rows of the log in each of its bins.
-    periods : ndarray of int of shape (n_periods, n_bins)
-        Likewise, one period after the other.
-    log_e_value : float
-        Against "the distribution is the reference's".
-    shifted : bool
-        Whether this is refuted, by e-BH over all columns and answers.
-    """
-
-    sketch: ColumnSketch
-    counts: npt.NDArray[np.intp]
-    periods: npt.NDArray[np.intp]
-    log_e_value: float
-    shifted: bool = False
-
-    @property
-    def moved(self) -> float:
-        """The share of rows that would have to be in another bin for the reference's shares: total variation."""
-        reference = np.asarray(self.sketch.counts) / max(1, sum(self.sketch.counts))
-        return float(np.abs(self.counts / max(1, self.counts.sum()) - reference).sum() / 2)
-
-    def share(self, bins: list[int]) -> tuple[float, float]:
-        """The share of rows in some bins, in the reference and in the log."""
-        both = np.asarray(self.sketch.counts), self.counts
-        reference, now = (float(counts[bins].sum() / max(1, counts.sum())) for counts in both)
-        return reference, now
 
 
 @dataclass(frozen=True)
@@ -184,227 +129,6 @@ class Findings:
         """Columns and answers whose distribution has changed, the most certain first."""
         found = [column for column in [*self.columns, *self.answers] if column.shifted]
         return sorted(found, key=lambda column: -column.log_e_value)
-
-
-class ColumnTest:
-    """Counts a column's bins in blocks of rows, and tests them against the reference's shares."""
-
-    def __init__(self, sketch: ColumnSketch) -> None:
-        self.sketch = sketch
-        self.blocks = np.zeros((0, sketch.n_bins), dtype=np.intp)
-
-    def update(self, codes: npt.NDArray[np.intp], blocks: npt.NDArray[np.intp]) -> None:
-        """Count the bins of more values (n_rows,), each in its block."""
-        n_blocks, n_bins = int(blocks[-1]) + 1, self.sketch.n_bins
-        if n_blocks > len(self.blocks):
-            grown = np.zeros((max(n_blocks, 2 * len(self.blocks)), n_bins), dtype=np.intp)
-            grown[: len(self.blocks)] = self.blocks
-            self.blocks = grown
-        first = int(blocks[0])
-        flat = (blocks - first) * n_bins + codes
-        counted = np.bincount(flat, minlength=(n_blocks - first) * n_bins).reshape(-1, n_bins)
-        self.blocks[first:n_blocks] += counted
-
-    def log_e_value(self, n_blocks: int, level: float) -> float:
-        """Against "the shares are those of the reference", after so many blocks.
-
-        For numbers the share up to each edge is tested, for texts the share of each level, and the share of missing
-        values, each for more and for less than the interval of the reference's share. All of these intervals hold at
-        once with probability 1 - level. The e-value is the mean over these tests.
-        """
-        counts, reference = self.blocks[:n_blocks], np.asarray(self.sketch.counts)
-        n_reference = int(reference.sum())
-        if not n_blocks or not n_reference:
-            return 0.0
-        hits, hits_reference = (_hits(of_bins, self.sketch) for of_bins in (counts, reference))
-        low, high = fixed_share_limits(hits_reference, n_reference, level / len(hits_reference))
-        rows = counts.sum(axis=1, keepdims=True)
-        both = np.concatenate([hits, rows - hits], axis=1)[:, :, None]
-        bounds = np.concatenate([high, 1 - low])
-        testable = (bounds > 0) & (bounds < 1)
-        if not testable.any():
-            return 0.0
-        both, bounds = both[:, testable], bounds[testable][:, None]
-        factors = both * np.log1p(SHARE_STAKES * (1 / bounds - 1)) + (rows[:, :, None] - both) * np.log1p(-SHARE_STAKES)
-        steps = np.arange(1, n_blocks + 1)
-        capitals = bet_from_each_step(factors, steps)[-1]
-        return float(with_held_back(logsumexp(capitals) - np.log(capitals.size), steps[-1]))
-
-
-def _hits(counts: npt.NDArray[np.intp], sketch: ColumnSketch) -> npt.NDArray[np.intp]:
-    """Rows for which each tested thing holds, from rows in each bin (..., n_bins)."""
-    if not sketch.is_number:
-        return counts
-    upto = np.cumsum(counts[..., :-2], axis=-1)
-    # The last edge's share is 1 less that above the range.
-    return np.concatenate([upto, counts[..., -2:]], axis=-1)
-
-
-def block_starts(n_rows: int) -> npt.NDArray[np.intp]:
-    """The first rows of the blocks up to this row, from 0; they do not depend on when one looks."""
-    starts = [0]
-    while starts[-1] < n_rows:
-        starts.append(starts[-1] + max(MIN_BLOCK_ROWS, starts[-1] // BLOCKS_PER_FACTOR))
-    return np.array(starts[: len(starts) - 1] or [0])
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Features of rows, read once for all tests.
-
-    Attributes
-    ----------
-    columns : list of ColumnSketch
-    numbers : dict of str to ndarray of shape (n_rows,)
-        Of the columns of numbers.
-    codes : dict of str to ndarray of int of shape (n_rows,)
-        The bin of each value of every column.
-    """
-
-    columns: list[ColumnSketch]
-    numbers: dict[str, Floats]
-    codes: dict[str, npt.NDArray[np.intp]]
-
-    @classmethod
-    def of(cls, rows: Any, columns: list[ColumnSketch], prefix: str = "") -> Self:
-        """From columns of rows, whose names begin with this."""
-        numbers = {each.name: as_numbers(rows[prefix + each.name]) for each in columns if each.is_number}
-        codes = {
-            each.name: each.codes_of_numbers(numbers[each.name])
-            if each.is_number
-            else each.codes(rows[prefix + each.name])
-            for each in columns
-        }
-        return cls(columns, numbers, codes)
-
-    @property
-    def n_rows(self) -> int:
-        """How many rows there are."""
-        return len(next(iter(self.codes.values())))
-
-
-class ExpectedLoss:
-    """The loss that is to be expected of a row without its label, learned from the reference's sample.
-
-    Parameters
-    ----------
-    sample : Inputs
-        The reference's, of the columns that are logged.
-    losses : ndarray of shape (n_rows,)
-        Its out-of-fold losses.
-
-    Attributes
-    ----------
-    values : ndarray
-        What is expected of the half of the sample that was not learned from.
-    """
-
-    def __init__(self, sample: Inputs, losses: Floats) -> None:
-        half = len(losses) // 2
-        X = self._matrix(sample)
-        model = HistGradientBoostingRegressor(
-            max_iter=40,
-            max_leaf_nodes=8,
-            min_samples_leaf=10,
-            early_stopping=False,
-            categorical_features=[not column.is_number for column in sample.columns],
-            random_state=0,
-        )
-        # For so few rows threads would wait for each other longer than they work.
-        with threadpool_limits(1):
-            self._model = model.fit(X[:half], losses[:half])
-        self.values = self._predict(X[half:])
-
-    def of_rows(self, inputs: Inputs) -> Floats:
-        """Of each row, in [0, 1]: shape (n_rows,)."""
-        return self._predict(self._matrix(inputs))
-
-    def _predict(self, X: Floats) -> Floats:
-        with threadpool_limits(1):
-            return np.asarray(np.clip(self._model.predict(X), 0, 1), dtype=np.float64)
-
-    @staticmethod
-    def _matrix(inputs: Inputs) -> Floats:
-        X = np.empty((inputs.n_rows, len(inputs.columns)), order="F")
-        for place, column in enumerate(inputs.columns):
-            if column.is_number:
-                X[:, place] = inputs.numbers[column.name]
-            else:
-                codes = inputs.codes[column.name]
-                X[:, place] = np.where(codes > len(column.levels), np.nan, codes)
-        return X
-
-
-class Familiarity:
-    """Tells rows that are unlike the training rows: those whose nearest one is far away.
-
-    Distances are Euclidean, of numbers less their median in units of their quartile range, and of indicators of texts.
-    The limit is a quantile of the distances among one half of the reference's sample; the other half says how many rows
-    are beyond it where nothing has changed.
-
-    Parameters
-    ----------
-    sample : Inputs
-        The reference's, of the columns that are logged.
-
-    Attributes
-    ----------
-    values : ndarray
-        1 for the rows of that other half that are unlike, 0 for its other rows.
-    """
-
-    def __init__(self, sample: Inputs) -> None:
-        half = sample.n_rows // 2
-        self._scales = [self._scale(sample, column, half) for column in sample.columns]
-        points = self._points(sample)
-        self._neighbours = points[: min(half // 2, MAX_NEIGHBOURS)]
-        # Those of the half that are no neighbours themselves.
-        self._limit = float(np.quantile(self._distances(points[len(self._neighbours) : half]), NEAR_SHARE))
-        self.values = self._unlike(points[half:])
-
-    def of_rows(self, inputs: Inputs) -> Floats:
-        """Of each row (n_rows,): 1 where it is unlike the training rows, else 0."""
-        return self._unlike(self._points(inputs))
-
-    def _unlike(self, points: npt.NDArray[np.float32]) -> Floats:
-        return (self._distances(points) > self._limit).astype(np.float64)
-
-    def _distances(self, points: npt.NDArray[np.float32]) -> Floats:
-        """The squared distance of each point from its nearest neighbour: (n_points,)."""
-        squares = (self._neighbours**2).sum(axis=1) / 2
-        nearest = [
-            (points[start : start + ROWS_PER_BLOCK] @ self._neighbours.T - squares).max(axis=1)
-            for start in range(0, len(points), ROWS_PER_BLOCK)
-        ]
-        return np.asarray((points**2).sum(axis=1) - 2 * np.concatenate(nearest), dtype=np.float64)
-
-    @staticmethod
-    def _scale(sample: Inputs, column: ColumnSketch, half: int) -> tuple[float, float, float]:
-        """A column's median, its standard deviation by its quartiles, and what stands for a missing value."""
-        known = sample.numbers.get(column.name, np.empty(0))[:half]
-        known = known[~np.isnan(known)]
-        missing = 0.0 if column.counts[column.missing_bin] else MAX_DISTANCE
-        if not len(known):
-            return 0.0, 1.0, missing
-        low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
-        # Of a column of mostly one value the quartiles agree.
-        deviation = (high - low) / 1.349 or float(known.std()) or 1.0
-        return float(middle), float(deviation), missing
-
-    def _points(self, inputs: Inputs) -> npt.NDArray[np.float32]:
-        points: list[npt.NDArray[Any]] = []
-        for column, (middle, deviation, missing) in zip(inputs.columns, self._scales, strict=True):
-            if column.is_number:
-                scaled = (inputs.numbers[column.name] - middle) / deviation
-                np.clip(scaled, -MAX_DISTANCE, MAX_DISTANCE, out=scaled)
-                points.append(np.where(np.isnan(scaled), missing, scaled))
-            else:
-                codes = inputs.codes[column.name]
-                # Two different levels are 1 apart.
-                points += [(codes == place) / np.sqrt(2) for place in range(len(column.levels))]
-                is_new = codes == column.n_bins - 2
-                points.append(np.where(is_new, MAX_DISTANCE, np.where(codes == column.missing_bin, missing, 0)))
-        return np.column_stack(points).astype(np.float32)
 
 
 @dataclass

@@ -9,6 +9,7 @@
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,8 +21,6 @@ from wineexp.monitoring.writer import Store
 
 if TYPE_CHECKING:
     # A server opens a log, and does so without pandas.
-    from datetime import datetime
-
     import pandas as pd
 
     from wineexp.monitoring.segments import Selection
@@ -90,6 +89,31 @@ def check_log(setting: str, address: str) -> None:
     check_address(setting, address)
     if not is_database(address) and not Path(address).is_dir():
         raise UserError(f"{setting}={address}: there is no such folder; a server makes one with serve.log={address}")
+
+
+def check_part(log: str | None, **times: str | None) -> list[str]:
+    """The faults of a config that names a log, and a part of it by times: one sentence each.
+
+    Parameters
+    ----------
+    log : str or None
+        The key `log`.
+    **times : str or None
+        Other keys, such as `since` and `until`.
+    """
+    faults: list[str] = []
+    try:
+        if not log:
+            raise UserError("log: nothing is given; log=outputs/predictions, or the log of the server")
+        check_log("log", log)
+    except UserError as error:
+        faults += error.faults
+    for key, text in times.items():
+        try:
+            datetime.fromisoformat(text or "2000-01-01")
+        except ValueError:
+            faults.append(f"{key}={text}: this is no time; give one such as 2026-11-01 or 2026-11-01T08:00")
+    return faults
 
 
 def open_store(address: str, max_age_days: float | None = None, max_bytes: int | None = None) -> TruthStore:

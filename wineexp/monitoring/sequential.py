@@ -9,7 +9,7 @@ Statistics and Safe Anytime-Valid Inference"). Capitals are given as natural log
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.special import betainc, betaincc, betaincinv, betaln, logsumexp
+from scipy.special import betaincinv, logsumexp
 
 Floats = npt.NDArray[np.float64]
 
@@ -278,39 +278,6 @@ def difference_range(share: float) -> tuple[float, float]:
     return -greatest, greatest
 
 
-def paired_log_e_values(
-    wins: npt.ArrayLike, losses: npt.ArrayLike, prior: float = PAIRED_PRIOR
-) -> tuple[Floats, Floats]:
-    """Log e-values of "the second is no better than the first" and of "it is no worse", from pairs that differ.
-
-    Of two models that answered the same rows only those pairs count in which one alone was right (McNemar 1947):
-    without a difference it is either of them with a probability of 1/2. The e-value is the likelihood of the wins and
-    losses under a symmetric beta distribution of the share of wins, cut off at 1/2 to the side that it bets on, over
-    that under 1/2 (Robbins 1970, "Statistical Methods Related to the Law of the Iterated Logarithm"; the cut makes it
-    an e-process for all shares on the other side, too).
-
-    Parameters
-    ----------
-    wins, losses : array-like of int, of one shape
-        The pairs so far in which the second, and the first, was right alone.
-    prior : float
-        The parameter of the beta distribution: the greater, the smaller the differences that it bets on.
-
-    Returns
-    -------
-    better, worse : two ndarrays of that shape
-        At least log(1 / level) once "no better", or "no worse", is refuted at this level. The level of both together is
-        the sum of the two.
-    """
-    won, lost = np.asarray(wins, dtype=float), np.asarray(losses, dtype=float)
-    common = np.log(2) * (won + lost + 1) + betaln(prior + won, prior + lost) - betaln(prior, prior)
-    with np.errstate(divide="ignore"):
-        return (
-            np.asarray(common + np.log(betaincc(prior + won, prior + lost, 0.5))),
-            np.asarray(common + np.log(betainc(prior + won, prior + lost, 0.5))),
-        )
-
-
 def e_benjamini_hochberg(log_e_values: npt.ArrayLike, level: float) -> npt.NDArray[np.bool_]:
     """Which hypotheses are refuted, of which a share of at most `level` is expected to be true: shape (n_hypotheses,).
 
@@ -322,27 +289,3 @@ def e_benjamini_hochberg(log_e_values: npt.ArrayLike, level: float) -> npt.NDArr
     needed = np.log(len(log_e) / level) - np.log(np.arange(1, len(log_e) + 1))
     passed = np.flatnonzero(descending >= needed)
     return np.asarray(log_e >= descending[passed[-1]]) if len(passed) else np.zeros(len(log_e), dtype=bool)
-
-
-def p_to_log_e(p_values: npt.ArrayLike) -> Floats:
-    """Log e-values from p-values, any shape: e = (1 - p + p log p) / (p log(p)^2).
-
-    The mean of k p^(k - 1) over all k in (0, 1): Vovk & Wang 2021, "E-Values: Calibration, Combination and
-    Applications", section 2. A p-value of 0 gives infinity.
-    """
-    p = np.asarray(p_values, dtype=float)
-    # Near p = 1 the quotient is 0 / 0, with the limit 1/2.
-    inner = np.clip(p, 1e-300, 1 - 1e-4)
-    log = np.log(inner)
-    return np.asarray(np.where(p == 0, np.inf, np.log((1 - inner + inner * log) / (inner * log**2))))
-
-
-def log_e_to_p(log_e_values: npt.ArrayLike) -> Floats:
-    """The p-value 1 / e of each e-value, at most 1 (Vovk & Wang 2021, proposition 2.2): any shape."""
-    return np.asarray(np.exp(-np.maximum(log_e_values, 0)))
-
-
-def mean_log_e_value(log_e_values: npt.ArrayLike) -> float:
-    """The log of the mean of e-values, which is an e-value whatever their dependence (Vovk & Wang 2021, section 3)."""
-    log_e = np.asarray(log_e_values, dtype=float)
-    return float(logsumexp(log_e) - np.log(len(log_e)))

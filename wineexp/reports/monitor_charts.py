@@ -8,7 +8,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wineexp.monitoring.drift import ColumnFinding, HarmFinding
+from wineexp.monitoring.column_shifts import ColumnFinding
+from wineexp.monitoring.drift import HarmFinding
 from wineexp.monitoring.losses import Loss
 from wineexp.monitoring.reference import CalibrationBin, ColumnSketch
 from wineexp.reports.style import INK, LINE, RC_PARAMS, ROSE, SOFT, WATER, WIDTH_INCHES, WINE, data_uri, new_chart

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from wineexp.monitoring.drift import ColumnFinding, Findings, HarmFinding
+from wineexp.monitoring.column_shifts import ColumnFinding
+from wineexp.monitoring.drift import Findings, HarmFinding
 from wineexp.monitoring.losses import Loss
 from wineexp.monitoring.reference import Reference
 from wineexp.reports import monitor_charts, templates

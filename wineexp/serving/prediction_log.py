@@ -40,7 +40,7 @@ class PredictionLog:
 
     def __init__(self, address: str, settings: Server, metrics: Metrics) -> None:
         limits = settings.log_max_days, settings.log_max_bytes
-        # Truths are not written in the thread: a client is told whether its truth is stored.
+        # Truths are not written in the thread: the client gets to know whether its truth is stored.
         self._truths: TruthStore = prediction_log.open_store(address)
         self._writing_truths = threading.Lock()
         store = prediction_log.open_store(address, *limits)

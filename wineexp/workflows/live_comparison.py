@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from wineexp.core.config import SHADOW, SPLIT
 from wineexp.core.errors import UserError
 from wineexp.evaluation.predictions import Predictions
 from wineexp.monitoring import prediction_log
@@ -43,8 +44,6 @@ METRICS_OF_LOSSES = {
     "absolute": ("mean_absolute_error",),
     "squared": ("root_mean_squared_error", "r2"),
 }
-
-SHADOW, SPLIT = MODES = ("shadow", "split")
 
 # What names a row that both versions answered.
 KEYS = [REQUEST_ID, ROW]
@@ -214,7 +213,7 @@ def compare(
         n_first = sum(map(len, prediction_log.read(address, columns=[], **wanted, **of_champion)))
         n_second = sum(map(len, times))
         share = n_second / (n_first + n_second)
-    # Gains of numbers are told as parts of the champion's error.
+    # Gains of numbers are given as parts of the champion's error.
     size_unit = float(first[LOSS].mean()) if not reference.classes and len(first) else 1.0
     found: dict[str, Any]
     if mode == SHADOW:

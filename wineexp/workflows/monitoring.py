@@ -14,7 +14,8 @@ import pandas as pd
 
 from wineexp.core.errors import UserError
 from wineexp.monitoring import prediction_log, verdicts
-from wineexp.monitoring.drift import ColumnFinding, Findings, HarmFinding, Monitor
+from wineexp.monitoring.column_shifts import ColumnFinding
+from wineexp.monitoring.drift import Findings, HarmFinding, Monitor
 from wineexp.monitoring.format import DECISION, INPUT, NUMBER, PROBABILITY, TIME, TRUTH_TIME
 from wineexp.monitoring.reference import Reference, read_reference
 from wineexp.reports import monitor_page
@@ -141,7 +142,7 @@ def find_reference(registry: Registry, version: Version) -> Reference:
     if reference is None:
         raise UserError(
             f"version {version.number} of {version.name} was registered without a reference to hold its rows against, "
-            "as versions before wineexp 0.3 were; promote its run anew"
+            "as older versions were; promote its run anew"
         )
     return reference
 

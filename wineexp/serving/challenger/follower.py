@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
 
 from wineexp.core.config import Serve
+from wineexp.serving.background import running
 from wineexp.serving.model.cache import Cache, CachedVersion
 from wineexp.serving.model.loading import load
 from wineexp.serving.model.predictor import Predictor
@@ -47,13 +48,8 @@ class ChallengerFollower:
     @asynccontextmanager
     async def follow(self, _: Any) -> AsyncIterator[None]:
         """Apply the monitor's states as long as the context lasts."""
-        task = asyncio.create_task(self._follow())
-        try:
+        async with running(self._follow()):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _follow(self) -> None:
         async for state in alias_states(self._paths.socket):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from litestar.types import HTTPScope
 
-from wineexp.core.config import Serve
+from wineexp.core.config import SHADOW, Serve
 from wineexp.serving.answers import Answers
 from wineexp.serving.challenger.follower import ChallengerFollower
 from wineexp.serving.challenger.shadow_process import ShadowProcess
@@ -20,8 +20,6 @@ from wineexp.serving.model.predictor import Predictor
 from wineexp.serving.refresh.follower import AliasFollower
 from wineexp.serving.refresh.messages import RefreshPaths
 from wineexp.serving.refresh.monitor import RefreshMonitor
-
-SHADOW, SPLIT = "shadow", "split"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from wineexp.serving.answers import Answer
+from wineexp.serving.background import running
 from wineexp.serving.challenger.messages import ShadowReply, ShadowRequest, encode, read
 from wineexp.serving.metrics import Metrics
 
@@ -71,13 +72,8 @@ class ShadowSender:
     @asynccontextmanager
     async def sending(self, _: Any) -> AsyncIterator[None]:
         """Send as long as the application runs."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with running(self._run()):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _run(self) -> None:
         while True:

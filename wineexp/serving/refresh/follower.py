@@ -14,6 +14,7 @@ from litestar import Litestar
 
 from wineexp.core.config import Serve
 from wineexp.core.errors import UserError
+from wineexp.serving.background import running
 from wineexp.serving.metrics import Metrics
 from wineexp.serving.model import export
 from wineexp.serving.model.cache import Cache, CachedVersion
@@ -138,13 +139,8 @@ class AliasFollower:
     @asynccontextmanager
     async def follow(self, _: Litestar) -> AsyncIterator[None]:
         """Apply the monitor's states as long as the application runs."""
-        task = asyncio.create_task(self._follow())
-        try:
+        async with running(self._follow()):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def refresh(self) -> None:
         """Have the registry asked at once, and return when the version that the alias names is served or refused."""
