@@ -16,7 +16,8 @@ from wineexp.data.split import CopiesTogetherKFold
 from wineexp.models.decision import LossClassifier, MetricClassifier
 from wineexp.models.ensemble import SelectionClassifier, StackClassifier
 from wineexp.models.ordinal import CumulativeClassifier, ThresholdClassifier
-from wineexp.reports.card import card
+from wineexp.reports import document
+from wineexp.reports.card.card import card
 from wineexp.reports.card.inputs import CardInputs
 from wineexp.train import TrainResult
 
@@ -114,7 +115,8 @@ def test_weights_are_recorded_and_found_again(trained: TrainResult, in_folder: P
 def test_the_card_says_that_rows_are_weighted(trained: TrainResult) -> None:
     params = dict.fromkeys((*GROUPS, "seed"), "own")
     inputs = CardInputs(trained.task, trained.folds, None, None, params, trained.task.tags(), None)
-    assert "Each row counts as often as its persons says, in fitting and in every metric" in card.markdown(inputs)
+    text = document.markdown(card(inputs))
+    assert "Each row counts as often as its persons says, in fitting and in every metric" in text
 
 
 @pytest.mark.journey

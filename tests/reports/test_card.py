@@ -16,7 +16,7 @@ from wineexp.core.config import config_sha256, flatten_config
 from wineexp.evaluation import cross_validation, metrics
 from wineexp.evaluation.comparison import corrected_t_test
 from wineexp.reports import document
-from wineexp.reports.card import card
+from wineexp.reports.card.card import card
 from wineexp.reports.card.inputs import Baseline, CardInputs
 from wineexp.reports.document import Bullets, Code, Document, Paragraph, Section, Table, Tiles
 from wineexp.tracking import provenance
@@ -71,7 +71,9 @@ def rows(text: str, heading: str) -> dict[str, list[str]]:
 
 
 def limits(inputs: CardInputs) -> list[str]:
-    return [line[2:] for line in section(card.markdown(inputs), "Limits").splitlines() if line.startswith("- ")]
+    return [
+        line[2:] for line in section(document.markdown(card(inputs)), "Limits").splitlines() if line.startswith("- ")
+    ]
 
 
 def test_the_metrics_are_those_of_the_folds_and_the_holdout() -> None:
@@ -83,7 +85,7 @@ def test_the_metrics_are_those_of_the_folds_and_the_holdout() -> None:
         np.array(shares), np.array(majority), direction="maximize", test_to_train=0.25, alpha=0.05
     )
     held = np.mean(inputs.holdout.y == inputs.holdout.predicted)
-    score, baseline, gain, verdict, holdout, _ = rows(card.markdown(inputs), "Metrics")["accuracy"]
+    score, baseline, gain, verdict, holdout, _ = rows(document.markdown(card(inputs)), "Metrics")["accuracy"]
     assert score == f"{np.mean(shares):.4f} ± {np.std(shares, ddof=1):.4f}"
     assert baseline == f"{np.mean(majority):.4f} ± {np.std(majority, ddof=1):.4f}"
     assert gain.startswith(f"+{expected.difference:.4f} (")
@@ -99,7 +101,7 @@ def test_each_class_has_its_precision_recall_and_rows() -> None:
     y = np.concatenate([fold.predictions.y for fold in inputs.folds])
     predicted = np.concatenate([fold.predictions.predicted for fold in inputs.folds])
     report = classification_report(y, predicted, output_dict=True)
-    table = rows(card.markdown(inputs), "Classes")
+    table = rows(document.markdown(card(inputs)), "Classes")
     for code, label in enumerate("123"):
         expected = report[str(code)]
         assert table[label] == [
@@ -110,8 +112,8 @@ def test_each_class_has_its_precision_recall_and_rows() -> None:
 
 def test_a_repeated_split_counts_each_row_once() -> None:
     repeated = card_inputs("split.n_splits=2", "split.n_repeats=2", split="repeated")
-    once, often = (rows(card.markdown(table_inputs), "Slices") for table_inputs in (card_inputs(), repeated))
-    by_class = rows(card.markdown(repeated), "Classes")
+    once, often = (rows(document.markdown(card(table_inputs)), "Slices") for table_inputs in (card_inputs(), repeated))
+    by_class = rows(document.markdown(card(repeated)), "Classes")
     assert sum(int(by_class[label][0]) for label in "123") == 142
     assert all(sum(int(row[0].split()[0]) for row in list(table.values())[2:5]) == 142 for table in (once, often))
 
@@ -128,13 +130,13 @@ def test_slices_are_thirds_of_the_most_important_features() -> None:
         for fold in inputs.folds
         if inside[fold.test].any()
     ]
-    row = rows(card.markdown(inputs), "Slices")[rf"{low:g} \< {most.replace('_', ' ')} ≤ {high:g}"]
+    row = rows(document.markdown(card(inputs)), "Slices")[rf"{low:g} \< {most.replace('_', ' ')} ≤ {high:g}"]
     assert row[:2] == [str(inside.sum()), f"{np.mean(shares):.4f}"]
 
 
 def test_the_card_has_ranges_files_parameters_and_lineage() -> None:
     inputs = card_inputs()
-    text = card.markdown(inputs)
+    text = document.markdown(card(inputs))
     proline = inputs.task.X["proline"]
     assert rows(text, "Limits")["proline"] == [f"{proline.min():g} to {proline.max():,.0f}", "not given"]
     assert rows(text, "Limits")["alcohol"][1] == "% vol"
@@ -155,19 +157,18 @@ def test_calibration_is_that_of_all_out_of_fold_predictions() -> None:
     inputs = card_inputs()
     probabilities = np.concatenate([fold.predictions.probabilities for fold in inputs.folds])
     y = np.concatenate([fold.predictions.y for fold in inputs.folds])
-    text = section(card.markdown(inputs), "Calibration")
+    text = section(document.markdown(card(inputs)), "Calibration")
     brier = ((np.eye(3)[y] - probabilities) ** 2).sum(axis=1).mean()
     assert f"the Brier score (from 0 to 2) is {brier:.4f}" in text
     assert f"the log loss {-np.log(probabilities[range(len(y)), y]).mean():.4f}" in text
-    assert (
-        sum(int(row[-1]) for name, row in rows(card.markdown(inputs), "Calibration").items() if " to " in name) == 142
-    )
+    table = rows(document.markdown(card(inputs)), "Calibration")
+    assert sum(int(row[-1]) for name, row in table.items() if " to " in name) == 142
 
 
 def test_a_good_model_passes_all_checks() -> None:
     inputs = card_inputs()
     assert limits(inputs) == []
-    assert "All checks passed." in section(card.markdown(inputs), "Limits")
+    assert "All checks passed." in section(document.markdown(card(inputs)), "Limits")
 
 
 def test_a_class_that_is_never_predicted_is_a_limit() -> None:
@@ -221,7 +222,7 @@ def test_missing_evidence_is_a_limit(changes: dict[str, object], message: str) -
     inputs = replace(card_inputs(), **changes)
     (line,) = limits(inputs)
     assert line.startswith(message)
-    assert "nan" not in re.sub("<[^>]*>", "", card.html(inputs)).lower().split()
+    assert "nan" not in re.sub("<[^>]*>", "", document.html(card(inputs))).lower().split()
 
 
 def test_an_equal_baseline_shows_no_difference() -> None:
@@ -232,7 +233,7 @@ def test_an_equal_baseline_shows_no_difference() -> None:
 @pytest.mark.journey
 def test_wine_quality_with_its_text_and_a_binned_target() -> None:
     inputs = card_inputs("split.n_splits=2", data="quality", target="good")
-    text = card.markdown(inputs)
+    text = document.markdown(card(inputs))
     colours = inputs.task.X["colour"]
     slices = rows(text, "Slices")
     assert slices["colour = red"][0] == f"{(colours == 'red').sum():,}"
@@ -262,12 +263,12 @@ def test_the_same_inputs_give_the_same_bytes() -> None:
         tags=dict(reversed(inputs.tags.items())),
         folds=[replace(fold, fit_seconds=9.0) for fold in inputs.folds],
     )
-    assert card.markdown(inputs) == card.markdown(shuffled)
-    assert card.html(inputs) == card.html(shuffled)
+    assert document.markdown(card(inputs)) == document.markdown(card(shuffled))
+    assert document.html(card(inputs)) == document.html(card(shuffled))
 
 
 def test_the_page_is_self_contained_accessible_and_well_formed() -> None:
-    html = card.html(card_inputs())
+    html = document.html(card(card_inputs()))
     check_self_contained(html)
     page = Page(html)
     check_accessible(page)
@@ -282,7 +283,7 @@ def test_the_page_is_self_contained_accessible_and_well_formed() -> None:
 
 def test_markdown_and_html_have_the_same_values() -> None:
     inputs = card_inputs()
-    markdown, page = card.markdown(inputs), Page(card.html(inputs)).text
+    markdown, page = document.markdown(card(inputs)), Page(document.html(card(inputs))).text
     values = re.findall(r"\d\.\d{4}", markdown)
     assert len(values) > 50
     assert [value for value in values if value not in page] == []
@@ -308,6 +309,6 @@ def test_markup_in_text_is_escaped() -> None:
 
 def test_markup_in_a_recorded_name_is_escaped() -> None:
     inputs = card_inputs()
-    html = card.html(replace(inputs, params={**inputs.params, "model": HOSTILE, "model.x": HOSTILE}))
+    html = document.html(card(replace(inputs, params={**inputs.params, "model": HOSTILE, "model.x": HOSTILE})))
     assert "<script" not in html
     assert "&lt;script&gt;" in html

@@ -14,7 +14,8 @@ from wineexp.evaluation.intervals import COVERAGE
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
 from wineexp.models import background, manifest, persistence
 from wineexp.monitoring import reference
-from wineexp.reports.card import card
+from wineexp.reports import document
+from wineexp.reports.card.card import card
 from wineexp.reports.card.inputs import Baseline, CardInputs
 
 # Rows whose predictions are stored.
@@ -51,6 +52,7 @@ def files(
     X = task.X
     golden_rows = X.iloc[np.unique(np.linspace(0, len(X) - 1, GOLDEN_ROWS).round().astype(int))]
     inputs = CardInputs(task, folds, holdout, baseline, params, tags, importance)
+    model_card = card(inputs)
     return {
         manifest.GOLDEN_ROWS_FILE: persistence.write_golden_rows(fitted, golden_rows),
         manifest.BACKGROUND_FILE: background.to_json(background.representative_rows(X)),
@@ -62,8 +64,8 @@ def files(
                 intervals=_intervals(folds),
             )
         ),
-        manifest.CARD_FILE: card.markdown(inputs),
-        manifest.CARD_PAGE_FILE: card.html(inputs),
+        manifest.CARD_FILE: document.markdown(model_card),
+        manifest.CARD_PAGE_FILE: document.html(model_card),
     }
 
 

@@ -6,7 +6,6 @@ import pandas as pd
 
 from wineexp.core.config import GROUPS
 from wineexp.data import eda
-from wineexp.reports import document
 from wineexp.reports.card import numbers, performance
 from wineexp.reports.card.inputs import CardInputs
 from wineexp.reports.card.limits import limits
@@ -18,18 +17,8 @@ from wineexp.tracking.names import LIBRARIES
 TRAINING_PARAMS = ("model", "feature", "split", "holdout", "early_stopping", "seed")
 
 
-def markdown(inputs: CardInputs) -> str:
-    """The card as Markdown: the same inputs give the same bytes."""
-    return document.markdown(card(inputs))
-
-
-def html(inputs: CardInputs) -> str:
-    """The card as one HTML file that needs no other file: the same inputs give the same bytes."""
-    return document.html(card(inputs))
-
-
 def card(inputs: CardInputs) -> Document:
-    """The card as a document; every number and every name in it is computed from the inputs."""
+    """The card as a document; every number and every name in it is computed from the inputs: the same give the same."""
     params = inputs.params
     return Document(
         title=f"{params['model']}, a model of {params['target']}",
