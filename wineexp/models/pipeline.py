@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.evaluation.grouped_folds import fitting_part
 from wineexp.models.column_arguments import translate_columns
+from wineexp.models.device import predicting_on_cpu
 from wineexp.models.early_stopping import EarlyStopping, Rows, parts, with_best_rounds
 from wineexp.models.label_arguments import translate_labels
 from wineexp.models.native_categories import with_categories
@@ -283,7 +284,8 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         estimator = self.estimator
         if early_stopping is not None:
             estimator = self._with_best_rounds(X, codes, sample_weight, early_stopping)
-        self.estimator_ = fit_on_all_classes(self._translated(estimator, X, self.present_), X, codes, sample_weight)
+        translated = self._translated(estimator, X, self.present_)
+        self.estimator_ = predicting_on_cpu(fit_on_all_classes(translated, X, codes, sample_weight))
         return self
 
     def _translated(

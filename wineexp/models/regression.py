@@ -12,6 +12,7 @@ from sklearn.preprocessing import QuantileTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from wineexp.models.column_arguments import translate_columns
+from wineexp.models.device import predicting_on_cpu
 from wineexp.models.early_stopping import EarlyStopping, parts, with_best_rounds
 from wineexp.models.native_categories import with_categories
 from wineexp.models.weights import Weights, weight_options
@@ -91,7 +92,7 @@ class TransformingRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator): 
             estimator = with_best_rounds(estimator, estimator, *of_search, early_stopping.rounds)
         if transform:
             estimator = TransformedTargetRegressor(estimator, **transform)
-        self.estimator_ = estimator.fit(X, y, **weight_options(sample_weight))
+        self.estimator_ = predicting_on_cpu(estimator.fit(X, y, **weight_options(sample_weight)))
         return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:

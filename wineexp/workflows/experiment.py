@@ -22,6 +22,7 @@ from wineexp.evaluation.intervals import MIN_ROWS
 from wineexp.models import persistence, regression
 from wineexp.models.column_arguments import bind_columns
 from wineexp.models.decision import own_metric_faults
+from wineexp.models.device import CPU, device_faults, on_device
 from wineexp.models.early_stopping import EarlyStopping, early_stopping_faults
 from wineexp.models.features import for_numbers, with_dates
 from wineexp.models.label_arguments import label_faults
@@ -139,8 +140,9 @@ def assemble(cfg: DictConfig) -> Experiment:
     parts = build(cfg)
     check_kind(parts["model"], parts["target"])
     _check_early_stopping(cfg, parts["model"])
-    if faults := own_metric_faults(parts["model"]):
+    if faults := own_metric_faults(parts["model"]) + device_faults(parts["model"], device(cfg)):
         raise UserError(*faults)
+    parts["model"] = on_device(parts["model"], device(cfg))
     task = _task(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, TASK_KEYS), resolve=True))
     classes = task.classes.tolist()
     if faults := native_faults(parts["feature"], parts["model"]):
@@ -156,6 +158,11 @@ def assemble(cfg: DictConfig) -> Experiment:
     if faults := label_faults(model, classes) + column_faults:
         raise UserError(*faults)
     return Experiment(cfg, task, make_pipeline(feature, model, classes, task.target.cost_matrix(classes)))
+
+
+def device(cfg: DictConfig) -> str:
+    """Where a config's model is trained; configs of earlier versions do not say it."""
+    return str(cfg.get("device") or CPU)
 
 
 def _early_stopping(cfg: DictConfig) -> tuple[int | None, float]:
@@ -200,7 +207,8 @@ def config_faults(cfg: DictConfig) -> list[str]:
         parts = build(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
         check_kind(parts["model"], parts["target"])
         _check_early_stopping(cfg, parts["model"])
-        if faults := [*parts["target"].metric_faults(), *own_metric_faults(parts["model"])]:
+        faults = [*parts["target"].metric_faults(), *own_metric_faults(parts["model"])]
+        if faults := faults + device_faults(parts["model"], device(cfg)):
             return faults
         if cfg.tracking.uri is not None:
             with trusting(cfg):

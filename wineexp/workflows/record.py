@@ -14,16 +14,17 @@ from wineexp.evaluation import cross_validation, metrics, plots
 from wineexp.evaluation.baseline import BASELINE
 from wineexp.evaluation.calibration import coverage_by_class
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
+from wineexp.models.device import card_tags
 from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.run import Run
-from wineexp.workflows.experiment import Experiment
+from wineexp.workflows.experiment import Experiment, device
 
 
 def origin_tags(cfg: DictConfig, task: Task) -> dict[str, str]:
     """The tags about a run's origin."""
     own = modules.own_modules(cfg)
     tags = provenance.provenance_tags(tuple(own.values())) | modules.digests(own)
-    return tags | task.tags() | {names.CONFIG_SHA256: config_sha256(cfg)}
+    return tags | card_tags(device(cfg)) | task.tags() | {names.CONFIG_SHA256: config_sha256(cfg)}
 
 
 def config_text(cfg: DictConfig) -> str:

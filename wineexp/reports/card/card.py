@@ -15,7 +15,7 @@ from wineexp.reports.text import decimals, enumeration, percent, spaced
 from wineexp.tracking.names import LIBRARIES
 
 # Recorded parameters that begin so describe how the model was made.
-TRAINING_PARAMS = ("model", "feature", "split", "holdout", "early_stopping", "seed")
+TRAINING_PARAMS = ("model", "feature", "split", "holdout", "early_stopping", "device", "seed")
 
 
 def markdown(inputs: CardInputs) -> str:
