@@ -78,6 +78,24 @@ def class_values(labels: Iterable[object]) -> npt.NDArray[np.float64] | None:
     return values if np.isfinite(values).all() and (np.diff(values) > 0).all() else None
 
 
+def best_decisions(probabilities: npt.NDArray[np.float64], utility: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The decision of the greatest expected utility for each row; the first of several equal ones.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_samples, n_classes)
+    utility : ndarray of shape (n_classes, n_classes)
+        The utility of deciding on the column's class where the row's class is true.
+
+    Returns
+    -------
+    ndarray of int of shape (n_samples,)
+        Positions of classes.
+    """
+    # No matrix product: its last bits, and so the ties, would depend on the number of rows.
+    return np.asarray((probabilities[:, :, None] * utility).sum(axis=1).argmax(axis=1))
+
+
 @dataclass(frozen=True)
 class NumberPredictions:
     """A model's predictions of numbers for rows that it was not trained on.

@@ -23,6 +23,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.evaluation.grouped_folds import fitting_part
+from wineexp.evaluation.predictions import best_decisions
 from wineexp.models.column_arguments import translate_columns
 from wineexp.models.device import predicting_on_cpu
 from wineexp.models.early_stopping import EarlyStopping, Rows, parts, with_best_rounds
@@ -66,24 +67,6 @@ def outputs(fitted: Pipeline, X: Any) -> npt.NDArray[np.float64]:
     if is_regressor(fitted):
         return np.asarray(fitted.predict(X), dtype=np.float64)[:, None]
     return np.asarray(fitted.predict_proba(X), dtype=np.float64)
-
-
-def best_decisions(probabilities: npt.NDArray[np.float64], utility: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """The decision of the greatest expected utility for each row; the first of several equal ones.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n_samples, n_classes)
-    utility : ndarray of shape (n_classes, n_classes)
-        The utility of deciding on the column's class where the row's class is true.
-
-    Returns
-    -------
-    ndarray of int of shape (n_samples,)
-        Positions of classes.
-    """
-    # No matrix product: its last bits, and so the ties, would depend on the number of rows.
-    return np.asarray((probabilities[:, :, None] * utility).sum(axis=1).argmax(axis=1))
 
 
 def out_of_fold_probabilities(

@@ -26,7 +26,7 @@ from wineexp.models.device import CPU, device_faults, on_device
 from wineexp.models.early_stopping import EarlyStopping, early_stopping_faults
 from wineexp.models.features import for_numbers, with_dates
 from wineexp.models.label_arguments import label_faults
-from wineexp.models.native_categories import native_faults
+from wineexp.models.native_categories import native_faults, suited_to
 from wineexp.models.pipeline import make_pipeline
 from wineexp.models.weights import unweighted_faults
 from wineexp.workflows.console import notice_if_slow
@@ -149,7 +149,7 @@ def assemble(cfg: DictConfig) -> Experiment:
         raise UserError(*faults)
     if task.weights is not None and (faults := unweighted_faults(parts["model"])):
         raise UserError(*faults)
-    feature = with_dates(parts["feature"], task.dates)
+    feature = with_dates(suited_to(parts["model"], parts["feature"]), task.dates)
     feature, model, column_faults = bind_columns(feature, parts["model"], task.X, task.y)
     if task.target.is_number:
         if column_faults:
