@@ -117,7 +117,7 @@ def test_the_card_says_that_rows_are_weighted(trained: TrainResult) -> None:
 
 @pytest.mark.journey
 def test_a_model_with_weights_and_costs_is_promoted(in_folder: Path) -> None:
-    costs = ["target.metric=cost", "target.direction=minimize", "++target.costs={tea: {water: 1}, water: {tea: 9}}"]
+    costs = ["target.metric=cost", "target.direction=minimize", "++target.costs={tea: {water: 1}, water: {tea: 2}}"]
     trained = train_on_answers(in_folder, "model=logreg", *costs)
     overrides = ["registry.name=answers", "allow=[dirty]", "repeats=1", "model@baseline=majority"]
     cfg = compose(f"run={trained.run_id}", *overrides, program="promote", config_dir="conf")
