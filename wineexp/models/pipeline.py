@@ -280,6 +280,16 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
             return translated
         return with_categories(translate_columns(translated, [str(name) for name in X]), X)
 
+    def for_rows_like(self, X: npt.ArrayLike) -> ClassifierMixin:
+        """The estimator with arguments for rows of X, of all classes, as `fit` would fit it."""
+        return self._translated(self.estimator, X, np.arange(len(self.classes)))
+
+    def adopt(self, fitted: ClassifierMixin) -> Self:
+        """Become the model of an estimator that was fitted elsewhere, on labels 0 to n_classes - 1."""
+        self.classes_, self.present_ = np.asarray(self.classes), np.arange(len(self.classes))
+        self.estimator_ = predicting_on_cpu(fitted)
+        return self
+
     def _with_best_rounds(
         self, X: npt.ArrayLike, codes: npt.NDArray[np.intp], weights: Weights, early_stopping: EarlyStopping
     ) -> ClassifierMixin:

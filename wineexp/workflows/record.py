@@ -17,6 +17,7 @@ from wineexp.evaluation.predictions import NumberPredictions, Predictions
 from wineexp.models.device import card_tags
 from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.run import Run
+from wineexp.workflows import external
 from wineexp.workflows.experiment import Experiment, device
 
 
@@ -171,6 +172,9 @@ def record_results(
     task.predictions_table(folds, holdout).to_parquet(run.file(names.PREDICTIONS_FILE), index=False)
     if run.id is None:
         return None
+    if task.plan is not None:
+        for file in sorted(external.predictions_folder(task.plan).iterdir()):
+            run.log_path(file, external.ALL_PREDICTIONS_FOLDER)
     predictions = cross_validation.pool_predictions(folds)
     if isinstance(predictions, NumberPredictions):
         run.log_figure("predicted", plots.predicted_numbers(predictions, task.target.column))

@@ -115,7 +115,9 @@ def train_again(experiment: Experiment, n_folds: int, *, with_intervals: bool, p
     folds = list(console.show_progress(first, total=n_folds, metric=task.target.metric))
     if with_intervals:
         folds = cross_validation.with_intervals(folds)
-    holdout = task.predict_holdout(experiment.fit(), folds if with_intervals else []) if predict_holdout else None
+    holdout = None
+    if predict_holdout:
+        holdout = experiment.predict_holdout(experiment.fit(), folds if with_intervals else [])
     metrics = record.fold_metrics(folds) | {
         f"{HOLDOUT_PREFIX}{name}": value for name, value in task.score_holdout(holdout).items()
     }
