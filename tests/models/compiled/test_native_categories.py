@@ -63,6 +63,14 @@ def test_a_compiled_model_splits_categories_as_the_library_does(name: str) -> No
     assert not np.array_equal(outputs(fitted, row.assign(city="city 1")), outputs(fitted, row.assign(city="city 5")))
 
 
+def test_dates_beside_categories_are_compiled() -> None:
+    X, number = customers()
+    X = X.assign(since=np.arange(len(X)) % 90)[["city", "since", "plan"]]
+    feature = features.with_dates(features.native(), ["since"])
+    fitted = regression.make_pipeline(feature, MODELS["histgb of numbers"], None).fit(X, number)
+    prove(pack(*flatten(fitted, X)), fitted, X, n_rows=1000)
+
+
 def test_each_set_of_categories_has_one_column() -> None:
     leaf, values = np.array([1, -1, -1]), np.zeros((3, 1))
     tree = Tree(leaf, np.array([2, -1, -1]), np.array([1, 0, 0]), np.array([7.0, 0, 0]), leaf < 0, values)

@@ -100,7 +100,7 @@ def _flatten_features(
     _require(isinstance(feature, ColumnTransformer), feature)
     parts = {name: (transformer, list(names)) for name, transformer, names in feature.transformers_}
     _require(parts.keys() <= {"number", "text", "many", NATIVE, "remainder"}, feature)
-    native_names = parts[NATIVE][1] if NATIVE in parts else []
+    native_names = _native_columns(feature)
     number_steps, number_names = parts.get("number", ("drop", []))
     text_steps, text_names = parts.get("text", ("drop", []))
     encoding_steps, encoded_names = parts.get("many", ("drop", []))
@@ -133,7 +133,7 @@ def _flatten_dates(
     kinds, text_columns, encoded_columns, arrays = _flatten_features(
         rest, [str(name) for name in dates.get_feature_names_out()]
     )
-    texts = {column.name for column in text_columns} | {column.name for column in encoded_columns}
+    texts = {column.name for column in (*text_columns, *encoded_columns)} | {*_native_columns(rest)}
     numbers = [name for name in columns if name not in texts]
     positions = np.array([numbers.index(name) for name in dates.columns], dtype=np.int32)
     own = {"dates": positions, "n_parts": np.array(dates.n_parts_, dtype=np.int32)}
@@ -185,9 +185,13 @@ def _flatten_encoded(steps: Any, names: list[str]) -> tuple[list[EncodedColumn],
 def has_native_categories(feature: Any) -> bool:
     """Whether a fitted feature pipeline leaves columns of categories to the model."""
     last = feature[-1]
-    last = last[-1] if isinstance(last, Pipeline) else last
-    parts = {name: names for name, _, names in getattr(last, "transformers_", [])}
-    return bool(len(parts.get(NATIVE, [])))
+    return bool(_native_columns(last[-1] if isinstance(last, Pipeline) else last))
+
+
+def _native_columns(feature: Any) -> list[str]:
+    """The columns of categories that a fitted transformer, but for parts of dates, leaves to the model."""
+    parts = {name: names for name, _, names in getattr(feature, "transformers_", [])}
+    return [str(name) for name in parts.get(NATIVE, [])]
 
 
 def _flatten_native(feature: Any, model: Any) -> tuple[list[EncodedColumn], Arrays]:
