@@ -133,8 +133,8 @@ def _flatten_dates(
     kinds, text_columns, encoded_columns, arrays = _flatten_features(
         rest, [str(name) for name in dates.get_feature_names_out()]
     )
-    texts = {column.name for column in (*text_columns, *encoded_columns)} | {*_native_columns(rest)}
-    numbers = [name for name in columns if name not in texts]
+    texts = {column.name for column in text_columns} | {column.name for column in encoded_columns}
+    numbers = [name for name in columns if name not in texts | {*_native_columns(rest)}]
     positions = np.array([numbers.index(name) for name in dates.columns], dtype=np.int32)
     own = {"dates": positions, "n_parts": np.array(dates.n_parts_, dtype=np.int32)}
     later = {}
