@@ -1,11 +1,16 @@
-"""A table of a user's own, which is not about wine: customers, with the columns that tables of daily life have."""
+"""Tables of a user's own, which are not about wine; one of customers has the columns that tables of daily life have."""
 
 import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from tests.conftest import empty_store
 from wineexp.data.datasets import Dataset
 from wineexp.data.pin import Pin
 
@@ -28,6 +33,30 @@ metric: accuracy
 direction: maximize
 """,
 }
+
+
+@contextmanager
+def own_project(folder: Path, table: pd.DataFrame, choices: Mapping[str, str]) -> Iterator[Path]:
+    """Make a folder the working folder, with a table and a store of its own.
+
+    Parameters
+    ----------
+    folder
+    table
+        Is written to `table.csv`.
+    choices
+        Choices below `conf/`, as `data/survey`, with their texts, in which FOLDER stands for the folder.
+    """
+    table.to_csv(folder / "table.csv", index=False)
+    for name, text in choices.items():
+        path = folder / "conf" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("FOLDER", str(folder)))
+    shutil.copy(empty_store(), folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        yield folder
 
 
 def write_configs(folder: Path) -> Path:

@@ -61,10 +61,12 @@ def run(cfg: DictConfig) -> "Certificate | int":
 
 def reproduce_here(record: "RecordedRun", uri: str, cfg: DictConfig, folder: Path) -> "Certificate":
     """Reproduce with the code, data and libraries that are here."""
-    from wineexp.workflows import reproduction
+    from wineexp.workflows import experiment, reproduction
 
     recorded_cfg = record.config()
-    origin, _ = reproduction.compare_origin(record)
+    if cfg.device is not None:
+        recorded_cfg.device = cfg.device
+    origin, _ = reproduction.compare_origin(record, experiment.device(recorded_cfg))
     differing = [pair for pair in origin if not pair.equal]
     if differing and cfg.strict:
         raise UserError(refusal(record, differing))
@@ -131,6 +133,8 @@ def reproduce_in_worktree(record: "RecordedRun", uri: str, cfg: DictConfig, fold
         command = [
             *(worktree.find_interpreter(tree, record.tags, strict=cfg.strict), "-m", "wineexp.reproduce"),
             *(f"run={record.id}", f"strict={cfg.strict}", f"n_jobs={'null' if cfg.n_jobs is None else cfg.n_jobs}"),
+            # Commits of before it know no such key.
+            *([f"device={cfg.device}"] if cfg.device is not None else []),
             *("hydra.run.dir='{}'".format(str(folder).replace("'", "\\'")), "hydra.output_subdir=null"),
         ]
         # This program sets HYDRA_FULL_ERROR at its own start, whatever its user chose.

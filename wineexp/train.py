@@ -134,7 +134,7 @@ def run(cfg: DictConfig) -> TrainResult:
                 fitted = experiment.fit()
             # Nor does a job of a grid: choosing the best of many by the holdout would be tuning on it.
             sees_holdout = HydraConfig.get().mode == RunMode.RUN or current.is_refit
-            holdout = task.predict_holdout(fitted, folds) if sees_holdout else None
+            holdout = experiment.predict_holdout(fitted, folds) if sees_holdout else None
             with console.notice_if_slow("scoring and recording ..."):
                 importance = record.holdout_importance(experiment, fitted, holdout, folds)
                 record.record_results(tracked, experiment, folds, fitted, holdout, importance)

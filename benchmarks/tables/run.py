@@ -41,6 +41,8 @@ MODELS = ("extratrees", "histgb")
 LENIENT = ["allow=[dirty]", "gate.require=not_worse", "gate.margin=1e9", "gate.calibration_margin=1e9", "repeats=1"]
 LENIENT += ["gate.floors.matthews_corrcoef=null", "gate.row_milliseconds=1e9"]
 MAX_CATEGORIES = 255
+# For a server, and for its process that explains.
+MAX_START_SECONDS = 180
 
 
 def score(kind: str, y: pd.Series, fitted: BaseEstimator, X: pd.DataFrame) -> float:
@@ -82,7 +84,7 @@ def server(name: str) -> Iterator[str]:
     command = [sys.executable, "-m", "wineexp.serve", f"registry.name={name}", f"serve.port={port}"]
     with Path("server.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + MAX_START_SECONDS
         try:
             while not _is_ready(url):
                 if process.poll() is not None or time.monotonic() > deadline:
@@ -123,7 +125,12 @@ def ask(url: str, name: str) -> tuple[str, str]:
     }
     faults = []
     for path, body in bodies.items():
-        answer = httpx.post(f"{url}{path}", content=json.dumps(body), headers=header, timeout=60)
+        deadline = time.monotonic() + MAX_START_SECONDS
+        # As a client should: 503 asks to try again, while the process that explains is starting.
+        while (
+            answer := httpx.post(f"{url}{path}", content=json.dumps(body), headers=header, timeout=60)
+        ).status_code == 503 and time.monotonic() < deadline:
+            time.sleep(1)
         if answer.status_code != 200:
             faults.append(f"{path} {answer.status_code} {answer.text[:200]}")
     return model["form"], "; ".join(faults)

@@ -2,11 +2,57 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import pandas as pd
 
 CLASSES, SEVERAL, NUMBER = "two classes", "several classes", "number"
+
+
+# By kind and package: the item, and the column that is learned.
+TARGETS = {
+    CLASSES: {
+        "modeldata": {
+            "mlc_churn": "churn",
+            "wa_churn": "churn",
+            "attrition": "Attrition",
+            "credit_data": "Status",
+            "lending_club": "Class",
+            "cells": "class",
+            "taxi": "tip",
+        },
+        "ISLR": {"OJ": "Purchase"},
+        "MASS": {"biopsy": "class", "birthwt": "low", "Pima.tr2": "type"},
+        "carData": {"Arrests": "released"},
+        "AER": {"HMDA": "deny", "CreditCard": "card", "SmokeBan": "smoker"},
+        "openintro": {"email": "spam"},
+    },
+    SEVERAL: {
+        "palmerpenguins": {"penguins_raw": "Species"},
+        "modeldata": {"hpc_data": "class", "leaf_id_flavia": "species"},
+        "MASS": {"fgl": "type"},
+        "carData": {"BEPS": "vote", "Chile": "vote"},
+        "dplyr": {"storms": "status"},
+        "ggplot2": {"mpg": "class"},
+    },
+    NUMBER: {
+        "modeldata": {
+            "ames": "Sale_Price",
+            "Sacramento": "price",
+            "concrete": "compressive_strength",
+            "Chicago": "ridership",
+            "hotel_rates": "avg_price_per_room",
+            "car_prices": "Price",
+        },
+        "ISLR": {"Hitters": "Salary", "Wage": "wage", "Carseats": "Sales", "College": "Grad.Rate", "Auto": "mpg"},
+        "ggplot2": {"diamonds": "price"},
+        "carData": {"Salaries": "salary"},
+        "AER": {"CPS1988": "wage"},
+        "openintro": {"births14": "weight"},
+        "Ecdat": {"Computers": "price"},
+    },
+}
+# Columns that say the target in other words, or that only the outcome makes known, by item.
+DROPPED = {"cells": ("case",), "birthwt": ("bwt",), "Wage": ("logwage",), "births14": ("lowbirthweight",)}
 
 
 @dataclass(frozen=True)
@@ -20,14 +66,14 @@ class Table:
     kind : str
     target : str
     drop : tuple of str
-        Columns that say the target in other words, or that only the outcome makes known.
+        As of `DROPPED`.
     """
 
     package: str
     item: str
     kind: str
     target: str
-    drop: tuple[str, ...] = ()
+    drop: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -45,44 +91,7 @@ class Table:
 
 def all_tables() -> Iterator[Table]:
     """The tables, those of two classes first."""
-    two, several, number = (partial(Table, kind=kind) for kind in (CLASSES, SEVERAL, NUMBER))
-    yield two("modeldata", "mlc_churn", target="churn")
-    yield two("modeldata", "wa_churn", target="churn")
-    yield two("modeldata", "attrition", target="Attrition")
-    yield two("modeldata", "credit_data", target="Status")
-    yield two("modeldata", "lending_club", target="Class")
-    yield two("modeldata", "cells", target="class", drop=("case",))
-    yield two("modeldata", "taxi", target="tip")
-    yield two("ISLR", "OJ", target="Purchase")
-    yield two("MASS", "biopsy", target="class")
-    yield two("MASS", "birthwt", target="low", drop=("bwt",))
-    yield two("MASS", "Pima.tr2", target="type")
-    yield two("carData", "Arrests", target="released")
-    yield two("AER", "HMDA", target="deny")
-    yield two("AER", "CreditCard", target="card")
-    yield two("AER", "SmokeBan", target="smoker")
-    yield two("openintro", "email", target="spam")
-    yield several("palmerpenguins", "penguins_raw", target="Species")
-    yield several("modeldata", "hpc_data", target="class")
-    yield several("modeldata", "leaf_id_flavia", target="species")
-    yield several("MASS", "fgl", target="type")
-    yield several("carData", "BEPS", target="vote")
-    yield several("carData", "Chile", target="vote")
-    yield several("dplyr", "storms", target="status")
-    yield several("ggplot2", "mpg", target="class")
-    yield number("modeldata", "ames", target="Sale_Price")
-    yield number("modeldata", "Sacramento", target="price")
-    yield number("modeldata", "concrete", target="compressive_strength")
-    yield number("modeldata", "Chicago", target="ridership")
-    yield number("modeldata", "hotel_rates", target="avg_price_per_room")
-    yield number("modeldata", "car_prices", target="Price")
-    yield number("ISLR", "Hitters", target="Salary")
-    yield number("ISLR", "Wage", target="wage", drop=("logwage",))
-    yield number("ISLR", "Carseats", target="Sales")
-    yield number("ISLR", "College", target="Grad.Rate")
-    yield number("ISLR", "Auto", target="mpg")
-    yield number("ggplot2", "diamonds", target="price")
-    yield number("carData", "Salaries", target="salary")
-    yield number("AER", "CPS1988", target="wage")
-    yield number("openintro", "births14", target="weight", drop=("lowbirthweight",))
-    yield number("Ecdat", "Computers", target="price")
+    for kind, by_package in TARGETS.items():
+        for package, items in by_package.items():
+            for item, target in items.items():
+                yield Table(package, item, kind, target, DROPPED.get(item, ()))

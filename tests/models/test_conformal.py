@@ -1,5 +1,6 @@
 """Prediction sets: thresholds worked out by hand, and coverage on rows that neither fit nor calibration saw."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,19 @@ def draw_rows(seed: int, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_a_threshold_by_hand(n_rows: int, share: float, rank: int | None) -> None:
     probabilities = np.random.default_rng(0).permutation(np.arange(1, n_rows + 1) / (n_rows + 1))
-    assert _set_threshold(probabilities, share) == (0 if rank is None else (rank + 1) / (n_rows + 1))
+    expected = 0 if rank is None else (rank + 1) / (n_rows + 1)
+    assert _set_threshold(probabilities, np.ones(n_rows), share) == expected
+    # Rows of no weight do not count, and it does not matter in which unit weights are.
+    more, weights = np.append(probabilities, [0.0, 1.0]), np.append(np.full(n_rows, 3.0), [0.0, 0.0])
+    assert _set_threshold(more, weights, share) == expected
+
+
+def test_a_row_counts_for_a_threshold_as_often_as_its_weight_says() -> None:
+    probabilities = np.arange(1, 20) / 20
+    # Of 19 rows with a coverage of 0.6, 8 may be below: the first ones, of which one counts for seven of 25.
+    weights = np.where(probabilities == 0.15, 7.0, 1.0)
+    assert _set_threshold(probabilities, weights, 0.6) == probabilities[4]
+    assert _set_threshold(probabilities, np.ones(19), 0.6) == probabilities[7]
 
 
 def test_the_sets_cover_each_class_as_often_as_requested() -> None:
@@ -91,6 +104,9 @@ def test_coverage_by_hand() -> None:
     assert table["coverage"].tolist()[:2] == [2 / 3, 0]
     assert np.isnan(table["coverage"][2])
     assert score(predictions, []) == {"set_coverage": 0.5, "set_size": 1.25}
+    weighted = coverage_by_class(replace(predictions, weights=np.array([1.0, 2.0, 3.0, 4.0])))
+    assert weighted["rows"].tolist() == [6, 4, 0]
+    assert weighted["coverage"].tolist()[:2] == [0.5, 0]
     with pytest.raises(ValueError, match="no prediction sets"):
         coverage_by_class(Predictions(predictions.y, predictions.predicted, predictions.probabilities))
 

@@ -15,10 +15,10 @@ from tests.conftest import composed
 from wineexp import compose, train
 from wineexp.data.split import CopiesTogetherKFold
 from wineexp.evaluation.metrics import METRICS
-from wineexp.evaluation.predictions import Predictions
+from wineexp.evaluation.predictions import Predictions, best_decisions
 from wineexp.models.decision import LOSSES, LossClassifier, MetricClassifier
 from wineexp.models.ensemble import SelectionClassifier
-from wineexp.models.pipeline import FixedClassesClassifier, best_decisions, out_of_fold_probabilities
+from wineexp.models.pipeline import FixedClassesClassifier, out_of_fold_probabilities
 from wineexp.workflows.experiment import assemble
 
 CV = CopiesTogetherKFold(folds=4, random_state=0)

@@ -13,8 +13,9 @@ from sklearn.tree import DecisionTreeClassifier
 from tests.conftest import composed
 from wineexp.core import instantiation
 from wineexp.data.split import CopiesTogetherKFold
+from wineexp.evaluation.predictions import best_decisions
 from wineexp.models.ensemble import MIN_PROBABILITY, SelectionClassifier, StackClassifier
-from wineexp.models.pipeline import best_decisions, out_of_fold_probabilities
+from wineexp.models.pipeline import out_of_fold_probabilities
 
 CV = CopiesTogetherKFold(folds=4, random_state=0)
 

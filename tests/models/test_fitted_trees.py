@@ -30,6 +30,9 @@ class CatBoostClassifier:
         self.classes_ = np.arange(n_classes)
         self._model = model
 
+    def get_cat_feature_indices(self) -> list[int]:
+        return []
+
     def save_model(self, path: str, **kind: str) -> None:
         assert kind == {"format": "json"}
         Path(path).write_text(json.dumps(self._model), encoding="utf-8")

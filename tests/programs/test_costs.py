@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wineexp import UserError, compose, evaluate, promote, reproduce, train
-from wineexp.models.compiled.flatten import CannotCompileError, flatten
+from tests.own_table import own_project
+from wineexp import UserError, compose, evaluate, reproduce, train
+from wineexp.models.compiled import compiled_model
+from wineexp.models.compiled.file_format import pack
+from wineexp.models.compiled.flatten import flatten
 from wineexp.train import TrainResult
 from wineexp.workflows.experiment import assemble
 
@@ -22,18 +25,13 @@ SMALL = ["data=customers", "target=state", "feature=raw", "split.n_splits=3", "m
 @pytest.fixture(scope="module")
 def in_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Customers, of whom few leave."""
-    folder = tmp_path_factory.mktemp("customers")
     rng = np.random.default_rng(0)
     calls = rng.normal(size=400).round(2)
     state = np.where(calls + rng.normal(0, 1, 400) > 1.5, "leaves", "stays")
-    pd.DataFrame({"calls": calls, "state": state}).to_csv(folder / "customers.csv", index=False)
-    data = f"{{_target_: wineexp.data.table, path: {folder}/customers.csv, targets: [state]}}"
-    for name, text in {"data/customers": data, "target/state": TARGET}.items():
-        (folder / f"conf/{name}.yaml").parent.mkdir(parents=True, exist_ok=True)
-        (folder / f"conf/{name}.yaml").write_text(text)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    table = pd.DataFrame({"calls": calls, "state": state})
+    data = "{_target_: wineexp.data.table, path: FOLDER/table.csv, targets: [state]}"
+    choices = {"data/customers": data, "target/state": TARGET}
+    with own_project(tmp_path_factory.mktemp("customers"), table, choices) as folder:
         yield folder
 
 
@@ -55,8 +53,14 @@ def test_the_decision_is_that_of_the_least_expected_cost(trained: TrainResult) -
     assert trained.scores["cost"][0] < trained.scores["baseline_cost"][0]
     predicted = trained.pipeline.predict(pd.DataFrame({"calls": [-3.0, 1.0, 3.0]}))
     assert predicted.tolist() == ["stays", "leaves", "leaves"]
-    with pytest.raises(CannotCompileError, match="least expected cost"):
-        flatten(trained.pipeline, trained.task.X)
+
+
+def test_a_compiled_model_decides_for_the_least_expected_cost(trained: TrainResult) -> None:
+    compiled = compiled_model.load(pack(*flatten(trained.pipeline, trained.task.X)))
+    probabilities = compiled.outputs(trained.task.X.to_numpy())
+    decided = compiled.decide(probabilities)
+    np.testing.assert_array_equal(trained.task.classes[decided], trained.pipeline.predict(trained.task.X))
+    assert (decided != probabilities.argmax(axis=1)).any()
 
 
 def test_the_cost_is_found_again(trained: TrainResult) -> None:
@@ -79,13 +83,6 @@ def test_models_that_learn_their_decisions_decide_by_the_costs(in_folder: Path, 
     fitted = experiment.fit()
     leaves = fitted.predict_proba(experiment.task.X)[:, 0]
     np.testing.assert_array_equal(fitted.predict(experiment.task.X) == "leaves", 60 * leaves > 5 * (1 - leaves))
-
-
-@pytest.mark.journey
-def test_a_model_that_decides_by_costs_is_promoted(trained: TrainResult) -> None:
-    overrides = ["registry.name=customers", "allow=[dirty]", "repeats=1", "model@baseline=majority"]
-    cfg = compose(f"run={trained.run_id}", *overrides, program="promote", config_dir="conf")
-    assert promote(cfg).version is not None
 
 
 @pytest.mark.parametrize(

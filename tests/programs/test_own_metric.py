@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from sklearn.metrics import log_loss
 
+from tests.own_table import own_project
 from wineexp import UserError, compose, evaluate, promote, train
 from wineexp.core.instantiation import build
 from wineexp.evaluation.predictions import NumberPredictions
@@ -44,30 +45,25 @@ SMALL = ["data=customers", "feature=raw", "split.n_splits=3"]
 @pytest.fixture(scope="module")
 def in_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Customers, of whom few leave, and targets whose metrics are functions of a module beside the data."""
-    folder = tmp_path_factory.mktemp("customers")
     rng = np.random.default_rng(0)
     calls = rng.normal(size=200).round(2)
     state = np.where(calls + rng.normal(0, 1, 200) > 1, "leaves", "stays")
-    pd.DataFrame({"calls": calls, "spent": (3 * calls + rng.normal(size=200)).round(2), "state": state}).to_csv(
-        folder / "customers.csv", index=False
-    )
+    table = pd.DataFrame({"calls": calls, "spent": (3 * calls + rng.normal(size=200)).round(2), "state": state})
     number = "{_target_: wineexp.data.target.Target, column: spent, kind: regression, bins: null, labels: null, "
-    data = f"{{_target_: wineexp.data.table, path: {folder}/customers.csv, targets: [state, spent]}}"
-    for name, text in {
-        "conf/data/customers": data,
-        "conf/target/caught": TARGET % "own_scores.caught",
-        "conf/target/surprise": TARGET % "own_scores.surprise, direction: minimize, metric_needs: probabilities",
-        "conf/target/worst": f"{number} ordinal: false, metric: own_scores.worst, direction: minimize}}",
-        "conf/target/crps": f"{number} ordinal: false, metric: crps, direction: minimize}}",
-    }.items():
-        (folder / f"{name}.yaml").parent.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.yaml").write_text(text)
-    (folder / "own_scores.py").write_text(MODULE)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
+    choices = {
+        "data/customers": "{_target_: wineexp.data.table, path: FOLDER/table.csv, targets: [state, spent]}",
+        "target/caught": TARGET % "own_scores.caught",
+        "target/surprise": TARGET % "own_scores.surprise, direction: minimize, metric_needs: probabilities",
+        "target/worst": f"{number} ordinal: false, metric: own_scores.worst, direction: minimize}}",
+        "target/crps": f"{number} ordinal: false, metric: crps, direction: minimize}}",
+    }
+    with (
+        own_project(tmp_path_factory.mktemp("customers"), table, choices) as folder,
+        pytest.MonkeyPatch.context() as monkeypatch,
+    ):
+        (folder / "own_scores.py").write_text(MODULE)
         monkeypatch.syspath_prepend(folder)
         monkeypatch.setenv("PYTHONPATH", str(folder))
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         yield folder
     sys.modules.pop("own_scores", None)
 

@@ -10,19 +10,22 @@ from mlflow import MlflowClient
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from tests.own_table import own_project
 from wineexp import UserError, compose, evaluate, promote, reproduce, train
 from wineexp.core.config import GROUPS
 from wineexp.data.split import CopiesTogetherKFold
+from wineexp.models.conformal import ConformalClassifier
 from wineexp.models.decision import LossClassifier, MetricClassifier
 from wineexp.models.ensemble import SelectionClassifier, StackClassifier
 from wineexp.models.ordinal import CumulativeClassifier, ThresholdClassifier
 from wineexp.reports import document
 from wineexp.reports.card.card import card
 from wineexp.reports.card.inputs import CardInputs
+from wineexp.tracking.names import MODEL_FORM
 from wineexp.train import TrainResult
 
 SMALL = ["data=answers", "target=choice", "feature=raw", "split.n_splits=3"]
-TABLE = "{_target_: wineexp.data.table, path: FOLDER/answers.csv, targets: [choice, score], weight: persons}"
+TABLE = "{_target_: wineexp.data.table, path: FOLDER/table.csv, targets: [choice, score], weight: persons}"
 CHOICE = (
     "{_target_: wineexp.data.target.Target, column: choice, bins: null, labels: null, ordinal: false, "
     "metric: accuracy, direction: maximize}"
@@ -36,24 +39,19 @@ SCORE = (
 @pytest.fixture(scope="module")
 def in_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Answers of a survey, each of which stands for some persons; where it is cold these choose otherwise."""
-    folder = tmp_path_factory.mktemp("survey")
     rng = np.random.default_rng(0)
     age, cold = rng.uniform(18, 90, 240), rng.random(240) < 0.5
     choice = np.where((age + rng.normal(0, 15, 240) > 54) ^ cold, "tea", "water")
-    pd.DataFrame(
+    table = pd.DataFrame(
         {
             "age": age.round(1),
             "choice": choice,
             "score": (age / 10 + 5 * cold).round(2),
             "persons": np.where(cold, rng.integers(5, 9, 240), rng.integers(0, 3, 240)),
         }
-    ).to_csv(folder / "answers.csv", index=False)
-    for name, text in {"data/answers": TABLE, "target/choice": CHOICE, "target/points": SCORE}.items():
-        (folder / f"conf/{name}.yaml").parent.mkdir(parents=True, exist_ok=True)
-        (folder / f"conf/{name}.yaml").write_text(text.replace("FOLDER", str(folder)))
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    )
+    choices = {"data/answers": TABLE, "target/choice": CHOICE, "target/points": SCORE}
+    with own_project(tmp_path_factory.mktemp("survey"), table, choices) as folder:
         yield folder
 
 
@@ -68,7 +66,7 @@ def trained(in_folder: Path) -> TrainResult:
 
 def test_models_metrics_and_baselines_are_weighted(trained: TrainResult, in_folder: Path) -> None:
     task = trained.task
-    weights = pd.read_csv(in_folder / "answers.csv")["persons"].to_numpy(dtype=float)[task.rows]
+    weights = pd.read_csv(in_folder / "table.csv")["persons"].to_numpy(dtype=float)[task.rows]
     assert list(task.X) == ["age"]
     for fold in trained.folds:
         training, test = task.folds[fold.number]
@@ -120,17 +118,20 @@ def test_the_card_says_that_rows_are_weighted(trained: TrainResult) -> None:
 
 
 @pytest.mark.journey
-def test_a_model_with_weights_is_promoted(trained: TrainResult) -> None:
+def test_a_model_with_weights_and_costs_is_promoted(in_folder: Path) -> None:
+    costs = ["target.metric=cost", "target.direction=minimize", "++target.costs={tea: {water: 1}, water: {tea: 2}}"]
+    trained = train_on_answers(in_folder, "model=logreg", *costs)
     overrides = ["registry.name=answers", "allow=[dirty]", "repeats=1", "model@baseline=majority"]
     cfg = compose(f"run={trained.run_id}", *overrides, program="promote", config_dir="conf")
-    assert promote(cfg).version is not None
+    version = promote(cfg).version
+    assert version is not None
+    assert version.tags[MODEL_FORM] == "compiled"
 
 
 @pytest.mark.parametrize(
     ("overrides", "names"),
     [
         (["model=neighbours"], ["model: a KNeighborsClassifier"]),
-        (["model=conformal"], ["model: a ConformalClassifier"]),
         (
             ["model=stack", "+model@model.members.near=neighbours"],
             ["model.members.near: a KNeighborsClassifier"],
@@ -147,6 +148,7 @@ def test_a_model_that_takes_no_weights_is_refused_by_name(
 
 CV = CopiesTogetherKFold(3, 0)
 OWN_MODELS = {
+    "conformal": ConformalClassifier(LogisticRegression(), 0.9, CV),
     "loss": LossClassifier(LogisticRegression(), "absolute"),
     "metric": MetricClassifier(LogisticRegression(), "f1_macro", CV),
     "cumulative": CumulativeClassifier(LogisticRegression()),

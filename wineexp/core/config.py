@@ -90,6 +90,7 @@ class Train:
     tracking: Tracking = field(default_factory=Tracking)
     seed: int = MISSING
     n_jobs: int = MISSING
+    device: str = MISSING
     holdout: Holdout = field(default_factory=Holdout)
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     trust: list[str] = field(default_factory=list)
@@ -188,6 +189,7 @@ class Reproduce:
     strict: bool = MISSING
     checkout: bool = MISSING
     n_jobs: int | None = MISSING
+    device: str | None = MISSING
     tracking: Tracking = field(default_factory=Tracking)
     registry: Registry = field(default_factory=Registry)
     trust: list[str] = field(default_factory=list)
@@ -364,6 +366,9 @@ def config_sha256(cfg: DictConfig) -> str:
     """SHA-256 of the part of a config that can change a score: all but `tracking`, `n_jobs`, `trust` and words."""
     hashed = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("tracking", "n_jobs", "trust")])
     values: Any = OmegaConf.to_container(hashed, resolve=True)
+    if values.get("device") == "cpu":
+        # Configs of earlier versions do not say it.
+        del values["device"]
     if isinstance(values.get("data"), dict):
         values["data"] = without_texts(values["data"])
     # Credentials are not recorded, and change no score.

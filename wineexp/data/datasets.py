@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from wineexp.core.errors import UserError, brief
-from wineexp.data import column_rules, eda, fetched_file, pin, pinned_file, table_file
+from wineexp.data import column_rules, eda, external_table, fetched_file, pin, pinned_file, table_file
 from wineexp.data.column_rules import ColumnRule, Parsed
+from wineexp.data.external_table import ExternalTable
 from wineexp.data.schema import snake_case
 from wineexp.data.table_file import RawTable, Violation
 
@@ -23,6 +24,9 @@ MISSING_WORDS = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "
 
 # Roles of columns whose values are names, also where they are written in digits.
 NAMING_ROLES = ("id", "group", "fold")
+
+# Rows of the sample of a table that is read in batches: by default, and at least.
+SAMPLE_ROWS, MIN_SAMPLE_ROWS = 100_000, 1_000
 
 # Characters of a list of columns that an error repeats.
 MAX_COLUMNS_CHARS = 400
@@ -62,6 +66,8 @@ class Dataset:
     snapshots : ndarray of shape (n_samples,), or None
         Number of the file of feedback that each row is from, from 1, and 0 for the rows of the data set itself; None
         where there is no feedback.
+    external : ExternalTable, or None
+        The table that all of the above is a sample of, where it is read in batches; None where it is all in memory.
     """
 
     frame: pd.DataFrame
@@ -77,6 +83,12 @@ class Dataset:
     folds: pd.Series | None = None
     weights: pd.Series | None = None
     snapshots: npt.NDArray[np.intp] | None = None
+    external: ExternalTable | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, whether or not they are all in `frame`."""
+        return len(self.frame) if self.external is None else self.external.n_rows
 
     @property
     def md5(self) -> str:
@@ -86,7 +98,7 @@ class Dataset:
     @cached_property
     def duplicates(self) -> int:
         """Number of rows that repeat an earlier one in every column."""
-        return int(self.frame.duplicated().sum())
+        return int(self.frame.duplicated().sum()) if self.external is None else self.external.n_duplicates
 
     @cached_property
     def chance_duplicates(self) -> int:
@@ -96,7 +108,8 @@ class Dataset:
     @property
     def is_repeated_by_chance(self) -> bool:
         """Whether chance alone explains half of the rows that repeat an earlier one, or more."""
-        return 0 < self.duplicates <= 2 * self.chance_duplicates
+        repeated = self.duplicates if self.external is None else int(self.frame.duplicated().sum())
+        return 0 < repeated <= 2 * self.chance_duplicates
 
 
 def table(
@@ -118,6 +131,8 @@ def table(
     noun: list[str] | None = None,
     rebuild: Callable[[], bytes] | None = None,
     feedback: list[str] | None = None,
+    engine: str = external_table.MEMORY,
+    sample_rows: int = SAMPLE_ROWS,
 ) -> Dataset:
     """A data set in CSV or Parquet files: what is not said of it is inferred from them.
 
@@ -161,6 +176,12 @@ def table(
         CSV files, or their pins, whose rows come after those of `path` and are never held out: answered rows of a
         server whose truth became known, as `wineexp.retrain` writes them. The first line names the columns; those that
         a file lacks are missing in its rows.
+    engine : str
+        `memory` reads the files whole. `external` reads Parquet files in batches, as often as they are needed, and
+        keeps a sample; see `wineexp.data.external_table`.
+    sample_rows : int
+        Of `external`: rows of the sample, which figures, the model card, the monitor's reference and the feature
+        pipeline are made from.
 
     Raises
     ------
@@ -193,6 +214,9 @@ def table(
         faults += [f"data.feedback: it does not say data.{key}, which this data set has" for key in unknown]
     if not header and not columns:
         faults.append("data.header=false: data.columns must name the columns, in their order")
+    faults += _engine_faults(
+        engine, sample_rows, roles, {"file_column": file_column, "feedback": feedback, "rebuild": rebuild}
+    )
     if faults:
         raise UserError(*faults)
     if isinstance(path, dict):
@@ -200,6 +224,18 @@ def table(
     else:
         files = [(Path(file).name.partition(".")[0], file) for file in ([path] if isinstance(path, str) else path)]
 
+    if engine == external_table.EXTERNAL:
+        return _read_external(
+            [file for _, file in files],
+            rules,
+            left_out,
+            labels,
+            roles,
+            missing_words=MISSING_WORDS if missing is None else missing,
+            decimal=decimal,
+            noun=noun,
+            sample_rows=sample_rows,
+        )
     n_own = len(files)
     files += [(Path(file).name.partition(".")[0], file) for file in feedback or []]
 
@@ -252,6 +288,78 @@ def table(
         return dataset
     numbers = [max(0, number - n_own + 1) for number in range(len(tables))]
     return replace(dataset, snapshots=np.repeat(np.array(numbers), [len(raw.places) for raw in tables]))
+
+
+def _engine_faults(engine: str, sample_rows: int, roles: Mapping[str, str], said: Mapping[str, Any]) -> list[str]:
+    """Why a table cannot be read as `engine` says."""
+    if engine not in external_table.ENGINES:
+        return [f"data.engine={engine}: one of {', '.join(external_table.ENGINES)} is wanted"]
+    if engine == external_table.MEMORY:
+        return []
+    used = [key for key in ("time", "fold") if key in roles] + [key for key, value in said.items() if value]
+    remedy = "leave it out, or say data.engine=memory"
+    faults = [
+        f"data.{key}: data.engine=external splits rows by a hash of their contents or of data.group, reads the files "
+        f"of data.path alone, and does not take this key; {remedy}"
+        for key in used
+    ]
+    if sample_rows < MIN_SAMPLE_ROWS:
+        faults.append(f"data.sample_rows={sample_rows}: at least {MIN_SAMPLE_ROWS:,} are wanted")
+    return faults
+
+
+def _read_external(
+    addresses: Sequence[str],
+    rules: Mapping[str, ColumnRule],
+    left_out: set[str],
+    labels: set[str],
+    roles: Mapping[str, str],
+    *,
+    missing_words: Sequence[str],
+    decimal: str | None,
+    noun: Sequence[str] | None,
+    sample_rows: int,
+) -> Dataset:
+    """The data set of Parquet files that are read in batches: a sample in memory, and what reads the rest."""
+    pins: list[pin.Pin] = []
+    faults: list[str] = []
+    for address in addresses:
+        try:
+            pinned = fetched_file.read(address) if fetched_file.is_address(address) else pin.read(address)
+            pinned_file.ensure(pinned)
+            pins.append(pinned)
+        except UserError as error:
+            faults += error.faults
+    if faults:
+        raise UserError(*faults)
+    files = [external_table.File(pinned.name, pinned.path) for pinned in pins]
+    heads = [external_table.head(file) for file in files]
+    named = {*rules, *left_out, *labels, *roles.values()}
+    parsed, reports = _parse_tables(
+        heads, rules, left_out=left_out, named=named, missing_words=missing_words, decimal=decimal
+    )
+    if faults := [fault for report in reports for fault in report] or _role_faults(parsed, roles):
+        raise UserError(*faults)
+    cells = {snake_case(title): column for title, column in heads[0].columns.items()}
+    typed = {
+        name: external_table.typed_rule(rules.get(name, ColumnRule()), column, cells[name])
+        for name, column in parsed.items()
+        if column.type != column_rules.OTHER
+    }
+    # A dry assembly of the heads tells the features, and says which columns are left out.
+    features = _assemble(parsed, rules, labels, roles, tuple(pins), noun).features
+    external, sample = external_table.open_table(
+        files,
+        {name: rule for name, rule in typed.items() if name in {*features, *labels, *roles.values()}},
+        features,
+        roles.get("group"),
+        missing_words=missing_words,
+        decimal=decimal,
+        sample_rows=sample_rows,
+    )
+    if faults := _role_faults(sample, roles):
+        raise UserError(*faults)
+    return replace(_assemble(sample, rules, labels, roles, tuple(pins), noun), external=external)
 
 
 def _fill_columns(raw: RawTable, names: set[str]) -> None:

@@ -1,6 +1,5 @@
 """Data files that are named by an http(s) address: fetched into data/raw, and pinned beside it."""
 
-import hashlib
 import logging
 import re
 import threading
@@ -77,10 +76,9 @@ def read(address: str) -> Pin:
     dvc_file = path.with_name(f"{path.name}.dvc")
     if not dvc_file.exists():
         url = keep_credentials(urldefrag(address).url)
-        content = pinned_file.fetch(url, path, md5)
+        digest = pinned_file.fetch(url, path, md5)
         with _pinning:
             pin.write(path, url)
-        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         log.info("%s is pinned as it was fetched, with the md5 %s, in %s", display_path(path), digest, dvc_file.name)
     return pin.read(dvc_file)
 

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -79,10 +80,15 @@ def read(file: str | Path) -> Pin:
     if dvc_file.exists() or not path.exists():
         return _read_dvc_file(dvc_file if path.is_absolute() else f"{file}.dvc")
     try:
-        content = path.read_bytes()
+        return Pin(path, path, file_md5(path), path.stat().st_size, source_url=None)
     except OSError as error:
         raise UserError(f"{display_path(path)} cannot be read: {error.strerror}") from error
-    return Pin(path, path, hashlib.md5(content, usedforsecurity=False).hexdigest(), len(content), source_url=None)
+
+
+def file_md5(path: Path) -> str:
+    """The md5 of a file, which is not read whole: it need not fit into memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 def _read_dvc_file(dvc_file: str | Path) -> Pin:
@@ -142,8 +148,7 @@ def write(path: Path, source_url: str | None) -> None:
     if dvc_file.exists():
         content = yaml.safe_load(dvc_file.read_text())
     else:
-        md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        content["outs"] = [{"md5": md5, "size": path.stat().st_size, "hash": "md5", "path": path.name}]
+        content["outs"] = [{"md5": file_md5(path), "size": path.stat().st_size, "hash": "md5", "path": path.name}]
     if source_url is not None:
         content["meta"] = {"source_url": without_credentials(source_url)}
     try:

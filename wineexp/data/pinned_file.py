@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import queue
 import tempfile
 import threading
@@ -9,13 +10,16 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from wineexp.core import paths
 from wineexp.core.addresses import basic_authorization, keep_credentials
 from wineexp.core.errors import UserError
-from wineexp.data.pin import Pin, display_path
+from wineexp.data.pin import Pin, display_path, file_md5
 
 # A source is given up when it stays below MIN_BYTES_PER_SECOND. All sources of a file together may do so for
 # STALL_LIMIT_SECONDS, so that without a network a program fails within 15 seconds, the start of Python included.
@@ -23,6 +27,10 @@ STALL_LIMIT_SECONDS = 9.0
 MIN_BYTES_PER_SECOND = 1024
 
 CHUNK_BYTES = 1 << 16
+# Chunks that wait to be written, where the disk is slower than the source.
+MAX_WAITING_CHUNKS = 256
+
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +57,15 @@ def load(pin: Pin, rebuild: Callable[[], bytes] | None = None) -> bytes:
             content = pin.path.read_bytes()
         except OSError as error:
             raise UserError(f"{pin.name} cannot be read: {error.strerror}") from error
-        if fault := _mismatch(pin, content):
-            raise UserError(
-                f"{pin.name} {fault}; remove the file to have it fetched again, or pin it as it is with "
-                f"`dvc add {pin.name}`"
-            )
+        if fault := _mismatch(pin, len(content), _md5(content)):
+            raise UserError(_changed(pin, fault))
         return content
     failures = []
-    for source, content_or_error in _candidates(pin, rebuild):
+    rebuilt = [("rebuilding it", rebuild())] if rebuild else []
+    for source, content_or_error in chain(rebuilt, _candidates(pin, b"".join)):
         if isinstance(content_or_error, Exception):
-            failures.append(f"{source}: {' '.join(str(content_or_error).split()) or type(content_or_error).__name__}")
-        elif fault := _mismatch(pin, content_or_error):
+            failures.append(_failure(source, content_or_error))
+        elif fault := _mismatch(pin, len(content_or_error), _md5(content_or_error)):
             failures.append(f"{source}: refused, it {fault}")
         else:
             write(pin.path, content_or_error)
@@ -67,16 +73,51 @@ def load(pin: Pin, rebuild: Callable[[], bytes] | None = None) -> bytes:
     raise UserError(_unavailable(pin, failures))
 
 
-def _candidates(pin: Pin, rebuild: Callable[[], bytes] | None) -> Iterator[tuple[str, bytes | Exception]]:
-    """Name of each source in turn, with its bytes, not yet verified, or the reason why it has none."""
-    if rebuild:
-        yield "rebuilding it", rebuild()
+def ensure(pin: Pin) -> None:
+    """As `load`, of a file that need not fit into memory: it is in place and verified, and not read whole.
+
+    Raises
+    ------
+    UserError
+        As of `load`.
+    """
+    if pin.path.exists():
+        if fault := _mismatch(pin, pin.path.stat().st_size, file_md5(pin.path)):
+            raise UserError(_changed(pin, fault))
+        return
+    failures = []
+    for source, part in _candidates(pin, partial(_write_part, pin.path)):
+        if isinstance(part, Exception):
+            failures.append(_failure(source, part))
+        elif fault := _mismatch(pin, part.stat().st_size, file_md5(part)):
+            _remove(part)
+            failures.append(f"{source}: refused, it {fault}")
+        else:
+            part.replace(pin.path)
+            return
+    raise UserError(_unavailable(pin, failures))
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _changed(pin: Pin, fault: str) -> str:
+    return f"{pin.name} {fault}; remove the file to have it fetched again, or pin it as it is with `dvc add {pin.name}`"
+
+
+def _failure(source: str, error: Exception) -> str:
+    return f"{source}: {' '.join(str(error).split()) or type(error).__name__}"
+
+
+def _candidates(pin: Pin, gather: Callable[[Iterator[bytes]], _T]) -> Iterator[tuple[str, _T | Exception]]:
+    """Name of each source in turn, with what is gathered of it, not yet verified, or the reason why it has nothing."""
     sources = [("DVC", _from_dvc), *([(pin.source_url, _from_url)] if pin.source_url else [])]
     seconds_left = STALL_LIMIT_SECONDS
     for n_sources_left, (name, source) in zip(range(len(sources), 0, -1), sources, strict=True):
         stall_limit = seconds_left / n_sources_left
         try:
-            yield name, _read_until_stall(partial(source, pin), stall_limit)
+            yield name, gather(_read_until_stall(partial(source, pin), stall_limit))
         except TimeoutError as error:
             seconds_left -= stall_limit
             yield name, error
@@ -98,8 +139,8 @@ def _unavailable(pin: Pin, failures: list[str]) -> str:
     )
 
 
-def fetch(url: str, path: Path, md5: str | None = None) -> bytes:
-    """Write what is at an http(s) address to a file that is not there yet, and give its bytes.
+def fetch(url: str, path: Path, md5: str | None = None) -> str:
+    """Write what is at an http(s) address to a file that is not there yet, and give its md5.
 
     Raises
     ------
@@ -108,22 +149,24 @@ def fetch(url: str, path: Path, md5: str | None = None) -> bytes:
     """
     source = partial(_from_url, Pin(path, path, md5="", size=0, source_url=keep_credentials(url)))
     try:
-        content = _read_until_stall(source, STALL_LIMIT_SECONDS)
+        part = _write_part(path, _read_until_stall(source, STALL_LIMIT_SECONDS))
+    except UserError:
+        raise
     # urllib has no common base class for what cannot be fetched.
     except Exception as error:
         raise UserError(f"{url} cannot be fetched: {' '.join(str(error).split())}") from error
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    found = file_md5(part)
     if md5 not in (None, found):
+        _remove(part)
         raise UserError(f"{url}: refused, since the md5 {md5} is wanted, and what lies there has {found}")
-    write(path, content)
-    return content
+    part.replace(path)
+    return found
 
 
-def _mismatch(pin: Pin, content: bytes) -> str | None:
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if (len(content), md5) == (pin.size, pin.md5):
+def _mismatch(pin: Pin, size: int, md5: str) -> str | None:
+    if (size, md5) == (pin.size, pin.md5):
         return None
-    return f"has {len(content)} bytes with md5 {md5}, but {pin.dvc_name} pins {pin.size} with {pin.md5}"
+    return f"has {size} bytes with md5 {md5}, but {pin.dvc_name} pins {pin.size} with {pin.md5}"
 
 
 def _from_dvc(pin: Pin) -> Iterator[bytes]:
@@ -167,15 +210,15 @@ def _from_url(pin: Pin) -> Iterator[bytes]:
             yield chunk
 
 
-def _read_until_stall(source: Callable[[], Iterator[bytes]], seconds: float) -> bytes:
-    """All bytes of a source, read in a thread, because name look-ups and DVC's remotes have no timeout of their own.
+def _read_until_stall(source: Callable[[], Iterator[bytes]], seconds: float) -> Iterator[bytes]:
+    """The bytes of a source, read in a thread, because name look-ups and DVC's remotes have no timeout of their own.
 
     Raises
     ------
     TimeoutError
         The source gave fewer than `MIN_BYTES_PER_SECOND` over so many seconds.
     """
-    chunks: queue.Queue[bytes | Exception | None] = queue.Queue()
+    chunks: queue.Queue[bytes | Exception | None] = queue.Queue(MAX_WAITING_CHUNKS)
 
     def read_all() -> None:
         try:
@@ -186,43 +229,67 @@ def _read_until_stall(source: Callable[[], Iterator[bytes]], seconds: float) -> 
             chunks.put(error)
 
     threading.Thread(target=read_all, daemon=True).start()
-    content = b""
-    size_at_last_check, deadline = 0, time.monotonic() + seconds
+    size, size_at_last_check, deadline = 0, 0, time.monotonic() + seconds
     while True:
         try:
             chunk = chunks.get(timeout=max(0, deadline - time.monotonic()))
         except queue.Empty:
-            new_bytes = len(content) - size_at_last_check
+            new_bytes = size - size_at_last_check
             raise TimeoutError(
                 f"gave up after {new_bytes} bytes in {seconds:g} s, {MIN_BYTES_PER_SECOND} a second are the least"
-                if content
+                if size
                 else f"no answer within {seconds:g} s"
             ) from None
         if isinstance(chunk, Exception):
             raise chunk
         if chunk is None:
-            return content
-        content += chunk
-        if len(content) - size_at_last_check >= MIN_BYTES_PER_SECOND * seconds:
-            size_at_last_check, deadline = len(content), time.monotonic() + seconds
+            return
+        size += len(chunk)
+        yield chunk
+        if size - size_at_last_check >= MIN_BYTES_PER_SECOND * seconds:
+            size_at_last_check, deadline = size, time.monotonic() + seconds
 
 
 def write(path: Path, content: bytes) -> None:
     """Write a file through a temporary one beside it, so that it never exists in part."""
-    try:
+    part = _write_part(path, iter([content]))
+    with _writing(path):
+        part.replace(path)
+
+
+def _write_part(path: Path, chunks: Iterator[bytes]) -> Path:
+    """Write a temporary file beside a path, which is to become it; nothing is left where the chunks end in an error."""
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
-        ) as file:
-            part = Path(file.name)
-            try:
-                file.write(content)
+        number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    part = Path(name)
+    try:
+        with os.fdopen(number, "wb") as file:
+            # What a source raises is no error of writing, though both are OSErrors.
+            for chunk in chunks:
+                with _writing(path):
+                    file.write(chunk)
+            with _writing(path):
                 file.flush()
                 part.chmod(0o644)
-                part.replace(path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
+    except BaseException:
+        _remove(part)
+        raise
+    return part
+
+
+def _remove(part: Path) -> None:
+    """Remove a temporary file, and its folder where nothing else is in it."""
+    part.unlink(missing_ok=True)
+    with suppress(OSError):
+        part.parent.rmdir()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise an error that says what cannot be written, and what to do, in place of the system's own."""
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"{display_path(path)} cannot be written: {error.strerror}; make room or give the rights"

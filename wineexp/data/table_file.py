@@ -126,12 +126,18 @@ def read(
 
 def _read_parquet(content: bytes, name: str) -> RawTable:
     try:
-        table = _plain(pa.parquet.read_table(io.BytesIO(content)))
+        table = plain(pa.parquet.read_table(io.BytesIO(content)))
     # pyarrow raises errors of its own, of which some are OSErrors and others ValueErrors.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{name} is no Parquet file that can be read: {error}") from error
-    if fault := _repeated_names(name, table.column_names):
+    if fault := repeated_names(name, table.column_names):
         return RawTable(name, {}, np.arange(0), "row", None, None, [Fault(0, fault)])
+    faults = [] if len(table) else [Fault(0, f"{name} holds no rows")]
+    return RawTable(name, parquet_columns(table), np.arange(len(table)), "row", None, None, faults)
+
+
+def parquet_columns(table: pa.Table) -> dict[str, pd.Series]:
+    """The cells of a table that `plain` gave, each column of shape (n_rows,), by their names."""
     # pandas would make floats of integers some of which are missing, and long ones would lose their last digits.
     frame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}.get)
     columns = {str(column): frame[column].reset_index(drop=True) for column in frame}
@@ -139,11 +145,10 @@ def _read_parquet(content: bytes, name: str) -> RawTable:
         if pa.types.is_nested(field.type) and field.name in columns:
             # Lists, of whose texts none leaves anything out, as that of a long array of numpy's does.
             columns[field.name] = pd.Series(table[field.name].to_pylist(), dtype=object)
-    faults = [] if len(frame) else [Fault(0, f"{name} holds no rows")]
-    return RawTable(name, columns, np.arange(len(frame)), "row", None, None, faults)
+    return columns
 
 
-def _plain(table: pa.Table) -> pa.Table:
+def plain(table: pa.Table) -> pa.Table:
     """The table with such types of columns as pandas has: no decimals, and dates as timestamps."""
     fields = [field.with_type(_plain_type(field.type)) for field in table.schema]
     return table.cast(pa.schema(fields, table.schema.metadata))
@@ -157,7 +162,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return pa.timestamp("us") if pa.types.is_date(kind) else kind
 
 
-def _repeated_names(where: str, names: Sequence[str]) -> str | None:
+def repeated_names(where: str, names: Sequence[str]) -> str | None:
     """What is wrong where several columns have the same name without spaces."""
     plain = [snake_case(column) for column in names]
     repeated = sorted({column for column in names if plain.count(snake_case(column)) > 1})
@@ -220,7 +225,7 @@ def _read_csv(
         ],
     )
     header_line = n_skipped + 1 if header is None else None
-    if fault := _repeated_names(f"{name}, line {header_line}" if header_line else name, names):
+    if fault := repeated_names(f"{name}, line {header_line}" if header_line else name, names):
         faults.insert(0, Fault(1, fault))
     columns = {
         column: pd.Series(pa.chunked_array(part, pa.large_string()), dtype="str")

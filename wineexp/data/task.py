@@ -17,7 +17,9 @@ from wineexp.core.dates import UNIT, days
 from wineexp.core.errors import UserError
 from wineexp.data import leaks, schema, split
 from wineexp.data.datasets import Dataset
+from wineexp.data.external_plan import ExternalPlan, external_classes
 from wineexp.data.groups import Indices, group_identical_rows, join_groups
+from wineexp.data.hashed_split import hashed_split
 from wineexp.data.holdout import set_aside, validation_rows
 from wineexp.data.schema import NumericFeature
 from wineexp.data.target import Target
@@ -59,6 +61,8 @@ class Task:
         Features that are dates; in X they are numbers, see `wineexp.core.dates`.
     weights, weights_holdout : ndarrays of shapes (n_training,) and (n_holdout,), or None
         How many rows each row counts for, where the data set says it.
+    plan : ExternalPlan, or None
+        What all rows are for, where the table is read in batches; all of the above then is of a sample of them.
     """
 
     dataset: Dataset
@@ -77,6 +81,17 @@ class Task:
     weights_holdout: npt.NDArray[np.float64] | None = None
     dates: tuple[str, ...] = ()
     snapshots: Indices | None = None
+    plan: ExternalPlan | None = None
+
+    @property
+    def n_training(self) -> int:
+        """Number of rows for tuning and cross-validation, whether or not they are all in X."""
+        return len(self.y) if self.plan is None else self.plan.n_training
+
+    @property
+    def n_holdout(self) -> int:
+        """Number of rows that are held out, whether or not they are all in X_holdout."""
+        return len(self.y_holdout) if self.plan is None else self.plan.n_holdout
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
@@ -137,9 +152,12 @@ class Task:
         """Every metric on the holdout, and `baseline_scores`; empty where nothing is held out."""
         if predictions is None:
             return {}
-        return score(predictions, self.metrics) | baseline_scores(self._baseline(), predictions, self.metrics)
+        if predictions.all_scores is not None:
+            # Beside them there are only those of intervals, which are computed on the sample.
+            return {**predictions.all_scores, **score(predictions, [])}
+        return score(predictions, self.metrics) | baseline_scores(self.baseline(), predictions, self.metrics)
 
-    def _baseline(self, rows: Indices | None = None) -> Any:
+    def baseline(self, rows: Indices | None = None) -> Any:
         """What `baseline` gives for these rows of X, by default for all."""
         rows = np.arange(len(self.y)) if rows is None else rows
         return baseline(self.encoded(self.y)[rows], None if self.weights is None else self.weights[rows])
@@ -158,12 +176,13 @@ class Task:
             where the model gives prediction sets.
         """
         tables = [
-            self._table(fold.number, self.rows[fold.test], fold.predictions, self._baseline(self.folds[fold.number][0]))
+            self._table(fold.number, self.rows[fold.test], fold.predictions, self.baseline(self.folds[fold.number][0]))
             for fold in folds
         ]
         if holdout is not None:
-            tables.append(self._table(HOLDOUT_FOLD, self.rows_holdout, holdout, self._baseline()))
-        return pd.concat(tables, ignore_index=True)
+            tables.append(self._table(HOLDOUT_FOLD, self.rows_holdout, holdout, self.baseline()))
+        table = pd.concat(tables, ignore_index=True)
+        return table if self.plan is None else table.assign(row=self.plan.table.sampled[table["row"]])
 
     def _table(
         self, fold: int, rows: Indices, predictions: Predictions | NumberPredictions, constant: Any
@@ -195,17 +214,22 @@ class Task:
         return {
             "data.md5": self.dataset.md5,
             "data.dvc": "+".join(pin.dvc_name for pin in self.dataset.pins),
-            "data.rows": str(len(self.dataset.frame)),
+            "data.rows": str(self.dataset.n_rows),
             "data.duplicate_rows": str(self.dataset.duplicates),
             "data.features": str(self.X.shape[1]),
-            "split.sha256": split.fingerprint(
-                self.rows_holdout, [(self.rows[training], self.rows[test]) for training, test in self.folds]
-            ),
+            "split.sha256": self._split_fingerprint(),
             "split.test_to_train": str(self.test_to_train),
             **{f"split.leaks.{name}": f"{share:.4f}" for name, share in self.leaks.items()},
             "deciding_metric": self.target.metric,
             **({} if self.dataset.weights is None else {"data.weight": str(self.dataset.weights.name)}),
         }
+
+    def _split_fingerprint(self) -> str:
+        if self.plan is not None:
+            return self.plan.fingerprint
+        return split.fingerprint(
+            self.rows_holdout, [(self.rows[training], self.rows[test]) for training, test in self.folds]
+        )
 
     def schema(self, data: str, target: str) -> schema.Schema:
         """Schema of a model, from the training rows alone; `data` and `target` name the choices of these groups."""
@@ -233,14 +257,14 @@ class Task:
 
     def describe(self) -> str:
         """The numbers of rows, as a sentence."""
-        n_left_out = len(self.dataset.frame) - len(self.y) - len(self.y_holdout)
+        n_left_out = self.dataset.n_rows - self.n_training - self.n_holdout
         left_out = f", {n_left_out} left out for their group or their copies among the latest" if n_left_out else ""
         weighted = (
             "" if self.dataset.weights is None else f" Each row counts as often as {self.dataset.weights.name} says."
         )
         return (
-            f"{len(self.dataset.frame)} rows, {self.dataset.duplicates} of them exact duplicates of an earlier one; "
-            f"{len(self.y)} cross-validated, {len(self.y_holdout)} held out{left_out}.{weighted}"
+            f"{self.dataset.n_rows} rows, {self.dataset.duplicates} of them exact duplicates of an earlier one; "
+            f"{self.n_training} cross-validated, {self.n_holdout} held out{left_out}.{weighted}"
         )
 
 
@@ -307,6 +331,10 @@ def make_task(
             has_folds=dataset.folds is not None,
         )
     X, y, classes = target.read(dataset.frame, dataset.features)
+    plan = _external_plan(dataset, target, splitter, holdout)
+    if plan is not None and plan.classes is not None:
+        # The sample may lack a rare one.
+        classes = plan.classes.classes
     dates = tuple(str(name) for name in X if pd.api.types.is_datetime64_any_dtype(X[name]))
     if dates:
         numbers = {name: days(X[name]) for name in dates}
@@ -326,12 +354,18 @@ def make_task(
         sets = join_groups(sets, dataset.groups)
     # Of the column, not of the target, so that all targets that are read from it share one holdout.
     strata = target.strata(dataset.frame)
-    training, held_out = _set_aside(dataset, target, strata, sets, holdout)
+    if plan is not None:
+        is_held_out = plan.split.is_held_out(plan.sampled_hashes)
+        training, held_out = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+    else:
+        training, held_out = _set_aside(dataset, target, strata, sets, holdout)
     faults = {str(name): column_fault(X[name].iloc[training]) for name in X}
     if any(faults.values()):
         raise UserError(*(f"data: the column {name} {fault}" for name, fault in faults.items() if fault))
     folds = []
-    if splitter is not None:
+    if plan is not None:
+        folds = plan.split.folds(plan.sampled_hashes[training])
+    elif splitter is not None:
         folds = split.folds(
             splitter,
             X.iloc[training],
@@ -369,6 +403,24 @@ def make_task(
         dates=dates,
         sets=sets[training],
         snapshots=None if dataset.snapshots is None else dataset.snapshots[training],
+        plan=plan,
+    )
+
+
+def _external_plan(
+    dataset: Dataset, target: Target, splitter: BaseCrossValidator | None, holdout: Mapping[str, Any]
+) -> ExternalPlan | None:
+    """What the rows of a data set that is read in batches are for; None where it is all in memory."""
+    table = dataset.external
+    if table is None:
+        return None
+    return ExternalPlan(
+        table,
+        target,
+        hashed_split(splitter, holdout),
+        table.row_hashes(without=target.column),
+        None if target.is_number else external_classes(table, target),
+        None if dataset.weights is None else str(dataset.weights.name),
     )
 
 

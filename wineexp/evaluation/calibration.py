@@ -85,6 +85,8 @@ def expected_calibration_error(predictions: Predictions) -> float:
 def coverage_by_class(predictions: Predictions) -> pd.DataFrame:
     """How often prediction sets hold the true class: one row a class, by position; NaN for a class without rows.
 
+    Rows count by their weights, where they have any.
+
     Returns
     -------
     DataFrame of shape (n_classes, 2)
@@ -98,6 +100,6 @@ def coverage_by_class(predictions: Predictions) -> pd.DataFrame:
     if predictions.prediction_sets is None:
         raise ValueError("the predictions have no prediction sets")
     covered = predictions.prediction_sets[np.arange(len(predictions.y)), predictions.y]
-    by_class = pd.Series(covered).groupby(predictions.y)
-    table = pd.DataFrame({"rows": by_class.size(), "coverage": by_class.mean()})
-    return table.reindex(range(predictions.prediction_sets.shape[1])).fillna({"rows": 0}).astype({"rows": int})
+    table = _means(pd.DataFrame({"coverage": covered}), predictions.y, predictions.weights)[["rows", "coverage"]]
+    table = table.reindex(range(predictions.prediction_sets.shape[1])).fillna({"rows": 0})
+    return table if predictions.weights is not None else table.astype({"rows": int})

@@ -177,12 +177,17 @@ def cross_validate(
 
 def pool_predictions(folds: list[Fold]) -> Predictions | NumberPredictions:
     """The predictions of all folds together; a repeated split has several for each row."""
-    if isinstance(folds[0].predictions, NumberPredictions):
-        return _pool_numbers(folds)
-    y = np.concatenate([fold.predictions.y for fold in folds])
-    predicted = np.concatenate([fold.predictions.predicted for fold in folds])
-    of_classes = [fold.predictions for fold in folds if isinstance(fold.predictions, Predictions)]
-    of_rows = [fold.predictions.weights for fold in folds if fold.predictions.weights is not None]
+    return concatenate([fold.predictions for fold in folds])
+
+
+def concatenate(parts: Sequence[Predictions | NumberPredictions]) -> Predictions | NumberPredictions:
+    """The predictions of several parts of the rows, by models of one kind, together."""
+    of_classes = [part for part in parts if isinstance(part, Predictions)]
+    if not of_classes:
+        return _concatenate_numbers(parts)
+    y = np.concatenate([part.y for part in of_classes])
+    predicted = np.concatenate([part.predicted for part in of_classes])
+    of_rows = [part.weights for part in of_classes if part.weights is not None]
     weights = np.concatenate(of_rows) if of_rows else None
     sets = [predictions.prediction_sets for predictions in of_classes if predictions.prediction_sets is not None]
     return Predictions(
@@ -196,8 +201,7 @@ def pool_predictions(folds: list[Fold]) -> Predictions | NumberPredictions:
     )
 
 
-def _pool_numbers(folds: list[Fold]) -> NumberPredictions:
-    parts = [fold.predictions for fold in folds if isinstance(fold.predictions, NumberPredictions)]
+def _concatenate_numbers(parts: Sequence[Predictions | NumberPredictions]) -> NumberPredictions:
     pooled = {}
     for name in ("y", "predicted", "weights", "low", "high", "crps"):
         known = [values for part in parts if (values := getattr(part, name)) is not None]
@@ -212,7 +216,7 @@ def error_distribution(folds: Sequence[Fold], without: npt.ArrayLike = ()) -> Er
     """
     if not folds or not isinstance(folds[0].predictions, NumberPredictions):
         return None
-    pooled = _pool_numbers(list(folds))
+    pooled = _concatenate_numbers([fold.predictions for fold in folds])
     rows = np.concatenate([fold.test for fold in folds])
     kept = ~np.isin(rows, without)
     weights = None if pooled.weights is None else pooled.weights[kept]

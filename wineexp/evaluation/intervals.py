@@ -73,8 +73,8 @@ class ErrorDistribution:
         for errors, weights in zip(self.errors, self.weights, strict=True):
             # Rounded, since 0.05 times 20 is not 1 in floating point.
             k = max(1, int(np.floor(round((1 - COVERAGE) / 2 * (len(errors) + 1), 9))))
-            low.append(errors[np.searchsorted(np.round(np.cumsum(weights), 9), k)])
-            high.append(errors[::-1][np.searchsorted(np.round(np.cumsum(weights[::-1]), 9), k)])
+            low.append(kth_value(errors, weights, k))
+            high.append(kth_value(errors[::-1], weights[::-1], k))
         return np.array(low), np.array(high)
 
     def intervals(self, predicted: Floats) -> tuple[Floats, Floats]:
@@ -101,6 +101,20 @@ class ErrorDistribution:
             spread = 2 * np.sum((2 * counts[1:] - weights - n) * weights * errors) / n**2
             scores[mask] = distance / n - spread / 2
         return scores
+
+
+def kth_value(values: Floats, weights: Floats, k: int) -> float:
+    """The value at which k rows are reached, each of which counts as often as its weight says.
+
+    Parameters
+    ----------
+    values, weights : ndarrays of shape (n_samples,)
+        In the order in which they are counted; the weights are 1 on average.
+    k : int
+        From 1 to n_samples.
+    """
+    # Rounded, since ten weights of 0.1 add up to less than 1 in floating point.
+    return float(values[np.searchsorted(np.round(np.cumsum(weights), 9), k)])
 
 
 def pinball_losses(y: Floats, low: Floats, high: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """Predictions of classes and of numbers, on rows that the model was not trained on."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -30,6 +30,8 @@ class Predictions:
         How many rows each row counts for; None where each counts for one.
     costs : ndarray of shape (n_classes, n_classes), or None
         What it costs to decide on the column's class where the row's class is true; None where the target says none.
+    all_scores : mapping of str to float, or None
+        The scores of all predictions where these are a sample of them; see `wineexp.workflows.external`.
     """
 
     y: npt.NDArray[np.intp]
@@ -39,6 +41,7 @@ class Predictions:
     values: npt.NDArray[np.float64] | None = None
     weights: npt.NDArray[np.float64] | None = None
     costs: npt.NDArray[np.float64] | None = None
+    all_scores: Mapping[str, float] | None = field(default=None, kw_only=True)
 
     def select(self, rows: npt.NDArray[np.bool_ | np.intp]) -> Self:
         """The predictions of some of the rows, by a mask of shape (n_samples,) or by their positions."""
@@ -78,6 +81,24 @@ def class_values(labels: Iterable[object]) -> npt.NDArray[np.float64] | None:
     return values if np.isfinite(values).all() and (np.diff(values) > 0).all() else None
 
 
+def best_decisions(probabilities: npt.NDArray[np.float64], utility: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The decision of the greatest expected utility for each row; the first of several equal ones.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_samples, n_classes)
+    utility : ndarray of shape (n_classes, n_classes)
+        The utility of deciding on the column's class where the row's class is true.
+
+    Returns
+    -------
+    ndarray of int of shape (n_samples,)
+        Positions of classes.
+    """
+    # No matrix product: its last bits, and so the ties, would depend on the number of rows.
+    return np.asarray((probabilities[:, :, None] * utility).sum(axis=1).argmax(axis=1))
+
+
 @dataclass(frozen=True)
 class NumberPredictions:
     """A model's predictions of numbers for rows that it was not trained on.
@@ -92,6 +113,8 @@ class NumberPredictions:
         The ends of prediction intervals; None where there are none.
     crps : ndarray of shape (n_samples,), or None
         Likewise the continuous ranked probability score of each; see `intervals.ErrorDistribution`.
+    all_scores : mapping of str to float, or None
+        The scores of all predictions where these are a sample of them.
     """
 
     y: npt.NDArray[np.float64]
@@ -100,6 +123,7 @@ class NumberPredictions:
     low: npt.NDArray[np.float64] | None = None
     high: npt.NDArray[np.float64] | None = None
     crps: npt.NDArray[np.float64] | None = None
+    all_scores: Mapping[str, float] | None = field(default=None, kw_only=True)
 
     def with_intervals(self, errors: ErrorDistribution | None) -> Self:
         """These predictions with the intervals that the errors on other rows give; as they are without such."""
@@ -122,4 +146,4 @@ def _select(predictions: Predictions | NumberPredictions, rows: npt.NDArray[np.b
     """What the predictions have of each row, for some of the rows."""
     by_row = ("y", "predicted", "probabilities", "prediction_sets", "weights", "low", "high", "crps")
     values = {name: getattr(predictions, name, None) for name in by_row}
-    return {name: of_rows[rows] for name, of_rows in values.items() if of_rows is not None}
+    return {name: of_rows[rows] for name, of_rows in values.items() if of_rows is not None} | {"all_scores": None}

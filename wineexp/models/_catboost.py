@@ -16,6 +16,9 @@ def symmetric_trees(estimator: Any) -> tuple[list[Tree], Array] | None:
 
     None where it has no trees, or where they are not symmetric, which is its default, or have splits on categories.
     """
+    if estimator.get_cat_feature_indices():
+        # Its splits are on means of the target by category, which CatBoost writes only with the training rows at hand.
+        return None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.json"
         estimator.save_model(str(path), format="json")

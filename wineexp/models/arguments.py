@@ -39,6 +39,23 @@ def _changed(owners: Sequence[Any], name: str, value: Any, change: Change) -> An
     return change(owners, name, value)
 
 
+def estimators_within(estimator: Any, name: str = "model") -> dict[str, Any]:
+    """An estimator, not fitted, and those among its arguments, by the dotted name of each, the outermost first."""
+    found = {name: estimator}
+    for key, value in estimator.get_params(deep=False).items():
+        if _is_estimator(value):
+            children = {key: value}
+        elif isinstance(value, dict):
+            children = {f"{key}.{child}": part for child, part in value.items() if _is_estimator(part)}
+        elif isinstance(value, list):
+            children = {f"{key}.{part[0]}": part[1] for part in value if _is_named_estimator(part)}
+        else:
+            continue
+        for child, part in children.items():
+            found |= estimators_within(part, f"{name}.{child}")
+    return found
+
+
 def _is_estimator(value: Any) -> bool:
     return hasattr(value, "get_params") and not isinstance(value, type)
 

@@ -8,7 +8,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import validate_data
 
+from wineexp.evaluation.intervals import kth_value
 from wineexp.models.pipeline import DecidingClassifier, fit_on_all_classes, out_of_fold_probabilities
+from wineexp.models.weights import Weights
 
 
 class ConformalClassifier(DecidingClassifier):
@@ -16,8 +18,8 @@ class ConformalClassifier(DecidingClassifier):
 
     Cross-conformal (Vovk 2015, "Cross-conformal predictors") and class-conditional (Sadinle, Lei & Wasserman 2019,
     "Least Ambiguous Set-Valued Classifiers with Bounded Error Levels"): a share `coverage` of the training rows of a
-    class have an out-of-fold probability of it that is at least its threshold. A class with too few rows for a
-    threshold (fewer than 9 with a coverage of 0.9) is in every set.
+    class have an out-of-fold probability of it that is at least its threshold; rows count by their weights. A class
+    with too few rows for a threshold (fewer than 9 with a coverage of 0.9) is in every set.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ class ConformalClassifier(DecidingClassifier):
     set_thresholds_ : ndarray of shape (n_classes,)
         The least probability with which each class is in the prediction set.
     utility_ : ndarray of shape (n_classes, n_classes)
-        The estimator's own; see `wineexp.models.pipeline.best_decisions`.
+        The estimator's own; see `wineexp.evaluation.predictions.best_decisions`.
     """
 
     def __init__(self, estimator: ClassifierMixin, coverage: float, cv: BaseCrossValidator) -> None:
@@ -43,8 +45,8 @@ class ConformalClassifier(DecidingClassifier):
         self.coverage = coverage
         self.cv = cv
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Fit on X (n_samples, n_features) and y (n_samples,).
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where there are any, weights (n_samples,).
 
         Raises
         ------
@@ -55,27 +57,37 @@ class ConformalClassifier(DecidingClassifier):
             raise ValueError(f"0 < coverage < 1 must hold, but got coverage={self.coverage}")
         values, labels = validate_data(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        probabilities = out_of_fold_probabilities(self.estimator, values, codes, self.cv)
+        probabilities = out_of_fold_probabilities(self.estimator, values, codes, self.cv, sample_weight)
+        weights = np.ones(len(codes)) if sample_weight is None else sample_weight
         self.set_thresholds_ = np.array(
-            [_set_threshold(probabilities[codes == code, code], self.coverage) for code in range(len(self.classes_))]
+            [
+                _set_threshold(probabilities[codes == code, code], weights[codes == code], self.coverage)
+                for code in range(len(self.classes_))
+            ]
         )
-        self.estimator_ = fit_on_all_classes(self.estimator, values, labels)
+        self.estimator_ = fit_on_all_classes(self.estimator, values, labels, sample_weight)
         self.utility_ = getattr(self.estimator_, "utility_", np.eye(len(self.classes_)))
         return self
 
 
-def _set_threshold(probabilities: npt.NDArray[np.float64], coverage: float) -> float:
+def _set_threshold(probabilities: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], coverage: float) -> float:
     """The k-th smallest probability with k = floor((1 - coverage)(n_samples + 1)); 0 where k is 0.
 
     Another row of the class is as likely to fall below the smallest probability as between any two neighbours, so that
-    it falls below the k-th smallest with a probability of at most k / (n_samples + 1).
+    it falls below the k-th smallest with a probability of at most k / (n_samples + 1). Where rows have weights, k of
+    them are counted by these; rows without any do not count.
 
     Parameters
     ----------
     probabilities : ndarray of shape (n_samples,)
         Out-of-fold probabilities that the rows of a class have of this class.
+    weights : ndarray of shape (n_samples,)
     coverage : float
     """
     # Rounded, since 0.1 times 10 is less than 1 in floating point.
-    k = int(np.floor(round((1 - coverage) * (len(probabilities) + 1), 9)))
-    return float(np.sort(probabilities)[k - 1]) if k else 0.0
+    k = int(np.floor(round((1 - coverage) * (np.count_nonzero(weights) + 1), 9)))
+    if not k:
+        return 0.0
+    order = np.argsort(probabilities)
+    order = order[weights[order] > 0]
+    return kth_value(probabilities[order], weights[order] / weights[order].mean(), k)

@@ -11,11 +11,10 @@ from sklearn.utils.validation import validate_data
 
 from wineexp.evaluation.metrics import METRICS
 from wineexp.evaluation.own_metric import is_own
-from wineexp.evaluation.predictions import Predictions
+from wineexp.evaluation.predictions import Predictions, best_decisions
 from wineexp.models.arguments import change_arguments
 from wineexp.models.pipeline import (
     DecidingClassifier,
-    best_decisions,
     fit_on_all_classes,
     out_of_fold_probabilities,
 )

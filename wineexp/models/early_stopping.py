@@ -148,7 +148,8 @@ def _fit_lightgbm(model: Any, training: Rows, validation: Rows, rounds: int) -> 
 def _fit_catboost(model: Any, training: Rows, validation: Rows, rounds: int) -> int:
     import catboost
 
-    pool = catboost.Pool(validation.X, validation.y, weight=validation.weights)
+    categories = model.get_params().get("cat_features")
+    pool = catboost.Pool(validation.X, validation.y, weight=validation.weights, cat_features=categories)
     model.fit(training.X, training.y, eval_set=pool, early_stopping_rounds=rounds, **weight_options(training.weights))
     return int(model.get_best_iteration()) + 1
 

@@ -12,11 +12,10 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.evaluation.metrics import METRICS, Metric
-from wineexp.evaluation.predictions import Predictions
+from wineexp.evaluation.predictions import Predictions, best_decisions
 from wineexp.models.decision import learn_utility, values_of
 from wineexp.models.pipeline import (
     FixedClassesClassifier,
-    best_decisions,
     fit_on_all_classes,
     out_of_fold_probabilities,
 )
@@ -41,7 +40,7 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  #
         Those with a part in the ensemble, fitted on all training rows.
     classes_ : ndarray of shape (n_classes,)
     utility_ : ndarray of shape (n_classes, n_classes)
-        See `wineexp.models.pipeline.best_decisions`.
+        See `wineexp.evaluation.predictions.best_decisions`.
     """
 
     members: dict[str, ClassifierMixin]

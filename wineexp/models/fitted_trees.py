@@ -206,9 +206,8 @@ def _lightgbm(estimator: Any) -> Parts | None:
     read = lightgbm_trees(estimator)
     if read is None:
         return None
-    trees, groups, n_outputs = read
     settings = {"single_precision": False, "equal_goes_left": True}
-    return trees, groups, np.zeros(n_outputs), link_of(n_outputs), settings
+    return read.trees, read.groups, np.zeros(read.n_outputs), link_of(read.n_outputs), settings
 
 
 def _catboost(estimator: Any) -> Parts | None:

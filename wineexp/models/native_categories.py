@@ -4,13 +4,21 @@ import copy
 from typing import Any
 
 import pandas as pd
+from sklearn.base import TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from wineexp.models.features import NATIVE
 
 # Classes of which a model must be, by the libraries that find such columns in a frame by themselves.
-TAKES_CATEGORIES = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor", "XGBModel", "LGBMModel")
+CATBOOST = "CatBoost"
+TAKES_CATEGORIES = (
+    "HistGradientBoostingClassifier",
+    "HistGradientBoostingRegressor",
+    "XGBModel",
+    "LGBMModel",
+    CATBOOST,
+)
 
 
 def native_faults(feature: Any, model: Any) -> list[str]:
@@ -21,15 +29,25 @@ def native_faults(feature: Any, model: Any) -> list[str]:
         return []
     return [
         f"feature: native leaves categories and missing values to the model, and a {type(model).__name__} does not "
-        "take them; choose model=histgb, xgb or lightgbm, or another feature=..., such as scaled"
+        "take them; choose model=histgb, xgb, lightgbm or catboost, or another feature=..., such as scaled"
     ]
+
+
+def suited_to(model: Any, feature: TransformerMixin) -> TransformerMixin:
+    """A feature pipeline that leaves categories to a model as this one takes them: CatBoost takes no missing ones."""
+    if not _is_one_of(model, (CATBOOST,)):
+        return feature
+    encoders = [name for name in feature.get_params() if name.rpartition("__")[2] == "missing_as_category"]
+    return feature.set_params(**dict.fromkeys(encoders, True))
 
 
 def with_categories(estimator: Any, X: Any) -> Any:
     """The estimator, given the categories among the features X, if it has to be."""
-    has_categories = isinstance(X, pd.DataFrame) and any(map(is_category, X.dtypes))
-    if has_categories and _is_one_of(estimator, ("XGBModel",)):
+    names = [str(name) for name in X if is_category(X[name].dtype)] if isinstance(X, pd.DataFrame) else []
+    if names and _is_one_of(estimator, ("XGBModel",)):
         return copy.deepcopy(estimator).set_params(enable_categorical=True)
+    if names and _is_one_of(estimator, (CATBOOST,)):
+        return copy.deepcopy(estimator).set_params(cat_features=names)
     return estimator
 
 

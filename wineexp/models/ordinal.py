@@ -11,8 +11,9 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.evaluation.grouped_folds import fitting_part
+from wineexp.evaluation.predictions import best_decisions
 from wineexp.models.decision import LOSSES
-from wineexp.models.pipeline import best_decisions, fit_on_all_classes
+from wineexp.models.pipeline import fit_on_all_classes
 from wineexp.models.weights import Weights, weight_options
 
 
@@ -92,7 +93,7 @@ class ThresholdClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  
     thresholds_ : ndarray of shape (n_classes - 1,)
     slope_ : float
     utility_ : ndarray of shape (n_classes, n_classes)
-        See `wineexp.models.pipeline.best_decisions`.
+        See `wineexp.evaluation.predictions.best_decisions`.
     """
 
     def __init__(self, estimator: RegressorMixin, cv: BaseCrossValidator) -> None:

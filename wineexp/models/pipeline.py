@@ -23,7 +23,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from wineexp.evaluation.grouped_folds import fitting_part
+from wineexp.evaluation.predictions import best_decisions
 from wineexp.models.column_arguments import translate_columns
+from wineexp.models.device import predicting_on_cpu
 from wineexp.models.early_stopping import EarlyStopping, Rows, parts, with_best_rounds
 from wineexp.models.label_arguments import translate_labels
 from wineexp.models.native_categories import with_categories
@@ -65,24 +67,6 @@ def outputs(fitted: Pipeline, X: Any) -> npt.NDArray[np.float64]:
     if is_regressor(fitted):
         return np.asarray(fitted.predict(X), dtype=np.float64)[:, None]
     return np.asarray(fitted.predict_proba(X), dtype=np.float64)
-
-
-def best_decisions(probabilities: npt.NDArray[np.float64], utility: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """The decision of the greatest expected utility for each row; the first of several equal ones.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n_samples, n_classes)
-    utility : ndarray of shape (n_classes, n_classes)
-        The utility of deciding on the column's class where the row's class is true.
-
-    Returns
-    -------
-    ndarray of int of shape (n_samples,)
-        Positions of classes.
-    """
-    # No matrix product: its last bits, and so the ties, would depend on the number of rows.
-    return np.asarray((probabilities[:, :, None] * utility).sum(axis=1).argmax(axis=1))
 
 
 def out_of_fold_probabilities(
@@ -283,7 +267,8 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         estimator = self.estimator
         if early_stopping is not None:
             estimator = self._with_best_rounds(X, codes, sample_weight, early_stopping)
-        self.estimator_ = fit_on_all_classes(self._translated(estimator, X, self.present_), X, codes, sample_weight)
+        translated = self._translated(estimator, X, self.present_)
+        self.estimator_ = predicting_on_cpu(fit_on_all_classes(translated, X, codes, sample_weight))
         return self
 
     def _translated(
@@ -294,6 +279,16 @@ class FixedClassesClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         if not isinstance(X, pd.DataFrame):
             return translated
         return with_categories(translate_columns(translated, [str(name) for name in X]), X)
+
+    def for_rows_like(self, X: npt.ArrayLike) -> ClassifierMixin:
+        """The estimator with arguments for rows of X, of all classes, as `fit` would fit it."""
+        return self._translated(self.estimator, X, np.arange(len(self.classes)))
+
+    def adopt(self, fitted: ClassifierMixin) -> Self:
+        """Become the model of an estimator that was fitted elsewhere, on labels 0 to n_classes - 1."""
+        self.classes_, self.present_ = np.asarray(self.classes), np.arange(len(self.classes))
+        self.estimator_ = predicting_on_cpu(fitted)
+        return self
 
     def _with_best_rounds(
         self, X: npt.ArrayLike, codes: npt.NDArray[np.intp], weights: Weights, early_stopping: EarlyStopping

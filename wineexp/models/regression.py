@@ -12,6 +12,7 @@ from sklearn.preprocessing import QuantileTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from wineexp.models.column_arguments import translate_columns
+from wineexp.models.device import predicting_on_cpu
 from wineexp.models.early_stopping import EarlyStopping, parts, with_best_rounds
 from wineexp.models.native_categories import with_categories
 from wineexp.models.weights import Weights, weight_options
@@ -70,9 +71,7 @@ class TransformingRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator): 
             The transform is unknown, or the estimator refuses the data.
         """
         y = np.asarray(y, dtype=np.float64)
-        estimator, learned, transform = self.estimator, y, {}
-        if isinstance(X, pd.DataFrame):
-            estimator = with_categories(translate_columns(estimator, [str(name) for name in X]), X)
+        estimator, learned, transform = self.for_rows_like(X), y, {}
         match self.transform:
             case "log1p":
                 learned, transform = np.log1p(y), {"func": np.log1p, "inverse_func": np.expm1}
@@ -91,7 +90,18 @@ class TransformingRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator): 
             estimator = with_best_rounds(estimator, estimator, *of_search, early_stopping.rounds)
         if transform:
             estimator = TransformedTargetRegressor(estimator, **transform)
-        self.estimator_ = estimator.fit(X, y, **weight_options(sample_weight))
+        self.estimator_ = predicting_on_cpu(estimator.fit(X, y, **weight_options(sample_weight)))
+        return self
+
+    def for_rows_like(self, X: npt.ArrayLike) -> RegressorMixin:
+        """The estimator with arguments for rows of X, as `fit` would fit it."""
+        if not isinstance(X, pd.DataFrame):
+            return self.estimator
+        return with_categories(translate_columns(self.estimator, [str(name) for name in X]), X)
+
+    def adopt(self, fitted: RegressorMixin) -> Self:
+        """Become the model of an estimator that was fitted elsewhere, on numbers that no transform has changed."""
+        self.estimator_ = predicting_on_cpu(fitted)
         return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -219,11 +219,19 @@ class CategoryCodes(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # t
 
     Of a column with more than `MAX_CATEGORIES` texts the most frequent ones are categories, and the others are missing.
 
+    Parameters
+    ----------
+    missing_as_category : bool
+        Whether a missing text is a further category, the last one, for models that take no missing ones.
+
     Attributes
     ----------
     texts_ : list of list of str
         The categories of each column, in ascending order.
     """
+
+    def __init__(self, *, missing_as_category: bool = False) -> None:
+        self.missing_as_category = missing_as_category
 
     def fit(self, X: pd.DataFrame | npt.NDArray[np.object_], y: None = None) -> Self:
         """Learn the categories of X, texts of shape (n_samples, n_features) of which some may be missing."""
@@ -236,12 +244,13 @@ class CategoryCodes(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # t
         """X as categories, which are numbers from 0 on, missing where the text is none: (n_samples, n_features)."""
         check_is_fitted(self)
         frame = pd.DataFrame(X)
-        columns = {
-            name: pd.Categorical.from_codes(
-                pd.Index(texts).get_indexer(frame[name]), categories=pd.RangeIndex(len(texts))
-            )
-            for name, texts in zip(frame, self.texts_, strict=True)
-        }
+        columns = {}
+        for name, texts in zip(frame, self.texts_, strict=True):
+            codes = pd.Index(texts).get_indexer(frame[name])
+            if self.missing_as_category:
+                codes = np.where(codes < 0, len(texts), codes)
+            known = pd.RangeIndex(len(texts) + self.missing_as_category)
+            columns[name] = pd.Categorical.from_codes(codes, categories=known)
         return pd.DataFrame(columns, index=frame.index)
 
 

@@ -1,6 +1,5 @@
 """Weights of rows: which models can be fitted with them, and how they are passed on."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy.typing as npt
 from sklearn.base import is_classifier, is_regressor
 from sklearn.utils.validation import has_fit_parameter
 
-from wineexp.models.arguments import change_arguments
+from wineexp.models.arguments import estimators_within
 
 Weights = npt.NDArray[np.float64] | None
 
@@ -20,16 +19,9 @@ def weight_options(weights: Weights, rows: Any = slice(None)) -> dict[str, npt.N
 
 def unweighted_faults(model: Any) -> list[str]:
     """Which of a model and the models within it cannot be fitted with weights, one sentence each."""
-    models = {"model": model}
-
-    def visit(owners: Sequence[Any], name: str, value: Any) -> Any:
-        models.setdefault(f"model.{name}".rpartition(".")[0], owners[-1])
-        return value
-
-    change_arguments(model, visit)
     return [
         f"{name}: a {type(one).__name__} takes no weights of rows, and the data set has some (data.weight); choose "
         "another model, or data.weight=null to let every row count the same"
-        for name, one in models.items()
+        for name, one in estimators_within(model).items()
         if (is_classifier(one) or is_regressor(one)) and not has_fit_parameter(one, "sample_weight")
     ]

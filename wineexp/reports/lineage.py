@@ -14,6 +14,8 @@ from wineexp.tracking.runs import Runs
 from wineexp.tracking.store import Access
 
 UNKNOWN = "not recorded"
+# What the tags `machine.` say; the last three of a run that was trained on a CUDA card.
+MACHINE_TAGS = ("platform", "processor", "cores", "card", "driver", "cuda")
 
 
 def lineage(name: str, runs: Runs) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def lineage(name: str, runs: Runs) -> dict[str, Any]:
         "machine": {
             "python": tags.get(names.PYTHON_VERSION),
             "libraries": json.loads(tags.get(names.LIBRARIES, "{}")),
-            **{name: tags.get(f"machine.{name}") for name in ("platform", "processor", "cores")},
+            **{name: tags.get(f"machine.{name}") for name in MACHINE_TAGS},
             "threads": tags.get(names.THREADS),
         },
         "data": _data(tags),
@@ -104,7 +106,12 @@ def _inputs(origin: dict[str, Any]) -> list[tuple[str, list[str]]]:
             f"Python {machine['python'] or UNKNOWN}; {libraries or 'libraries ' + UNKNOWN}",
             [
                 f"{machine['platform'] or 'platform ' + UNKNOWN}; {machine['processor'] or 'processor ' + UNKNOWN}, "
-                f"{machine['cores'] or '?'} cores, {machine['threads'] or '?'} threads per fit"
+                f"{machine['cores'] or '?'} cores, {machine['threads'] or '?'} threads per fit",
+                *(
+                    [f"trained on {machine['card']}, driver {machine['driver']}, CUDA {machine['cuda']}"]
+                    if machine["card"]
+                    else []
+                ),
             ],
         ),
         *((f"data md5 {data['md5']}", _data_lines(data)) for data in origin["data"]),

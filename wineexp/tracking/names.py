@@ -32,6 +32,8 @@ LIBRARIES = "libraries"
 MACHINE_PLATFORM = "machine.platform"
 MACHINE_PROCESSOR = "machine.processor"
 MACHINE_CORES = "machine.cores"
+# Of a run that was trained on a CUDA card; see `wineexp.models.device.card_tags`.
+CARD_TAGS = MACHINE_CARD, MACHINE_DRIVER, MACHINE_CUDA = ("machine.card", "machine.driver", "machine.cuda")
 THREADS = "threads"
 
 # The choice of conf/experiment/ that a run was started with.

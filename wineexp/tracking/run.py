@@ -158,6 +158,11 @@ class Run:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
             mlflow.log_artifact(str(path), folder or None)
 
+    def log_path(self, path: Path, folder: str) -> None:
+        """Record a file, which may be large, at once, in a folder among the artifacts."""
+        if self.id is not None:
+            mlflow.log_artifact(str(path), folder)
+
     def how_to_view(self) -> str:
         """How to see the runs of its experiment; see `store.how_to_view`."""
         return store.how_to_view(str(self.uri), self.experiment_id)

@@ -76,7 +76,7 @@ class Candidate:
             Whether the model was compiled for serving, or why not.
         """
         task = self.experiment.task
-        holdout = task.predict_holdout(self.fitted, self.folds)
+        holdout = self.experiment.predict_holdout(self.fitted, self.folds)
         importance = record.holdout_importance(self.experiment, self.fitted, holdout, self.folds)
         files: dict[str, str | bytes] = model_package.files(
             task,
@@ -99,7 +99,10 @@ class Candidate:
         return str(model_id), message
 
     def baseline(self, model: DictConfig, name: str) -> Baseline:
-        """The scores of a simpler model, on the same folds and the same holdout."""
+        """The scores of a simpler model, on the same folds and the same holdout.
+
+        Of a table that is read in batches they are those of the sample, since few models are trained on batches.
+        """
         cfg = self.experiment.cfg.copy()
         cfg.model = OmegaConf.to_container(model, resolve=True)
         # What is said of the candidate's boosting is not said of the baseline.
@@ -108,7 +111,7 @@ class Candidate:
         if cfg.feature._target_ == "wineexp.models.features.native":
             # Few models take categories as they are.
             cfg.feature = {"_target_": "wineexp.models.features.scaled", "strategy": "median"}
-        baseline = assemble(cfg)
+        baseline = assemble(cfg, on_sample=True).on_sample()
         folds = cross_validate(baseline, f"baseline {name}")
         scores = {metric: [fold.scores[metric] for fold in folds] for metric in folds[0].scores}
         task = baseline.task

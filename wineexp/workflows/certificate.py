@@ -137,6 +137,7 @@ def compare_origins(recorded: Mapping[str, str], now: Mapping[str, str]) -> tupl
             expanded[names.GIT_DIFF_SHA256] = "no diff"
         both.append(expanded)
     more = sorted({name for tags in both for name in tags if name.startswith(("library ", names.MODULE_PREFIX))})
+    more = [name for name in names.CARD_TAGS if any(name in tags for tags in both)] + more
     origin, machine = (
         [Pair(name, both[0].get(name), both[1].get(name)) for name in group]
         for group in ((*ORIGIN_TAGS, *more), MACHINE_TAGS)

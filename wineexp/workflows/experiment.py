@@ -1,8 +1,8 @@
 """An experiment: the task and the estimator that a config names."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,20 +14,25 @@ from sklearn.pipeline import Pipeline
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
 from wineexp.core.trust import trusting
+from wineexp.data.external_table import MEMORY
 from wineexp.data.groups import Indices
 from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.intervals import MIN_ROWS
+from wineexp.evaluation.predictions import NumberPredictions, Predictions
 from wineexp.models import persistence, regression
 from wineexp.models.column_arguments import bind_columns
 from wineexp.models.decision import own_metric_faults
+from wineexp.models.device import CPU, device_faults, on_device
 from wineexp.models.early_stopping import EarlyStopping, early_stopping_faults
+from wineexp.models.external import external_faults
 from wineexp.models.features import for_numbers, with_dates
 from wineexp.models.label_arguments import label_faults
-from wineexp.models.native_categories import native_faults
+from wineexp.models.native_categories import native_faults, suited_to
 from wineexp.models.pipeline import make_pipeline
 from wineexp.models.weights import unweighted_faults
+from wineexp.workflows import external
 from wineexp.workflows.console import notice_if_slow
 
 # The keys of a config that define its task.
@@ -71,19 +76,22 @@ class Experiment:
         """
         if is_stored:
             _check_types(self.estimator)
-        task = self.task
-        folds = cross_validation.cross_validate(
-            self.estimator,
-            task.X,
-            task.y,
-            task.folds,
-            task.metrics,
-            n_jobs=self.cfg.n_jobs,
-            weights=task.weights,
-            fit_options=self._fit_options,
-            fitted_rows=task.fitted_rows,
-            check_first=_check_types if is_stored else None,
-        )
+        task, check_first = self.task, _check_types if is_stored else None
+        if task.plan is not None:
+            folds = external.cross_validate(self.estimator, task, check_first)
+        else:
+            folds = cross_validation.cross_validate(
+                self.estimator,
+                task.X,
+                task.y,
+                task.folds,
+                task.metrics,
+                n_jobs=self.cfg.n_jobs,
+                weights=task.weights,
+                fit_options=self._fit_options,
+                fitted_rows=task.fitted_rows,
+                check_first=check_first,
+            )
         if task.deciding_metric.computed_from == "intervals":
             # The intervals of each fold come from the errors in all others.
             folds = iter(cross_validation.with_intervals(list(folds)))
@@ -98,8 +106,22 @@ class Experiment:
     def fit(self) -> ClassifierMixin:
         """The estimator, fitted on every row outside the holdout."""
         task = self.task
+        if task.plan is not None:
+            return external.fit(self.estimator, task)
         options = self._fit_options(np.arange(len(task.y)))
         return cross_validation.fit(self.estimator, task.X, task.y, fitted_rows=task.fitted_rows, **options)
+
+    def predict_holdout(
+        self, fitted: Pipeline, folds: Sequence[cross_validation.Fold] = ()
+    ) -> Predictions | NumberPredictions | None:
+        """As `Task.predict_holdout`; of a table that is read in batches, of the sample with the scores of all rows."""
+        if self.task.plan is not None:
+            return external.predict_holdout(fitted, self.task, folds)
+        return self.task.predict_holdout(fitted, folds)
+
+    def on_sample(self) -> "Experiment":
+        """The experiment on the rows that are in memory: the same, unless the table is read in batches."""
+        return replace(self, task=replace(self.task, plan=None))
 
     def _fit_options(self, rows: Indices) -> dict[str, Any]:
         """Options of the estimator's `fit` for training on these rows of the task's X."""
@@ -127,8 +149,10 @@ def _check_types(model: Pipeline) -> None:
         _checked_kinds.add(kind)
 
 
-def assemble(cfg: DictConfig) -> Experiment:
+def assemble(cfg: DictConfig, *, on_sample: bool = False) -> Experiment:
     """Check and build everything that a config names, and load its data.
+
+    With `on_sample` the model need not be one that is trained on batches of rows; see `Experiment.on_sample`.
 
     Raises
     ------
@@ -139,15 +163,19 @@ def assemble(cfg: DictConfig) -> Experiment:
     parts = build(cfg)
     check_kind(parts["model"], parts["target"])
     _check_early_stopping(cfg, parts["model"])
-    if faults := own_metric_faults(parts["model"]):
+    faults = own_metric_faults(parts["model"]) + device_faults(parts["model"], device(cfg))
+    if not on_sample:
+        faults += _external_faults(cfg, parts)
+    if faults:
         raise UserError(*faults)
+    parts["model"] = on_device(parts["model"], device(cfg))
     task = _task(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, TASK_KEYS), resolve=True))
     classes = task.classes.tolist()
     if faults := native_faults(parts["feature"], parts["model"]):
         raise UserError(*faults)
     if task.weights is not None and (faults := unweighted_faults(parts["model"])):
         raise UserError(*faults)
-    feature = with_dates(parts["feature"], task.dates)
+    feature = with_dates(suited_to(parts["model"], parts["feature"]), task.dates)
     feature, model, column_faults = bind_columns(feature, parts["model"], task.X, task.y)
     if task.target.is_number:
         if column_faults:
@@ -156,6 +184,23 @@ def assemble(cfg: DictConfig) -> Experiment:
     if faults := label_faults(model, classes) + column_faults:
         raise UserError(*faults)
     return Experiment(cfg, task, make_pipeline(feature, model, classes, task.target.cost_matrix(classes)))
+
+
+def _external_faults(cfg: DictConfig, parts: Mapping[str, Any]) -> list[str]:
+    """As `models.external.external_faults`; none where the table is in memory."""
+    if cfg.data.get("engine", MEMORY) == MEMORY:
+        return []
+    return external_faults(
+        parts["model"],
+        early_stopping=_early_stopping(cfg)[0] is not None,
+        device=device(cfg),
+        transform=parts["target"].transform,
+    )
+
+
+def device(cfg: DictConfig) -> str:
+    """Where a config's model is trained; configs of earlier versions do not say it."""
+    return str(cfg.get("device") or CPU)
 
 
 def _early_stopping(cfg: DictConfig) -> tuple[int | None, float]:
@@ -200,7 +245,8 @@ def config_faults(cfg: DictConfig) -> list[str]:
         parts = build(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
         check_kind(parts["model"], parts["target"])
         _check_early_stopping(cfg, parts["model"])
-        if faults := [*parts["target"].metric_faults(), *own_metric_faults(parts["model"])]:
+        faults = [*parts["target"].metric_faults(), *own_metric_faults(parts["model"])]
+        if faults := faults + device_faults(parts["model"], device(cfg)) + _external_faults(cfg, parts):
             return faults
         if cfg.tracking.uri is not None:
             with trusting(cfg):
@@ -222,5 +268,5 @@ def _task(config: str) -> Task:
             log.warning(
                 "%s is not pinned, so that nothing tells when it changes; dvc add %s pins it", pin.name, pin.name
             )
-    with notice_if_slow(f"splitting {len(dataset.frame):,} rows ..."):
+    with notice_if_slow(f"splitting {dataset.n_rows:,} rows ..."):
         return make_task(dataset, parts["target"], parts["split"], cfg.holdout)

@@ -14,16 +14,18 @@ from wineexp.evaluation import cross_validation, metrics, plots
 from wineexp.evaluation.baseline import BASELINE
 from wineexp.evaluation.calibration import coverage_by_class
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
+from wineexp.models.device import card_tags
 from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.run import Run
-from wineexp.workflows.experiment import Experiment
+from wineexp.workflows import external
+from wineexp.workflows.experiment import Experiment, device
 
 
 def origin_tags(cfg: DictConfig, task: Task) -> dict[str, str]:
     """The tags about a run's origin."""
     own = modules.own_modules(cfg)
     tags = provenance.provenance_tags(tuple(own.values())) | modules.digests(own)
-    return tags | task.tags() | {names.CONFIG_SHA256: config_sha256(cfg)}
+    return tags | card_tags(device(cfg)) | task.tags() | {names.CONFIG_SHA256: config_sha256(cfg)}
 
 
 def config_text(cfg: DictConfig) -> str:
@@ -170,6 +172,9 @@ def record_results(
     task.predictions_table(folds, holdout).to_parquet(run.file(names.PREDICTIONS_FILE), index=False)
     if run.id is None:
         return None
+    if task.plan is not None:
+        for file in sorted(external.predictions_folder(task.plan).iterdir()):
+            run.log_path(file, external.ALL_PREDICTIONS_FOLDER)
     predictions = cross_validation.pool_predictions(folds)
     if isinstance(predictions, NumberPredictions):
         run.log_figure("predicted", plots.predicted_numbers(predictions, task.target.column))

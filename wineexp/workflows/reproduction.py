@@ -7,11 +7,12 @@ from omegaconf import DictConfig
 from wineexp.core.errors import UserError
 from wineexp.data import pin
 from wineexp.evaluation import cross_validation
+from wineexp.models.device import card_tags
 from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.workflows import certificate, console, record
 from wineexp.workflows.certificate import Certificate, Pair, TrainingResult
-from wineexp.workflows.experiment import Experiment, assemble
+from wineexp.workflows.experiment import Experiment, assemble, device
 
 # Beginnings of the names of metrics that are compared; those that end in SECONDS are times, and are not.
 FOLD_PREFIX, HOLDOUT_PREFIX = "fold/", "holdout/"
@@ -19,8 +20,11 @@ SCORES = (FOLD_PREFIX, "cv/", HOLDOUT_PREFIX)
 SECONDS = "_seconds"
 
 
-def compare_origin(run: RecordedRun) -> tuple[list[Pair], list[Pair]]:
-    """Compare where a run came from with what is here: what can change a score, and the machine."""
+def compare_origin(run: RecordedRun, device: str) -> tuple[list[Pair], list[Pair]]:
+    """Compare where a run came from with what is here: what can change a score, and the machine.
+
+    `device` is where it is trained now.
+    """
     md5s = []
     for name in run.tags.get(names.DATA_DVC, "").split("+"):
         try:
@@ -28,6 +32,7 @@ def compare_origin(run: RecordedRun) -> tuple[list[Pair], list[Pair]]:
         except UserError:
             md5s.append(f"(no pin {name})")
     now = provenance.provenance_tags() | modules.digests_here(run.tags) | {names.DATA_MD5: "+".join(md5s)}
+    now |= card_tags(device)
     return certificate.compare_origins(run.tags, now)
 
 
@@ -38,7 +43,7 @@ def certify(run: RecordedRun, recorded_cfg: DictConfig, store: str) -> Certifica
     ----------
     run : RecordedRun
     recorded_cfg : DictConfig
-        Its config; only `n_jobs` may be changed.
+        Its config; only `n_jobs` and `device` may be changed.
     store : str
         URI of the store that it is in.
 
@@ -67,7 +72,7 @@ def certify(run: RecordedRun, recorded_cfg: DictConfig, store: str) -> Certifica
     if more := sorted(set(now.scores) - set(recorded.scores)):
         notes.append(f"Not recorded, and so not compared: {', '.join(more)}.")
     values, differing, n_compared = certificate.compare_results(recorded, now, n_folds=n_folds)
-    origin, machine = compare_origin(run)
+    origin, machine = compare_origin(run, device(recorded_cfg))
     return Certificate(
         run=run.id,
         name=run.name,
@@ -110,7 +115,9 @@ def train_again(experiment: Experiment, n_folds: int, *, with_intervals: bool, p
     folds = list(console.show_progress(first, total=n_folds, metric=task.target.metric))
     if with_intervals:
         folds = cross_validation.with_intervals(folds)
-    holdout = task.predict_holdout(experiment.fit(), folds if with_intervals else []) if predict_holdout else None
+    holdout = None
+    if predict_holdout:
+        holdout = experiment.predict_holdout(experiment.fit(), folds if with_intervals else [])
     metrics = record.fold_metrics(folds) | {
         f"{HOLDOUT_PREFIX}{name}": value for name, value in task.score_holdout(holdout).items()
     }

@@ -76,7 +76,17 @@ def test_every_choice_of_features_and_every_model_is_among_the_default_pairs() -
     assert {feature for _, feature in DEFAULT_PAIRS} == {*FEATURES}
 
 
-@pytest.mark.parametrize("name", sorted({*installed_models()} - {*COMPILED}))
+@pytest.mark.parametrize("classes", [["dry", "sweet"], ["dry", "extra", "sweet"]], ids=len)
+def test_lightgbm_where_it_is_installed(classes: list[str]) -> None:
+    lightgbm = pytest.importorskip("lightgbm")
+    X, y = mixed_rows()
+    X, y = X[y.isin(classes)], y[y.isin(classes)]
+    model = lightgbm.LGBMClassifier(n_estimators=10, n_jobs=1, verbosity=-1)
+    pipeline = make_pipeline(features.scaled("median"), model, classes).fit(X, y)
+    prove(pack(*flatten(pipeline, X)), pipeline, X, N_ROWS)
+
+
+@pytest.mark.parametrize("name", sorted({*installed_models()} - {*COMPILED, "lightgbm"}))
 def test_other_models_are_refused_by_name(name: str) -> None:
     X, y = mixed_rows(30)
     pipeline = make_pipeline(features.raw("median"), DummyClassifier(), ["dry", "extra", "sweet"]).fit(X, y)

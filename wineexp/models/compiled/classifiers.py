@@ -86,22 +86,36 @@ class XGBoost:
         return np.hstack([np.float32(1) - out, out]).astype(np.float64)
 
 
-def _hist_gradient_boosting(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:
-    n_outputs = _n_outputs(n_present)
-    base = arrays.get("base", "float64", n_outputs)
-    trees = read_trees(arrays, "float64", n_columns, n_outputs)
+def _boosted(softmax: Callable[[Matrix], Matrix]) -> Callable[[CheckedArrays, int, int], Classifier]:
+    """Boosted trees in double precision, with the library's own softmax for more than two classes."""
 
-    def predict_proba(X: Matrix) -> Matrix:
-        out = np.empty((len(X), n_outputs))
-        out[:] = base
-        trees.add_to(out, np.ascontiguousarray(X))
-        if n_outputs > 1:
-            # scikit-learn has the scores in Fortran order, which decides the order in which a row is summed.
-            return _softmax(np.asfortranarray(out))
-        link_functions.sigmoid(out)
-        return np.hstack([1 - out, out])
+    def classifier(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:
+        n_outputs = _n_outputs(n_present)
+        base = arrays.get("base", "float64", n_outputs)
+        trees = read_trees(arrays, "float64", n_columns, n_outputs)
 
-    return predict_proba
+        def predict_proba(X: Matrix) -> Matrix:
+            out = np.empty((len(X), n_outputs))
+            out[:] = base
+            trees.add_to(out, np.ascontiguousarray(X))
+            if n_outputs > 1:
+                return softmax(out)
+            link_functions.sigmoid(out)
+            return np.hstack([1 - out, out])
+
+        return predict_proba
+
+    return classifier
+
+
+def _softmax_of_scikit_learn(scores: Matrix) -> Matrix:
+    # It has the scores in Fortran order, which decides the order in which a row is summed.
+    return _softmax(np.asfortranarray(scores))
+
+
+def _softmax_of_lightgbm(scores: Matrix) -> Matrix:
+    link_functions.softmax(scores)
+    return scores
 
 
 def _forest(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:
@@ -189,7 +203,8 @@ def _binary(scores: Matrix) -> Matrix:
 # By kind: from the classifier's arrays, its number of columns, and the number of classes in its training rows.
 CLASSIFIERS: dict[str, Callable[[CheckedArrays, int, int], Classifier]] = {
     "xgboost": XGBoost,
-    "hist_gradient_boosting": _hist_gradient_boosting,
+    "hist_gradient_boosting": _boosted(_softmax_of_scikit_learn),
+    "lightgbm": _boosted(_softmax_of_lightgbm),
     "forest": _forest,
     "prior": _prior,
     "logistic_regression": _logistic_regression,

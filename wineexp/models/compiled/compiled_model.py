@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from wineexp.core.errors import UserError
+from wineexp.evaluation.predictions import best_decisions
 from wineexp.models.compiled.arrays import Array, CheckedArrays, Matrix
 from wineexp.models.compiled.classifiers import CLASSIFIERS, XGBoost
 from wineexp.models.compiled.file_format import Plan, unpack
@@ -59,6 +61,7 @@ class CompiledModel:
             self._model = CLASSIFIERS[plan.classifier](model_arrays, n_columns, len(plan.present))
         self._single_row_model = self._make_single_row_model()
         self._all_present = len(plan.present) == len(plan.classes)
+        self._utility = -np.array(plan.costs, dtype=np.float64)
 
     def _make_single_row_model(self) -> SingleRowModel | None:
         """A faster way for a single row, where the kernel can compute the whole model."""
@@ -92,6 +95,10 @@ class CompiledModel:
         numbers = np.array([[row[position] for position in self._number_positions] for row in rows], dtype=np.float64)
         encoded = [encoder([row[position] for row in rows]) for position, encoder in self._encoders]
         return self.evaluate(np.hstack([self.transform(numbers), *encoded]))
+
+    def decide(self, probabilities: Matrix) -> npt.NDArray[np.intp]:
+        """Decisions for probabilities (n_rows, n_classes): positions in `classes`, of shape (n_rows,)."""
+        return best_decisions(probabilities, self._utility) if self.plan.costs else probabilities.argmax(axis=1)
 
     def transform(self, values: Matrix) -> Matrix:
         """The transformed number columns, from those of shape (n_rows, n_numbers)."""
@@ -151,6 +158,8 @@ def _check(plan: Plan) -> None:
         0 <= position < len(plan.classes) for position in plan.present
     ):
         faults.append(f"present must hold ascending positions of the {len(plan.classes)} classes")
+    if plan.costs and [len(of_class) for of_class in plan.costs] != [len(plan.classes)] * len(plan.classes):
+        faults.append(f"costs must have a row and a column for each of the {len(plan.classes)} classes")
     faults += [f"text column {name} is not among the columns" for name in plan.text_names if name not in plan.columns]
     for column in plan.text_columns:
         if not {column.fill, column.dropped or column.fill} <= {*column.categories}:

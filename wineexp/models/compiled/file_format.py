@@ -86,6 +86,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         A key of `REGRESSORS`; its arrays are named `regressor.*`. Empty where classes are predicted.
     undone : str
         A key of `UNDONE`: the transform of the target that the regressor has learned; its arrays are named `undone.*`.
+    costs : list of n_classes lists of n_classes float
+        What it costs to decide on the inner list's class where the outer list's class is true; none where the decision
+        is the likeliest class.
     """
 
     columns: list[str]
@@ -98,6 +101,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     present: list[int]
     regressor: str = ""
     undone: str = ""
+    costs: list[list[float]] = []
 
     @property
     def model_arrays(self) -> str:

@@ -23,7 +23,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler, TargetEncoder
 
 from wineexp.models._catboost import symmetric_trees
-from wineexp.models._lightgbm import lightgbm_trees
+from wineexp.models._lightgbm import LightGBMTrees, lightgbm_trees
 from wineexp.models.compiled._sklearn import boosted_trees, categorical_splits, forest_trees, has_categorical_splits
 from wineexp.models.compiled._xgboost import BoosterError, BoosterTrees, booster_trees
 from wineexp.models.compiled.arrays import Array
@@ -35,6 +35,9 @@ from wineexp.models.regression import TransformingRegressor
 from wineexp.models.transformers import DateParts, KnownTexts, QuantileClipper, Ratios, SkewedLog
 
 Arrays = dict[str, Array]
+
+# By name, since LightGBM need not be installed.
+LIGHTGBM_TYPES = ("LGBMClassifier", "LGBMRegressor")
 
 
 class CannotCompileError(Exception):
@@ -83,7 +86,8 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
     else:
         classifier, model_arrays = _flatten_classifier(model)
         classes = {"classes": model.classes_.tolist(), "present": model.present_.tolist()}
-        plan = msgspec.structs.replace(plan, classifier=classifier, **classes)
+        costs = [] if model.cost_matrix is None else model.cost_matrix.tolist()
+        plan = msgspec.structs.replace(plan, classifier=classifier, costs=costs, **classes)
     return plan, arrays | {f"{plan.model_arrays}.{name}": array for name, array in model_arrays.items()}
 
 
@@ -96,7 +100,7 @@ def _flatten_features(
     _require(isinstance(feature, ColumnTransformer), feature)
     parts = {name: (transformer, list(names)) for name, transformer, names in feature.transformers_}
     _require(parts.keys() <= {"number", "text", "many", NATIVE, "remainder"}, feature)
-    native_names = parts[NATIVE][1] if NATIVE in parts else []
+    native_names = _native_columns(feature)
     number_steps, number_names = parts.get("number", ("drop", []))
     text_steps, text_names = parts.get("text", ("drop", []))
     encoding_steps, encoded_names = parts.get("many", ("drop", []))
@@ -130,7 +134,7 @@ def _flatten_dates(
         rest, [str(name) for name in dates.get_feature_names_out()]
     )
     texts = {column.name for column in text_columns} | {column.name for column in encoded_columns}
-    numbers = [name for name in columns if name not in texts]
+    numbers = [name for name in columns if name not in texts | {*_native_columns(rest)}]
     positions = np.array([numbers.index(name) for name in dates.columns], dtype=np.int32)
     own = {"dates": positions, "n_parts": np.array(dates.n_parts_, dtype=np.int32)}
     later = {}
@@ -181,9 +185,13 @@ def _flatten_encoded(steps: Any, names: list[str]) -> tuple[list[EncodedColumn],
 def has_native_categories(feature: Any) -> bool:
     """Whether a fitted feature pipeline leaves columns of categories to the model."""
     last = feature[-1]
-    last = last[-1] if isinstance(last, Pipeline) else last
-    parts = {name: names for name, _, names in getattr(last, "transformers_", [])}
-    return bool(len(parts.get(NATIVE, [])))
+    return bool(_native_columns(last[-1] if isinstance(last, Pipeline) else last))
+
+
+def _native_columns(feature: Any) -> list[str]:
+    """The columns of categories that a fitted transformer, but for parts of dates, leaves to the model."""
+    parts = {name: names for name, _, names in getattr(feature, "transformers_", [])}
+    return [str(name) for name in parts.get(NATIVE, [])]
 
 
 def _flatten_native(feature: Any, model: Any) -> tuple[list[EncodedColumn], Arrays]:
@@ -194,6 +202,8 @@ def _flatten_native(feature: Any, model: Any) -> tuple[list[EncodedColumn], Arra
         sides = tuple(categorical_splits(estimator)[-1])
     elif hasattr(estimator, "get_booster"):
         sides = _booster_trees(estimator).sides
+    elif type(estimator).__name__ in LIGHTGBM_TYPES:
+        sides = _lightgbm_trees(estimator).sides
     else:
         raise CannotCompileError(f"a {type(estimator).__name__} that takes categories as they are cannot be compiled")
     ((_, steps, names),) = [part for part in columns.transformers_ if part[0] == NATIVE]
@@ -239,12 +249,12 @@ def _flatten_products(powers: Array, n_in: int) -> list[tuple[str, Arrays]]:
 def _flatten_classifier(model: Any) -> tuple[str, Arrays]:
     """The kind and arrays of the classifier."""
     _require(isinstance(model, FixedClassesClassifier), model)
-    if model.cost_matrix is not None:
-        raise CannotCompileError("it decides for the least expected cost, and a compiled model for the likeliest class")
     estimator = model.estimator_
     _require(np.array_equal(estimator.classes_, np.arange(len(model.present_))), estimator)
     if hasattr(estimator, "get_booster"):
         return "xgboost", _flatten_xgboost(estimator)
+    if type(estimator).__name__ in LIGHTGBM_TYPES:
+        return "lightgbm", _flatten_lightgbm(estimator)
     for estimator_type, (kind, flatten_estimator) in CLASSIFIER_TYPES.items():
         if type(estimator) is estimator_type:
             return kind, flatten_estimator(estimator)
@@ -266,7 +276,7 @@ def _flatten_regressor(estimator: Any) -> tuple[str, Arrays]:
     """The kind and arrays of the regressor."""
     if hasattr(estimator, "get_booster"):
         return "xgboost", _flatten_xgboost(estimator)
-    if type(estimator).__name__ == "LGBMRegressor":
+    if type(estimator).__name__ in LIGHTGBM_TYPES:
         return "boosted_trees", _flatten_lightgbm(estimator)
     if type(estimator).__name__ == "CatBoostRegressor":
         return "symmetric_trees", _flatten_catboost(estimator)
@@ -289,12 +299,16 @@ def _flatten_xgboost(estimator: Any) -> Arrays:
     return flatten_trees(booster.trees, booster.groups, np.float32) | {"base": booster.base}
 
 
-def _flatten_lightgbm(estimator: Any) -> Arrays:
-    read = lightgbm_trees(estimator)
+def _lightgbm_trees(estimator: Any) -> LightGBMTrees:
+    read = lightgbm_trees(estimator, with_categories=bool(estimator.booster_.pandas_categorical))
     if read is None:
         raise CannotCompileError(f"a {type(estimator).__name__} with its settings cannot be compiled")
-    trees, groups, n_outputs = read
-    return flatten_trees(trees, groups, np.float64) | {"base": np.zeros(n_outputs)}
+    return read
+
+
+def _flatten_lightgbm(estimator: Any) -> Arrays:
+    read = _lightgbm_trees(estimator)
+    return flatten_trees(read.trees, read.groups, np.float64) | {"base": np.zeros(read.n_outputs)}
 
 
 def _flatten_catboost(estimator: Any) -> Arrays:

@@ -304,6 +304,22 @@ void wineexp_softmax32(float *out, int64_t n_rows, int64_t n_outputs)
     }
 }
 
+/* Softmax of each row in place, as LightGBM computes it. */
+void wineexp_softmax64(double *out, int64_t n_rows, int64_t n_outputs)
+{
+    for (double *row = out; row < out + n_rows * n_outputs; row += n_outputs) {
+        double largest = row[0], sum = 0.0;
+        for (int64_t i = 1; i < n_outputs; ++i)
+            largest = fmax(row[i], largest);
+        for (int64_t i = 0; i < n_outputs; ++i) {
+            row[i] = exp(row[i] - largest);
+            sum += row[i];
+        }
+        for (int64_t i = 0; i < n_outputs; ++i)
+            row[i] /= sum;
+    }
+}
+
 /* Sigmoid in place, as XGBoost computes it: the exponent is at most 88.7, of which the exponential is a finite float. */
 void wineexp_sigmoid32(float *out, int64_t count)
 {
@@ -311,7 +327,7 @@ void wineexp_sigmoid32(float *out, int64_t count)
         out[i] = 1.0f / (expf(fminf(-out[i], 88.7f)) + 1.0f + 1e-16f);
 }
 
-/* Sigmoid in place, as SciPy computes it. */
+/* Sigmoid in place, as SciPy and LightGBM compute it. */
 void wineexp_sigmoid64(double *out, int64_t count)
 {
     for (int64_t i = 0; i < count; ++i)

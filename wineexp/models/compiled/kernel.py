@@ -82,6 +82,7 @@ def _library() -> ctypes.CDLL | None:
         "wineexp_sum32": [pointer, pointer, integer, pointer, pointer],
         "wineexp_sum64": [pointer, pointer, integer, pointer, pointer],
         "wineexp_softmax32": [pointer, integer, integer],
+        "wineexp_softmax64": [pointer, integer, integer],
         "wineexp_sigmoid32": [pointer, integer],
         "wineexp_sigmoid64": [pointer, integer],
     }.items():

@@ -1,4 +1,4 @@
-"""Softmax, sigmoid and logit as XGBoost and SciPy compute them: with the kernel, or with the C library's functions."""
+"""Softmax, sigmoid and logit as XGBoost, LightGBM and SciPy compute them: with the kernel, or with the C library's."""
 
 import ctypes
 import functools
@@ -13,20 +13,25 @@ from wineexp.models.compiled import kernel
 Floats = npt.NDArray[np.floating]
 
 
-def softmax(out: npt.NDArray[np.float32]) -> None:
-    """Replace each row of `out` (n_rows, n_outputs), C-contiguous, by its softmax, as XGBoost computes it."""
+def softmax(out: Floats) -> None:
+    """Replace each row of `out` (n_rows, n_outputs), C-contiguous, by its softmax.
+
+    As XGBoost computes it in float32, and LightGBM in float64.
+    """
     library = kernel.library()
+    is_single = out.dtype == np.float32
     if library is not None:
-        library.wineexp_softmax32(out.ctypes.data, *out.shape)
+        function = library.wineexp_softmax32 if is_single else library.wineexp_softmax64
+        function(out.ctypes.data, *out.shape)
         return
     out -= out.max(axis=1, keepdims=True)
-    _apply(_libm().expf, out)
+    _apply(_libm().expf if is_single else _libm().exp, out)
     sums = np.add.accumulate(out.astype(np.float64), axis=1)[:, -1:]
-    out /= sums.astype(np.float32)
+    out /= sums.astype(out.dtype)
 
 
 def sigmoid(out: Floats) -> None:
-    """Replace `out`, C-contiguous, by its sigmoid: as XGBoost computes it in float32, and SciPy in float64."""
+    """Replace `out`, C-contiguous, by its sigmoid: as XGBoost computes it in float32, SciPy and LightGBM in float64."""
     library = kernel.library()
     if library is not None:
         function = library.wineexp_sigmoid32 if out.dtype == np.float32 else library.wineexp_sigmoid64

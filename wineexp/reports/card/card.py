@@ -6,6 +6,7 @@ import pandas as pd
 
 from wineexp.core.config import GROUPS
 from wineexp.data import eda
+from wineexp.data.task import Task
 from wineexp.reports.card import numbers, performance
 from wineexp.reports.card.inputs import CardInputs
 from wineexp.reports.card.limits import limits
@@ -14,7 +15,7 @@ from wineexp.reports.text import decimals, enumeration, percent, spaced
 from wineexp.tracking.names import LIBRARIES
 
 # Recorded parameters that begin so describe how the model was made.
-TRAINING_PARAMS = ("model", "feature", "split", "holdout", "early_stopping", "seed")
+TRAINING_PARAMS = ("model", "feature", "split", "holdout", "early_stopping", "device", "seed")
 
 
 def card(inputs: CardInputs) -> Document:
@@ -55,7 +56,7 @@ def _overview(inputs: CardInputs) -> list[Part]:
     mean, deviation = inputs.summary[inputs.metric]
     tiles = [(decimals(mean), f"{metric}, mean of {len(inputs.folds)} folds, deviation {decimals(deviation)}")]
     if inputs.holdout is not None:
-        rows = len(inputs.holdout.y)
+        rows = inputs.task.n_holdout
         tiles.append((decimals(inputs.holdout_scores[inputs.metric]), f"{metric} on {rows:,} rows held out"))
     if target.is_number:
         tiles.append(numbers.tile_of_mean(inputs))
@@ -107,9 +108,10 @@ def _data(inputs: CardInputs) -> list[Part]:
     )
     return [
         Paragraph(
-            f"{len(dataset.frame):,} rows, {dataset.duplicates:,} of them exact duplicates of an earlier one; "
-            f"{missing:,} values are missing. {len(task.y):,} rows were cross-validated, and the final model was "
-            f"trained on them; {len(task.y_holdout):,} were held out.{weighted}"
+            f"{dataset.n_rows:,} rows, {dataset.duplicates:,} of them exact duplicates of an earlier one; "
+            f"{missing:,} values{' of the sample' if task.plan else ''} are missing. {task.n_training:,} rows were "
+            f"cross-validated, and the final model was trained on them; {task.n_holdout:,} were held out.{weighted}"
+            f"{_of_sample(task) if task.plan else ''}"
         ),
         Table(
             "Files",
@@ -122,6 +124,13 @@ def _data(inputs: CardInputs) -> list[Part]:
         ),
         numbers.distribution(inputs) if task.target.is_number else _class_rows(inputs),
     ]
+
+
+def _of_sample(task: Task) -> str:
+    return (
+        " The table is read in batches: scores of the model, on folds and holdout, are of all rows; every other number "
+        f"and figure here, and the baseline, are of a sample of {len(task.dataset.frame):,} rows."
+    )
 
 
 def _class_rows(inputs: CardInputs) -> Table:

@@ -74,8 +74,8 @@ def _load_model(folder: Path, version: CachedVersion, parser: RowParser) -> tupl
         if compiled.plan.regressor:
             model = Regressor(compiled.outputs)
         else:
-            # Only models that decide on the likeliest class, and give no prediction sets, are compiled.
-            model = Classifier(compiled.classes, compiled.outputs, lambda shares: shares.argmax(axis=1), lambda _: None)
+            # No model that gives prediction sets is compiled.
+            model = Classifier(compiled.classes, compiled.outputs, compiled.decide, lambda _: None)
         form_name = COMPILED
         if compiled.plan.columns != list(parser.features) or {*compiled.plan.text_names} != parser.text_features:
             raise UserError("its compiled model has other features than its schema names")
