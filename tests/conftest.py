@@ -147,9 +147,9 @@ def run(
         )
     store = folder / "mlflow.db"
     records = variables["MLFLOW_TRACKING_URI"] == f"sqlite:///{store}" and "tracking=off" not in overrides
-    # MLflow would take a second to make one; for other programs it matters whether there is one.
-    if program == "train" and records and not store.exists():
-        shutil.copy(empty_store(), store)
+    # For other programs it matters whether there is one.
+    if program == "train" and records:
+        new_database(folder)
     return run_preloaded(command, folder, variables, timeout)
 
 
@@ -193,6 +193,13 @@ def empty_store() -> Path:
     done = run_preloaded(["script.py"], folder, environment(folder), timeout=200)
     assert done.returncode == 0, done.stderr
     return folder / "mlflow.db"
+
+
+def new_database(folder: Path) -> str:
+    """The address of the MLflow database of a folder, which is made without MLflow if there is none."""
+    if not (folder / "mlflow.db").exists():
+        shutil.copy(empty_store(), folder / "mlflow.db")
+    return f"sqlite:///{folder}/mlflow.db"
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Tables of a user's own, which are not about wine; one of customers has the columns that tables of daily life have."""
 
 import hashlib
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import empty_store
+from tests.conftest import new_database
 from wineexp.data.datasets import Dataset
 from wineexp.data.pin import Pin
 
@@ -52,10 +51,9 @@ def own_project(folder: Path, table: pd.DataFrame, choices: Mapping[str, str]) -
         path = folder / "conf" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.replace("FOLDER", str(folder)))
-    shutil.copy(empty_store(), folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(folder))
         yield folder
 
 

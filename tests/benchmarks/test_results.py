@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from benchmarks.results import references
 from benchmarks.results.__main__ import main
-from tests.conftest import empty_store
+from tests.conftest import empty_store, new_database
 from tests.stores import copy_run
 from wineexp import compose, train
 
@@ -169,7 +169,7 @@ def test_the_deviation_of_the_paper_is_over_whole_runs() -> None:
 @pytest.mark.journey
 def test_a_store_without_named_experiments_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlflow.db").write_bytes(empty_store().read_bytes())
+    new_database(tmp_path)
     with pytest.raises(SystemExit, match="holds no finished run of a named experiment"):
         main(["--store", f"sqlite:///{tmp_path}/mlflow.db", "--output", str(tmp_path / "docs/results.md")])
     assert not (tmp_path / "docs").exists()

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from tests.conftest import new_database
 from wineexp import compose, train
 from wineexp.data.split import CopiesTogetherKFold
 from wineexp.evaluation.calibration import coverage_by_class
@@ -115,7 +116,7 @@ def test_a_run_records_its_prediction_sets_and_their_coverage(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     few = ["model.estimator.n_estimators=10", "model.cv.folds=4"]
-    result = train(compose("model=conformal", *few, f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"))
+    result = train(compose("model=conformal", *few, f"tracking.uri={new_database(tmp_path)}"))
     table = pd.read_parquet(result.folder / "predictions.parquet")
     contains_true = pd.concat([table[f"in set {label}"][table["true"] == label] for label in "123"])
     coverage = pd.read_csv(result.folder / "coverage.csv")

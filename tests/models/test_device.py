@@ -14,7 +14,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from xgboost import XGBClassifier
 
-from tests.conftest import empty_store
+from tests.conftest import new_database
 from wineexp import UserError, compose, reproduce, train
 from wineexp.models import _cuda, device
 from wineexp.models._cuda import Card, first_card
@@ -111,7 +111,7 @@ def test_a_run_records_its_card_and_is_reproduced_on_another_one_only_by_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mlflow.db").write_bytes(empty_store().read_bytes())
+    new_database(tmp_path)
     uri = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
     settings = ["data=cultivar", "model.n_estimators=2", "split.n_splits=2", "device=cuda"]
     run_id = train(compose(*settings, uri)).run_id

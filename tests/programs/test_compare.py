@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import empty_store, run
+from tests.conftest import new_database, run
 from tests.pages import Page, check_accessible, check_self_contained
 from tests.stores import copy_run
 from wineexp import UserError, compare, compose, train
@@ -36,7 +36,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.uri = f"sqlite:///{folder}/mlflow.db"
+        self.uri = new_database(folder)
         self.client = mlflow.MlflowClient(self.uri)
 
     def train_command(self, *overrides: str) -> None:
@@ -72,7 +72,7 @@ class Store:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """Two trainings, a study with pruned trials, and copies: of other folds, another target, and not to be ranked."""
     store = Store(tmp_path_factory.mktemp("compare"))
-    shutil.copy(empty_store(), store.folder / "mlflow.db")
+    new_database(store.folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", store.uri)
         patch.chdir(store.folder)

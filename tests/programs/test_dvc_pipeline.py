@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests import preloaded_python
-from tests.conftest import INHERITED, empty_store, run_preloaded
+from tests.conftest import INHERITED, new_database, run_preloaded
 from tests.docs.shell import check_page
 from wineexp.core.paths import CONF, ROOT
 
@@ -174,7 +174,7 @@ def test_dvc_reports_no_usage() -> None:
 @pytest.mark.journey
 def test_a_stage_depends_on_the_packages_that_it_imports(tmp_path: Path) -> None:
     clone = Clone(tmp_path)
-    shutil.copy(empty_store(), clone.root / "mlflow.db")
+    new_database(clone.root)
     (clone.root / "imports.py").write_text(RUN_AND_LIST_IMPORTS)
     variables = {name: value for name, value in INHERITED.items() if name != "MLFLOW_TRACKING_URI"}
     for name, stage in STAGES.items():

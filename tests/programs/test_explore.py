@@ -1,7 +1,6 @@
 """`python -m wineexp.explore`, from the command line to the page that a browser would show."""
 
 import re
-import shutil
 from pathlib import Path
 
 import mlflow
@@ -9,7 +8,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import empty_store, run
+from tests.conftest import new_database, run
 from tests.pages import Page, check_accessible, check_self_contained, svg
 from wineexp import UserError, compose, explore
 from wineexp.core.paths import ROOT
@@ -31,7 +30,7 @@ def without_table_report(html: str) -> Page:
 def explored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """The folder, the output and the page of `python -m wineexp.explore`."""
     folder = tmp_path_factory.mktemp("explore")
-    shutil.copy(empty_store(), folder / "mlflow.db")
+    new_database(folder)
     done = run(folder, "explore", f"hydra.run.dir={folder}/out")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

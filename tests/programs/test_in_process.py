@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
-from tests.conftest import Command
+from tests.conftest import Command, new_database
 from wineexp import UserError, compare, compose, explore, load, promote, train
 from wineexp.core.paths import CONF
 
@@ -17,7 +17,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The setting of a store in a folder of the test's own, which is also the current folder."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    return f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
+    return f"tracking.uri={new_database(tmp_path)}"
 
 
 @pytest.mark.journey

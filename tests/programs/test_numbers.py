@@ -10,7 +10,7 @@ import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import Ridge
 
-from tests.conftest import choices, composed
+from tests.conftest import choices, composed, new_database
 from tests.houses import CONFIGS, write_houses
 from wineexp import UserError, compare, compose, evaluate, explore, reproduce, train
 from wineexp.core.paths import CONF
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_folder(folder: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(folder))
         yield folder
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import empty_store, run
+from tests.conftest import new_database, run
 from wineexp import UserError, compose, load, promote, reproduce, train
 from wineexp.core.paths import ROOT
 from wineexp.models import persistence
@@ -38,7 +38,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, with a store, a model class of the user's own in a folder on the path, and its YAML."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    shutil.copy(empty_store(), tmp_path / "mlflow.db")
+    new_database(tmp_path)
     for name, text in {
         "code/own_models/__init__.py": "",
         "code/own_models/linear.py": MODEL,

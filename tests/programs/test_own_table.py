@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import new_database
 from tests.own_table import frame, write_configs
 from tests.serving.conftest import LENIENT_GATE, Store, fill_cache
 from wineexp import UserError, compose, explore, promote, train
@@ -100,7 +101,7 @@ def predictor(folder: Path) -> Predictor:
     """The promoted model of the table, as a server loads it."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", Store(folder).uri)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(folder))
         columns = ",".join([*COLUMNS, "since"])
         overrides = ["data=customers", f"data.columns=[{columns}]", "split.n_splits=3", "model=logreg"]
         run_id = train(compose(*overrides, config_dir=folder / "conf")).run_id

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import Command, empty_store, run, run_concurrently
+from tests.conftest import Command, new_database, run, run_concurrently
 from wineexp import UserError, compose, promote, reproduce, train
 from wineexp.core.config import config_sha256
 from wineexp.promote import PromoteResult
@@ -69,7 +69,7 @@ class Store:
 
 def new_store(folder: Path) -> Store:
     folder.mkdir(exist_ok=True)
-    shutil.copy(empty_store(), folder / "mlflow.db")
+    new_database(folder)
     return Store(folder)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import wineexp.add
-from tests.conftest import empty_store
+from tests.conftest import new_database
 from wineexp import UserError, abtest, compose, promote, retrain, train
 from wineexp.core import paths
 from wineexp.monitoring import prediction_log
@@ -40,7 +40,7 @@ def customers(n_rows: int, *, turned: bool, seed: int) -> pd.DataFrame:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A user's folder with a data set and a champion."""
     folder = tmp_path_factory.mktemp("churn")
-    (folder / "mlflow.db").write_bytes(empty_store().read_bytes())
+    new_database(folder)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         monkeypatch.setattr(paths, "ROOT", folder)

@@ -27,6 +27,7 @@ from tests.conftest import (
     environment,
     installed_models,
     mlflow_server,
+    new_database,
     run,
     start_preloaded,
     tree_count_keys,
@@ -150,7 +151,7 @@ def test_a_run_in_process_logs_neither_the_records_nor_the_log_of_an_earlier_com
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store(), tmp_path / "mlflow.db")
+    new_database(tmp_path)
     (tmp_path / ".hydra").mkdir()
     for name in (".hydra/config.yaml", "train.log"):
         (tmp_path / name).write_text("of another run")
@@ -223,7 +224,7 @@ def test_nearest_neighbours_whose_tree_is_no_plain_array_are_stored(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store(), tmp_path / "mlflow.db")
+    new_database(tmp_path)
     choice = tmp_path / "conf/model/knn.yaml"
     choice.parent.mkdir(parents=True)
     choice.write_text("_target_: sklearn.neighbors.KNeighborsClassifier\nn_neighbors: 15\nweights: distance\n")
@@ -269,7 +270,7 @@ def wait_for_a_run(database: Path, process: preloaded.Process) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_is_stopped_is_closed_as_killed(number: signal.Signals, code: int, tmp_path: Path) -> None:
-    shutil.copy(empty_store(), tmp_path / "mlflow.db")
+    new_database(tmp_path)
     arguments = ["-m", "wineexp.train", "model=forest", "model.n_estimators=1000000"]
     process = start_preloaded(arguments, tmp_path, environment(tmp_path))
     wait_for_a_run(tmp_path / "mlflow.db", process)
@@ -284,7 +285,7 @@ def test_a_run_that_is_stopped_is_closed_as_killed(number: signal.Signals, code:
 def tracked_run(folder: Path) -> tracking_run.Run:
     """A run in a store of the folder's, with no files of its own."""
     (folder / "files").mkdir()
-    shutil.copy(empty_store(), folder / "mlflow.db")
+    new_database(folder)
     return tracking_run.Run(f"sqlite:///{folder}/mlflow.db", experiment="e", name="n", tags={}, folder=folder / "files")
 
 

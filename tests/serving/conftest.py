@@ -31,7 +31,7 @@ from omegaconf import OmegaConf
 import wineexp.promote
 import wineexp.train
 from tests import preloaded_python
-from tests.conftest import environment
+from tests.conftest import environment, new_database
 from wineexp import compose
 from wineexp.core.config import Serve, Tracking
 from wineexp.serving.model import cache
@@ -174,7 +174,7 @@ def promote(folder: Path, *overrides: str, name: str = "wine", **more: str) -> N
     """Train a model and promote it, with environment variables beside or instead of the store in a folder."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        for variable, value in ({"MLFLOW_TRACKING_URI": Store(folder).uri} | more).items():
+        for variable, value in ({"MLFLOW_TRACKING_URI": new_database(folder)} | more).items():
             monkeypatch.setenv(variable, value)
         run_id = wineexp.train(compose("split.n_splits=3", *overrides)).run_id
         wineexp.promote(compose(f"run={run_id}", f"registry.name={name}", *LENIENT_GATE, program="promote"))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from selenium import webdriver
 
-from tests.conftest import empty_store
+from tests.conftest import new_database
 from tests.serving.conftest import LENIENT_GATE, Server, Store, fill_cache, serving
 from tests.serving.test_page import Page
 from wineexp import add, compose, promote, train
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     customers().to_csv(folder / "customers.csv", index=False)
     store = Store(folder)
     (folder / CONFIGS).mkdir()
-    (folder / "mlflow.db").write_bytes(empty_store().read_bytes())
+    new_database(folder)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)

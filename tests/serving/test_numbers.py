@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from selenium import webdriver
 
-from tests.conftest import empty_store
+from tests.conftest import new_database
 from tests.houses import CONFIGS, houses, write_houses
 from tests.serving.conftest import Server, Store, fill_cache, serving
 from tests.serving.test_page import Page
@@ -34,7 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A store with a promoted version, and a cache that holds it."""
     folder = tmp_path_factory.mktemp("houses")
     write_houses(folder)
-    (folder / "mlflow.db").write_bytes(empty_store().read_bytes())
+    new_database(folder)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")

@@ -1,14 +1,13 @@
 """A study recorded in MLflow."""
 
 import os
-import shutil
 import signal
 import socket
 
 import pytest
 from hydra.errors import CompactHydraException
 
-from tests.conftest import empty_store
+from tests.conftest import new_database
 from tests.sweep.conftest import XY, Toy, square
 from wineexp.sweep import ledger, recorder
 from wineexp.sweep._optuna import storage_of
@@ -24,7 +23,7 @@ class Store:
     """An MLflow store, and the arguments that let a sweep record there."""
 
     def __init__(self, toy: Toy) -> None:
-        shutil.copy(empty_store(), toy.folder / "mlflow.db")
+        new_database(toy.folder)
         self.uri = f"sqlite:///{toy.folder}/mlflow.db"
         toy.environment["MLFLOW_TRACKING_URI"] = self.uri
         node = "{_target_: wineexp.sweep.recorder.Recorder, uri: x, experiment: e}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tests.conftest import composed, empty_store
+from tests.conftest import composed, new_database
 from wineexp.models import manifest, persistence
 from wineexp.tracking.names import MODEL_FILES
 from wineexp.tracking.registry import Registry, Version
@@ -36,7 +36,7 @@ class Stored:
 @pytest.fixture(scope="session")
 def stored_once(tmp_path_factory: pytest.TempPathFactory) -> Stored:
     folder = tmp_path_factory.mktemp("registry")
-    shutil.copy(empty_store(), folder / "mlflow.db")
+    new_database(folder)
     (folder / "files").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -16,7 +16,7 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from tests.conftest import empty_store, free_port, run
+from tests.conftest import free_port, new_database, run
 from wineexp import compose, promote
 from wineexp.core.errors import UserError
 from wineexp.tracking import store
@@ -49,7 +49,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder = tmp_path / "old place"
     folder.mkdir()
-    shutil.copy(empty_store(), folder / "mlflow.db")
+    new_database(folder)
     return folder
 
 
@@ -187,7 +187,7 @@ def test_a_read_only_store_is_read_and_a_read_only_folder_is_named(
     disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{disk}/mlflow.db")
-    shutil.copy(empty_store(), disk / "mlflow.db")
+    new_database(disk)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     monkeypatch.chdir(tmp_path)
     assert promote(compose("history=true", f"hydra.run.dir={tmp_path}/out", program="promote")).decisions == ()

@@ -1,14 +1,13 @@
 """Named experiments: every one composes, says how it is run, and keeps to its protocol."""
 
 import re
-import shutil
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
 
-from tests.conftest import choices, composed, empty_store
+from tests.conftest import choices, composed, new_database
 from wineexp import UserError, compose, train
 from wineexp.core import config, instantiation
 from wineexp.core.paths import ROOT
@@ -120,7 +119,7 @@ def test_the_colour_is_predicted_from_the_measurements_alone() -> None:
 def test_a_run_has_a_tag_with_the_named_experiment_that_it_was_started_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(empty_store(), tmp_path / "mlflow.db")
+    new_database(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
     few = ("split.n_splits=2", "split.n_repeats=1", "model.n_estimators=5")

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import DictConfig
 from sklearn.metrics import roc_auc_score
 
-from tests.conftest import empty_store
+from tests.conftest import new_database
 from wineexp import UserError, compose, promote, reproduce, train
 from wineexp.data import external_table
 from wineexp.data.hashed_split import HashedSplit, mixed
@@ -76,7 +76,7 @@ def trained(folder: Path) -> TrainResult:
     """A recorded run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        (folder / "mlflow.db").write_bytes(empty_store().read_bytes())
+        new_database(folder)
         return train(config(folder, f"tracking.uri=sqlite:///{folder}/mlflow.db"))
 
 
