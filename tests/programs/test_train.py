@@ -389,7 +389,7 @@ def test_every_model_runs_on_wine_quality(tmp_path: Path) -> None:
     for data, target, models, fewer_trees in sweeps:
         done = run(
             *(tmp_path, "train", "-m", "hydra/sweeper=basic", f"data={data}", f"target={target}"),
-            *(f"model={','.join(models)}", *fewer_trees, "split.n_splits=2", "holdout.size=0.5", "n_jobs=2"),
+            *(f"model={','.join(models)}", *fewer_trees, "split.n_splits=2", "holdout.size=0.5"),
             timeout=1800,
         )
         assert done.returncode == 0, done.stderr

@@ -34,6 +34,7 @@ def run_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "check_call", check_call)
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [(CONFIG, FLAGS)], ids=["optuna"])
 class TestOptunaSweeper(IntegrationTestSuite):
     """The suite for the sweeper."""

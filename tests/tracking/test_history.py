@@ -2,17 +2,14 @@
 
 import json
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
 import pytest
 
-from tests.conftest import environment
+from tests.conftest import environment, start_preloaded
 from wineexp.core.errors import UserError
-from wineexp.core.paths import ROOT
 from wineexp.tracking.history import DECISION_PREFIX, History
 from wineexp.tracking.names import DECISIONS_FILE, SOURCE_RUN_ID
 from wineexp.tracking.registry import Registry
@@ -139,8 +136,7 @@ def test_decisions_of_several_threads_at_once_are_one_sequence(registry: Registr
     check_decisions(registry)
 
 
-DECIDE = """
-import sys
+DECIDE = """import sys
 from tests.tracking.test_history import decide
 from wineexp.tracking.registry import Registry
 decide(Registry(sys.argv[1], sys.argv[2]), *sys.argv[3:])
@@ -151,13 +147,11 @@ decide(Registry(sys.argv[1], sys.argv[2]), *sys.argv[3:])
 def test_decisions_of_several_processes_at_once_are_one_sequence(
     registry: Registry, run_id: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "decide.py").write_text(DECIDE)
+    variables = environment(tmp_path, MLFLOW_TRACKING_URI=registry.uri)
     deciders = [
-        subprocess.Popen(
-            [sys.executable, "-c", DECIDE, registry.uri, registry.name, run_id, str(number)],
-            env=environment(tmp_path, MLFLOW_TRACKING_URI=registry.uri),
-            cwd=ROOT,
-        )
+        start_preloaded(["decide.py", registry.uri, registry.name, run_id, str(number)], tmp_path, variables)
         for number in range(3)
     ]
-    assert [decider.wait(timeout=120) for decider in deciders] == [0, 0, 0]
+    assert [decider.wait(120).returncode for decider in deciders] == [0, 0, 0]
     check_decisions(registry)
