@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import empty_store
-from wineexp.data.datasets import Dataset
+from wineexp.data.dataset import Dataset
 from wineexp.data.pin import Pin
 
 CONFIGS = {
