@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import new_database
-from wineexp.data.datasets import Dataset
+from wineexp.data.dataset import Dataset
 from wineexp.data.pin import Pin
 
 CONFIGS = {

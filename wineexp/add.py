@@ -15,7 +15,7 @@ from wineexp.core.program import program
 
 if TYPE_CHECKING:
     from wineexp.data.column_checks import Finding
-    from wineexp.data.datasets import Dataset
+    from wineexp.data.dataset import Dataset
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from wineexp.core.program import program
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from wineexp.data.datasets import Dataset
+    from wineexp.data.dataset import Dataset
     from wineexp.data.pin import Pin
 
 log = logging.getLogger(__name__)

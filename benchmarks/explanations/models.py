@@ -12,7 +12,8 @@ from sklearn.pipeline import Pipeline
 
 from wineexp import compose
 from wineexp.models.compiled.compiled_model import CompiledModel
-from wineexp.models.compiled.flatten import CannotCompileError, flatten
+from wineexp.models.compiled.flatten import flatten
+from wineexp.models.compiled.refusal import CannotCompileError
 from wineexp.models.explainer import ModelExplainer
 from wineexp.models.training_values import Categories, NumericRange, TrainingValues
 from wineexp.serving.refresh.explanations import training_values

@@ -28,7 +28,7 @@ import pyarrow.parquet
 ROOT = Path(__file__).resolve().parents[2]
 CGROUPS = Path("/sys/fs/cgroup")
 N_COLUMNS, CHUNK_ROWS = 28, 500_000
-SETTINGS = ["target=label", "feature=raw", "split.n_splits=2", "model.n_estimators=20", "model.max_depth=6"]
+SETTINGS = ["target=label", "feature=raw", "split.n_splits=2", "model.n_estimators=10", "model.max_depth=6"]
 WANTED_DIFFERENCE = 0.001
 
 
@@ -42,7 +42,7 @@ def write_table(path: Path, n_rows: int) -> None:
         signal = X[:, :5] @ np.array([1.0, -0.8, 0.6, 0.4, -0.2], dtype=np.float32) + X[:, 5] * X[:, 6]
         label = np.where(signal + rng.standard_normal(len(X), dtype=np.float32) > 0, "yes", "no")
         table = pa.table({name: X[:, column] for column, name in enumerate(names)} | {"label": label})
-        writer = writer or pa.parquet.ParquetWriter(path, table.schema)
+        writer = writer or pa.parquet.ParquetWriter(path, table.schema, compression="none", use_dictionary=["label"])
         writer.write_table(table)
     if writer is not None:
         writer.close()

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import kruskal
 
 from wineexp.data import eda
-from wineexp.data.datasets import Dataset
+from wineexp.data.dataset import Dataset
 
 TABLE = pd.DataFrame(
     {"a": [1.0, 2.0, 3.0, 4.0, 100.0, 4.0], "b": [5.0, 4.0, 3.0, 2.0, 1.0, 2.0], "c": ["x", "x", "x", "y", "y", "y"]}

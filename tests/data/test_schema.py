@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from wineexp.data import schema
-from wineexp.data.datasets import Dataset
+from wineexp.data.dataset import Dataset
 from wineexp.data.schema import NumericFeature, TextFeature
 from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task

@@ -27,7 +27,7 @@ from tests.conftest import choices, composed
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
 from wineexp.data import holdout, split
-from wineexp.data.datasets import Dataset
+from wineexp.data.dataset import Dataset
 from wineexp.data.groups import Indices, group_identical_rows
 from wineexp.data.split import CopiesTogetherKFold
 from wineexp.data.target import Target

@@ -15,7 +15,8 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from wineexp.core.errors import UserError
 from wineexp.data import pin, split, tables
-from wineexp.data.datasets import Dataset, table
+from wineexp.data.dataset import Dataset
+from wineexp.data.datasets import table
 from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task
 

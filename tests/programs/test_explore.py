@@ -12,7 +12,7 @@ from tests.conftest import new_database, run
 from tests.pages import Page, check_accessible, check_self_contained, svg
 from wineexp import UserError, compose, explore
 from wineexp.core.paths import ROOT
-from wineexp.data.datasets import Dataset
+from wineexp.data.dataset import Dataset
 from wineexp.data.pin import read
 from wineexp.data.target import Target
 from wineexp.data.task import Task, make_task

@@ -12,7 +12,7 @@ from wineexp import UserError, compose
 from wineexp import prepare as run_prepare
 from wineexp.core.instantiation import build
 from wineexp.data import tables
-from wineexp.data.datasets import Dataset
+from wineexp.data.dataset import Dataset
 from wineexp.data.task import make_task
 
 

@@ -142,7 +142,7 @@ def test_what_a_crash_kept_from_being_recorded_is_recorded_when_the_study_goes_o
     arguments = (*XY, *in_process.arguments)
     with monkeypatch.context() as crash:
         # As if each worker had been killed after its report to Optuna, the first before, the second during its run.
-        crash.setattr(ledger, "current_worker_id", lambda: DEAD_WORKER)
+        crash.setattr(ledger, "current_worker_id", lambda **_: DEAD_WORKER)
         crash.setattr(recorder.Recorder, "new_best", lambda *_: None)
         crash.setattr(recorder.Recorder, "_write_best", lambda *_: None)
         crash.setattr(recorder.Recorder, "trial_end", _begin_second_run)
@@ -233,7 +233,7 @@ def test_a_disk_that_is_full_when_the_best_is_written_costs_no_trial(toy: Toy, m
     def write(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wineexp.sweep.sweeper.write_best", write)
+    monkeypatch.setattr("wineexp.sweep.call.write_best", write)
     monkeypatch.setattr("wineexp.sweep.worker.write_best", write)
     with pytest.raises(CompactHydraException, match=r"file could not be written: \[Errno 28\] No space left on device"):
         toy.sweep_in_process(*XY, "hydra.sweeper.n_trials=2", task=square)

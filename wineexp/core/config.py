@@ -116,6 +116,17 @@ class Fetch:
 
 
 @dataclass
+class Worker:
+    """Schema of conf/worker.yaml."""
+
+    study: str = MISSING
+    storage: str = MISSING
+    overrides: list[str] = field(default_factory=list)
+    program: str | None = None
+    max_outage: float = MISSING
+
+
+@dataclass
 class Prepare:
     """Schema of conf/prepare.yaml."""
 

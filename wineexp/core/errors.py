@@ -30,6 +30,10 @@ class SetupError(UserError):
     """A mistake in what surrounds a config, which other values in it would not mend: a sweep ends at the first one."""
 
 
+class UnavailableError(UserError):
+    """A store, or a file in it, cannot be had at the moment; nothing speaks against what is there."""
+
+
 def brief(text: str, max_chars: int) -> str:
     """At most so many characters of a text that an error repeats, and dots where there were more."""
     return text if len(text) <= max_chars else f"{text[:max_chars]}..."

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from wineexp.core.errors import UserError
+from wineexp.core.progress_lines import ProgressLines
 from wineexp.data import column_rules, table_file
 from wineexp.data.column_rules import ColumnRule, Parsed
 from wineexp.data.hashed_split import SAMPLE_SALT, Hashes, chunks, mixed
@@ -113,7 +114,8 @@ class ExternalTable:
         UserError
             Cells of a batch break a rule; it lists the faults of this batch.
         """
-        start = 0
+        start, total = 0, count_rows(self.files)
+        lines = ProgressLines(f"going through {total:,} rows", total)
         for file in self.files:
             first = start
             for table in arrow_batches(file, set(names)):
@@ -122,6 +124,7 @@ class ExternalTable:
                 frame = self._parsed(raw, names, is_checked=is_checked)
                 yield Batch(start, frame)
                 start += len(frame)
+                lines.show(start)
 
     def _parsed(self, raw: RawTable, names: Sequence[str], *, is_checked: bool) -> pd.DataFrame:
         parsed = {name: self.parse(name, raw.columns[name]) for name in names}
@@ -253,7 +256,7 @@ def open_table(
         Cells break a rule, or a file cannot be read.
     """
     table = ExternalTable(files, rules, missing_words, decimal, ScratchFolder(), features, group)
-    n_rows = sum(_n_rows(file) for file in files)
+    n_rows = count_rows(files)
     hashes, contents = table._new_hashes("rows", n_rows), table._new_hashes("contents", n_rows)
     limit = np.uint64(min(1.0, sample_rows / n_rows) * (2**64 - 2**11))
     parts: list[pd.DataFrame] = []
@@ -279,9 +282,9 @@ def open_table(
     return ExternalTable(**fields), columns
 
 
-def _n_rows(file: File) -> int:
-    with pa.parquet.ParquetFile(file.path) as parquet:
-        return int(parquet.metadata.num_rows)
+def count_rows(files: Sequence[File]) -> int:
+    """The rows of Parquet files, as their ends tell them."""
+    return sum(int(pa.parquet.read_metadata(file.path).num_rows) for file in files)
 
 
 def _count_different(hashes: Hashes) -> int:

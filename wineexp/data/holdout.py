@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from wineexp.core.errors import UserError
 from wineexp.data import split
-from wineexp.data.datasets import Dataset
+from wineexp.data.dataset import Dataset
 from wineexp.data.groups import Indices, without_sets_of
 
 # The word, in the column of `data.fold`, of rows that are held out.

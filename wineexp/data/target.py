@@ -279,7 +279,10 @@ class Target:
         if y.nunique() < 2:
             raise UserError(f"{where}: all {len(y)} rows have {y.iloc[0]:g}, there is nothing to predict")
         if self.transform == "log1p" and y.min() <= -1:
-            raise UserError(f"{where}, target.transform=log1p: y > -1 must hold, but the least is {y.min():g}")
+            raise UserError(
+                f"{where}, target.transform=log1p: y > -1 must hold, but the least is {y.min():g}; choose "
+                "target.transform=quantile, or null"
+            )
         return y.astype("float64")
 
     def _positive_last(self, classes: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from wineexp.core.columns import column_fault
 from wineexp.core.dates import UNIT, days
 from wineexp.core.errors import UserError
 from wineexp.data import leaks, schema, split
-from wineexp.data.datasets import Dataset
+from wineexp.data.dataset import Dataset
 from wineexp.data.external_plan import ExternalPlan, external_classes
 from wineexp.data.groups import Indices, group_identical_rows, join_groups
 from wineexp.data.hashed_split import hashed_split

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import xgboost
 
+from wineexp.core.progress_lines import ProgressLines
 from wineexp.models.native_categories import is_category
 from wineexp.models.weights import Weights
 
@@ -83,6 +84,18 @@ class Batches(xgboost.DataIter):
         self._open()
 
 
+class RoundLines(xgboost.callback.TrainingCallback):
+    """Says in the log how many of the rounds of a long training are done."""
+
+    def __init__(self, n_rounds: int) -> None:
+        self._lines = ProgressLines(f"boosting, {n_rounds:,} rounds", n_rounds)
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        """Write a line, if it is time for one, and go on."""
+        self._lines.show(epoch + 1)
+        return False
+
+
 def _framed(X: npt.NDArray[np.float32], dtypes: pd.Series | None) -> Any:
     """Numbers (n_rows, n_features) as the frame that they were, if they were one."""
     if dtypes is None:
@@ -128,7 +141,8 @@ def train(
             max_bin=model.max_bin,
             enable_categorical=dtypes is not None and any(map(is_category, dtypes)),
         )
-        booster = xgboost.train(params, rows, num_boost_round=model.get_num_boosting_rounds())
+        n_rounds = model.get_num_boosting_rounds()
+        booster = xgboost.train(params, rows, n_rounds, callbacks=[RoundLines(n_rounds)])
         del rows
     trained = copy.deepcopy(model)
     trained.load_model(booster.save_raw())

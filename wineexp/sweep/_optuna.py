@@ -6,17 +6,21 @@ from typing import Any
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, QMCSampler
 from optuna.search_space import IntersectionSearchSpace
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 __all__ = [
     "BaseJournalFileLock",
+    "ClaimingStorage",
     "IndexedQMCSampler",
+    "NumberTakenError",
     "StoppableStudy",
+    "cached",
     "contains",
     "fixed_params",
+    "frozen",
     "share_search_space",
     "start_trial",
     "storage_of",
@@ -47,6 +51,11 @@ def trial_template(user_attrs: Mapping[str, Any], fixed_params: Mapping[str, Any
     )
 
 
+def frozen(trial: Trial) -> FrozenTrial:
+    """A running trial as this process has made it, without asking the storage."""
+    return trial._cached_frozen_trial
+
+
 def fixed_params(trial: FrozenTrial) -> dict[str, Any]:
     """The parameters that a trial was created with; empty if a sampler was to suggest all of them."""
     return dict(trial.system_attrs.get(FIXED_PARAMS, {}))
@@ -71,6 +80,31 @@ def share_search_space(sampler: BaseSampler, other: BaseSampler) -> None:
 def contains(distribution: IntDistribution | FloatDistribution, value: float) -> bool:
     """Whether a number is one that the distribution can give, its step considered."""
     return distribution._contains(value)
+
+
+class NumberTakenError(Exception):
+    """A trial was not created: another process has created one since this process has looked."""
+
+
+class ClaimingStorage(RDBStorage):
+    """Optuna's database, which creates a trial only if it gets the number `expected_number`, unless that is None.
+
+    Optuna locks the study, adds the trial and counts those before it, all in one transaction; a number that is not the
+    expected one rolls it back. So of workers that have seen the same trials and chosen the same slot, one gets it.
+    """
+
+    expected_number: int | None = None
+
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
+        trial = super()._get_prepared_new_trial(study_id, template_trial, session)
+        if self.expected_number not in (None, trial.number):
+            raise NumberTakenError(f"the trial would be number {trial.number}, not {self.expected_number}")
+        return trial
+
+
+def cached(database: RDBStorage) -> BaseStorage:
+    """A database behind the cache that Optuna puts before it: what has finished is read once."""
+    return get_storage(database)
 
 
 class IndexedQMCSampler(QMCSampler):

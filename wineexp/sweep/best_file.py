@@ -24,6 +24,8 @@ def write_best(ledger: Ledger, spec: StudySpec, plan: Plan, only_if: int | None 
     With `only_if`, the number of a trial, the file is written only if that trial is the best or on the front. Returns
     the file; None if nothing was written.
     """
+    if only_if is not None and len(spec.directions) == 1 and not ledger.was_best(only_if):
+        return None
     with locked(ledger.lock_file):
         best = ledger.best()
         if not best or (only_if is not None and only_if not in [trial.number for trial in best]):

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from wineexp.core.error_messages import explain
 from wineexp.core.errors import UserError
 from wineexp.sweep.plan import Plan
-from wineexp.sweep.slots import DEAD, ERROR, INTERRUPTED
+from wineexp.sweep.slots import DEAD, ERROR, INTERRUPTED, ended_by
 from wineexp.sweep.trial import StudyTrial, Trial
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Outcome:
 
 def outcome_of(trial: FrozenTrial, sweep: Sweep) -> Outcome:
     """How a trial ended, as its study tells it, for a trial whose worker could not tell."""
-    ended = {ERROR: "failed", INTERRUPTED: "interrupted", DEAD: "dead"}.get(str(trial.user_attrs.get("ended")))
+    ended = {ERROR: "failed", INTERRUPTED: "interrupted", DEAD: "dead"}.get(str(ended_by(trial)))
     state = "duplicate" if "duplicate_of" in trial.user_attrs else ended or trial.state.name.lower()
     return Outcome(
         trial.number,
@@ -91,8 +91,9 @@ def outcome_of(trial: FrozenTrial, sweep: Sweep) -> Outcome:
 class Callback:
     """Methods that a sweep calls at its events; they do nothing unless a subclass overrides them.
 
-    Every process has its own instance: study_start, trial_dead and study_end are called in the process that runs the
-    sweep, the others in its workers. State that all of them need belongs in the study's user attributes.
+    Every process has its own instance: study_start and study_end are called in the process that runs the sweep, or the
+    latter in the last worker of one that nobody waits for; trial_dead in the one that notices; the others in workers.
+    State that all of them need belongs in the study's user attributes.
     """
 
     def study_start(self, sweep: Sweep) -> None:

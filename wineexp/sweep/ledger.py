@@ -6,6 +6,7 @@ stored in the trials themselves, so that there is no second record which a crash
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,21 @@ from typing import Any
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from wineexp.sweep._optuna import StoppableStudy, fixed_params, start_trial, trial_id, trial_template
+from wineexp.sweep._optuna import (
+    NumberTakenError,
+    StoppableStudy,
+    fixed_params,
+    frozen,
+    start_trial,
+    trial_id,
+    trial_template,
+)
+from wineexp.sweep.leases import REFIT, Leases
 from wineexp.sweep.lock import locked
+from wineexp.sweep.outages import PatientStorage
 from wineexp.sweep.slots import DEAD, INTERRUPTED, Slots
 from wineexp.sweep.space import Point
 from wineexp.sweep.worker_id import current_worker_id, is_alive, is_on_this_host
@@ -59,6 +70,8 @@ class Ledger:
         Whether a trial has a value for each of its parameters.
     points : callable or None
         Gives every point of a space whose points have one trial each; None if the sampler chooses.
+    leases : Leases or None
+        Those of a study in a database's server, whose workers may be on hosts that share no folder.
 
     """
 
@@ -71,12 +84,15 @@ class Ledger:
         enqueued: Sequence[Point] = (),
         is_complete: Callable[[Point], bool] = bool,
         points: Callable[[], Iterator[Point] | None] | None = None,
+        leases: Leases | None = None,
     ) -> None:
         self.study, self.storage, self.folder, self.budget = study, storage, folder, budget
-        self.enqueued, self.is_complete, self.points = enqueued, is_complete, points
-        self._slots = Slots(budget.retries, points)
+        self.enqueued, self.is_complete, self.points, self.leases = enqueued, is_complete, points, leases
+        self.directions = study.directions
+        maximizes = self.directions[0] is StudyDirection.MAXIMIZE
+        self._slots = Slots(budget.retries, points, maximizes=maximizes)
         self.study_id = storage.get_study_id_from_name(study.study_name)
-        self.worker_id = current_worker_id()
+        self.worker_id = current_worker_id(is_exact=leases is not None)
 
     @property
     def lock_file(self) -> Path:
@@ -97,10 +113,14 @@ class Ledger:
     def n_remaining(self) -> int | None:
         """The number of slots that have no trial or are open; None without a limit."""
         slots = self.slots()
-        if self._is_stopped(slots):
+        if self._has_given_up(slots):
             return 0
         n_trials = self.n_trials(slots)
         return None if n_trials is None else len(slots.open) + max(0, n_trials - len(slots.last))
+
+    def is_spent(self) -> bool:
+        """Whether no more trials may begin, whatever becomes of those that run."""
+        return self._has_given_up(self._slots)
 
     def n_trials(self, slots: Slots) -> int | None:
         """How many slots the study will have: its budget, or as many as its space has points; None without a limit."""
@@ -110,35 +130,40 @@ class Ledger:
         return n_slots if self.budget.n_trials is None else min(n_slots, self.budget.n_trials)
 
     def find_duplicate(self, point: Point) -> FrozenTrial | None:
-        """A complete or pruned trial with exactly these parameters."""
-        return self.slots().find_evaluated(point)
+        """A complete or pruned trial with exactly these parameters, among those that were seen at the last look."""
+        return self._slots.find_evaluated(point)
 
-    def best(self) -> list[FrozenTrial]:
-        """The best feasible complete trial, or the Pareto front by number; empty if there is none."""
-        try:
-            if len(self.study.directions) == 1:
-                return [self.study.best_trial]
-        except ValueError:
-            return []
+    def best(self, slots: Slots | None = None) -> list[FrozenTrial]:
+        """The best feasible complete trial, or the Pareto front by number; empty if there is none.
+
+        With slots, of what they have seen; else as it is now.
+        """
+        if len(self.directions) == 1:
+            best = (slots or self.slots()).best
+            return [] if best is None else [best]
         return sorted(self.study.best_trials, key=lambda trial: trial.number)
+
+    def was_best(self, number: int) -> bool:
+        """Whether this trial was the best at the last look; a later one may be better by now, and none be worse."""
+        best = self._slots.best
+        return best is not None and best.number == number
 
     def running_on_other_hosts(self) -> list[FrozenTrial]:
         """The running trials whose workers this host cannot see, so that only a person can know if they are alive."""
-        return [trial for trial in self._running() if not is_on_this_host(_worker_of(trial))]
+        if self.leases is not None:
+            return []
+        return [trial for trial in self.running() if not is_on_this_host(_worker_of(trial))]
 
-    def has_other_workers_here(self) -> bool:
-        """Whether another process of this host runs a trial."""
-        workers = map(_worker_of, self._running())
-        return any(is_on_this_host(worker) and worker != self.worker_id for worker in workers)
+    def has_other_workers(self) -> bool:
+        """Whether another process, one whose end this process would notice, runs a trial."""
+        workers = map(_worker_of, self.running())
+        return any(worker != self.worker_id and (self.leases or is_on_this_host(worker)) for worker in workers)
 
-    def has_running_trials(self) -> bool:
-        """Whether any process runs a trial, as far as this host can see."""
-        return bool(self._running())
+    def running(self) -> list[FrozenTrial]:
+        """The trials that run now."""
+        return self.slots().running
 
-    def _running(self) -> list[FrozenTrial]:
-        return self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
-
-    def _is_stopped(self, slots: Slots) -> bool:
+    def _has_given_up(self, slots: Slots) -> bool:
         """Whether no more trials may begin: too many failed, or the sampler has visited every point."""
         limit = self.budget.max_failures
         if limit is not None and slots.n_failures > limit:
@@ -152,19 +177,40 @@ class Ledger:
 
         `make_sampler` gives the sampler of a slot.
         """
-        with locked(self.lock_file):
-            slot, fixed_params = self._next_slot()
-            if slot is None:
-                return None
-            template = trial_template({"slot": slot, "worker": self.worker_id}, fixed_params)
-            new_trial_id = self.storage.create_new_trial(self.study_id, template)
-        self.study.sampler = make_sampler(slot)
-        return start_trial(self.study, new_trial_id)
+        while True:
+            with self._exclusive():
+                slot, fixed_params = self._next_slot()
+                if slot is None:
+                    return None
+                claimed = self._claim(slot, fixed_params)
+            if claimed is not None:
+                self.study.sampler = make_sampler(slot)
+                return start_trial(self.study, claimed)
+
+    def _exclusive(self) -> AbstractContextManager[None]:
+        """Keep other workers out while this one looks and claims; not needed where a claim fails after a change."""
+        return nullcontext() if isinstance(self.storage, PatientStorage) else locked(self.lock_file)
+
+    def _claim(self, slot: int, fixed_params: Point) -> int | None:
+        """Create the trial of a slot and give its id; None if another process has created one since the last look."""
+        template = trial_template({"slot": slot, "worker": self.worker_id}, fixed_params)
+        if not isinstance(self.storage, PatientStorage):
+            return self.storage.create_new_trial(self.study_id, template)
+        database = self.storage.database
+        database.expected_number = self._slots.n_trials
+        try:
+            return self.storage.create_new_trial(self.study_id, template)
+        except NumberTakenError:
+            # After an outage it may be this very process that has created it: the answer was lost.
+            own = [trial for trial in self.running() if _worker_of(trial) == self.worker_id]
+            return trial_id(own[-1]) if own else None
+        finally:
+            database.expected_number = None
 
     def _next_slot(self) -> tuple[int | None, Point]:
         """The slot to be filled next and its fixed parameters; no slot if the budget is spent."""
         slots = self.slots()
-        if self._is_stopped(slots):
+        if self._has_given_up(slots):
             return None, {}
         if slots.open:
             slot = min(slots.open)
@@ -184,34 +230,46 @@ class Ledger:
             for key, value in attrs.items():
                 trial.set_user_attr(key, value)
             stoppable = StoppableStudy(self.study, lambda: self.study.set_user_attr("exhausted", True))
-            frozen = self.storage.get_trial(trial_id(trial))
-            self.study.sampler.after_trial(stoppable, frozen, state, values)  # type: ignore[arg-type]
+            self.study.sampler.after_trial(stoppable, frozen(trial), state, values)  # type: ignore[arg-type]
             return self.storage.set_trial_state_values(trial_id(trial), state, values)
         except UpdateFinishedTrialError:
             return False
 
     def close_interrupted(self) -> None:
         """Close what this worker still runs as interrupted, which leaves its slots open."""
-        for trial in self._running():
+        for trial in self.running():
             if _worker_of(trial) == self.worker_id:
                 self._close_failed(trial, INTERRUPTED)
 
     def close_dead(self, include_other_hosts: bool = False) -> list[FrozenTrial]:
         """Close the trials whose workers have died, and give them; workers of other hosts may be counted as dead."""
         closed = []
-        with locked(self.lock_file):
-            for trial in self._running():
+        with self._exclusive():
+            for trial in self.running():
                 worker = _worker_of(trial)
-                is_dead = not is_alive(worker) if is_on_this_host(worker) else include_other_hosts
-                if is_dead:
-                    self._close_failed(trial, DEAD)
+                if self.is_dead(worker, include_other_hosts) and self._close_failed(trial, DEAD):
                     closed.append(self.storage.get_trial(trial_id(trial)))
+                    if self.leases is not None:
+                        self.leases.end(worker)
         return closed
+
+    def is_dead(self, worker: str, include_other_hosts: bool = False) -> bool:
+        """Whether a worker has died: its process on this host has ended, or its lease is lost."""
+        if is_on_this_host(worker):
+            return not is_alive(worker)
+        return include_other_hosts or (self.leases is not None and self.leases.is_lost(worker))
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the study's workers were told to stop, as of the last beat of this process."""
+        return self.leases is not None and self.leases.is_stopped
 
     # Running the best trial again, which one process does.
 
     def claim_refit(self) -> bool:
         """Take the refit for this process; False if another one has it."""
+        if self.leases is not None:
+            return self.leases.claim(REFIT, self.worker_id, self.is_dead)
         with locked(self.lock_file):
             holder = self._refit_holder()
             if holder not in ("", self.worker_id) and (not is_on_this_host(holder) or is_alive(holder)):
@@ -221,24 +279,33 @@ class Ledger:
 
     def release_refit(self) -> None:
         """Give the refit back."""
+        if self.leases is not None:
+            self.leases.end(REFIT)
+            return
         self.storage.set_study_system_attr(self.study_id, REFIT_CLAIM, "")
 
     def close_dead_refit(self, include_other_hosts: bool = False) -> bool:
         """Release the refit if the process that had it has died; a process of another host may be counted as dead."""
-        with locked(self.lock_file):
+        with self._exclusive():
             holder = self._refit_holder()
-            if not holder or (is_alive(holder) if is_on_this_host(holder) else not include_other_hosts):
+            if not holder or not self.is_dead(holder, include_other_hosts):
                 return False
             self.release_refit()
             return True
 
     def _refit_holder(self) -> str:
+        if self.leases is not None:
+            return self.leases.holder(REFIT) or ""
         return str(self.storage.get_study_system_attrs(self.study_id).get(REFIT_CLAIM, ""))
 
-    def _close_failed(self, trial: FrozenTrial, ended: str) -> None:
-        self.storage.set_trial_user_attr(trial_id(trial), "ended", ended)
-        self.storage.set_trial_user_attr(trial_id(trial), "note", NOTES[ended])
-        self.storage.set_trial_state_values(trial_id(trial), TrialState.FAIL)
+    def _close_failed(self, trial: FrozenTrial, ended: str) -> bool:
+        """Close a trial that has not ended by itself; False if another process has closed it first."""
+        try:
+            self.storage.set_trial_user_attr(trial_id(trial), "ended", ended)
+            self.storage.set_trial_user_attr(trial_id(trial), "note", NOTES[ended])
+            return self.storage.set_trial_state_values(trial_id(trial), TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            return False
 
 
 def has_dead_worker(trial: FrozenTrial) -> bool:

@@ -15,11 +15,12 @@ from wineexp.sweep._hydra import BASIC_LAUNCHER, DEFAULT_SWEEP_DIR
 from wineexp.sweep.callbacks import Callbacks
 from wineexp.sweep.compose import Composer, hydra_overrides
 from wineexp.sweep.definition import define
+from wineexp.sweep.launching import missing_launcher_package
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.reader import PlanReader
 from wineexp.sweep.samplers import Grid, SamplerFactory, make_pruner
 from wineexp.sweep.space import Point, Space
-from wineexp.sweep.storage import absolute, check_storage, is_in_memory, rdb
+from wineexp.sweep.storage import absolute, check_storage, is_in_memory, is_sqlite, rdb
 from wineexp.sweep.study import StudySpec, check_directions, directions_of, name_faults, study_name
 from wineexp.sweep.sweep_syntax import quote
 
@@ -31,8 +32,13 @@ def with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     storage = settings["storage"]
     if isinstance(storage, str) and "://" in storage:
-        storage = {"_target_": f"{rdb.__module__}.{rdb.__name__}", "url": storage}
+        storage = rdb_node(storage)
     return {**settings, "storage": absolute(storage) if isinstance(storage, Mapping) else storage}
+
+
+def rdb_node(url: str) -> dict[str, Any]:
+    """The node of `hydra/sweeper/storage=rdb` with this address."""
+    return {"_target_": f"{rdb.__module__}.{rdb.__name__}", "url": url}
 
 
 def read_plan(settings: Mapping[str, Any], context: HydraContext, config: DictConfig, arguments: Sequence[str]) -> Plan:
@@ -70,8 +76,21 @@ def check_settings(settings: Mapping[str, Any], config: DictConfig) -> list[str]
     if is_in_memory(settings["storage"] or {}) and config.hydra.launcher._target_ != BASIC_LAUNCHER:
         faults.append("a study in memory cannot be shared by processes: use hydra/sweeper/storage=journal")
     faults += name_faults(str(settings["study_name"] or "default"))
-    if settings["n_workers"] < 1:
-        faults.append(f"n_workers must be 1 or more, but got {settings['n_workers']}")
+    fewest = 1 if settings["wait"] else 0
+    if settings["n_workers"] < fewest:
+        faults.append(f"n_workers must be {fewest} or more, but got {settings['n_workers']}")
+    url = str((settings["storage"] or {}).get("url") or "")
+    if not url or is_sqlite(url):
+        faults += [
+            f"hydra.sweeper.{key}={str(settings[key]).lower()} needs a study in a database's server, such as "
+            "PostgreSQL: add hydra/sweeper/storage=rdb hydra.sweeper.storage.url=..."
+            for key, default in (("wait", True), ("joins", False))
+            if settings[key] is not default
+        ]
+    faults += missing_launcher_package(config.hydra.launcher._target_)
+    for key in ("lease", "max_outage"):
+        if settings[key] <= 0:
+            faults.append(f"hydra.sweeper.{key} must be above 0 seconds, but got {settings[key]:g}")
     if settings["n_trials"] is not None and settings["n_trials"] < 0:
         faults.append(f"n_trials must be 0 or more, or null for default_n_trials, but got {settings['n_trials']}")
     return faults

@@ -27,8 +27,8 @@ def summary(ledger: Ledger, started: float) -> str:
     slots = ledger.slots()
     n_finished, n_trials = slots.n_finished, ledger.n_trials(slots)
     parts = [f"{n_finished}/{n_trials}" if n_trials is not None else f"{n_finished} done"]
-    best = ledger.best()
-    if best and len(ledger.study.directions) == 1:
+    best = ledger.best(slots)
+    if best and len(ledger.directions) == 1:
         parts.append(f"best {best[0].value:.6g} (trial {best[0].number})")
     elif best:
         parts.append(f"{len(best)} on the Pareto front")

@@ -5,6 +5,7 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 PARENT_RUN_ID = "parent_run_id"
 # The user attribute of a trial that holds the id of the run which its task opened.
 RUN_ID = "run_id"
+# How long recording a trial may take.
+RECORDING_SECONDS = 10.0
 # MLflow's status for a sweep's, and for the states of trials that did not end well.
 STUDY_STATUS = {"finished": "FINISHED", "stopped": "FAILED", "interrupted": "KILLED"}
 TRIAL_STATUS = {"failed": "FAILED", "interrupted": "KILLED"}
@@ -66,23 +69,28 @@ class Recorder(Callback):
             study.set_user_attr(PARENT_RUN_ID, parent)
         directions = ",".join(direction.name.lower() for direction in study.directions)
         self.runs.log(parent, tags={"directions": directions, "folder": sweep.folder.absolute(), "seed": sweep.seed})
-        self._record_what_a_crash_left_out(sweep, parent)
-
-    def _record_what_a_crash_left_out(self, sweep: Sweep, parent: str) -> None:
-        """Record the trials that ended in the study, but whose worker died before it recorded them."""
         trials = [trial for trial in sweep.study.get_trials(deepcopy=False) if has_dead_worker(trial)]
+        self._record_what_was_left_out(sweep, parent, trials)
+
+    def _record_what_was_left_out(self, sweep: Sweep, parent: str, trials: Sequence[FrozenTrial]) -> None:
+        """Record those of the trials that ended in the study while their worker died, or the store was away."""
+        trials = [trial for trial in trials if trial.state.is_finished()]
         if not trials:
             return
-        runs = {run.data.tags.get(names.TRIAL): run.info for run in self.runs.children(parent)}
+        children = self.runs.children(parent)
+        by_number = {run.data.tags.get(names.TRIAL): run for run in children}
+        by_id = {run.info.run_id: run for run in children}
         for trial in trials:
-            run = runs.get(str(trial.number))
-            if not trial.state.is_finished() or (run is not None and run.status != "RUNNING"):
+            own_run = trial.user_attrs.get(RUN_ID)
+            run = by_number.get(str(trial.number)) or by_id.get(own_run)
+            is_recorded = run is not None and run.info.status != "RUNNING" and names.TRIAL in run.data.tags
+            if is_recorded or (own_run is not None and run is None):
                 continue
             outcome = outcome_of(trial, sweep)
             if outcome.state == "dead":
                 self.trial_dead(sweep, trial)
             else:
-                self._record_trial(parent, outcome, run.run_id if run is not None else None)
+                self._record_trial(parent, outcome, run.info.run_id if run is not None else None)
 
     def trial_start(self, sweep: Sweep, trial: StudyTrial) -> None:
         """Hand the id of the study's run to the task."""
@@ -191,6 +199,11 @@ class Recorder(Callback):
         parent = str(sweep.study.user_attrs[PARENT_RUN_ID])
         for file in files:
             self.runs.attach(parent, file)
+        # A worker on another host may be recording the trial that it has just closed.
+        before = datetime.now() - timedelta(seconds=RECORDING_SECONDS)
+        trials = sweep.study.get_trials(deepcopy=False)
+        left_out = [trial for trial in trials if (trial.datetime_complete or before) < before]
+        self._record_what_was_left_out(sweep, parent, left_out)
         self._record_best(sweep, parent)
         log.info("Look at it: %s", self.runs.how_to_view())
         for file in draw_study(sweep.study, sweep.folder / "plots"):

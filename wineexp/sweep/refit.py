@@ -60,7 +60,7 @@ def refit(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep) ->
     done = _earlier_refit(ledger, winner)
     if done is not None and "default" in done:
         return
-    if ledger.has_running_trials() or not ledger.claim_refit():
+    if ledger.running() or not ledger.claim_refit():
         log.info("another process is still at this study, and runs the winner again")
         return
     try:

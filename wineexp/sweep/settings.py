@@ -55,11 +55,20 @@ class Settings:
     default_n_trials: int = 50
     timeout: float | None = None
     n_workers: int = 1
+    # Whether the command waits for the trials. If not, it returns when the workers have begun, and shows, given again,
+    # how far the study is; n_workers=0 begins none, for workers that join by themselves: python -m wineexp.worker.
+    wait: bool = True
+    # Whether this process is one more worker of a study that another command has begun; wineexp.worker sets it.
+    joins: bool = False
     # The number of trials that may fail by an error of the task; one more ends the sweep. null is no limit.
     max_failures: int | None = 10
     # How many more times the parameters of a trial whose worker died are tried.
     retries: int = 1
-    # Whether running trials of other hosts are taken over, for a study that was moved from a host that is gone.
+    # For a study in a database's server, in seconds: a worker that has not shown for so long that it lives is lost, and
+    # its trial is tried again; and for how long the server, or MLflow's, may be away before a worker gives up.
+    lease: float = 30.0
+    max_outage: float = 600.0
+    # For a study in a file: whether running trials of other hosts are taken over, if such a host is gone.
     take_over: bool = False
     # Whether a trial that repeats an earlier trial's parameters takes over its results instead of running.
     dedupe: bool = True
@@ -74,3 +83,16 @@ class Settings:
     refit_default: bool = True
     # The callbacks by name; see wineexp.sweep.callbacks.
     callbacks: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class DaskSettings:
+    """The keys of `hydra.launcher` for `hydra/launcher=dask`."""
+
+    _target_: str = "hydra_plugins.wineexp_dask_launcher.DaskLauncher"
+    # The address of a scheduler, tcp://host:8786; null starts a cluster of processes on this machine.
+    scheduler: str | None = None
+    # The processes of a cluster on this machine; -1 is as many as a sweep has workers, or as there are cores.
+    n_jobs: int = -1
+    # How long to wait for the scheduler, and for its first worker, in seconds.
+    connect_timeout: float = 30.0

@@ -24,6 +24,8 @@ class Slots:
         How often a slot is tried again whose worker died.
     points : callable or None
         Gives every point of a space whose points have one trial each; None if the sampler chooses.
+    maximizes : bool, optional
+        Whether the first value of a trial is better if it is higher.
 
     Attributes
     ----------
@@ -33,16 +35,23 @@ class Slots:
         The slots that are to be filled again.
     n_failures : int
         Trials whose task raised an error.
+    n_trials : int
+        The trials that have been looked at; also the number of the next one.
+    best : FrozenTrial or None
+        The complete trial with the best first value that violates no constraint, of equal ones the earliest.
     """
 
-    def __init__(self, retries: int, points: Callable[[], Iterator[Point] | None] | None) -> None:
-        self.retries = retries
+    def __init__(
+        self, retries: int, points: Callable[[], Iterator[Point] | None] | None, *, maximizes: bool = False
+    ) -> None:
+        self.retries, self.maximizes = retries, maximizes
+        self.best: FrozenTrial | None = None
         self.last: dict[int, FrozenTrial] = {}
         self.open: set[int] = set()
         self.n_failures = 0
-        self._n_seen = 0
-        # The slots of trials that run, by number.
-        self._unfinished: dict[int, int] = {}
+        self.n_trials = 0
+        # The trials that run, by number.
+        self._unfinished: dict[int, FrozenTrial] = {}
         self._deaths: dict[int, int] = {}
         self._ends: list[float] = []
         self._evaluated: dict[frozenset[tuple[str, Any]], FrozenTrial] = {}
@@ -56,8 +65,8 @@ class Slots:
         A finished trial does not change any more: it is looked at once.
         """
         with self._lock:
-            numbers = [*sorted(self._unfinished), *range(self._n_seen, len(trials))]
-            self._n_seen = max(self._n_seen, len(trials))
+            numbers = [*sorted(self._unfinished), *range(self.n_trials, len(trials))]
+            self.n_trials = max(self.n_trials, len(trials))
             for number in numbers:
                 self._add(trials[number])
 
@@ -65,8 +74,14 @@ class Slots:
     def n_finished(self) -> int:
         """The slots whose last trial is finished and counts."""
         with self._lock:
-            n_running = sum(self.last[slot].number == number for number, slot in self._unfinished.items())
+            n_running = sum(self.last[slot_of(trial)].number == trial.number for trial in self._unfinished.values())
             return len(self.last) - len(self.open) - n_running
+
+    @property
+    def running(self) -> list[FrozenTrial]:
+        """The trials that ran at the last look, by number."""
+        with self._lock:
+            return [self._unfinished[number] for number in sorted(self._unfinished)]
 
     @property
     def n_unvisited(self) -> int:
@@ -93,22 +108,42 @@ class Slots:
         # A worker that is suggesting has stored some of the parameters only; those that are fixed are all there.
         self._unvisited.pop(_key(fixed_params(trial) or trial.params), None)
         if not trial.state.is_finished():
-            self._unfinished[trial.number] = slot
+            self._unfinished[trial.number] = trial
             self.open.discard(slot)
             return
         self._unfinished.pop(trial.number, None)
         self._unvisited.pop(_key(trial.params), None)
-        ended = trial.user_attrs.get("ended")
+        ended = ended_by(trial)
         self.n_failures += ended == ERROR
         if ended == DEAD:
             self._deaths[slot] = self._deaths.get(slot, 0) + 1
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             self._evaluated.setdefault(_key(trial.params), trial)
+        if trial.state is TrialState.COMPLETE and self._is_better(trial):
+            self.best = trial
         if trial.datetime_complete is not None:
             insort(self._ends, trial.datetime_complete.timestamp())
         if is_last:
             leaves_open = ended == INTERRUPTED or (ended == DEAD and self._deaths[slot] <= self.retries)
             (self.open.add if leaves_open else self.open.discard)(slot)
+
+    def _is_better(self, trial: FrozenTrial) -> bool:
+        """Whether a complete trial is better than the best so far."""
+        if any(value > 0 for value in trial.constraints.values()):
+            return False
+        if self.best is None:
+            return True
+        sign = -1 if self.maximizes else 1
+        return (sign * trial.values[0], trial.number) < (sign * self.best.values[0], self.best.number)
+
+
+def ended_by(trial: FrozenTrial) -> str | None:
+    """ERROR, DEAD or INTERRUPTED of a trial in state FAIL; None of any other.
+
+    A process that found the worker dead may have written that just before the worker, alive, stored its result.
+    """
+    ended = trial.user_attrs.get("ended") if trial.state is TrialState.FAIL else None
+    return None if ended is None else str(ended)
 
 
 def _key(point: Point) -> frozenset[tuple[str, Any]]:

@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from wineexp.core.addresses import with_credentials
 from wineexp.core.errors import UserError
+from wineexp.sweep._optuna import ClaimingStorage
 from wineexp.sweep.lock import KernelLock, locked
+from wineexp.sweep.outages import PatientStorage, patient
 
 # The package that brings a database driver, if its name is not the module's.
 PACKAGE_OF_DRIVER = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
 SQLITE_TIMEOUT_SECONDS = 60
+CONNECT_TIMEOUT_SECONDS = 10
+# A server that acknowledges nothing for so long is gone.
+SILENCE_SECONDS = 20
 
 
 def journal(folder: Path, path: str | None = None) -> BaseStorage:
@@ -71,12 +76,30 @@ def memory(folder: Path) -> BaseStorage:  # noqa: ARG001 - every storage is call
 def rdb(folder: Path, url: str) -> BaseStorage:  # noqa: ARG001
     """A database, by SQLAlchemy's URL."""
     url = with_credentials(url)
-    if url.startswith("sqlite"):
+    if is_sqlite(url):
         # Another worker may hold the database for the length of its transaction.
         options: dict[str, Any] = {"connect_args": {"timeout": SQLITE_TIMEOUT_SECONDS}}
     else:
-        options = {"pool_pre_ping": True}
-    return RDBStorage(url, engine_kwargs=options)
+        # A connection that was lost shows at its next use, which is tried again: no request before each one asks.
+        options = {"pool_pre_ping": False, "connect_args": _connection_limits(url)}
+    return patient(ClaimingStorage(url, engine_kwargs=options))
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether a database is a file, which processes of one host share."""
+    return url.startswith("sqlite")
+
+
+def _connection_limits(url: str) -> dict[str, Any]:
+    """Options by which a driver notices that a server's host is gone, but for those that the URL itself states."""
+    backend, _, driver = url.partition(":")[0].partition("+")
+    limits: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    if backend == "postgresql" and driver in ("", "psycopg", "psycopg2"):
+        limits["tcp_user_timeout"] = 1000 * SILENCE_SECONDS
+        limits["keepalives_idle"] = SILENCE_SECONDS
+    elif backend not in ("postgresql", "mysql", "mariadb"):
+        return {}
+    return {name: value for name, value in limits.items() if f"{name}=" not in url}
 
 
 def absolute(conf: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,8 +125,16 @@ def check_storage(conf: Mapping[str, Any]) -> None:
         raise UserError("the storage's url is missing: add hydra.sweeper.storage.url=sqlite:///study.db, say")
 
 
-def open_storage(conf: Mapping[str, Any], folder: Path) -> BaseStorage:
+def open_storage(conf: Mapping[str, Any], folder: Path, max_outage: float = 0.0) -> BaseStorage:
     """The storage that a config of the group `hydra/sweeper/storage` describes.
+
+    Parameters
+    ----------
+    conf : mapping
+    folder : Path
+        The study's folder.
+    max_outage : float, optional
+        Seconds for which a database's server may be away once it is open.
 
     Raises
     ------
@@ -125,4 +156,6 @@ def open_storage(conf: Mapping[str, Any], folder: Path) -> BaseStorage:
         raise UserError(
             f"the storage {conf.get('url') or conf.get('_target_')} cannot be opened: {first_line}"
         ) from error
+    if isinstance(storage, PatientStorage) and not is_sqlite(str(storage.database.url)):
+        storage.max_outage = max_outage
     return storage

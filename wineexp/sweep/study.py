@@ -13,11 +13,13 @@ from optuna.study import Study, StudyDirection
 from wineexp.core.errors import UserError, brief, did_you_mean
 from wineexp.sweep._optuna import storage_of
 from wineexp.sweep.definition import Definition, check_or_record
+from wineexp.sweep.leases import Leases
 from wineexp.sweep.ledger import Budget, Ledger
+from wineexp.sweep.outages import PatientStorage, wait_out
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.samplers import make_pruner
 from wineexp.sweep.space import Point
-from wineexp.sweep.storage import open_storage
+from wineexp.sweep.storage import is_sqlite, open_storage
 
 # What a study's name may have, which names a folder and a run in MLflow, and how much of a longer one an error shows.
 MAX_NAME_BYTES = 250
@@ -113,6 +115,13 @@ def name_faults(name: str) -> list[str]:
     return []
 
 
+def check_exists(spec: StudySpec, storage: BaseStorage) -> None:
+    """Raise UserError if the storage has no such study."""
+    names = [study.study_name for study in storage.get_all_studies()]
+    if spec.name not in names:
+        raise UserError(f"study {spec.name!r} cannot be joined: the storage has none of this name; choices: {names}")
+
+
 def create_or_load(spec: StudySpec, storage: BaseStorage) -> Study:
     """Create the study, or load it and check that it is still the same.
 
@@ -147,13 +156,25 @@ def create_or_load(spec: StudySpec, storage: BaseStorage) -> Study:
     return study
 
 
+def patiently_opened(settings: Mapping[str, Any], folder: Path) -> BaseStorage:
+    """The study's storage, for a worker, which may begin while the database is away."""
+    max_outage = settings["max_outage"]
+    return wait_out(lambda: open_storage(settings["storage"], folder, max_outage), max_outage)[0]
+
+
 def open_ledger(spec: StudySpec, plan: Plan, storage: BaseStorage | None = None) -> Ledger:
     """The ledger of a study that exists; opens its storage if none is given."""
-    storage = storage or open_storage(spec.settings["storage"], spec.folder)
+    settings = spec.settings
+    storage = storage or patiently_opened(settings, spec.folder)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(study_name=spec.name, storage=storage, pruner=make_pruner(spec.settings["pruner"]))
     budget = Budget(spec.n_trials, spec.settings["max_failures"], spec.settings["retries"])
     # A space function's parameters are not known before it is called.
     is_complete = bool if plan.space_function else plan.space.is_complete
     points = plan.space.grid if spec.visits_each_point else None
-    return Ledger(study, storage_of(study), spec.folder, budget, spec.enqueued, is_complete, points)
+    leases = None
+    if isinstance(storage, PatientStorage) and not is_sqlite(storage.database.url):
+        study_id = storage.get_study_id_from_name(spec.name)
+        leases = Leases(storage.database.engine, study_id, settings["lease"], settings["max_outage"])
+        leases.create_table()
+    return Ledger(study, storage_of(study), spec.folder, budget, spec.enqueued, is_complete, points, leases)

@@ -3,15 +3,12 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from optuna.trial import FrozenTrial
 
 from wineexp.core.addresses import without_credentials
 from wineexp.core.composition import log_found_folder
@@ -19,16 +16,20 @@ from wineexp.core.errors import UserError
 from wineexp.core.output_files import SWEEP_RECORD
 from wineexp.core.signals import Interrupts, uninterrupted
 from wineexp.sweep._hydra import BASIC_LAUNCHER, without_callbacks
-from wineexp.sweep.best_file import write_best
+from wineexp.sweep.call import Call, begin, close_dead, end, has_too_many_failures
 from wineexp.sweep.callbacks import Callbacks, Sweep
+from wineexp.sweep.detached import join, submit
+from wineexp.sweep.heartbeat import Heartbeat
+from wineexp.sweep.joining import store_command
+from wineexp.sweep.launching import LOSSES
+from wineexp.sweep.leases import CLOSING
 from wineexp.sweep.ledger import Ledger
-from wineexp.sweep.plan import Plan
 from wineexp.sweep.prepare import prepare, read_plan, with_absolute_paths
 from wineexp.sweep.progress import live_line, summary
 from wineexp.sweep.refit import refit
-from wineexp.sweep.slots import ERROR
+from wineexp.sweep.slots import ERROR, ended_by
 from wineexp.sweep.storage import is_in_memory, open_storage
-from wineexp.sweep.study import StudySpec, create_or_load, open_ledger, shown
+from wineexp.sweep.study import StudySpec, check_exists, create_or_load, open_ledger, patiently_opened, shown
 from wineexp.sweep.task import picklable
 from wineexp.sweep.worker import Worker
 
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 
 # How long to wait for workers that are ending when the sweep is interrupted or a worker has died.
 WORKER_EXIT_SECONDS = 5.0
+
+# How often trials on other hosts are looked at.
+MAX_WAIT_SECONDS = 1.0
 
 # How often workers that died without a trial are started again.
 MAX_IDLE_DEATHS = 3
@@ -48,9 +52,10 @@ def run_sweep(
     config: DictConfig,
     arguments: Sequence[str],
 ) -> list[float] | None:
-    """Run a study until its budget is spent.
+    """Run a study until its budget is spent; or only begin its workers, or be one of them.
 
-    Returns the best trial's values, one for each direction; None with several objectives or without a complete trial.
+    Returns the best trial's values, one for each direction; None with several objectives or without a complete trial,
+    and from a call that does not wait for the study's end.
 
     Raises
     ------
@@ -64,69 +69,100 @@ def run_sweep(
     settings = with_absolute_paths(settings)
     plan = read_plan(settings, context, config, arguments)
     spec = prepare(settings, context, config, plan)
-    storage = open_storage(settings["storage"], spec.folder)
+    if settings["joins"]:
+        storage = patiently_opened(settings, spec.folder)
+        check_exists(spec, storage)
+    else:
+        storage = open_storage(settings["storage"], spec.folder, settings["max_outage"])
     create_or_load(spec, storage)
     ledger = open_ledger(spec, plan, storage)
-    callbacks = Callbacks(settings["callbacks"])
-    sweep = Sweep(ledger.study, spec.folder, config, settings["seed"], plan)
     (spec.folder / SWEEP_RECORD).write_text(without_credentials(OmegaConf.to_yaml(config)), encoding="utf-8")
     started = time.time()
     deadline = started + settings["timeout"] if settings["timeout"] is not None else None
     shared_storage = storage if is_in_memory(settings["storage"]) else None
     worker = Worker(spec, context, picklable(task), plan, deadline, shared_storage)
+    sweep = Sweep(ledger.study, spec.folder, config, settings["seed"], plan)
+    call = Call(worker, ledger, Callbacks(settings["callbacks"]), sweep, started)
     log_found_folder()
     log.info("study %s in %s: %s", spec.name, shown(spec.folder), summary(ledger, started))
+    if settings["joins"]:
+        join(call)
+        return None
+    if ledger.leases is not None:
+        store_command(storage, ledger.study_id, spec.command, config, arguments)
     if ledger.n_remaining() == 0 and ledger.trials():
         log.info(
             "study %s has no trial left to run: a higher hydra.sweeper.n_trials goes on with it, another "
             "hydra.sweeper.study_name begins a new one",
             spec.name,
         )
-    _close_dead(ledger, callbacks, sweep, include_other_hosts=settings["take_over"])
-    for trial in ledger.running_on_other_hosts():
-        host = str(trial.user_attrs.get("worker", "another host")).split(":")[0]
-        log.warning("trial %d runs on %s; if that host is gone, say hydra.sweeper.take_over=true", trial.number, host)
-    callbacks.notify("study_start", sweep)
-    if ledger.close_dead_refit(include_other_hosts=settings["take_over"]):
-        callbacks.notify("refit_dead", sweep)
+    if not settings["wait"]:
+        submit(call)
+        return None
+    with Heartbeat(ledger.leases, ledger.worker_id):
+        return _run(call)
+
+
+def _run(call: Call) -> list[float] | None:
+    """Run the trials and what follows them."""
+    ledger = call.ledger
+    if ledger.leases is not None:
+        ledger.leases.resume()
+        ledger.leases.claim(CLOSING, ledger.worker_id, ledger.is_dead)
+    begin(call)
     status = "stopped"
     try:
-        with Interrupts(), live_line(ledger, started):
-            _run_workers(worker, ledger, callbacks, sweep)
-            if not _has_too_many_failures(ledger):
+        with Interrupts(), live_line(ledger, call.started):
+            _run_workers(call)
+            if not has_too_many_failures(ledger):
                 status = "finished"
-                refit(worker, ledger, callbacks, sweep)
+                refit(call.worker, ledger, call.callbacks, call.sweep)
     except KeyboardInterrupt:
         status = "interrupted"
+        _stop_workers(call)
         raise
     finally:
         # A second Ctrl-C does not leave the study's record open.
         with uninterrupted():
-            _close_dead(ledger, callbacks, sweep, wait_seconds=WORKER_EXIT_SECONDS if status == "interrupted" else 0.0)
-            best_file, fault = _write_best(ledger, spec, plan)
-            callbacks.notify("study_end", sweep, status, [best_file] if best_file else [])
-            log.info("study %s %s: %s", spec.name, status, _closing_line(ledger, started, best_file))
+            close_dead(call, wait_seconds=WORKER_EXIT_SECONDS if status == "interrupted" else 0.0)
+            fault = end(call, status)
+            if ledger.leases is not None and ledger.leases.holder(CLOSING) == ledger.worker_id:
+                ledger.leases.end(CLOSING)
     if fault is not None:
         raise UserError(fault)
     return _result(ledger, status)
 
 
-def _write_best(ledger: Ledger, spec: StudySpec, plan: Plan) -> tuple[Path | None, str | None]:
-    """Write the best trial's file; gives it, or what kept it from being written."""
-    try:
-        return write_best(ledger, spec, plan), None
-    except OSError as error:
-        fault = (
-            f"the study is complete as far as it went, but its best trial's file could not be written: {error}; "
-            "give the same command again when that is mended"
-        )
-        log.error(fault)
-        return None, fault
+def _stop_workers(call: Call) -> None:
+    """Tell the workers on other hosts to stop, and wait until they have closed their trials; Ctrl-C ends the wait."""
+    ledger = call.ledger
+    if ledger.leases is None:
+        return
+    with uninterrupted():
+        ledger.leases.stop(ledger.worker_id)
+    if ledger.has_other_workers():
+        log.info("waiting for the workers on other hosts to stop; Ctrl-C leaves them to themselves")
+        close_dead(call, wait_seconds=2 * ledger.leases.seconds)
 
 
-def _run_workers(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sweep) -> None:
+def _wait_for_others(call: Call) -> bool:
+    """Wait for the trials of workers on other hosts; whether one of these workers was lost.
+
+    Raises KeyboardInterrupt if the study is stopped elsewhere.
+    """
+    ledger, is_any_lost = call.ledger, False
+    while ledger.leases is not None and ledger.has_other_workers() and not ledger.is_stopped:
+        time.sleep(min(MAX_WAIT_SECONDS, ledger.leases.beat_seconds))
+        is_any_lost |= bool(close_dead(call))
+    if ledger.is_stopped:
+        log.info("another program that runs this study was told to stop it")
+        raise KeyboardInterrupt
+    return is_any_lost
+
+
+def _run_workers(call: Call) -> None:
     """Launch the workers, and again if some of them died and left slots open."""
-    spec = worker.spec
+    worker, ledger, spec = call.worker, call.ledger, call.worker.spec
     _set_launcher_jobs(spec)
     n_idle_deaths = 0
     while True:
@@ -141,15 +177,16 @@ def _run_workers(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sw
                 # Raises the exception that the worker raised.
                 _ = job.return_value
         except Exception as error:
-            dead = _close_dead(ledger, callbacks, sweep, wait_seconds=WORKER_EXIT_SECONDS)
+            wait_seconds = WORKER_EXIT_SECONDS if ledger.leases is None else 2 * ledger.leases.seconds
+            dead = close_dead(call, wait_seconds)
             if dead:
                 log.warning(
                     "%d workers died; their trials are tried again if hydra.sweeper.retries allows",
                     len(dead),
-                    exc_info=not isinstance(error, BrokenProcessPool),
+                    exc_info=not isinstance(error, LOSSES),
                 )
                 continue
-            if not isinstance(error, BrokenProcessPool):
+            if not isinstance(error, LOSSES):
                 raise
             # Killed between two trials or before the first one, so that none has to be closed.
             n_idle_deaths += 1
@@ -162,7 +199,7 @@ def _run_workers(worker: Worker, ledger: Ledger, callbacks: Callbacks, sweep: Sw
             continue
         finally:
             configure_log(spec.config.hydra.hydra_logging, spec.config.hydra.verbose)
-        if not _close_dead(ledger, callbacks, sweep):
+        if not (close_dead(call) or _wait_for_others(call)):
             return
 
 
@@ -192,40 +229,10 @@ def _worker_jobs(worker: Worker, ledger: Ledger) -> list[list[str]]:
     return [[*fixed, f"hydra.sweep.subdir=.workers/{index}", *own] for index in range(count)]
 
 
-def _close_dead(
-    ledger: Ledger,
-    callbacks: Callbacks,
-    sweep: Sweep,
-    wait_seconds: float = 0.0,
-    include_other_hosts: bool = False,
-) -> list[FrozenTrial]:
-    """Close the trials of dead workers, and give them; waits for at most so long for workers that are ending."""
-    deadline = time.time() + wait_seconds
-    closed: list[FrozenTrial] = []
-    while True:
-        for trial in ledger.close_dead(include_other_hosts):
-            log.warning("trial %d's worker is dead; the trial is closed as failed", trial.number)
-            callbacks.notify("trial_dead", sweep, trial)
-            closed.append(trial)
-        if time.time() >= deadline or not ledger.has_other_workers_here():
-            return closed
-        time.sleep(0.1)
-
-
-def _has_too_many_failures(ledger: Ledger) -> bool:
-    limit = ledger.budget.max_failures
-    return limit is not None and ledger.slots().n_failures > limit
-
-
-def _closing_line(ledger: Ledger, started: float, best_file: Path | None) -> str:
-    line = summary(ledger, started)
-    return f"{line}; {shown(best_file)}" if best_file else line
-
-
 def _result(ledger: Ledger, status: str) -> list[float] | None:
     """What `run_sweep` returns; raises UserError if too many trials failed, or all."""
     best = ledger.best()
-    failed = [trial for trial in ledger.trials() if trial.user_attrs.get("ended") == ERROR]
+    failed = [trial for trial in ledger.trials() if ended_by(trial) == ERROR]
     reasons = "; ".join(sorted({str(trial.user_attrs.get("error")) for trial in failed}))
     if status == "stopped":
         limit = ledger.budget.max_failures

@@ -19,11 +19,12 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from wineexp.core.errors import SetupError
+from wineexp.core.errors import SetupError, UnavailableError
 from wineexp.core.signals import Interrupts, uninterrupted
 from wineexp.sweep.best_file import write_best
 from wineexp.sweep.callbacks import Callbacks, Outcome, Sweep
 from wineexp.sweep.compose import Composer
+from wineexp.sweep.heartbeat import Heartbeat
 from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.plan import Plan, value_text
 from wineexp.sweep.progress import trial_line
@@ -37,6 +38,10 @@ log = logging.getLogger(__name__)
 
 # The time of a run after the trials, in trials: the model is cross-validated, fitted on all rows, explained and stored.
 REFIT_TRIALS = 2
+# How long a worker waits before it tries again what a store was away for, after its client's own tries.
+UNAVAILABLE_PAUSE_SECONDS = 5.0
+# How often a worker that has no trial looks whether one of another worker was given up.
+MAX_IDLE_SECONDS = 1.0
 
 
 @dataclass
@@ -77,33 +82,65 @@ class WorkerLoop:
         self.sweep = Sweep(self.ledger.study, spec.folder, spec.config, spec.settings["seed"], worker.plan)
         self.unit = str(spec.settings["pruner"].get("unit", "fold"))
         self.interrupts = Interrupts()
+        self.heartbeat = self.new_heartbeat()
         self.started = time.time()
         self.longest_trial_seconds = 0.0
         self.setup_error: SetupError | None = None
+        # What cannot be reached, as the last task said, and since when, in seconds of the monotonic clock.
+        self.unavailable: UnavailableError | None = None
+        self.unavailable_since: float | None = None
+
+    def new_heartbeat(self) -> Heartbeat:
+        """What shows that this worker lives, for one with block."""
+        return Heartbeat(self.ledger.leases, self.ledger.worker_id, self.ledger.close_interrupted)
 
     def run(self) -> int:
-        """Run trials until the budget or the time is spent; returns how many."""
+        """Run trials until the budget or the time is spent, or the study is to stop; returns how many."""
         count = 0
         try:
-            with self.interrupts:
+            with self.interrupts, self.heartbeat:
                 while self._has_time():
                     self.interrupts.check()
+                    if self.heartbeat.is_stopped:
+                        log.info("the study is to stop, says the program that began it")
+                        break
+                    self._close_lost()
                     trial = self.ledger.start_next_trial(self.samplers.make)
                     if trial is None:
-                        break
+                        if not self._may_get_another():
+                            break
+                        continue
                     trial_started = time.time()
                     self._run_trial(trial)
                     set_current_trial(None)
                     self.longest_trial_seconds = max(self.longest_trial_seconds, time.time() - trial_started)
                     count += 1
-        except BaseException:
+        except BaseException as error:
             # The task did not fail: its slot stays open, and a resumed study tries the same parameters again.
             self.ledger.close_interrupted()
-            raise
+            if not (isinstance(error, KeyboardInterrupt) and self.heartbeat.is_stopped):
+                raise
+            log.info("the study is to stop, says the program that began it; the trial is closed as interrupted")
         finally:
             set_current_trial(None)
             configure_log(self.spec.config.hydra.hydra_logging, self.spec.config.hydra.verbose)
         return count
+
+    def _close_lost(self) -> None:
+        """Close the trials of workers on other hosts that are lost; this worker may fill their slots itself."""
+        if self.ledger.leases is None:
+            return
+        for trial in self.ledger.close_dead():
+            log.warning("trial %d's worker is lost; the trial is closed as failed", trial.number)
+            self.callbacks.notify("trial_dead", self.sweep, trial)
+
+    def _may_get_another(self) -> bool:
+        """Whether a trial that still runs elsewhere may leave its slot open, for which this worker waits a moment."""
+        leases = self.ledger.leases
+        if leases is None or not self.ledger.running() or self.ledger.is_spent():
+            return False
+        time.sleep(min(MAX_IDLE_SECONDS, leases.beat_seconds))
+        return True
 
     def _has_time(self) -> bool:
         seconds_left = math.inf if self.worker.deadline is None else self.worker.deadline - time.time()
@@ -137,17 +174,40 @@ class WorkerLoop:
                 )
                 self.callbacks.notify("trial_end", self.sweep, interrupted)
             raise
+        if self.unavailable is not None:
+            self._put_off(trial)
+            return
+        self.unavailable_since = None
         # A trial that is closed in the study is recorded, too.
         with uninterrupted():
             self._close(trial, study_trial, job, outcome)
+
+    def _put_off(self, trial: Trial) -> None:
+        """Leave a trial's slot open and wait, as the store that its task needs cannot be reached.
+
+        Raises UnavailableError if that has been so for too long.
+        """
+        error, self.unavailable = self.unavailable, None
+        assert error is not None  # noqa: S101  the caller has looked
+        self.ledger.close_interrupted()
+        now = time.monotonic()
+        self.unavailable_since = self.unavailable_since or now
+        if now - self.unavailable_since > self.spec.settings["max_outage"]:
+            raise error
+        log.warning("trial %d is put off, and tried again in %g s: %s", trial.number, UNAVAILABLE_PAUSE_SECONDS, error)
+        time.sleep(UNAVAILABLE_PAUSE_SECONDS)
 
     def _run_task(self, config: DictConfig) -> Any:
         """Run the task; if it calls `sys.exit`, its trial fails and the sweep goes on."""
         self.interrupts.check()
         try:
-            return self.worker.task(config)
+            with self.heartbeat.stopping_task():
+                return self.worker.task(config)
         except SetupError as error:
             self.setup_error = error
+            raise
+        except UnavailableError as error:
+            self.unavailable = error
             raise
         except SystemExit as error:
             raise RuntimeError(f"the task exited with {error.code!r}") from error
@@ -165,7 +225,7 @@ class WorkerLoop:
             state = TrialState.PRUNED
             # The task returned nothing: the mean of what it reported takes the place of its value.
             scores = [score for score in study_trial.scores.values() if not math.isnan(score)]
-            values = [sum(scores) / len(scores)] if scores and len(self.ledger.study.directions) == 1 else None
+            values = [sum(scores) / len(scores)] if scores and len(self.ledger.directions) == 1 else None
         except Exception as problem:
             state, error = TrialState.FAIL, f"{type(problem).__name__}: {problem}".splitlines()[0]
             trace = "".join(traceback.format_exception(problem))
@@ -203,7 +263,7 @@ class WorkerLoop:
 
     def _objective_values(self, returned: Any) -> list[float]:
         """What the task returned, as one number for each direction; raises ValueError if it is anything else."""
-        n_objectives = len(self.ledger.study.directions)
+        n_objectives = len(self.ledger.directions)
         is_sequence = isinstance(returned, Sequence) and not isinstance(returned, str)
         try:
             values = [float(value) for value in returned] if is_sequence else [float(returned)]

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import requests
 from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_SQLALCHEMYSTORE_POOLCLASS
 from mlflow.exceptions import MlflowException
@@ -36,6 +37,7 @@ __all__ = [
     "is_insertion_race",
     "is_invalid",
     "is_missing",
+    "is_unreachable",
     "replace_location",
     "resolve_tags",
     "silence_database_log",
@@ -62,6 +64,16 @@ def already_exists(error: MlflowException) -> bool:
 def is_insertion_race(error: MlflowException) -> bool:
     """Whether two processes inserted the same row at once: the text is the database's, MLflow has no code for it."""
     return "unique" in str(error).lower()
+
+
+def is_unreachable(error: MlflowException) -> bool:
+    """Whether a server did not answer in all the tries of MLflow's client, or says that it cannot at the moment."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, requests.exceptions.ConnectionError | requests.exceptions.Timeout):
+            return True
+        link = link.__cause__ or link.__context__
+    return bool(error.error_code == "TEMPORARILY_UNAVAILABLE")
 
 
 def stored_model_id(run: Run) -> str | None:

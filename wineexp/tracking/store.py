@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from wineexp.core.addresses import with_credentials, without_credentials
 from wineexp.core.environment import restoring
 from wineexp.core.error_messages import FILE_SYSTEM_REMEDIES
+from wineexp.core.errors import UnavailableError as UnavailableError
 from wineexp.core.errors import UserError
 from wineexp.tracking import _mlflow
 from wineexp.tracking.uri import URI_VARIABLE, database_path, reader_address, resolve_uri
@@ -56,10 +57,6 @@ _authenticated: tuple[str, str] | None = None
 _opened_uri: str | None = None
 
 _mlflow.silence_database_log()
-
-
-class UnavailableError(UserError):
-    """A store, or a file in it, cannot be had at the moment; nothing speaks against what is there."""
 
 
 class Access(Enum):
@@ -154,13 +151,16 @@ def store_errors() -> Iterator[None]:
 
     Raises
     ------
+    UnavailableError
+        Its server cannot be reached.
     UserError
         The store is full, read-only, gone, or refuses a request.
     """
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise UserError(
+        kind = UnavailableError if isinstance(error, MlflowException) and _mlflow.is_unreachable(error) else UserError
+        raise kind(
             f"the store {_opened_uri or mlflow.get_tracking_uri()} failed: {str(error).splitlines()[0]}"
         ) from error
     except OSError as error:

@@ -21,7 +21,8 @@ from wineexp.core.columns import is_number
 from wineexp.core.errors import UserError, brief, did_you_mean
 from wineexp.data import fetched_file, pin, pinned_file
 from wineexp.data.column_checks import Finding, find_all
-from wineexp.data.datasets import Dataset, table
+from wineexp.data.dataset import Dataset
+from wineexp.data.datasets import table
 from wineexp.data.schema import snake_case
 from wineexp.data.target import REGRESSION, Target
 

@@ -67,10 +67,9 @@ def cross_validate(
         fitted_at = time.perf_counter()
         if number == 0 and check_first is not None:
             check_first(fitted)
-        checked_at = time.perf_counter()
         rows = plan.test_rows([str(name) for name in task.X], number)
-        scores, sample = _predict(fitted, task, rows, f"fold {number + 1}", task.baseline(training))
-        yield Fold(number, test, sample, scores, fitted_at - started, time.perf_counter() - checked_at)
+        scores, sample, seconds = _predict(fitted, task, rows, f"fold {number + 1}", task.baseline(training))
+        yield Fold(number, test, sample, scores, fitted_at - started, seconds)
 
 
 def predict_holdout(fitted: Pipeline, task: Task, folds: Iterable[Fold]) -> Predictions | NumberPredictions | None:
@@ -79,7 +78,7 @@ def predict_holdout(fitted: Pipeline, task: Task, folds: Iterable[Fold]) -> Pred
     if not plan.n_holdout:
         return None
     rows = plan.held_out_rows([str(name) for name in task.X])
-    scores, sample = _predict(fitted, task, rows, "holdout", task.baseline())
+    scores, sample, _ = _predict(fitted, task, rows, "holdout", task.baseline())
     sample = replace(sample, all_scores=scores)
     if isinstance(sample, NumberPredictions):
         return sample.with_intervals(cross_validation.error_distribution(list(folds)))
@@ -94,9 +93,12 @@ def _plan(task: Task) -> ExternalPlan:
 
 def _predict(
     fitted: Pipeline, task: Task, rows: Iterable[LabelledRows], name: str, constant: Any
-) -> tuple[Scores, Predictions | NumberPredictions]:
-    """The scores of the predictions of all rows, which are written to a file, and those predictions of the sample."""
-    parts, sampled = [], []
+) -> tuple[Scores, Predictions | NumberPredictions, float]:
+    """The scores of the predictions of all rows, those predictions of the sample, and how many seconds predicting took.
+
+    All predictions are written to a file.
+    """
+    parts, sampled, seconds = [], [], 0.0
     path = predictions_folder(_plan(task)) / f"{name}.parquet"
     path.parent.mkdir(exist_ok=True)
     writer = None
@@ -104,7 +106,9 @@ def _predict(
         for batch in rows:
             if not len(batch.y):
                 continue
+            started = time.perf_counter()
             part = cross_validation.predict(fitted, batch.X, batch.y, batch.weights)
+            seconds += time.perf_counter() - started
             table = _table(task, batch, part)
             writer = writer or pa.parquet.ParquetWriter(path, table.schema)
             writer.write_table(table)
@@ -115,7 +119,7 @@ def _predict(
     predictions = cross_validation.concatenate(parts)
     del parts
     scores = score(predictions, task.metrics) | baseline_scores(constant, predictions, task.metrics)
-    return scores, predictions.select(np.concatenate(sampled))
+    return scores, predictions.select(np.concatenate(sampled)), seconds
 
 
 def _table(task: Task, batch: LabelledRows, part: Predictions | NumberPredictions) -> pa.Table:

@@ -15,8 +15,9 @@ from wineexp.models._lightgbm import ZERO, lightgbm_trees
 from wineexp.models.compiled.category_splits import split_by_sides
 from wineexp.models.compiled.file_format import pack
 from wineexp.models.compiled.flat_trees import Tree
-from wineexp.models.compiled.flatten import CannotCompileError, flatten
+from wineexp.models.compiled.flatten import flatten
 from wineexp.models.compiled.proof import prove
+from wineexp.models.compiled.refusal import CannotCompileError
 from wineexp.models.fitted_trees import fitted_trees
 from wineexp.models.native_categories import native_faults, suited_to
 from wineexp.models.pipeline import make_pipeline, outputs

@@ -19,8 +19,9 @@ from wineexp.models import features
 from wineexp.models.compiled import compiled_model, kernel
 from wineexp.models.compiled.compiled_model import CompiledModel
 from wineexp.models.compiled.file_format import pack, unpack
-from wineexp.models.compiled.flatten import CannotCompileError, flatten
+from wineexp.models.compiled.flatten import flatten
 from wineexp.models.compiled.proof import draw_rows, prove
+from wineexp.models.compiled.refusal import CannotCompileError
 from wineexp.models.pipeline import make_pipeline
 
 COMPILED = ["extratrees", "forest", "histgb", "linear", "logreg", "majority", "mlp", "xgb"]
@@ -76,17 +77,24 @@ def test_every_choice_of_features_and_every_model_is_among_the_default_pairs() -
     assert {feature for _, feature in DEFAULT_PAIRS} == {*FEATURES}
 
 
-@pytest.mark.parametrize("classes", [["dry", "sweet"], ["dry", "extra", "sweet"]], ids=len)
-def test_lightgbm_where_it_is_installed(classes: list[str]) -> None:
-    lightgbm = pytest.importorskip("lightgbm")
+@pytest.mark.parametrize(
+    ("name", "classes", "few"),
+    [
+        ("lightgbm", ["dry", "sweet"], ["model.n_estimators=10"]),
+        ("lightgbm", ["dry", "extra", "sweet"], ["model.n_estimators=10"]),
+        ("catboost", ["dry", "sweet"], ["model.iterations=10"]),
+    ],
+)
+def test_boosting_of_libraries_that_need_not_be_installed(name: str, classes: list[str], few: list[str]) -> None:
+    pytest.importorskip(name)
     X, y = mixed_rows()
     X, y = X[y.isin(classes)], y[y.isin(classes)]
-    model = lightgbm.LGBMClassifier(n_estimators=10, n_jobs=1, verbosity=-1)
+    model = instantiate(composed(f"model={name}", *few).model, _convert_="all")
     pipeline = make_pipeline(features.scaled("median"), model, classes).fit(X, y)
     prove(pack(*flatten(pipeline, X)), pipeline, X, N_ROWS)
 
 
-@pytest.mark.parametrize("name", sorted({*installed_models()} - {*COMPILED, "lightgbm"}))
+@pytest.mark.parametrize("name", sorted({*installed_models()} - {*COMPILED, "lightgbm", "catboost"}))
 def test_other_models_are_refused_by_name(name: str) -> None:
     X, y = mixed_rows(30)
     pipeline = make_pipeline(features.raw("median"), DummyClassifier(), ["dry", "extra", "sweet"]).fit(X, y)

@@ -11,8 +11,9 @@ from tests.conftest import composed
 from tests.houses import houses
 from wineexp.models.compiled import compiled_model
 from wineexp.models.compiled.file_format import pack, unpack
-from wineexp.models.compiled.flatten import CannotCompileError, flatten
+from wineexp.models.compiled.flatten import flatten
 from wineexp.models.compiled.proof import prove
+from wineexp.models.compiled.refusal import CannotCompileError
 from wineexp.models.pipeline import outputs
 from wineexp.models.regression import make_pipeline
 

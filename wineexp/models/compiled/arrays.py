@@ -9,6 +9,7 @@ import numpy.typing as npt
 from wineexp.core.errors import UserError
 
 Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
 Matrix = npt.NDArray[np.float64]
 
 

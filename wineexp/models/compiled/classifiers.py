@@ -118,6 +118,25 @@ def _softmax_of_lightgbm(scores: Matrix) -> Matrix:
     return scores
 
 
+def read_symmetric_trees(arrays: CheckedArrays, n_columns: int) -> Callable[[Matrix], Matrix]:
+    """CatBoost's trees of one output, from columns to scores (n_rows, 1), as `read_trees`."""
+    base, trees = arrays.get("base", "float64", 1), read_trees(arrays, "float64", n_columns, 1)
+
+    def scores(X: Matrix) -> Matrix:
+        out = np.zeros((len(X), 1))
+        # CatBoost compares values in single precision, and adds its bias last.
+        trees.add_to(out, X.astype(np.float32).astype(np.float64, order="C"))
+        out += base
+        return out
+
+    return scores
+
+
+def _symmetric_trees(arrays: CheckedArrays, n_columns: int, _: int) -> Classifier:
+    scores = read_symmetric_trees(arrays, n_columns)
+    return lambda X: _binary(scores(X))
+
+
 def _forest(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:
     trees = read_trees(arrays, "float64", n_columns, n_present, values_per_leaf=n_present)
     n_trees = len(arrays.get("roots", "int32", None))
@@ -205,6 +224,7 @@ CLASSIFIERS: dict[str, Callable[[CheckedArrays, int, int], Classifier]] = {
     "xgboost": XGBoost,
     "hist_gradient_boosting": _boosted(_softmax_of_scikit_learn),
     "lightgbm": _boosted(_softmax_of_lightgbm),
+    "symmetric_trees": _symmetric_trees,
     "forest": _forest,
     "prior": _prior,
     "logistic_regression": _logistic_regression,

@@ -44,8 +44,9 @@ def main(given: str, made: str) -> None:
     """Compile the pipeline in the one file, and write what `compile_pipeline` gives into the other."""
     from wineexp.models.compiled import kernel
     from wineexp.models.compiled.file_format import pack
-    from wineexp.models.compiled.flatten import CannotCompileError, flatten
+    from wineexp.models.compiled.flatten import flatten
     from wineexp.models.compiled.proof import prove
+    from wineexp.models.compiled.refusal import CannotCompileError
 
     fitted, X = pickle.loads(Path(given).read_bytes())  # noqa: S301  made by the process that started this one
     kernel.build()

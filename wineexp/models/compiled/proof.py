@@ -17,7 +17,8 @@ from wineexp.models.compiled import kernel
 from wineexp.models.compiled.arrays import Matrix
 from wineexp.models.compiled.compiled_model import CompiledModel, load
 from wineexp.models.compiled.file_format import unpack
-from wineexp.models.compiled.flatten import CannotCompileError, has_native_categories
+from wineexp.models.compiled.flatten import has_native_categories
+from wineexp.models.compiled.refusal import CannotCompileError
 from wineexp.models.pipeline import outputs
 
 N_ROWS = 100_000

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from wineexp.models.compiled.arrays import Array, CheckedArrays, Matrix, check_finite
-from wineexp.models.compiled.classifiers import read_layers, read_trees
+from wineexp.models.compiled.classifiers import read_layers, read_symmetric_trees, read_trees
 
 # From a matrix of shape (n_rows, n_columns) to numbers of shape (n_rows, 1), in the precision in which the library
 # computes: what undoes a transform continues in it.
@@ -46,19 +46,6 @@ def _forest(arrays: CheckedArrays, n_columns: int) -> Regressor:
     return predict
 
 
-def _symmetric_trees(arrays: CheckedArrays, n_columns: int) -> Regressor:
-    base, trees = arrays.get("base", "float64", 1), read_trees(arrays, "float64", n_columns, 1)
-
-    def predict(X: Matrix) -> Array:
-        out = np.zeros((len(X), 1))
-        # CatBoost compares values in single precision, and adds its bias last.
-        trees.add_to(out, X.astype(np.float32).astype(np.float64, order="C"))
-        out += base
-        return out
-
-    return predict
-
-
 def _constant(arrays: CheckedArrays, _: int) -> Regressor:
     constant = arrays.get("constant", "float64", 1)
     return lambda X: np.full((len(X), 1), constant)
@@ -78,7 +65,7 @@ def _mlp(arrays: CheckedArrays, n_columns: int) -> Regressor:
 REGRESSORS: dict[str, Callable[[CheckedArrays, int], Regressor]] = {
     "xgboost": _boosted("float32"),
     "boosted_trees": _boosted("float64"),
-    "symmetric_trees": _symmetric_trees,
+    "symmetric_trees": read_symmetric_trees,
     "forest": _forest,
     "constant": _constant,
     "linear": _linear,

@@ -1,0 +1,213 @@
+"""From a fitted model, the last step of a pipeline, to the arrays of its compiled model."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from wineexp.models._catboost import symmetric_trees
+from wineexp.models._lightgbm import LightGBMTrees, lightgbm_trees
+from wineexp.models.compiled._sklearn import boosted_trees, categorical_splits, forest_trees, has_categorical_splits
+from wineexp.models.compiled._xgboost import BoosterError, BoosterTrees, booster_trees
+from wineexp.models.compiled.arrays import Array, Arrays
+from wineexp.models.compiled.flat_trees import flatten_trees
+from wineexp.models.compiled.refusal import CannotCompileError, require
+from wineexp.models.pipeline import FixedClassesClassifier
+from wineexp.models.regression import TransformingRegressor
+
+# By name, since LightGBM need not be installed.
+LIGHTGBM_TYPES = ("LGBMClassifier", "LGBMRegressor")
+
+
+def flatten_classifier(model: Any) -> tuple[str, Arrays]:
+    """The key of `CLASSIFIERS` and the arrays of a fitted `FixedClassesClassifier`.
+
+    Raises
+    ------
+    CannotCompileError
+        The model is of a kind, or has settings, that cannot be compiled.
+    """
+    require(isinstance(model, FixedClassesClassifier), model)
+    estimator = model.estimator_
+    require(np.array_equal(estimator.classes_, np.arange(len(model.present_))), estimator)
+    if hasattr(estimator, "get_booster"):
+        return "xgboost", _flatten_xgboost(estimator)
+    if type(estimator).__name__ in LIGHTGBM_TYPES:
+        return "lightgbm", _flatten_lightgbm(estimator)
+    if type(estimator).__name__ == "CatBoostClassifier":
+        if len(model.present_) > 2:
+            raise CannotCompileError(
+                "a CatBoostClassifier of more than two classes cannot be compiled: its exponentials are its own"
+            )
+        return "symmetric_trees", _flatten_catboost(estimator)
+    for estimator_type, (kind, flatten_estimator) in CLASSIFIER_TYPES.items():
+        if type(estimator) is estimator_type:
+            return kind, flatten_estimator(estimator)
+    raise CannotCompileError(f"a model {type(estimator).__name__} cannot be compiled")
+
+
+def flatten_transform(model: TransformingRegressor) -> tuple[str, Arrays, Any]:
+    """The key of `UNDONE`, its arrays, and the estimator that has learned the transformed target."""
+    if model.transform is None:
+        return "", {}, model.estimator_
+    arrays: Arrays = {}
+    if model.transform == "quantile":
+        quantiles = model.estimator_.transformer_
+        arrays = {"quantiles": quantiles.quantiles_[:, 0].copy(), "references": quantiles.references_}
+    return model.transform, arrays, model.estimator_.regressor_
+
+
+def flatten_regressor(estimator: Any) -> tuple[str, Arrays]:
+    """The key of `REGRESSORS` and the arrays of a fitted regressor.
+
+    Raises
+    ------
+    CannotCompileError
+        As of `flatten_classifier`.
+    """
+    if hasattr(estimator, "get_booster"):
+        return "xgboost", _flatten_xgboost(estimator)
+    if type(estimator).__name__ in LIGHTGBM_TYPES:
+        return "boosted_trees", _flatten_lightgbm(estimator)
+    if type(estimator).__name__ == "CatBoostRegressor":
+        return "symmetric_trees", _flatten_catboost(estimator)
+    for estimator_type, (kind, flatten_estimator) in REGRESSOR_TYPES.items():
+        if type(estimator) is estimator_type:
+            return kind, flatten_estimator(estimator)
+    raise CannotCompileError(f"a model {type(estimator).__name__} cannot be compiled")
+
+
+def category_sides(model: Any) -> tuple[Array, ...]:
+    """The sides of its splits that each category of each column is on, of a model that takes categories as they are.
+
+    Raises
+    ------
+    CannotCompileError
+        No such model of its kind can be compiled.
+    """
+    estimator = getattr(model.estimator_, "regressor_", model.estimator_)
+    if isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+        return tuple(categorical_splits(estimator)[-1])
+    if hasattr(estimator, "get_booster"):
+        return _booster_trees(estimator).sides
+    if type(estimator).__name__ in LIGHTGBM_TYPES:
+        return _lightgbm_trees(estimator).sides
+    raise CannotCompileError(f"a {type(estimator).__name__} that takes categories as they are cannot be compiled")
+
+
+def _booster_trees(estimator: Any) -> BoosterTrees:
+    booster = estimator.get_booster()
+    try:
+        return booster_trees(booster, with_categories="c" in (booster.feature_types or []))
+    except BoosterError as error:
+        raise CannotCompileError(str(error)) from error
+
+
+def _flatten_xgboost(estimator: Any) -> Arrays:
+    booster = _booster_trees(estimator)
+    return flatten_trees(booster.trees, booster.groups, np.float32) | {"base": booster.base}
+
+
+def _lightgbm_trees(estimator: Any) -> LightGBMTrees:
+    read = lightgbm_trees(estimator, with_categories=bool(estimator.booster_.pandas_categorical))
+    if read is None:
+        raise CannotCompileError(f"a {type(estimator).__name__} with its settings cannot be compiled")
+    return read
+
+
+def _flatten_lightgbm(estimator: Any) -> Arrays:
+    read = _lightgbm_trees(estimator)
+    return flatten_trees(read.trees, read.groups, np.float64) | {"base": np.zeros(read.n_outputs)}
+
+
+def _flatten_catboost(estimator: Any) -> Arrays:
+    read = symmetric_trees(estimator)
+    if read is None:
+        raise CannotCompileError(f"a {type(estimator).__name__} with its settings cannot be compiled")
+    trees, base = read
+    return flatten_trees(trees, np.zeros(len(trees), dtype=np.int32), np.float64) | {"base": base}
+
+
+def _flatten_boosting(estimator: HistGradientBoostingClassifier | HistGradientBoostingRegressor) -> Arrays:
+    if not has_categorical_splits(estimator):
+        trees, groups, base = boosted_trees(estimator)
+    elif isinstance(estimator.categorical_features, str):
+        trees, groups, base, _ = categorical_splits(estimator)
+    else:
+        raise CannotCompileError(f"a {type(estimator).__name__} whose numbers are categories cannot be compiled")
+    return flatten_trees(trees, groups, np.float64) | {"base": base}
+
+
+def _flatten_boosting_of_numbers(estimator: HistGradientBoostingRegressor) -> Arrays:
+    # Others predict the exponential of their trees' sum.
+    if estimator.loss not in ("squared_error", "absolute_error", "quantile"):
+        raise CannotCompileError(f"a HistGradientBoostingRegressor with loss={estimator.loss} cannot be compiled")
+    return _flatten_boosting(estimator)
+
+
+def _flatten_forest(
+    estimator: RandomForestClassifier | ExtraTreesClassifier | RandomForestRegressor | ExtraTreesRegressor,
+) -> Arrays:
+    trees = forest_trees(estimator)
+    return flatten_trees(trees, np.zeros(len(trees), dtype=np.int32), np.float64)
+
+
+def _flatten_prior(estimator: DummyClassifier) -> Arrays:
+    if estimator.strategy != "prior":
+        raise CannotCompileError(f"a DummyClassifier with strategy={estimator.strategy} cannot be compiled")
+    return {"prior": np.asarray(estimator.class_prior_, dtype=np.float64)}
+
+
+def _flatten_logistic_regression(estimator: LogisticRegression) -> Arrays:
+    # Transposed, as scikit-learn multiplies with them.
+    return {"weights": estimator.coef_.T, "offset": np.broadcast_to(estimator.intercept_, len(estimator.coef_)).copy()}
+
+
+def _flatten_constant(estimator: DummyRegressor) -> Arrays:
+    return {"constant": np.asarray(estimator.constant_, dtype=np.float64).reshape(-1)}
+
+
+def _flatten_linear(estimator: Any) -> Arrays:
+    weights = np.asarray(estimator.coef_, dtype=np.float64)
+    return {"weights": weights, "offset": np.asarray(estimator.intercept_, dtype=np.float64).reshape(-1)}
+
+
+def _flatten_mlp(estimator: MLPClassifier | MLPRegressor) -> Arrays:
+    if estimator.activation != "relu":
+        raise CannotCompileError(
+            f"an {type(estimator).__name__} with activation={estimator.activation} cannot be compiled"
+        )
+    arrays = {f"weights{number}": weights for number, weights in enumerate(estimator.coefs_)}
+    arrays |= {f"offset{number}": offset for number, offset in enumerate(estimator.intercepts_)}
+    return arrays | {"hidden_sizes": np.array([len(offset) for offset in estimator.intercepts_[:-1]], dtype=np.int32)}
+
+
+# By type: the key of `CLASSIFIERS`, and the function that gives the arrays.
+CLASSIFIER_TYPES: Mapping[type, tuple[str, Callable[[Any], Arrays]]] = {
+    HistGradientBoostingClassifier: ("hist_gradient_boosting", _flatten_boosting),
+    RandomForestClassifier: ("forest", _flatten_forest),
+    ExtraTreesClassifier: ("forest", _flatten_forest),
+    DummyClassifier: ("prior", _flatten_prior),
+    LogisticRegression: ("logistic_regression", _flatten_logistic_regression),
+    MLPClassifier: ("mlp", _flatten_mlp),
+}
+# Likewise, the key of `REGRESSORS`.
+REGRESSOR_TYPES: Mapping[type, tuple[str, Callable[[Any], Arrays]]] = {
+    HistGradientBoostingRegressor: ("boosted_trees", _flatten_boosting_of_numbers),
+    RandomForestRegressor: ("forest", _flatten_forest),
+    ExtraTreesRegressor: ("forest", _flatten_forest),
+    DummyRegressor: ("constant", _flatten_constant),
+    MLPRegressor: ("mlp", _flatten_mlp),
+    **dict.fromkeys((LinearRegression, Ridge, Lasso, ElasticNet), ("linear", _flatten_linear)),
+}
