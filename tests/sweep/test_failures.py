@@ -5,7 +5,8 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from tests.sweep.conftest import XY, Toy, square
-from wineexp.core.errors import SetupError
+from wineexp.core.errors import SetupError, UnavailableError
+from wineexp.sweep import worker
 
 
 def test_a_failing_trial_keeps_its_traceback_and_the_sweep_goes_on(toy: Toy) -> None:
@@ -38,6 +39,33 @@ def test_a_sweep_ends_at_a_mistake_that_other_trials_would_meet_and_goes_on_when
     assert len(ran) == 1
     toy.sweep_in_process(*XY, "hydra.sweeper.n_trials=4", task=square)
     assert [trial.user_attrs.get("ended") for trial in toy.study().trials] == ["interrupted", *[None] * 4]
+
+
+def test_a_store_that_is_away_costs_no_trial_and_no_retry(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "UNAVAILABLE_PAUSE_SECONDS", 0.0)
+    ran: list[float] = []
+
+    def task(config: DictConfig) -> float:
+        ran.append(config.x)
+        if len(ran) in (2, 3, 4):
+            raise UnavailableError("no server answers")
+        return square(config)
+
+    toy.sweep_in_process(*XY, "hydra.sweeper.n_trials=3", "hydra.sweeper.retries=0", task=task)
+    trials = toy.study().trials
+    assert [trial.user_attrs.get("ended") for trial in trials] == [None, *["interrupted"] * 3, None, None]
+    assert ran[1] == ran[2] == ran[3] == ran[4] != ran[5]
+
+
+def test_a_store_that_stays_away_ends_the_sweep(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "UNAVAILABLE_PAUSE_SECONDS", 0.0)
+
+    def task(_: DictConfig) -> float:
+        raise UnavailableError("no server answers")
+
+    with pytest.raises(CompactHydraException, match="no server answers"):
+        toy.sweep_in_process(*XY, "hydra.sweeper.n_trials=3", "hydra.sweeper.max_outage=1e-9", task=task)
+    assert {trial.user_attrs.get("ended") for trial in toy.study().trials} == {"interrupted"}
 
 
 def test_a_sweep_without_a_complete_trial_fails(toy: Toy) -> None:

@@ -150,3 +150,21 @@ def test_ctrl_c_reaches_every_worker_on_every_host(cluster: Cluster) -> None:
     late = cluster.join(others[0], study)
     assert late.wait(TIMEOUT_SECONDS) == 1
     assert "was stopped by who began it: give its sweep's command again" in others[0].log
+
+
+def test_the_last_worker_ends_a_study_whose_first_program_has_died(cluster: Cluster) -> None:
+    study, n_trials = "orphan", 24
+    first, *others = cluster.hosts
+    sweep = cluster.begin(study, f"hydra.sweeper.n_trials={n_trials}", "sleep=1")
+    cluster.wait_for_running(study, first, sweep)
+    workers = [cluster.join(host, study) for host in others[:2]]
+    for host, worker in zip(others, workers, strict=False):
+        cluster.wait_for_running(study, host, worker)
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.wait(TIMEOUT_SECONDS)
+    assert [worker.wait(TIMEOUT_SECONDS) for worker in workers] == [0, 0]
+    finished = Counter(trial.user_attrs["slot"] for trial in cluster.trials(study) if trial.state.name == "COMPLETE")
+    assert finished == dict.fromkeys(range(n_trials), 1)
+    assert cluster.recorded_statuses(study) == {"FINISHED": n_trials}
+    ends = [f"study {study} finished: {n_trials}/{n_trials}" in host.log for host in others[:2]]
+    assert sorted(ends) == [False, True]

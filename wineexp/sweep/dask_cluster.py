@@ -17,8 +17,6 @@ from wineexp.core.addresses import VARIABLE
 from wineexp.core.errors import UserError
 from wineexp.sweep.launching import WorkerLostError
 
-log = logging.getLogger(__name__)
-
 # Environment variables of this process that jobs on other hosts need: credentials, and where runs are recorded.
 HANDED_OVER = (VARIABLE, "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
@@ -53,6 +51,8 @@ def launch(
         Workers were lost again and again.
     """
     setup_globals()
+    # It tells of every connection.
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     with _connected(settings, len(job_overrides)) as client:
         environment = {name: os.environ[name] for name in HANDED_OVER if name in os.environ}
         shared = (context, config, task, Singleton.get_state(), environment)

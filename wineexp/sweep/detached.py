@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from wineexp.core.addresses import keep_credentials
 from wineexp.core.errors import UserError
@@ -84,7 +85,7 @@ def _wait_for_start(call: Call, processes: Sequence["subprocess.Popen[bytes]"]) 
     waiting = {worker_id(process.pid, exact_host()): (index, process) for index, process in enumerate(processes)}
     while waiting and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-        begun = ledger.leases.names()
+        begun = ledger.leases.beats()
         for name, (index, process) in list(waiting.items()):
             if process.poll() not in (None, 0):
                 file = shown(call.worker.spec.folder / ".workers" / f"{index}.log")
@@ -109,6 +110,8 @@ def join(call: Call) -> None:
         raise UserError(f"study {spec.name!r} was stopped by who began it: give its sweep's command again to go on")
     loop = WorkerLoop(call.worker)
     count = loop.run()
+    # The loop's leases have been looked at all the while.
+    call, ledger = replace(call, ledger=loop.ledger), loop.ledger
     log.info("this worker ran %d trials; study %s: %s", count, spec.name, summary(ledger, call.started))
     if loop.heartbeat.is_stopped:
         raise KeyboardInterrupt
@@ -126,9 +129,10 @@ def _may_close(call: Call) -> bool:
     assert ledger.leases is not None  # noqa: S101  see join
     # A holder that was killed a moment ago is noticed when its lease is over.
     deadline = time.monotonic() + 2 * ledger.leases.seconds
+    first = ledger.leases.beats()
     while not ledger.leases.claim(CLOSING, ledger.worker_id, ledger.is_dead):
-        holder = ledger.leases.holder(CLOSING)
-        if (holder is not None and ledger.leases.has_beaten(holder)) or time.monotonic() > deadline:
+        holder = ledger.leases.holder(CLOSING) or ""
+        if ledger.leases.beats().get(holder) != first.get(holder) or time.monotonic() > deadline:
             return False
         time.sleep(ledger.leases.beat_seconds / 2)
     return ledger.study.user_attrs.get(ENDED_AT) != len(ledger.trials())

@@ -63,7 +63,6 @@ class Leases:
         self.engine, self.study_id, self.seconds, self.max_outage = engine, study_id, seconds, max_outage
         # A worker's beats, and since when they have been that many; None of a worker that has no lease.
         self._seen: dict[str, tuple[int | None, float]] = {}
-        self._beaten: set[str] = set()
         self._last_look = time.monotonic()
         self._is_stopped = False
         self._lock = threading.Lock()
@@ -114,8 +113,6 @@ class Leases:
             for name in {*rows, *self._seen}:
                 beats = rows.get(name)
                 if name not in self._seen or self._seen[name][0] != beats:
-                    if beats is not None and self._seen.get(name, (None, 0.0))[0] is not None:
-                        self._beaten.add(name)
                     self._seen[name] = (beats, now)
 
     def is_lost(self, worker: str) -> bool:
@@ -126,29 +123,20 @@ class Leases:
             is_watching = now - self._last_look <= 2 * self.beat_seconds
             return is_watching and now - since > self.seconds
 
-    def has_beaten(self, worker: str) -> bool:
-        """Whether a worker has shown that it lives while this process looked on."""
-        with self._lock:
-            return worker in self._beaten
-
     def living(self, is_dead: Callable[[str], bool]) -> list[str]:
         """The workers that live; looks on for at most a lease."""
         deadline = time.monotonic() + self.seconds
-        first = self._read()
+        first = self.beats()
         while True:
-            rows = self._read()
+            rows = self.beats()
             candidates = [name for name in rows if name not in NO_WORKERS and not is_dead(name)]
             living = [name for name in candidates if rows[name] != first.get(name) or is_on_this_host(name)]
             if living or not candidates or time.monotonic() > deadline:
                 return living
             time.sleep(self.beat_seconds / 2)
 
-    def names(self) -> set[str]:
-        """The workers that have a lease, and what else is claimed."""
-        return set(self._read())
-
     def end(self, name: str) -> None:
-        """Remove the lease of a worker that has ended or is lost, or what was claimed under this name."""
+        """Remove the lease of a worker that has ended, or what was claimed under this name."""
         self._execute(delete(_table).where(*self._is(name)))
 
     def stop(self, by: str) -> None:
@@ -192,7 +180,9 @@ class Leases:
 
         return wait_out(execute, self.max_outage)[0]
 
-    def _read(self) -> dict[str, int]:
+    def beats(self) -> dict[str, int]:
+        """The beats of each worker that has a lease; what else is claimed has 0."""
+
         def read() -> dict[str, int]:
             with self.engine.connect() as connection:
                 return self._rows(connection)

@@ -249,8 +249,6 @@ class Ledger:
                 worker = _worker_of(trial)
                 if self.is_dead(worker, include_other_hosts) and self._close_failed(trial, DEAD):
                     closed.append(self.storage.get_trial(trial_id(trial)))
-                    if self.leases is not None:
-                        self.leases.end(worker)
         return closed
 
     def is_dead(self, worker: str, include_other_hosts: bool = False) -> bool:

@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from wineexp.core.addresses import with_credentials
 from wineexp.core.errors import UserError
@@ -21,6 +24,8 @@ from wineexp.sweep.outages import PatientStorage, patient
 PACKAGE_OF_DRIVER = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
 SQLITE_TIMEOUT_SECONDS = 60
 CONNECT_TIMEOUT_SECONDS = 10
+MAX_TABLE_RACES = 4
+TABLE_PAUSE_SECONDS = 0.5
 # A server that acknowledges nothing for so long is gone.
 SILENCE_SECONDS = 20
 
@@ -82,6 +87,11 @@ def rdb(folder: Path, url: str) -> BaseStorage:  # noqa: ARG001
     else:
         # A connection that was lost shows at its next use, which is tried again: no request before each one asks.
         options = {"pool_pre_ping": False, "connect_args": _connection_limits(url)}
+    for _ in range(MAX_TABLE_RACES):
+        # Of several processes that make the tables of a new database at once, all but one fail.
+        with suppress(IntegrityError, ProgrammingError):
+            return patient(ClaimingStorage(url, engine_kwargs=options))
+        time.sleep(TABLE_PAUSE_SECONDS)
     return patient(ClaimingStorage(url, engine_kwargs=options))
 
 
