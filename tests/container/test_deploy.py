@@ -119,6 +119,16 @@ def test_metrics_of_dashboard_alerts_and_autoscaler_exist() -> None:
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
+def test_each_alert_fires_where_it_should_and_not_before() -> None:
+    tests = ROOT / "tests" / "container" / "alerts.yml"
+    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
+    assert [rule["alert"] for rule in rules] == [each["name"] for each in yaml.safe_load(tests.read_text())["tests"]]
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool not found")
+    done = subprocess.run(["promtool", "test", "rules", str(tests)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_prometheus_settings_are_valid() -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool not found")

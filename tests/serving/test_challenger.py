@@ -1,11 +1,14 @@
 """A challenger beside the champion: in the shadow, whatever happens to it, and with a share of the requests."""
 
+import asyncio
 import functools
 import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,13 +16,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.serving.conftest import Server, Store, children, copy_store, server_settings, serving
+from tests.serving.conftest import Server, Store, children, composed_settings, copy_store, server_settings, serving
 from wineexp import UserError
+from wineexp.core.config import Tracking
 from wineexp.monitoring import prediction_log
 from wineexp.serve import check
+from wineexp.serving.answers import Answer
 from wineexp.serving.challenger.shadow_sender import MAX_WAITING_ROWS, ShadowSender
+from wineexp.serving.challenger.shadow_worker import ShadowWorker
 from wineexp.serving.challenger.traffic_split import is_challengers
 from wineexp.serving.metrics import Metrics
+from wineexp.serving.model.predictor import NumberPrediction
+from wineexp.serving.refresh.messages import RefreshPaths
 
 CHAMPION, CHALLENGER = 2, 1
 
@@ -150,6 +158,44 @@ def test_rows_that_wait_for_a_challenger_too_long_are_dropped_and_counted(tmp_pa
     sender.receive(answer)
     sender.receive(answer)
     assert b'wineexp_challenger_rows_total{outcome="dropped"} 9999.0' in metrics.text()[0]
+
+
+def test_rows_that_the_challengers_log_cannot_take_are_counted_by_the_server(tmp_path: Path) -> None:
+    (tmp_path / "occupied").touch()
+    settings = composed_settings(f"serve.log={tmp_path}/occupied/log")
+    settings = replace(settings, tracking=Tracking(f"sqlite:///{tmp_path}/mlflow.db"))
+    worker = ShadowWorker(settings, RefreshPaths(tmp_path / "refresh", tmp_path, tmp_path))
+    parser = SimpleNamespace(features=["alcohol"], text_features=set())
+    worker.follower.absent, worker.follower.predictor = (
+        None,
+        SimpleNamespace(  # type: ignore[assignment]
+            lineage=SimpleNamespace(name="wine", version=CHALLENGER),
+            schema=SimpleNamespace(classes=[], intervals=None),
+            parser=parser,
+            outputs=lambda rows: np.zeros((len(rows), 1)),
+            predictions=lambda rows, _: [NumberPrediction(0.0)] * len(rows),
+        ),
+    )
+    champion: Any = SimpleNamespace(lineage=SimpleNamespace(version=CHAMPION), parser=parser)
+    metrics = Metrics()
+    sender = ShadowSender(tmp_path / "shadow", metrics)
+
+    async def ask_until_it_is_told() -> None:
+        async with worker.log.written(None):
+            server = await asyncio.start_unix_server(worker.converse, tmp_path / "shadow")
+            async with sender.sending(None):
+                deadline = time.monotonic() + 20
+                while not metrics.count_dropped_rows() and time.monotonic() < deadline:
+                    sender.receive(Answer(time.time(), 1.0, "one", champion, [(1.0,)], np.zeros((1, 1))))
+                    await asyncio.sleep(0.1)
+            server.close()
+            # Until both ends of the connection are closed.
+            await asyncio.sleep(0.2)
+
+    asyncio.run(ask_until_it_is_told())
+    assert metrics.count_dropped_rows() > 0
+    assert sender.absent is not None
+    assert sender.absent.startswith("its answers cannot be logged since ")
 
 
 def test_settings_that_test_nothing_are_refused_together(tested: Store) -> None:

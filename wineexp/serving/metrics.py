@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from wineexp.monitoring.verdicts import DRIFT
+from wineexp.monitoring.verdicts import ALARM_TESTS, DRIFT
 from wineexp.serving.model.predictor import NumberPrediction, Prediction, Predictor
 
 # From a single row, most of which take less than a millisecond, to a large request, which takes seconds.
@@ -78,7 +78,7 @@ class VerdictCollector(Collector):
         evidence = GaugeMetricFamily(
             "wineexp_monitor_evidence", "Of the evidence that raises the alarm, by test", labels=[*labels, "test"]
         )
-        for test in ("with_labels", "without_labels", "unlike_training"):
+        for test in ALARM_TESTS:
             if drift.get(test):
                 share = max(0.0, drift[test]["log_e_value"]) / drift[test]["needed"]
                 evidence.add_metric([*labels.values(), test], share)

@@ -66,15 +66,18 @@ class ShadowReply(msgspec.Struct, frozen=True, array_like=True):
     ----------
     answered, failed, skipped : int
         Rows that the challenger answered, could not answer, and was not asked, as there is none or it is the champion.
+    dropped : int
+        Answered rows that the log could not take, of these requests or earlier ones that no reply has told of.
     version : int or None
         Of the challenger.
     why : str or None
-        Why it did not answer.
+        Why it did not answer, or was not logged.
     """
 
     answered: int
     failed: int
     skipped: int
+    dropped: int
     version: int | None
     why: str | None
 

@@ -120,6 +120,7 @@ class ShadowSender:
             reply = await read(reader, ShadowReply)
             self.version, self.absent = reply.version, reply.why
             self._unanswered_rows -= reply.answered + reply.failed + reply.skipped
+            self._metrics.dropped_rows.inc(reply.dropped)
             self._metrics.count_challenger("answered", reply.answered)
             self._metrics.count_challenger("failed", reply.failed)
             self._metrics.count_challenger("skipped", reply.skipped)

@@ -44,15 +44,18 @@ class ShadowWorker:
     def __init__(self, settings: Serve, paths: RefreshPaths) -> None:
         self.follower = ChallengerFollower(settings, paths)
         # `serve` has checked that there is a log.
-        self.log = PredictionLog(str(settings.serve.log), settings.serve, Metrics())
+        self._metrics = Metrics()
+        self.log = PredictionLog(str(settings.serve.log), settings.serve, self._metrics)
         self._complained_at = -COMPLAINT_SECONDS
+        self._told_dropped = 0
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one serving process until it closes the connection."""
         with suppress(OSError, asyncio.IncompleteReadError, msgspec.MsgspecError):
             while True:
                 requests = await read(reader, list[ShadowRequest])
-                writer.write(encode(await asyncio.to_thread(self.answer, requests)))
+                reply = await asyncio.to_thread(self.answer, requests)
+                writer.write(encode(msgspec.structs.replace(reply, dropped=self._newly_dropped())))
                 await writer.drain()
         writer.close()
 
@@ -73,7 +76,14 @@ class ShadowWorker:
                 failed += len(request.rows)
                 why = "; ".join(describe_error(error))
                 self._complain(why)
-        return ShadowReply(answered, failed, skipped, predictor.lineage.version if predictor else None, why)
+        if why is None and self.log.failing:
+            why = f"its answers cannot be logged {self.log.failing}"
+        return ShadowReply(answered, failed, skipped, 0, predictor.lineage.version if predictor else None, why)
+
+    def _newly_dropped(self) -> int:
+        """Rows that the log has dropped since this was last asked, which the server's metrics count."""
+        told, self._told_dropped = self._told_dropped, self._metrics.count_dropped_rows()
+        return self._told_dropped - told
 
     def _answer(self, predictor: Predictor, request: ShadowRequest) -> None:
         started_at = time.perf_counter()
