@@ -17,8 +17,9 @@ from sklearn.model_selection import KFold, cross_val_predict
 from benchmarks.monitoring.friedman_drift import KINDS, N_AFTER, N_BEFORE, N_TRAINING, draw, targets
 from wineexp.evaluation.predictions import NumberPredictions
 from wineexp.monitoring.drift import alarm_log_e_value, limit_level, tolerated
+from wineexp.monitoring.fixed_samples import fixed_sample_limit
 from wineexp.monitoring.losses import loss_for
-from wineexp.monitoring.sequential import MeanTest, fixed_sample_limit
+from wineexp.monitoring.sequential import MeanTest
 
 ALPHA, TOLERANCE = 0.05, 0.05
 # Streams whose errors are written for the peers.

@@ -1,9 +1,10 @@
 """False alarms on streams without drift: of the three tests after every row, of the columns after every batch.
 
-    python -m benchmarks.monitoring.no_drift --streams 10000 --columns 500
+    python -m benchmarks.monitoring.no_drift --streams 10000 --columns 500 --monitors 200
 
 Each stream has a reference of its own: the same distribution, drawn anew. A test is false if it ever is; a column if it
-is said to have changed at any of 20 looks.
+is said to have changed at any of 20 looks. Last come whole monitors, as `python -m wineexp.monitor` has them: of twelve
+columns, one of them of texts, the probabilities of a model, and labels for a third of the rows.
 """
 
 import argparse
@@ -11,18 +12,24 @@ import argparse
 import numpy as np
 import pandas as pd
 
+from wineexp.evaluation.predictions import Predictions
 from wineexp.monitoring.column_shifts import ColumnTest, block_starts
 from wineexp.monitoring.drift import (
     LIMIT_SHARE,
     UNLIKE_TOLERANCE,
+    Monitor,
     alarm_log_e_value,
     limit_level,
     tolerated,
 )
-from wineexp.monitoring.reference import sketch
-from wineexp.monitoring.sequential import MeanTest, e_benjamini_hochberg, fixed_sample_limit
+from wineexp.monitoring.fixed_samples import fixed_sample_limit
+from wineexp.monitoring.format import INPUT
+from wineexp.monitoring.losses import Loss
+from wineexp.monitoring.reference import LossSummary, Reference, answers, calibration, sketch
+from wineexp.monitoring.sequential import MeanTest, e_benjamini_hochberg
 
 ALPHA, TOLERANCE = 0.05, 0.05
+CLASSES, PROBABILITIES, BRIER = ["no", "yes"], ["probability.no", "probability.yes"], Loss("brier", 0.0, 2.0)
 N_REFERENCE, N_ROWS, N_COLUMNS, N_LOOKS = 1000, 2000, 12, 20
 
 
@@ -30,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--streams", type=int, default=10_000)
     parser.add_argument("--columns", type=int, default=500)
+    parser.add_argument("--monitors", type=int, default=200)
     arguments = parser.parse_args()
     random = np.random.default_rng(7)
     for tolerance, extra in ((TOLERANCE, UNLIKE_TOLERANCE), (0.0, 0.0)):
@@ -37,6 +45,8 @@ def main() -> None:
         print(f"tolerance {tolerance}: {false} of {arguments.streams} streams with a false alarm", flush=True)
     shifted = sum(any_shift(random) for _ in range(arguments.columns))
     print(f"{shifted} of {arguments.columns} streams in which any of {N_COLUMNS} columns was said to have changed")
+    found = np.array([whole_monitor(random) for _ in range(arguments.monitors)]).reshape(-1, 2).sum(axis=0)
+    print(f"{found[0]} of {arguments.monitors} whole monitors raised an alarm, {found[1]} showed a changed column")
 
 
 def any_alarm(random: np.random.Generator, tolerance: float, extra: float) -> bool:
@@ -67,6 +77,58 @@ def any_shift(random: np.random.Generator) -> bool:
         if e_benjamini_hochberg(log_e, (1 - LIMIT_SHARE) * ALPHA).any():
             return True
     return False
+
+
+def whole_monitor(random: np.random.Generator) -> tuple[bool, bool]:
+    """Whether a monitor ever raises the alarm, and whether it ever shows a changed column."""
+    known = log_rows(random, N_REFERENCE)
+    predictions = Predictions(
+        known["y"].to_numpy(), (known["probability.yes"] > 0.5).to_numpy(int), known[PROBABILITIES].to_numpy()
+    )
+    losses = BRIER.of_rows(predictions)
+    inputs = {name.removeprefix(INPUT): known[name] for name in known if name.startswith(INPUT)}
+    reference = Reference(
+        n_rows=len(known),
+        columns=[sketch(values, name) for name, values in inputs.items()],
+        answers=[sketch(pd.Series(values), name) for name, values in answers(predictions, CLASSES).items()],
+        classes=CLASSES,
+        metric="brier_score",
+        score=float(losses.mean() * 2),
+        loss=BRIER,
+        losses=LossSummary(len(losses), float(losses.mean()), float(losses.var(ddof=1))),
+        calibration=calibration(predictions),
+        costs=None,
+        sample={name: values.tolist() for name, values in inputs.items()},
+        sample_losses=losses.tolist(),
+        noun=["row", "rows"],
+    )
+    monitor, rows = Monitor(reference, alpha=ALPHA, tolerance=TOLERANCE), log_rows(random, N_ROWS)
+    alarm = shifted = False
+    for part in np.array_split(np.arange(N_ROWS), N_LOOKS):
+        monitor.update(rows.iloc[part])
+        monitor.update_labels(rows.iloc[part[::3]])
+        findings = monitor.findings()
+        alarm, shifted = alarm or findings.alarm, shifted or bool(findings.shifted)
+    return alarm, shifted
+
+
+def log_rows(random: np.random.Generator, n_rows: int) -> pd.DataFrame:
+    """Rows of a log: a model that knows the probability of `yes`, with its truth."""
+    numbers = random.normal(size=(n_rows, N_COLUMNS - 1))
+    yes = 1 / (1 + np.exp(-2 * numbers[:, 0]))
+    is_yes = random.random(n_rows) < yes
+    rows = pd.DataFrame(numbers, columns=[f"{INPUT}number{place}" for place in range(N_COLUMNS - 1)])
+    return rows.assign(
+        **{
+            f"{INPUT}text": random.choice(["a", "b", "c"], n_rows, p=[0.7, 0.2, 0.1]),
+            "probability.no": 1 - yes,
+            "probability.yes": yes,
+            "decision": np.where(yes > 0.5, "yes", "no"),
+            "truth": np.where(is_yes, "yes", "no"),
+            "y": is_yes.astype(int),
+            "time": pd.date_range("2026-01-01", periods=n_rows, freq="min", tz="UTC"),
+        }
+    )
 
 
 if __name__ == "__main__":
