@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from wineexp.core.addresses import without_credentials
 from wineexp.core.config import Feedback
 from wineexp.core.errors import UserError
 from wineexp.core.program import program
@@ -51,11 +52,12 @@ def run(cfg: DictConfig) -> FeedbackResult:
     if faults:
         raise UserError(*faults)
     truth_file.check(file)
+    # Before anything is stored: the log says whether truths have to be numbers.
+    counts = truth_file.join(file, cfg.log) if cfg.joined else None
     stored = truth_file.store(file, cfg.log)
-    log.info("%s truths are stored in %s", f"{stored:,}", cfg.log)
-    if not cfg.joined:
+    log.info("%s truths are stored in %s", f"{stored:,}", without_credentials(cfg.log))
+    if counts is None:
         return FeedbackResult(stored, None)
-    counts = truth_file.join(file, cfg.log)
     if counts.replaced:
         log.info(
             "%s of them have a later one in this file, which counts; %s of those say something else",

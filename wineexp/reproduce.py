@@ -125,11 +125,13 @@ def reproduce_in_worktree(record: "RecordedRun", uri: str, cfg: DictConfig, fold
     from wineexp.core.addresses import with_credentials
     from wineexp.tracking import modules
     from wineexp.workflows import worktree
+    from wineexp.workflows.champion import feedback
 
     commit, diff = recorded_code(record)
     with worktree.checkout(commit, diff) as tree:
         if not (tree / "wineexp/reproduce.py").is_file():
             raise UserError(f"commit {commit} of run {record.id} predates wineexp.reproduce: it cannot do this itself")
+        worktree.bring_feedback(tree, feedback(record.config()))
         command = [
             *(worktree.find_interpreter(tree, record.tags, strict=cfg.strict), "-m", "wineexp.reproduce"),
             *(f"run={record.id}", f"strict={cfg.strict}", f"n_jobs={'null' if cfg.n_jobs is None else cfg.n_jobs}"),

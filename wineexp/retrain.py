@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# A value of `since`: when that began which the monitor's last alarm is about.
+SINCE_ALARM = "alarm"
+
 
 @dataclass(frozen=True)
 class RetrainResult:
@@ -52,16 +55,26 @@ def run(cfg: DictConfig) -> RetrainResult:
     parts = ["gate", "baseline", "seed"]
     build(OmegaConf.masked_copy(cfg, parts))
 
+    from wineexp.monitoring import verdicts
     from wineexp.tracking import store
     from wineexp.tracking.registry import Registry
     from wineexp.tracking.runs import Runs
-    from wineexp.workflows import retraining
+    from wineexp.workflows import retraining, retraining_sweep
     from wineexp.workflows.promotion import Promotion, of_the_runs_kind
 
     with store.store_errors():
         registry = Registry(cfg.tracking.uri, cfg.registry.name)
         runs = Runs(cfg.tracking.uri, cfg.registry.name, access=store.Access.WRITE)
         champion = registry.version(cfg.alias)
+        since = cfg.since
+        if since == SINCE_ALARM:
+            since = verdicts.alarm_since(cfg.log, champion.name, champion.number)
+            if since is None:
+                raise UserError(
+                    f"since={SINCE_ALARM}: the monitor last raised no alarm about version {champion.number} of "
+                    f"{champion.name}; run python -m wineexp.monitor, or give a time"
+                )
+            log.info("rows since %s count, when the alarm's cause began", since)
         source = runs.get(str(champion.number))
         merged = of_the_runs_kind(cfg, source.config())
         gate = build(OmegaConf.masked_copy(merged, [*parts, "target"]))["gate"]
@@ -71,9 +84,9 @@ def run(cfg: DictConfig) -> RetrainResult:
         # No split is chosen: that of the champion's run is taken.
         choices = {"split": "", **choices}
         promotion = Promotion(runs, registry, gate, frame, choices, folder, tuple(written_by_hydra()))
-        tune = partial(retraining.tune, runs, uri=cfg.tracking.uri, n_trials=cfg.n_trials) if cfg.sweep else None
+        tune = partial(retraining_sweep.tune, runs, uri=cfg.tracking.uri, n_trials=cfg.n_trials) if cfg.sweep else None
         version, why, snapshot = retraining.retrain(
-            promotion, champion, source, cfg.log, min_rows=cfg.min_rows, since=cfg.since, until=cfg.until, tune=tune
+            promotion, champion, source, cfg.log, min_rows=cfg.min_rows, since=since, until=cfg.until, tune=tune
         )
     if version is None:
         log.info("nothing was promoted: %s", why)
@@ -103,7 +116,7 @@ def check(cfg: DictConfig) -> None:
         faults.append(f"n_trials={cfg.n_trials}: n_trials >= 1 must hold, or n_trials=null")
     if cfg.n_trials is not None and not cfg.sweep:
         faults.append(f"n_trials={cfg.n_trials}: only a sweep has trials; give sweep=true, too")
-    faults += check_part(cfg.log, since=cfg.since, until=cfg.until)
+    faults += check_part(cfg.log, since=None if cfg.since == SINCE_ALARM else cfg.since, until=cfg.until)
     if cfg.repeats < 1:
         faults.append(f"repeats={cfg.repeats}: repeats >= 1 must hold")
     if faults:

@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
 
+from wineexp.monitoring.fixed_samples import fixed_sample_limit, fixed_share_limits
 from wineexp.monitoring.sequential import (
     MeanTest,
     difference_range,
     difference_values,
     e_benjamini_hochberg,
-    fixed_sample_limit,
-    fixed_share_limits,
     mean_interval,
     start_weights,
 )

@@ -10,6 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+import wineexp.feedback
+from wineexp import UserError, compose
 from wineexp.monitoring import prediction_log, segments, truth
 from wineexp.monitoring.folder import FolderStore
 from wineexp.monitoring.format import CHALLENGER, predictions_layout
@@ -111,3 +113,22 @@ def test_truths_of_numbers_are_numbers_to_the_bit(tmp_path: Path) -> None:
     assert list(joined["truth"][:2]) == [0.1 + 0.2, 7.0]
     assert joined["truth"].isna()[2]
     store.close()
+
+
+def test_a_truth_that_is_no_number_joins_no_predicted_number_and_is_listed(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.write(predictions_layout("wine", 1, []), [(START + number, "r", number, 1.0, "", 0.5) for number in range(4)])
+    store.write_truths([(START, "r", 0, "high"), (START, "r", 1, "nan"), (START, "r", 2, "7"), (START, "r", 3, "low")])
+    # The last word counts, and makes it one.
+    store.write_truths([(START + 1, "r", 3, "8")])
+    store.close()
+    counts = JoinCounts()
+    joined = pd.concat(prediction_log.read_with_truth(str(tmp_path), counts=counts))
+    assert dict(zip(joined["row"], joined["truth"], strict=True)) == {2: 7.0, 3: 8.0}
+    assert (counts.joined, counts.not_numbers, counts.not_number_ids) == (2, 2, ["r, 0", "r, 1"])
+    assert counts.unjoined == 0
+    # From a file, where the log says that it has to be a number, nothing is stored.
+    (tmp_path / "truth.csv").write_text("request_id,row,truth\nr,0,high\nr,2,9\n")
+    with pytest.raises(UserError, match=r"request id and row r, 0: a number was predicted, and the truth is none"):
+        wineexp.feedback(compose(f"file={tmp_path}/truth.csv", f"log={tmp_path}", program="feedback"))
+    assert sum(map(len, prediction_log.read_truths(str(tmp_path)))) == 5

@@ -1,6 +1,9 @@
 """`python -m wineexp.retrain`: labelled rows become a pinned part of the data, and what learned from them is judged."""
 
+import hashlib
 import importlib
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,15 +15,17 @@ import pandas as pd
 import pytest
 
 import wineexp.add
-from tests.conftest import new_database
+from tests import preloaded
+from tests.conftest import environment, new_database
 from wineexp import UserError, abtest, compose, promote, retrain, train
 from wineexp.core import paths
-from wineexp.monitoring import prediction_log
+from wineexp.data import pin
+from wineexp.monitoring import prediction_log, verdicts
 from wineexp.monitoring.format import predictions_layout
 from wineexp.retrain import RetrainResult
 from wineexp.tracking.registry import Registry
 from wineexp.tracking.runs import Runs
-from wineexp.workflows import candidate, retraining
+from wineexp.workflows import candidate, retraining_sweep
 
 URI = "sqlite:///mlflow.db"
 GATE = ("allow=[dirty]", "repeats=1", "model@baseline=majority", "gate.calibration_margin=1", "registry.name=churn")
@@ -54,6 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
             )
         ).run_id
         promote(compose(f"run={run}", *GATE, program="promote", config_dir=folder / "conf"))
+        shutil.copytree(folder, folder.with_name("untouched"))
         yield folder
 
 
@@ -103,9 +109,70 @@ def test_what_turned_is_learned_pinned_and_promoted_as_a_challenger(folder: Path
     assert len(list((folder / "data/feedback").glob("*.dvc"))) == 1
 
 
+# In the order in which they are reached; the lines below the break hold the registry's lock.
+KILLS = [
+    "wineexp.data.pinned_file:write:before",
+    "wineexp.data.pin:write:before",
+    "half a pin",
+    "wineexp.data.pin:store_in_cache:before",
+    "wineexp.tracking.run:Run.__enter__:after",
+    "wineexp.workflows.candidate:Candidate.train:after",
+    "wineexp.workflows.candidate:Candidate.store:after",
+    "wineexp.tracking.registry:Registry.verify_stored_model:after",
+    #
+    "wineexp.tracking.registry:Registry.register:before",
+    "wineexp.tracking.registry:Registry.register:after",
+    "wineexp.tracking.history:History.append:after",
+    "mlflow:MlflowClient.set_registered_model_alias:after",
+]
+
+
+@pytest.mark.journey
+def test_wherever_it_is_killed_or_started_twice_it_makes_one_version_of_all_feedback(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = folder.with_name("untouched")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{own}/mlflow.db")
+    answered(own / "log", customers(150, turned=True, seed=1), "a")
+
+    def start(point: str) -> preloaded.Process:
+        script = str(Path(__file__).with_name("killed_at.py"))
+        return preloaded.Process([script, point, "retrain", "log=log", *GATE], own, environment(own))
+
+    for point in KILLS:
+        assert start(point).wait(120).returncode == -signal.SIGKILL, point
+    last = start("nowhere").wait(120)
+    assert last.returncode == 0, last.stderr
+    registry = Registry(f"sqlite:///{own}/mlflow.db", "churn")
+    assert [version.number for version in registry.versions()] == [2, 1]
+    assert registry.aliases() == {"champion": 1, "challenger": 2}
+    (pinned,) = (own / "data/feedback").glob("*.dvc")
+    assert pin.read(pinned).md5 == hashlib.md5(pinned.with_suffix("").read_bytes()).hexdigest()
+    assert Runs(registry.uri, "churn").get("challenger").tags["data.rows"] == "450"
+    # More rows, and two processes at once.
+    answered(own / "log", customers(150, turned=True, seed=7), "b")
+    processes = [start("nowhere"), start("nowhere")]
+    assert [process.wait(120).returncode for process in processes] == [0, 0]
+    assert [version.number for version in registry.versions()] == [3, 2, 1]
+    assert registry.aliases() == {"champion": 1, "challenger": 3, "previous-challenger": 2}
+    assert Runs(registry.uri, "churn").get("challenger").tags["data.rows"] == "600"
+
+
 def test_nothing_is_promoted_for_a_reason_of_one_line(folder: Path, tmp_path: Path) -> None:
     answered(tmp_path / "few", customers(30, turned=True, seed=3), "c")
     assert run(folder, tmp_path / "few").why == "30 new rows have a label, and min_rows=100 are wanted"
+    with pytest.raises(UserError, match="since=alarm: the monitor last raised no alarm about version 1 of churn"):
+        run(folder, tmp_path / "few", "since=alarm")
+    quiet, changed = (
+        {"alarm": alarm, "overruled": "", "change_time": when} for alarm, when in ((False, None), (True, "2999-01-01"))
+    )
+    said = {
+        "with_labels": changed,
+        "without_labels": quiet,
+        "unlike_training": changed | {"overruled": "x", "change_time": "2000-01-01"},
+    }
+    verdicts.write(str(tmp_path / "few"), "churn", 1, verdicts.DRIFT, said)
+    assert run(folder, tmp_path / "few", "since=alarm").why.startswith("0 new rows have a label")
     answered(tmp_path / "same", customers(120, turned=False, seed=4), "d")
     refused = run(folder, tmp_path / "same")
     assert refused.version is None
@@ -151,7 +218,7 @@ def test_a_sweep_has_the_champions_config_but_for_what_it_varies(
         sweeps.append(command)
         return subprocess.CompletedProcess(command, 1)
 
-    monkeypatch.setattr(retraining.subprocess, "run", fail)
+    monkeypatch.setattr(retraining_sweep.subprocess, "run", fail)
     answered(tmp_path / "log", customers(110, turned=True, seed=6), "s")
     result = run(folder, tmp_path / "log", "sweep=true", "n_trials=3", "alias=1")
     assert result.why.startswith("the sweep churn-")

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
+from wineexp.monitoring.fixed_samples import fixed_share_limits
 from wineexp.monitoring.reference import ColumnSketch
-from wineexp.monitoring.sequential import bet_from_each_step, fixed_share_limits, with_held_back
+from wineexp.monitoring.sequential import bet_from_each_step, with_held_back
 
 # A column is tested after blocks of rows: of at least so many, and of a part of the rows before. A year of rows has
 # hundreds of blocks, and a shift is found after a few per cent more rows than if each row were a block.

@@ -30,14 +30,13 @@ import pandas as pd
 from wineexp.evaluation.metrics import METRICS, score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions, class_values
 from wineexp.monitoring.column_shifts import MIN_BLOCK_ROWS, ColumnFinding, ColumnTest, block_starts
+from wineexp.monitoring.fixed_samples import fixed_sample_limit, limit_of_mean
 from wineexp.monitoring.format import DECISION, INPUT, NUMBER, PROBABILITY, TIME, TRUTH
 from wineexp.monitoring.reference import CalibrationBin, ColumnSketch, Reference, answers, calibration
 from wineexp.monitoring.sequential import (
     MeanTest,
     change_row,
     e_benjamini_hochberg,
-    fixed_sample_limit,
-    limit_of_mean,
     mean_interval,
 )
 from wineexp.monitoring.unlabelled_rows import ExpectedLoss, Familiarity, Inputs
@@ -235,6 +234,10 @@ class Monitor:
             losses[is_known] = self.reference.loss.of_rows(predictions)
         self._labelled.add(losses, _times(rows))
         self._unknown_labels += int((~is_known).sum())
+
+    def leave_out_labels(self, n_labels: int) -> None:
+        """Count labels that no row can have, such as a text where numbers are predicted."""
+        self._unknown_labels += n_labels
 
     def findings(self) -> Findings:
         """What all rows so far say."""

@@ -220,9 +220,9 @@ def read_truths(address: str) -> "Iterator[pd.DataFrame]":
         As `read`.
     """
     if is_database(address):
-        from wineexp.monitoring import database
+        from wineexp.monitoring import database_reader
 
-        yield from database.read_truths(with_credentials(address))
+        yield from database_reader.read_truths(with_credentials(address))
         return
     from wineexp.monitoring import segments
 
@@ -320,9 +320,9 @@ def _microseconds(moment: Any) -> int | None:
 
 def _frames(address: str, wanted: "Selection") -> "Iterator[pd.DataFrame]":
     if is_database(address):
-        from wineexp.monitoring import database
+        from wineexp.monitoring import database_reader
 
-        yield from database.read(with_credentials(address), wanted)
+        yield from database_reader.read(with_credentials(address), wanted)
         return
     from wineexp.monitoring import segments
 

@@ -60,6 +60,10 @@ class JoinCounts:
         Truths that no prediction has: wrong or unknown ids, or rows that were not logged or are deleted.
     unjoined_ids : list of str
         The first of them, as "request id, row".
+    not_numbers : int
+        Predicted numbers whose truth is no finite number, and that are left without it.
+    not_number_ids : list of str
+        The first of them, as "request id, row".
     """
 
     predictions: int = 0
@@ -70,6 +74,8 @@ class JoinCounts:
     repeated: int = 0
     unjoined: int = 0
     unjoined_ids: list[str] = field(default_factory=list)
+    not_numbers: int = 0
+    not_number_ids: list[str] = field(default_factory=list)
 
 
 def keys(request_ids: pd.Series, rows: pd.Series) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
@@ -116,7 +122,7 @@ class Truths:
         self._folder.cleanup()
 
     def join(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Predictions with the columns `truth` and `truth_time`, which are missing where there is no truth.
+        """Predictions with the columns `truth` and `truth_time`, which are missing where there is no truth that can be.
 
         Call it with each prediction once, in order of time. `truth` is a number where the predictions have a `number`,
         otherwise a text.
@@ -145,9 +151,14 @@ class Truths:
                 values[joined_rows] = stored[VALUE][joined_places].view(np.float64)
                 texts[joined_rows] = stored[TEXT][joined_places]
                 received[joined_rows] = stored[RECEIVED][joined_places].view(np.int64)
+        is_number = frame[NUMBER].notna().to_numpy() if NUMBER in frame else np.zeros(n_rows, dtype=bool)
+        is_unusable = found & is_number & ~np.isfinite(values)
+        if is_unusable.any():
+            self._count_not_numbers(frame[is_unusable])
+            found[is_unusable], received[is_unusable] = False, np.iinfo(np.int64).min
+            values[is_unusable] = np.nan
         self._counts.predictions += n_rows
         self._counts.joined += int(found.sum())
-        is_number = frame[NUMBER].notna().to_numpy() if NUMBER in frame else np.zeros(n_rows, dtype=bool)
         truth = pd.Series(values) if is_number.all() else self._as_texts(found, values, texts)
         if is_number.any() and not is_number.all():
             # Versions of both kinds in one log.
@@ -173,6 +184,12 @@ class Truths:
             if len(listed) >= MAX_LISTED_IDS:
                 break
         self._counts.unjoined_ids = list(listed)[:MAX_LISTED_IDS]
+
+    def _count_not_numbers(self, frame: pd.DataFrame) -> None:
+        self._counts.not_numbers += len(frame)
+        n_more = MAX_LISTED_IDS - len(self._counts.not_number_ids)
+        of_first = zip(frame[REQUEST_ID][:n_more], frame[ROW][:n_more], strict=True)
+        self._counts.not_number_ids += [f"{request_id}, {row}" for request_id, row in of_first]
 
     def _join_once(
         self, part: int, rows: npt.NDArray[np.intp], places: npt.NDArray[np.intp], bit: int

@@ -12,6 +12,8 @@ from wineexp.core.errors import UserError
 FILE, TABLE = "verdicts.json", "wineexp_verdicts"
 # Kinds.
 DRIFT, LIVE_TEST = "drift", "live_test"
+# What the monitor says of each test that can raise the alarm.
+ALARM_TESTS = ("with_labels", "without_labels", "unlike_training")
 
 # A database is not asked again within this time, also where it did not answer.
 DATABASE_INTERVAL_SECONDS = 10.0
@@ -57,14 +59,21 @@ def of_version(address: str, model: str, version: int) -> dict[str, Any]:
         return _read(path).get(_key(model, version), {})
     asked, said = _asked.get((address, model, version), (0.0, {}))
     if not asked or time.monotonic() - asked > DATABASE_INTERVAL_SECONDS:
-        from wineexp.monitoring import database
+        from wineexp.monitoring import database_reader
 
         try:
-            said = {kind: json.loads(text) for kind, text in database.read_verdicts(address, model, version)}
+            said = {kind: json.loads(text) for kind, text in database_reader.read_verdicts(address, model, version)}
         except OSError:
             said = {}
         _asked[address, model, version] = time.monotonic(), said
     return said
+
+
+def alarm_since(address: str, model: str, version: int) -> str | None:
+    """Since when, as far as the monitor knows, the version loses more; None where it last raised no alarm."""
+    drift = of_version(address, model, version).get(DRIFT) or {}
+    tests = [drift[name] for name in ALARM_TESTS if drift.get(name)]
+    return min((test["change_time"] for test in tests if test["alarm"] and not test["overruled"]), default=None)
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

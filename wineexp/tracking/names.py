@@ -21,6 +21,8 @@ DECIDING_METRIC = "deciding_metric"
 GIT_COMMIT = "git.commit"
 GIT_DIRTY = "git.dirty"
 GIT_DIFF_SHA256 = "git.diff.sha256"
+# Of wineexp's own modules, where there is no git to name their commit.
+CODE_SHA256 = "code.sha256"
 LOCK_SHA256 = "lock.sha256"
 # Begins the tag of each module of the user's own, whose value is the SHA-256 of its file; the folder of the copies.
 MODULE_PREFIX = "module."

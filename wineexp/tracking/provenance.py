@@ -12,7 +12,7 @@ from pathlib import Path
 
 import wineexp
 from wineexp.core.addresses import without_credentials
-from wineexp.core.paths import ROOT
+from wineexp.core.paths import PACKAGE, ROOT
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.tracking import names
 
@@ -49,16 +49,16 @@ def provenance_tags(modules: tuple[Path, ...] = ()) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        `git.commit`, `git.dirty` and, of a changed tree, `git.diff.sha256`, none of them where the project is no git
-        checkout; `lock.sha256`, where there is a lock file; `wineexp.version`; `python.version`; `libraries`, as JSON;
-        `machine.platform`, `machine.processor`, `machine.cores`; `threads`, of one fit. They are looked up once per
-        process, since its code does not change while it runs.
+        `git.commit`, `git.dirty` and, of a changed tree, `git.diff.sha256`; where the project is no git checkout
+        `code.sha256` in their place; `lock.sha256`, where there is a lock file; `wineexp.version`; `python.version`;
+        `libraries`, as JSON; `machine.platform`, `machine.processor`, `machine.cores`; `threads`, of one fit. They are
+        looked up once per process, since its code does not change while it runs.
     """
     lock = ROOT / LOCK_FILE
     # A project beside an installed wineexp may have no lock file.
     lock_tags = {names.LOCK_SHA256: hashlib.sha256(lock.read_bytes()).hexdigest()} if lock.is_file() else {}
     return (
-        git_tags(modules)
+        (git_tags(modules) or {names.CODE_SHA256: _code_digest()})
         | lock_tags
         | {
             names.WINEEXP_VERSION: wineexp.__version__,
@@ -111,6 +111,15 @@ def _git(*arguments: str, allowed_codes: tuple[int, ...] = (0,)) -> str:
         raise subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
     # `text=True` would turn the line ends within a diff into this system's own.
     return done.stdout.decode(errors="surrogateescape")
+
+
+@lru_cache(maxsize=1)
+def _code_digest() -> str:
+    """SHA-256 over wineexp's own modules, their places and their bytes."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(f"{path.relative_to(PACKAGE)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -16,11 +16,12 @@ def promote(
     champion: Version | None,
     why: list[str],
     *,
+    find: Callable[[], Version | None],
     run_id: str,
     model_id: str,
     tags: Mapping[str, str],
 ) -> Version | None:
-    """Register a stored model and move an alias to it.
+    """Register a stored model, unless there is a version of it already, and move an alias to it.
 
     Parameters
     ----------
@@ -30,6 +31,8 @@ def promote(
         What the alias named when the decision was made; None where it named nothing.
     why : list of str
         For the history.
+    find : callable
+        Gives the version that was trained from the same, if there is one; called while no other process can make it.
     run_id, model_id : str
     tags : mapping of str to str
         Of the version.
@@ -39,7 +42,7 @@ def promote(
     Version or None
         None where the alias no longer names the champion: nothing was done.
     """
-    return _move(registry, alias, champion, why, lambda: registry.register(run_id, model_id, tags))
+    return _move(registry, alias, champion, why, lambda: find() or registry.register(run_id, model_id, tags))
 
 
 def point(registry: Registry, alias: str, champion: Version | None, why: list[str], version: Version) -> Version | None:
@@ -57,8 +60,9 @@ def _move(
         if aliases.get(alias) != (champion and champion.number):
             return None
         version = make_version()
-        history.append("promoted", alias, moves(alias, aliases, version.number), why, version.run_id)
-        history.settle()
+        if aliases.get(alias) != version.number:
+            history.append("promoted", alias, moves(alias, aliases, version.number), why, version.run_id)
+            history.settle()
     log.info("%s names version %d of %s now.", alias, version.number, registry.name)
     return version
 

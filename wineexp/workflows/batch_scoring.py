@@ -9,15 +9,13 @@ import csv
 import fcntl
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +26,19 @@ from threadpoolctl import threadpool_limits
 
 import wineexp
 from wineexp.core.errors import UserError
-from wineexp.data.schema import NumericFeature
 from wineexp.evaluation.cross_validation import NATIVE_THREADS
-from wineexp.monitoring.format import (
-    DECISION,
-    NUMBER,
-    NUMBER_HIGH,
-    NUMBER_LOW,
-    OUTSIDE,
-    OUTSIDE_SEPARATOR,
-    PROBABILITY,
-)
 from wineexp.serving.http.problems import ProblemError
 from wineexp.serving.model import pipeline
 from wineexp.serving.model.loading import load
 from wineexp.serving.model.metadata import describe_version
-from wineexp.serving.model.predictor import NumberPrediction, Outputs, Prediction, Predictor
-from wineexp.serving.model.rows import Rows
-from wineexp.serving.routes.mlflow import cell_value, check_columns, lenient_value, objects_of_rows
+from wineexp.serving.model.predictor import Predictor
+from wineexp.serving.routes.mlflow import check_columns
 from wineexp.tracking.registry import Registry
 from wineexp.workflows.console import Bar
+from wineexp.workflows.file_answers import FileAnswers
 from wineexp.workflows.row_file import PARQUET, Chunk, RowFile, listed
 
-PREDICTION_SET = "prediction_set"
-
 STATE = "state.json"
-
-# Rows of each chunk that are predicted one by one, too.
-PROBED_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -140,13 +123,7 @@ class _Scoring:
         self.chunk_rows = chunk_rows
         self.provenance = output.with_name(f"{output.name}.provenance.json")
         self.parts = output.with_name(f".{output.name}.parts")
-        parser = predictor.parser
-        self.passed = [place for place, name in enumerate(file.columns) if parser.feature_name(name) is None]
-        self._differs_alone = False
-        by_feature = {parser.feature_name(name): place for place, name in enumerate(file.columns)}
-        # Where in a row the features are, in the model's order; `check` refuses a file that lacks one.
-        self._places = [by_feature.get(name, 0) for name in parser.features]
-        self.convert = lenient_value if file.is_parquet else cell_value
+        self.answers = FileAnswers(predictor, file)
 
     def check(self) -> None:
         """Check the columns of the file, and where the output is to be.
@@ -160,10 +137,10 @@ class _Scoring:
             check_columns(self.predictor.parser, self.file.columns, "")
         except ProblemError as error:
             faults += [f"{self.file.name}: {fault.detail}" for fault in error.faults]
-        answers = self.schema().names[len(self.passed) :]
+        answers = self.answers.schema.names[len(self.answers.passed) :]
         faults += [
             f"{self.file.name}: the column {name} has the name of one of the answers; rename it"
-            for name in (self.file.columns[place] for place in self.passed)
+            for name in (self.file.columns[place] for place in self.answers.passed)
             if name in answers
         ]
         if not self.output.parent.is_dir():
@@ -199,7 +176,7 @@ class _Scoring:
                 "form": self.predictor.form,
             },
             "chunk_rows": self.chunk_rows,
-            "columns": self.schema().names,
+            "columns": self.answers.schema.names,
             "wineexp": wineexp.__version__,
         }
 
@@ -268,10 +245,10 @@ class _Scoring:
         with Bar("predicting", self.file.size) as bar:
             for chunk in bar.over(self.file.chunks(self.chunk_rows, resumed_rows)):
                 try:
-                    rows = self._parsed(chunk)
+                    rows = self.answers.parsed(chunk)
                     # Where something is wrong, there will be no output: the rest is only checked.
                     if not n_faults:
-                        table = self._answers(chunk, rows)
+                        table = self.answers.answers(chunk, rows)
                         temporary = self.parts / ".part"
                         pq.write_table(table, temporary, compression="zstd")
                         temporary.replace(self.parts / f"{number:08d}.parquet")
@@ -288,7 +265,7 @@ class _Scoring:
         """Make the output of the parts, and write what made it."""
         temporary = self.parts / ".output"
         n_rows = 0
-        with _writer(temporary, self.output.suffix.lower() == ".csv", self.schema()) as write:
+        with _writer(temporary, self.output.suffix.lower() == ".csv", self.answers.schema) as write:
             for part in self._finished_parts():
                 table = pq.read_table(part)
                 n_rows += len(table)
@@ -302,91 +279,8 @@ class _Scoring:
         shutil.rmtree(self.parts, ignore_errors=True)
         return Scored(n_rows, resumed_rows, self.provenance)
 
-    def schema(self) -> pa.Schema:
-        """The columns of the output."""
-        schema = self.predictor.schema
-        fields = [(self.file.columns[place], self.file.types[place]) for place in self.passed]
-        if schema.numbers:
-            ends = (NUMBER_LOW, NUMBER_HIGH) if schema.intervals else ()
-            fields += [(name, pa.float64()) for name in (NUMBER, *ends)]
-        else:
-            fields += [(DECISION, pa.string()), *((f"{PROBABILITY}{name}", pa.float64()) for name in schema.classes)]
-            if self._gives_sets():
-                fields.append((PREDICTION_SET, pa.list_(pa.string())))
-        return pa.schema([*fields, (OUTSIDE, pa.string())])
-
-    def _gives_sets(self) -> bool:
-        sample = self.predictor.schema.samples[0].row
-        (prediction,) = self.predictor.predict(self.predictor.parser.parse_objects([sample]))
-        return isinstance(prediction, Prediction) and isinstance(prediction.prediction_set, list)
-
     def _finished_parts(self) -> list[Path]:
         return sorted(self.parts.glob("[0-9]*.parquet"))
-
-    def _parsed(self, chunk: Chunk) -> Rows:
-        """The rows of a chunk, read as a server reads a CSV text or JSON.
-
-        Raises
-        ------
-        ProblemError
-            With all that is wrong.
-        """
-        numbers = None if self.file.is_parquet else self._numbers(chunk)
-        return numbers if numbers is not None else self._parsed_strictly(chunk)
-
-    def _numbers(self, chunk: Chunk) -> Rows | None:
-        """The rows of a chunk of finite numbers; None where anything else is in it, to be read strictly."""
-        parser = self.predictor.parser
-        if not all(isinstance(each, NumericFeature) and not each.is_date for each in parser.features.values()):
-            return None
-        try:
-            values = np.array([[float(row[place]) for place in self._places] for row in chunk.rows])
-        except ValueError:
-            return None
-        # float() would take 1_000, which is no number in a text.
-        has_underscore = any("_" in row[place] for row in chunk.rows for place in self._places)
-        return values if np.isfinite(values).all() and not has_underscore else None
-
-    def _parsed_strictly(self, chunk: Chunk) -> Rows:
-        rows = [[_plain(value) for value in row] for row in chunk.rows] if self.file.is_parquet else chunk.rows
-        parser = self.predictor.parser
-        return parser.parse_objects(objects_of_rows(parser, rows, self.file.columns, self.convert))
-
-    def _answers(self, chunk: Chunk, rows: Rows) -> pa.Table:
-        outputs = self._outputs(rows)
-        predictions: Sequence[Any] = self.predictor.predictions(rows, outputs)
-        columns: list[Any] = [[row[place] for row in chunk.rows] for place in self.passed]
-        first = predictions[0]
-        if isinstance(first, NumberPrediction):
-            columns.append(outputs[:, 0])
-            if self.predictor.schema.intervals:
-                columns += zip(*(each.interval for each in predictions), strict=True)
-        else:
-            columns += [[each.label for each in predictions], *outputs.T]
-            if isinstance(first.prediction_set, list):
-                columns.append([each.prediction_set for each in predictions])
-        columns.append([OUTSIDE_SEPARATOR.join(each.out_of_range) for each in predictions])
-        schema = self.schema()
-        return pa.table(
-            [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
-        )
-
-    def _outputs(self, rows: Rows) -> Outputs:
-        """The outputs of rows, each with the bits that a server gives it when it is asked for that row alone.
-
-        The sums of a linear model or a network have other last bits where many rows are computed at once: BLAS adds in
-        another order. Those of trees have not. Which it is, shows in the first rows of each chunk.
-        """
-        if not self._differs_alone:
-            outputs = self.predictor.outputs(rows)
-            alone = self._outputs_alone(rows[:PROBED_ROWS])
-            if np.array_equal(outputs[: len(alone)], alone):
-                return outputs
-            self._differs_alone = True
-        return self._outputs_alone(rows)
-
-    def _outputs_alone(self, rows: Rows) -> Outputs:
-        return np.concatenate([self.predictor.outputs(rows[place : place + 1]) for place in range(len(rows))])
 
     def _described(self, fault: Any, chunk: Chunk) -> str:
         """A fault with the place of its row in the file, and its column."""
@@ -402,16 +296,6 @@ class _Scoring:
         temporary = self.parts / ".text"
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    """A value of a Parquet file as one that JSON could have: numbers as floats, dates as texts."""
-    if isinstance(value, bool | str):
-        return value
-    if isinstance(value, int | float | Decimal):
-        number = float(value)
-        return None if math.isnan(number) else number
-    return value.isoformat() if isinstance(value, date) else value
 
 
 @contextmanager

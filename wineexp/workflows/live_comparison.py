@@ -28,6 +28,7 @@ from wineexp.monitoring.format import (
 from wineexp.monitoring.live_test import LiveTest, live_test
 from wineexp.monitoring.reference import Reference
 from wineexp.monitoring.sequential import difference_range, difference_values
+from wineexp.monitoring.truth import JoinCounts
 from wineexp.tracking.registry import Registry, Version
 from wineexp.tracking.runs import Runs
 from wineexp.workflows.monitoring import find_reference
@@ -204,8 +205,10 @@ def compare(
     times = [frame[TIME] for frame in prediction_log.read(address, columns=[], since=since, **wanted, **of_challenger)]
     # Rows before the test are no part of it.
     wanted["since"] = times[0].iloc[0] if times else since
-    second = _answers(prediction_log.read_with_truth(address, columns=columns, **wanted, **of_challenger), reference)
-    first = _answers(prediction_log.read_with_truth(address, columns=columns, **wanted, **of_champion), reference)
+    counts = JoinCounts()
+    labelled = wanted | {"columns": columns, "counts": counts}
+    second = _answers(prediction_log.read_with_truth(address, **labelled, **of_challenger), reference)
+    first = _answers(prediction_log.read_with_truth(address, **labelled, **of_champion), reference)
     pairs = first.merge(second, on=KEYS, suffixes=("", ".challenger"))
     if mode is None:
         mode = SHADOW if len(pairs) or second.empty else SPLIT
@@ -246,7 +249,7 @@ def compare(
         champion_labels=len(losses[0]),
         challenger_labels=len(losses[1]),
         **found,
-        left_out=first.attrs["left_out"] + second.attrs["left_out"],
+        left_out=first.attrs["left_out"] + second.attrs["left_out"] + counts.not_numbers,
         test=of_test,
         since=_shown(rows[TIME].min()) if len(rows) else "",
         until=_shown(rows[TIME].max()) if len(rows) else "",
@@ -282,8 +285,8 @@ def _answers(frames: Iterable[pd.DataFrame], reference: Reference) -> pd.DataFra
     parts, left_out = [], 0
     for frame in frames:
         predictions = predictions_of_log(frame, reference, frame[TRUTH])
-        # A class that the champion does not know has no position; a number may be none.
-        has_truth = predictions.y >= 0 if isinstance(predictions, Predictions) else np.isfinite(predictions.y)
+        # A class that the champion does not know has no position.
+        has_truth = predictions.y >= 0 if isinstance(predictions, Predictions) else np.ones(len(frame), dtype=bool)
         left_out += int((~has_truth).sum())
         if has_truth.any():
             losses = reference.loss.of_rows(predictions.select(has_truth))

@@ -18,6 +18,7 @@ from wineexp.monitoring.column_shifts import ColumnFinding
 from wineexp.monitoring.drift import Findings, HarmFinding, Monitor
 from wineexp.monitoring.format import DECISION, INPUT, NUMBER, PROBABILITY, TIME, TRUTH_TIME
 from wineexp.monitoring.reference import Reference, read_reference
+from wineexp.monitoring.truth import JoinCounts
 from wineexp.reports import monitor_page
 from wineexp.reports.text import enumeration, number, percent, spaced
 from wineexp.tracking.recorded_run import RecordedRun
@@ -107,9 +108,11 @@ def monitor(
     chosen = {"since": since, "model": version.name, "version": version.number}
     for frame in console.count_rows(_needed(log, reference, chosen), "reading the log"):
         watch.update(frame)
-    labelled = _labelled(log, reference, chosen)
+    counts = JoinCounts()
+    labelled = _labelled(log, reference, chosen, counts)
     if labelled is not None:
         watch.update_labels(labelled)
+    watch.leave_out_labels(counts.not_numbers)
     findings = watch.findings()
     tags = {MONITORED_MODEL: version.name, MONITORED_VERSION: str(version.number)}
     name = f"monitor version {version.number}"
@@ -156,9 +159,10 @@ def _needed(log: str, reference: Reference, chosen: dict[str, Any]) -> Iterator[
     return prediction_log.read(log, columns=columns, **chosen)
 
 
-def _labelled(log: str, reference: Reference, chosen: dict[str, Any]) -> pd.DataFrame | None:
+def _labelled(log: str, reference: Reference, chosen: dict[str, Any], counts: JoinCounts) -> pd.DataFrame | None:
     """The rows with a truth, in the order in which the truths came: a later one changes nothing before it."""
-    frames = list(prediction_log.read_with_truth(log, columns=[TIME, *_answers(reference)], **chosen))
+    columns = [TIME, *_answers(reference)]
+    frames = list(prediction_log.read_with_truth(log, columns=columns, counts=counts, **chosen))
     return pd.concat(frames, ignore_index=True).sort_values(TRUTH_TIME, kind="stable") if frames else None
 
 
@@ -183,7 +187,8 @@ def sentences(version: Version, reference: Reference, found: Findings) -> list[s
     if found.unlike is not None:
         lines.append(f"without labels: {_unlike_sentence(found.unlike, nouns)}")
     if found.n_unknown_labels:
-        lines.append(f"{found.n_unknown_labels:,} labels are classes that the model does not know")
+        what = "classes that the model does not know" if reference.classes else "no numbers, and left out"
+        lines.append(f"{found.n_unknown_labels:,} labels are {what}")
     lines.append(_shift_sentence(found.shifted, nouns))
     return lines
 

@@ -30,7 +30,14 @@ log = logging.getLogger(__name__)
 # Tags of a version that say what it was trained from: two versions with the same are the same model and card.
 ORIGIN_TAGS = (
     *(names.CONFIG_SHA256, names.BASELINE_SHA256, names.DATA_MD5, names.SPLIT_SHA256, names.GIT_COMMIT),
-    *(names.GIT_DIFF_SHA256, names.LOCK_SHA256, names.WINEEXP_VERSION, names.PYTHON_VERSION, names.LIBRARIES),
+    *(
+        names.GIT_DIFF_SHA256,
+        names.CODE_SHA256,
+        names.LOCK_SHA256,
+        names.WINEEXP_VERSION,
+        names.PYTHON_VERSION,
+        names.LIBRARIES,
+    ),
 )
 
 
@@ -129,9 +136,7 @@ class Promotion:
         return config_sha256(OmegaConf.create({"baseline": OmegaConf.to_container(self.cfg.baseline, resolve=True)}))
 
     def _find_version(self, tags: Mapping[str, str]) -> Version | None:
-        """The newest version that was trained from what these tags say; none where the code is of no known commit."""
-        if names.GIT_COMMIT not in tags:
-            return None
+        """The newest version that was trained from what these tags say."""
         wanted = {name: value for name, value in tags.items() if name in ORIGIN_TAGS or modules.is_tag(name)}
         for version in self.registry.versions():
             found = {name: value for name, value in version.tags.items() if name in ORIGIN_TAGS or modules.is_tag(name)}
@@ -202,6 +207,8 @@ class Promotion:
         def move(champion: Version | None, why: list[str]) -> Version | None:
             return alias_move.promote(
                 *(self.registry, self.cfg.alias, champion, [*why, *remarks]),
+                # Another process may have trained the same meanwhile.
+                find=lambda: self._find_version(version_tags),
                 run_id=str(run.id),
                 model_id=model_id,
                 tags=version_tags,

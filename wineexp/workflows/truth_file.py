@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from wineexp.core.errors import UserError, did_you_mean
 from wineexp.monitoring import prediction_log
-from wineexp.monitoring.format import REQUEST_ID, ROW, TIME, TRUTH, truth_text
+from wineexp.monitoring.format import NUMBER, REQUEST_ID, ROW, TIME, TRUTH, VARIANT, truth_text
 from wineexp.monitoring.truth import JoinCounts, Truths, gathered
 from wineexp.workflows.console import Bar
 from wineexp.workflows.row_file import MAX_LISTED_FAULTS, RowFile, listed
@@ -69,12 +69,24 @@ def store(file: RowFile, address: str) -> int:
 
 
 def join(file: RowFile, address: str) -> JoinCounts:
-    """What becomes of the truths of a checked file when they are joined with the log."""
+    """What becomes of the truths of a checked file when they are joined with the log.
+
+    Raises
+    ------
+    UserError
+        Truths of predicted numbers are no numbers.
+    """
     counts = JoinCounts()
     with Truths(_frames(file), counts) as truths:
-        for frame in gathered(prediction_log.read(address, columns=[REQUEST_ID, ROW, "variant"])):
+        for frame in gathered(prediction_log.read(address, columns=[REQUEST_ID, ROW, VARIANT, NUMBER])):
             truths.join(frame)
         truths.count_unjoined(_frames(file))
+    if counts.not_numbers:
+        faults = [
+            f"{file.name}: request id and row {each}: a number was predicted, and the truth is none"
+            for each in counts.not_number_ids[:MAX_LISTED_FAULTS]
+        ]
+        raise UserError(*listed(faults, counts.not_numbers))
     return counts
 
 

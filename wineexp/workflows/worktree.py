@@ -19,7 +19,7 @@ from rich.console import Console
 from wineexp.core.errors import UserError
 from wineexp.core.paths import ROOT
 from wineexp.core.signals import uninterrupted
-from wineexp.data import pin
+from wineexp.data import pin, pinned_file
 from wineexp.tracking import names, provenance
 
 # How long a process has to end by itself after SIGTERM.
@@ -107,6 +107,32 @@ def _bring_data(tree: Path) -> None:
         here = ROOT / pinned.path.relative_to(tree)
         if here.is_file() and hashlib.md5(here.read_bytes(), usedforsecurity=False).hexdigest() == pinned.md5:
             shutil.copyfile(here, pinned.path)
+
+
+def bring_feedback(tree: Path, pins: Sequence[str]) -> None:
+    """Copy pins of feedback and their files, which git does not track, from this project to a worktree.
+
+    Parameters
+    ----------
+    tree : Path
+        From `checkout`.
+    pins : sequence of str
+        Paths from the project's root, as `data.feedback` of a run's config has them.
+
+    Raises
+    ------
+    UserError
+        A pin is not here, or its file is neither here nor where DVC would fetch it from.
+    """
+    for name in pins:
+        if Path(name).is_absolute():
+            continue
+        pinned = pin.read(name)
+        pinned_file.load(pinned)
+        for path in (pinned.dvc_file, pinned.path):
+            there = tree / path.relative_to(ROOT)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, there)
 
 
 def find_interpreter(tree: Path, tags: Mapping[str, str], *, strict: bool) -> str:
