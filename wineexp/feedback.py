@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from wineexp.core.addresses import without_credentials
 from wineexp.core.config import Feedback
 from wineexp.core.errors import UserError
 from wineexp.core.program import program
@@ -34,6 +33,7 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig) -> FeedbackResult:
     """Check the whole file, store its truths, then say which of them belong to no logged prediction."""
+    from wineexp.core.addresses import without_credentials
     from wineexp.monitoring import prediction_log
     from wineexp.workflows import truth_file
     from wineexp.workflows.row_file import RowFile
