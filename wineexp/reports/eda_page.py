@@ -149,7 +149,9 @@ def summary(task: Task, findings: Findings) -> str:
     best = [f"{spaced(name)} ({percent(share, 0)} of its rank variance)" for name, share in separating.items()]
     apart = "low from high values" if task.target.is_number else "the classes"
     sentences = [
-        f"{len(dataset.frame):,} rows with {task.X.shape[1]} features; {n_missing or 'none'} of "
+        f"{dataset.n_rows:,} rows with {task.X.shape[1]} features"
+        + (f", of which a sample of {len(dataset.frame):,} is looked at" if dataset.external else "")
+        + f"; {n_missing or 'none'} of "
         f"{dataset.frame.size:,} values {'is' if n_missing in (0, 1) else 'are'} missing.",
         _repeats(task, findings.leak),
         _target_sentence(task, findings.balance),
