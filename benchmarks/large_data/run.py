@@ -120,11 +120,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp())
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "scratch").mkdir(parents=True)
+    (folder / "scratch").mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    write_table(folder / "large.parquet", arguments.rows)
-    write_table(folder / "tenth.parquet", arguments.rows // 10)
+    for name, n_rows in (("large", arguments.rows), ("tenth", arguments.rows // 10)):
+        path = folder / f"{name}.parquet"
+        # A folder of an earlier time has the same rows.
+        if not path.exists() or pa.parquet.read_metadata(path).num_rows != n_rows:
+            write_table(path, n_rows)
     write_configs(folder, folder / "large.parquet", "large", "engine: external\n")
     write_configs(folder, folder / "tenth.parquet", "tenth", "")
     size = (folder / "large.parquet").stat().st_size >> 20

@@ -22,6 +22,7 @@ from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
 from wineexp.evaluation.baseline import baseline_scores
 from wineexp.evaluation.cross_validation import NATIVE_THREADS, Fold
+from wineexp.evaluation.lean_metrics import with_little_memory
 from wineexp.evaluation.metrics import Scores, score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
 from wineexp.models import external
@@ -118,7 +119,8 @@ def _predict(
         writer.close()
     predictions = cross_validation.concatenate(parts)
     del parts
-    scores = score(predictions, task.metrics) | baseline_scores(constant, predictions, task.metrics)
+    metrics = with_little_memory(task.metrics)
+    scores = score(predictions, metrics) | baseline_scores(constant, predictions, metrics)
     return scores, predictions.select(np.concatenate(sampled)), seconds
 
 
