@@ -6,9 +6,13 @@ long and a short sweep, so that imports cancel out.
 
     python benchmarks/sweep/bench.py                  # CPU of a trial
     python benchmarks/sweep/bench.py workers mlflow   # wall time with 4 workers, and what MLflow adds
+    python benchmarks/sweep/bench.py growth           # CPU of a trial in memory as the study grows
+    POSTGRES_URL=postgresql+psycopg://user@host/database python benchmarks/sweep/bench.py postgres
 """
 
 import argparse
+import functools
+import itertools
 import os
 import statistics
 import subprocess
@@ -24,6 +28,9 @@ ROOT = HERE.parents[1]
 TASK = str(HERE / "null.py")
 SPACE = ["x=interval(-5,5)", "y=interval(-5,5)"]
 SHORT, LONG = 10, 110
+# The numbers of trials between which the cost of one is measured, and what it may cost beyond bare Optuna.
+GROWTH = (10, 100, 400, 1600)
+MAX_ADDED_MILLISECONDS = 5
 
 PLUGINS = {
     "1.3.0": ["hydra-core==1.3.8", "hydra-optuna-sweeper==1.3.0", "sqlalchemy<2", "setuptools<81"],
@@ -33,7 +40,8 @@ PLUGINS = {
 BARE = """
 import sys, optuna
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1))
+storage, name = [*sys.argv[2:4], None, None][:2]
+study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1), storage=storage, study_name=name)
 study.optimize(lambda t: t.suggest_float("x", -5, 5) ** 2 + t.suggest_float("y", -5, 5) ** 2, int(sys.argv[1]))
 """
 
@@ -169,10 +177,70 @@ def mlflow(python: str, _: Path, rounds: int) -> None:
     print(f"  MLflow adds {added:.1f} ms a trial, at most 40: {'reached' if added <= 40 else 'NOT REACHED'}")
 
 
+def growth(python: str, _: Path, rounds: int) -> None:
+    """CPU of a null trial in memory as the study grows, beside bare Optuna."""
+    systems: dict[str, Callable[[int], tuple[float, float]]] = {
+        "bare Optuna": lambda n: measure([python, "-c", BARE, str(n)]),
+        "wineexp in memory": lambda n: sweep_with_wineexp(python, n, "hydra/sweeper/storage=memory"),
+    }
+    print(f"CPU ms of a trial in memory, median of {rounds}, between these numbers of trials")
+    totals = {
+        name: [statistics.median(run(n)[0] for _ in range(rounds)) for n in GROWTH] for name, run in systems.items()
+    }
+    for index in range(1, len(GROWTH)):
+        first, last = GROWTH[index - 1 : index + 1]
+        bare, own = (1000 * (total[index] - total[index - 1]) / (last - first) for total in totals.values())
+        verdict = "reached" if own - bare <= MAX_ADDED_MILLISECONDS else "NOT REACHED"
+        print(f"  {first:6} to {last:6}: bare {bare:6.2f}, wineexp {own:6.2f}, added {own - bare:5.2f}, "
+              f"at most {MAX_ADDED_MILLISECONDS}: {verdict}")  # fmt: skip
+
+
+def postgres(python: str, _: Path, rounds: int) -> None:
+    """CPU and statements of a null trial on PostgreSQL, whose address is in POSTGRES_URL.
+
+    The server must have pg_stat_statements in shared_preload_libraries, and the extension made in the database.
+    """
+    import sqlalchemy
+
+    url = os.environ["POSTGRES_URL"]
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    runs = itertools.count(time.time_ns())
+
+    def counted(run: Callable[[int, str], tuple[float, float]]) -> Callable[[int], tuple[float, float]]:
+        """CPU seconds and thousands of statements of a run."""
+
+        def call(n: int) -> tuple[float, float]:
+            with engine.connect() as connection:
+                connection.exec_driver_sql("SELECT pg_stat_statements_reset()")
+                seconds, _ = run(n, f"bench{next(runs)}")
+                statements = connection.exec_driver_sql("SELECT sum(calls) FROM pg_stat_statements").scalar_one()
+            return seconds, float(statements) / 1000
+
+        return call
+
+    systems = {
+        "bare Optuna": counted(lambda n, name: measure([python, "-c", BARE, str(n), url, name])),
+        "wineexp": counted(
+            lambda n, name: sweep_with_wineexp(
+                python,
+                n,
+                "hydra/sweeper/storage=rdb",
+                f"hydra.sweeper.storage.url={url}",
+                f"hydra.sweeper.study_name={name}",
+            )
+        ),
+    }
+    for which, noun, system, goal in ((0, "CPU ms", "wineexp", 25), (1, "statements", "wineexp", 80)):
+        print(f"{noun} of a trial on PostgreSQL, median of {rounds}")
+        calls = {name: functools.partial(trial_milliseconds, run, which) for name, run in systems.items()}
+        value = in_turns(calls, rounds)[system]
+        print(f"  {system}: {value:.1f}, at most {goal}: {'reached' if value <= goal else 'NOT REACHED'}")
+
+
 def main() -> None:
     """Run the chosen measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default="cpu", choices=["cpu", "workers", "mlflow"])
+    parser.add_argument("what", nargs="*", default="cpu", choices=["cpu", "workers", "mlflow", "growth", "postgres"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--python", default=sys.executable, help="the interpreter with this project's packages")
     parser.add_argument(
@@ -183,7 +251,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     for name in [options.what] if isinstance(options.what, str) else options.what:
-        {"cpu": cpu, "workers": workers, "mlflow": mlflow}[name](options.python, options.environments, options.rounds)
+        globals()[name](options.python, options.environments, options.rounds)
 
 
 if __name__ == "__main__":

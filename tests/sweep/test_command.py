@@ -313,6 +313,8 @@ def test_hydras_callbacks_hear_of_the_users_jobs_only(toy: Toy) -> None:
 def test_two_objectives_leave_a_pareto_front(toy: Toy) -> None:
     toy.sweep(*XY, "objectives=2", "hydra.sweeper.directions=[minimize,minimize]", "hydra.sweeper.n_trials=12")
     front = yaml.safe_load((toy.folder / "multirun/app/pareto.yaml").read_text())
+    results = yaml.safe_load((toy.folder / "multirun/app/optimization_results.yaml").read_text())
+    assert [solution["values"] for solution in results["solutions"]] == [point["values"] for point in front]
     best = {trial.number: trial.values for trial in toy.study().best_trials}
     assert {point["trial"]: point["values"] for point in front} == best
     assert all(any(line.startswith("x=") for line in point["overrides"]) for point in front)

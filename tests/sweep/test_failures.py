@@ -1,11 +1,14 @@
 """Trials that fail, and mistakes that are reported before any trial."""
 
 import pytest
+import yaml
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from tests.sweep.conftest import XY, Toy, square
-from wineexp.core.errors import SetupError, UnavailableError
+from wineexp import compose
+from wineexp.core.error_messages import KEYS_OF_OTHERS
+from wineexp.core.errors import SetupError, UnavailableError, UserError
 from wineexp.sweep import worker
 
 
@@ -25,6 +28,9 @@ def test_too_many_failures_end_the_sweep(toy: Toy) -> None:
     assert "3 trials failed, more than hydra.sweeper.max_failures=2: ValueError: this trial" in output
     assert len(toy.study().trials) == 4
     assert "Trial 1 " in (toy.folder / "multirun/app/best.yaml").read_text()
+    best = toy.study().trials[1]
+    results = yaml.safe_load((toy.folder / "multirun/app/optimization_results.yaml").read_text())
+    assert results == {"name": "optuna", "best_params": best.params, "best_value": best.value}
 
 
 def test_a_sweep_ends_at_a_mistake_that_other_trials_would_meet_and_goes_on_when_it_is_mended(toy: Toy) -> None:
@@ -133,3 +139,10 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(CompactHydraException, match="needs torch and scipy, which is missing: pip install torch scipy"):
         toy.sweep_in_process(*XY, "hydra/sweeper/sampler=gp")
+
+
+@pytest.mark.parametrize("key", KEYS_OF_OTHERS)
+def test_a_key_of_hydras_own_optuna_plugin_is_answered_with_its_name_here(key: str) -> None:
+    with pytest.raises(UserError) as error:
+        compose(f"{key}=1")
+    assert str(error.value) == f"{key}: no such key; {KEYS_OF_OTHERS[key]}"

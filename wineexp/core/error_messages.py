@@ -23,6 +23,15 @@ FILE_SYSTEM_REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 
+# What the keys of Hydra's own Optuna plugin are called here.
+KEYS_OF_OTHERS = {
+    "hydra.sweeper.n_jobs": "several workers at once are hydra/launcher=joblib hydra.sweeper.n_workers=4",
+    "hydra.sweeper.search_space": "the space is hydra.sweeper.params, a file of conf/search, or the command line",
+    "hydra.sweeper.custom_search_space": "a function that suggests is named by hydra.sweeper.space",
+    "hydra.sweeper.max_failure_rate": "hydra.sweeper.max_failures is a number of trials",
+    "hydra.sweeper.sampler.seed": "hydra.sweeper.seed is the seed of every sampler",
+}
+
 
 def error_chain(error: BaseException | None) -> list[BaseException]:
     """An error and its causes, the last first."""
@@ -44,6 +53,8 @@ def explain(error: BaseException | None) -> str | None:
             group, _, choice = str(link.missing_cfg_file).rpartition("/")
             return f"{group}={choice}: no such choice; {did_you_mean(choice, link.options)}"
         if isinstance(link, ConfigKeyError | ConfigAttributeError) and isinstance(link.parent_node, DictConfig):
+            if str(link.full_key) in KEYS_OF_OTHERS:
+                return f"{link.full_key}: no such key; {KEYS_OF_OTHERS[str(link.full_key)]}"
             keys = [str(key) for key in link.parent_node]
             elsewhere = _same_key_elsewhere(link.parent_node, str(link.full_key))
             hint = f"did you mean {elsewhere}?" if elsewhere else did_you_mean(str(link.key), keys)

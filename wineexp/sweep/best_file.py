@@ -17,9 +17,12 @@ from wineexp.sweep.lock import locked
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.study import StudySpec
 
+# What programs read: the best parameters and values, as Hydra's own Optuna plugin writes them.
+RESULTS_FILE = "optimization_results.yaml"
+
 
 def write_best(ledger: Ledger, spec: StudySpec, plan: Plan, only_if: int | None = None) -> Path | None:
-    """Write the file of the best trial, or of the Pareto front, into the study's folder.
+    """Write the files of the best trial, or of the Pareto front, into the study's folder.
 
     With `only_if`, the number of a trial, the file is written only if that trial is the best or on the front. Returns
     the file; None if nothing was written.
@@ -30,6 +33,7 @@ def write_best(ledger: Ledger, spec: StudySpec, plan: Plan, only_if: int | None 
         best = ledger.best()
         if not best or (only_if is not None and only_if not in [trial.number for trial in best]):
             return None
+        _replace(spec.folder / RESULTS_FILE, _results_text(best, plan))
         if len(spec.directions) == 1:
             return _replace(spec.folder / "best.yaml", _best_text(best[0], ledger, spec, plan))
         return _replace(spec.folder / "pareto.yaml", _front_text(best, spec, plan))
@@ -84,6 +88,15 @@ def _refit_comment(trial: FrozenTrial, ledger: Ledger) -> list[str]:
     if refit.get("trial") != trial.number:
         return []
     return [f"# Refitted under seed {refit['seed']}: {refit['value']:g}; the best of many trials is optimistic."]
+
+
+def _results_text(best: Sequence[FrozenTrial], plan: Plan) -> str:
+    solutions = [{"params": plan.values_of(trial), "values": list(trial.values or [])} for trial in best]
+    if len(solutions[0]["values"]) == 1:
+        results = {"best_params": solutions[0]["params"], "best_value": solutions[0]["values"][0]}
+    else:
+        results = {"solutions": solutions}
+    return OmegaConf.to_yaml(OmegaConf.create({"name": "optuna", **results}))
 
 
 def _front_text(front: Sequence[FrozenTrial], spec: StudySpec, plan: Plan) -> str:

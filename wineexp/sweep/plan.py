@@ -51,6 +51,11 @@ class Plan:
         groups, values = self.suggest(cast(Trial, FixedTrial(trial.params, trial.number)))
         return {item.key_or_group: value_text(item) for item in (*groups, *values)}
 
+    def values_of(self, trial: FrozenTrial) -> dict[str, Any]:
+        """A trial's own overrides: key to value; None for a deletion."""
+        groups, values = self.suggest(cast(Trial, FixedTrial(trial.params, trial.number)))
+        return {item.key_or_group: item.value() for item in (*groups, *values)}
+
     def overrides_of(self, trial: FrozenTrial) -> list[str]:
         """The overrides that made a trial: the fixed ones, then its own."""
         groups, values = self.suggest(cast(Trial, FixedTrial(trial.params, trial.number)))
