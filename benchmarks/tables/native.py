@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python -m benchmarks.tables.native histgb oj ...
 
-The model is `histgb` or `xgb`. Each line has the mean score of `feature=scaled` and of `feature=native`, the gain of
-the latter, positive where it is better, and its standard deviation over the folds.
+The model is one that takes `feature=native`, as `histgb`. Each line has the mean score of `feature=scaled` and of
+`feature=native`, the gain of the latter, positive where it is better, and its standard deviation over the folds.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.tables.run import ROOT, Table, add, all_tables, compose
+from benchmarks.tables.run import ROOT, Table, add_table, all_tables, compose
 from wineexp.workflows.experiment import assemble
 
 
@@ -30,9 +30,7 @@ def scores(name: str, model: str, feature: str) -> tuple[str, int, np.ndarray]:
 
 def compare(table: Table, model: str) -> str:
     """One line of the comparison; the working folder is empty."""
-    table.frame().to_csv(f"{table.name}.csv", index=False)
-    drop = [f"drop=[{','.join(table.drop)}]"] if table.drop else []
-    add(compose(f"file={table.name}.csv", f"target='{table.target}'", *drop, program="add", config_dir=None))
+    add_table(table)
     metric, sign, encoded = scores(table.name, model, "scaled")
     _, _, native = scores(table.name, model, "native")
     gains = sign * (native - encoded)

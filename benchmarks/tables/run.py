@@ -33,6 +33,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 
 from benchmarks.tables.tables import CLASSES, NUMBER, Table, all_tables
 from wineexp import UserError, add, compose, promote, reproduce, train
+from wineexp.add import AddResult
 from wineexp.core.paths import ROOT
 
 LINEAR = {NUMBER: "ridge"}
@@ -136,16 +137,21 @@ def ask(url: str, name: str) -> tuple[str, str]:
     return model["form"], "; ".join(faults)
 
 
+def add_table(table: Table) -> tuple[pd.DataFrame, AddResult]:
+    """Write a table as a CSV file into the working folder and add it; gives its rows, too."""
+    frame = table.frame()
+    frame.to_csv(f"{table.name}.csv", index=False)
+    drop = [f"drop=[{','.join(table.drop)}]"] if table.drop else []
+    said = [f"file={table.name}.csv", f"target='{table.target}'", *drop]
+    return frame, add(compose(*said, program="add", config_dir=None))
+
+
 def go_all_the_way(table: Table) -> dict[str, Any]:
     """Every program on one table, in the working folder, which is empty."""
     started = time.monotonic()
-    frame = table.frame()
-    frame.to_csv(f"{table.name}.csv", index=False)
+    frame, added = add_table(table)
     row: dict[str, Any] = {"table": f"{table.package}/{table.item}", "kind": table.kind, "rows": len(frame)}
     row |= {"columns": frame.shape[1], "missing": f"{frame.isna().to_numpy().mean():.1%}"}
-    say = [f"file={table.name}.csv", f"target='{table.target}'"]
-    say += [f"drop=[{','.join(table.drop)}]"] if table.drop else []
-    added = add(compose(*say, program="add", config_dir=None))
     row["left out"] = sum(finding.is_to_drop for finding in added.findings)
     results = {}
     for model in (LINEAR.get(table.kind, "logreg"), *MODELS):
