@@ -157,6 +157,19 @@ def test_a_file_with_other_bytes_is_refused_with_both_hashes_and_not_changed(
     assert pinned.path.read_bytes() == WRONG
 
 
+def test_a_file_is_put_in_its_place_without_being_read_whole(project: Path, server: str) -> None:
+    with pytest.raises(UserError, match=f"/right: refused, it has {len(CONTENT)} bytes"):
+        pinned_file.ensure(repin(project, WRONG, f"{server}/right"))
+    assert data_files(project) == set(), "something is left of a refused file"
+    pinned = repin(project, CONTENT, f"{server}/right")
+    pinned_file.ensure(pinned)
+    assert pinned.path.read_bytes() == CONTENT
+    pinned_file.ensure(pinned)
+    pinned.path.write_bytes(WRONG)
+    with pytest.raises(UserError, match="remove the file to have it fetched again"):
+        pinned_file.ensure(pinned)
+
+
 def test_a_file_of_another_size_is_refused(project: Path) -> None:
     pinned = repin(project, CONTENT, None)
     pinned.path.write_bytes(CONTENT)

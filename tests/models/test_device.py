@@ -58,6 +58,16 @@ def test_a_build_without_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "built without CUDA" in fault
 
 
+@pytest.mark.usefixtures("card")
+@pytest.mark.skipif(first_card() is not None, reason="a card is visible here, which a build with CUDA can use")
+@pytest.mark.parametrize(("package", "model"), [("lightgbm", "LGBMClassifier"), ("catboost", "CatBoostClassifier")])
+def test_other_libraries_that_see_no_card_are_refused(package: str, model: str) -> None:
+    estimator = getattr(pytest.importorskip(package), model)()
+    (fault,) = device.device_faults(estimator, "cuda")
+    assert fault.startswith("device=cuda: ")
+    assert "\n" not in fault
+
+
 def test_the_card_is_that_which_the_driver_names(monkeypatch: pytest.MonkeyPatch) -> None:
     class Library:
         """Both of the driver's libraries, as far as they are called."""

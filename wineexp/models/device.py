@@ -130,7 +130,7 @@ def _lightgbm_fault() -> str | None:
     try:
         lightgbm.train({"device_type": "cuda", "verbosity": -1}, rows, num_boost_round=1)
     except lightgbm.basic.LightGBMError as error:
-        return f"LightGBM {lightgbm.__version__} here cannot use CUDA ({error})"
+        return f"LightGBM {lightgbm.__version__} here cannot use CUDA ({str(error).splitlines()[0]})"
     return None
 
 
