@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -274,12 +274,8 @@ def open_table(
     n_duplicates = n_rows - _count_different(contents)
     Path(contents.filename).unlink()  # type: ignore[attr-defined]
     columns = {name: Parsed(sample[name], str(rule.type), []) for name, rule in rules.items()}
-    fields: dict[str, Any] = vars(table) | {
-        "hashes": hashes,
-        "sampled": np.concatenate(sampled),
-        "n_duplicates": n_duplicates,
-    }
-    return ExternalTable(**fields), columns
+    found = replace(table, hashes=hashes, sampled=np.concatenate(sampled), n_duplicates=n_duplicates)
+    return found, columns
 
 
 def count_rows(files: Sequence[File]) -> int:
