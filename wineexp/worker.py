@@ -17,14 +17,18 @@ log = logging.getLogger(__name__)
 @program(Worker)
 def main(cfg: DictConfig) -> None:
     """Run from the command line: this process becomes the worker, whose exit code is thereby its own."""
+    from wineexp.sweep.joining import program_environment
+
     command = command_of(cfg)
     sys.stdout.flush()
-    os.execv(command[0], command)  # noqa: S606 - the words are an argument list, no shell reads them
+    os.execve(command[0], command, program_environment())  # noqa: S606
 
 
 def run(cfg: DictConfig) -> int:
     """Run a worker in a process of its own until the study ends, and give its exit code."""
-    return subprocess.run(command_of(cfg), check=False).returncode
+    from wineexp.sweep.joining import program_environment
+
+    return subprocess.run(command_of(cfg), env=program_environment(), check=False).returncode
 
 
 def command_of(cfg: DictConfig) -> list[str]:

@@ -3,14 +3,21 @@
 import os
 import signal
 import socket
+from pathlib import Path
 
+import optuna
 import pytest
 from hydra.errors import CompactHydraException
+from omegaconf import OmegaConf
 
 from tests.conftest import new_database
 from tests.sweep.conftest import XY, Toy, square
+from wineexp.core.errors import UserError
 from wineexp.sweep import ledger, recorder
 from wineexp.sweep._optuna import storage_of
+from wineexp.sweep.callbacks import Sweep
+from wineexp.sweep.plan import Plan
+from wineexp.sweep.space import Space
 from wineexp.sweep.worker_id import worker_id
 
 mlflow = pytest.importorskip("mlflow")
@@ -238,3 +245,20 @@ def test_a_disk_that_is_full_when_the_best_is_written_costs_no_trial(toy: Toy, m
     with pytest.raises(CompactHydraException, match=r"file could not be written: \[Errno 28\] No space left on device"):
         toy.sweep_in_process(*XY, "hydra.sweeper.n_trials=2", task=square)
     assert [trial.state.name for trial in toy.study().trials] == ["COMPLETE"] * 2
+
+
+def test_a_worker_whose_store_is_not_that_of_the_study_runs_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
+        new_database(tmp_path / name)
+    study = optuna.create_study(study_name="s")
+    sweep = Sweep(study, tmp_path, OmegaConf.create({}), 0, Plan((), Space(()), frozenset()))
+    mine, other = (recorder.Recorder(f"sqlite:///{tmp_path}/{name}/mlflow.db", "e") for name in ("mine", "other"))
+    mine.worker_start(sweep)
+    mine.study_start(sweep)
+    mine.worker_start(sweep)
+    with pytest.raises(UserError, match=r"run of study 's' is not in .*other/mlflow.db, .*: set MLFLOW_TRACKING_URI"):
+        other.worker_start(sweep)

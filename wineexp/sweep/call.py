@@ -7,10 +7,12 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
+from wineexp.core.errors import UserError
 from wineexp.sweep.best_file import write_best
 from wineexp.sweep.callbacks import Callbacks, Sweep
 from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.progress import summary
+from wineexp.sweep.slots import ERROR, ended_by
 from wineexp.sweep.study import shown
 from wineexp.sweep.worker import Worker
 from wineexp.sweep.worker_id import host_name
@@ -78,3 +80,16 @@ def has_too_many_failures(ledger: Ledger) -> bool:
     """Whether more trials have failed than may."""
     limit = ledger.budget.max_failures
     return limit is not None and ledger.slots().n_failures > limit
+
+
+def result(ledger: Ledger, status: str) -> list[float] | None:
+    """The best values of a study that has ended; raises UserError if too many trials failed, or all."""
+    best = ledger.best()
+    failed = [trial for trial in ledger.trials() if ended_by(trial) == ERROR]
+    reasons = "; ".join(sorted({str(trial.user_attrs.get("error")) for trial in failed}))
+    if status == "stopped":
+        limit = ledger.budget.max_failures
+        raise UserError(f"{len(failed)} trials failed, more than hydra.sweeper.max_failures={limit}: {reasons}")
+    if failed and not best:
+        raise UserError(f"no trial is complete, {len(failed)} failed: {reasons}")
+    return list(best[0].values) if best and len(ledger.study.directions) == 1 else None

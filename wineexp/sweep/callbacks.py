@@ -99,6 +99,9 @@ class Callback:
     def study_start(self, sweep: Sweep) -> None:
         """The study has been created or loaded, and no trial of this call has begun."""
 
+    def worker_start(self, sweep: Sweep) -> None:
+        """A worker begins, in its own process; a UserError keeps it from running trials."""
+
     def trial_start(self, sweep: Sweep, trial: StudyTrial) -> None:
         """The trial has its parameters; `trial.context` is handed to the task."""
 
@@ -130,7 +133,7 @@ class Callback:
 class Callbacks:
     """A study's callbacks. An error in one is logged, and the sweep goes on: a fault in a recorder costs no trial.
 
-    A UserError in study_start ends the sweep, since no trial has run yet.
+    A UserError in study_start or worker_start is raised, since no trial has run yet.
     """
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
@@ -147,7 +150,7 @@ class Callbacks:
             try:
                 getattr(callback, event)(*args)
             except Exception as error:
-                if event == "study_start" and isinstance(error, UserError):
+                if event in ("study_start", "worker_start") and isinstance(error, UserError):
                     raise
                 reason = explain(error)
                 log.error(

@@ -11,8 +11,8 @@ from wineexp.core.addresses import keep_credentials
 from wineexp.core.errors import UserError
 from wineexp.core.signals import Interrupts, uninterrupted
 from wineexp.sweep._hydra import BASIC_LAUNCHER
-from wineexp.sweep.call import Call, begin, close_dead, end, has_too_many_failures
-from wineexp.sweep.joining import joining_arguments, load_command
+from wineexp.sweep.call import Call, begin, close_dead, end, has_too_many_failures, result
+from wineexp.sweep.joining import joining_arguments, load_command, program_environment
 from wineexp.sweep.leases import CLOSING, STOP
 from wineexp.sweep.progress import summary
 from wineexp.sweep.refit import refit
@@ -71,6 +71,7 @@ def _start_worker(call: Call, index: int) -> "subprocess.Popen[bytes]":
     with file.open("ab") as stream:
         return subprocess.Popen(
             [sys.executable, *arguments],
+            env=program_environment(),
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -100,7 +101,7 @@ def join(call: Call) -> None:
     Raises
     ------
     UserError
-        The study was stopped, or too many of its trials failed.
+        The study was stopped, or too many of its trials failed, or all.
     KeyboardInterrupt
         The study was stopped meanwhile, so that the exit code does not say that it is complete.
     """
@@ -115,12 +116,11 @@ def join(call: Call) -> None:
     log.info("this worker ran %d trials; study %s: %s", count, spec.name, summary(ledger, call.started))
     if loop.heartbeat.is_stopped:
         raise KeyboardInterrupt
-    if has_too_many_failures(ledger):
-        raise UserError(f"more trials of study {spec.name!r} failed than hydra.sweeper.max_failures allows")
     with loop.new_heartbeat():
         # Where the command that began the study lives, it does the rest.
         if ledger.n_remaining() == 0 and not ledger.running() and _may_close(call):
             _close(call)
+    result(ledger, "stopped" if has_too_many_failures(ledger) else "finished")
 
 
 def _may_close(call: Call) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from wineexp.core.errors import UnavailableError, UserError
 from wineexp.sweep.callbacks import Callback, Outcome, Sweep, outcome_of
 from wineexp.sweep.ledger import has_dead_worker
 from wineexp.sweep.plots import draw_study
@@ -91,6 +92,20 @@ class Recorder(Callback):
                 self.trial_dead(sweep, trial)
             else:
                 self._record_trial(parent, outcome, run.info.run_id if run is not None else None)
+
+    def worker_start(self, sweep: Sweep) -> None:
+        """Refuse a worker whose store is not that of the study, in which each of its trials would fail."""
+        parent = sweep.study.user_attrs.get(PARENT_RUN_ID) if self.uri is not None else None
+        try:
+            is_elsewhere = parent is not None and not self.runs.exists(parent)
+        except UnavailableError:
+            # Its trials wait for the store.
+            return
+        if is_elsewhere:
+            raise UserError(
+                f"the run of study {sweep.study.study_name!r} is not in {self.runs.uri}, where this worker would "
+                "record its trials: set MLFLOW_TRACKING_URI to the address of the server that the sweep records in"
+            )
 
     def trial_start(self, sweep: Sweep, trial: StudyTrial) -> None:
         """Hand the id of the study's run to the task."""

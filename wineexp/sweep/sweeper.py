@@ -16,7 +16,7 @@ from wineexp.core.errors import UserError
 from wineexp.core.output_files import SWEEP_RECORD
 from wineexp.core.signals import Interrupts, uninterrupted
 from wineexp.sweep._hydra import BASIC_LAUNCHER, without_callbacks
-from wineexp.sweep.call import Call, begin, close_dead, end, has_too_many_failures
+from wineexp.sweep.call import Call, begin, close_dead, end, has_too_many_failures, result
 from wineexp.sweep.callbacks import Callbacks, Sweep
 from wineexp.sweep.detached import join, submit
 from wineexp.sweep.heartbeat import Heartbeat
@@ -27,7 +27,6 @@ from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.prepare import prepare, read_plan, with_absolute_paths
 from wineexp.sweep.progress import live_line, summary
 from wineexp.sweep.refit import refit
-from wineexp.sweep.slots import ERROR, ended_by
 from wineexp.sweep.storage import is_in_memory, open_storage
 from wineexp.sweep.study import StudySpec, check_exists, create_or_load, open_ledger, patiently_opened, shown
 from wineexp.sweep.task import picklable
@@ -130,7 +129,7 @@ def _run(call: Call) -> list[float] | None:
                 ledger.leases.end(CLOSING)
     if fault is not None:
         raise UserError(fault)
-    return _result(ledger, status)
+    return result(ledger, status)
 
 
 def _stop_workers(call: Call) -> None:
@@ -227,16 +226,3 @@ def _worker_jobs(worker: Worker, ledger: Ledger) -> list[list[str]]:
     fixed = [*worker.plan.fixed_overrides, *(str(group.input_line) for group in groups), *spec.folder_overrides]
     own = ["hydra.output_subdir=null", "hydra.job.chdir=false"]
     return [[*fixed, f"hydra.sweep.subdir=.workers/{index}", *own] for index in range(count)]
-
-
-def _result(ledger: Ledger, status: str) -> list[float] | None:
-    """What `run_sweep` returns; raises UserError if too many trials failed, or all."""
-    best = ledger.best()
-    failed = [trial for trial in ledger.trials() if ended_by(trial) == ERROR]
-    reasons = "; ".join(sorted({str(trial.user_attrs.get("error")) for trial in failed}))
-    if status == "stopped":
-        limit = ledger.budget.max_failures
-        raise UserError(f"{len(failed)} trials failed, more than hydra.sweeper.max_failures={limit}: {reasons}")
-    if failed and not best:
-        raise UserError(f"no trial is complete, {len(failed)} failed: {reasons}")
-    return list(best[0].values) if best and len(ledger.study.directions) == 1 else None

@@ -99,6 +99,7 @@ class WorkerLoop:
         count = 0
         try:
             with self.interrupts, self.heartbeat:
+                self.callbacks.notify("worker_start", self.sweep)
                 while self._has_time():
                     self.interrupts.check()
                     if self.heartbeat.is_stopped:
