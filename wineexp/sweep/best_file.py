@@ -91,7 +91,9 @@ def _refit_comment(trial: FrozenTrial, ledger: Ledger) -> list[str]:
 
 
 def _results_text(best: Sequence[FrozenTrial], plan: Plan) -> str:
-    solutions: list[dict[str, Any]] = [{"params": plan.values_of(trial), "values": list(trial.values or [])} for trial in best]
+    solutions: list[dict[str, Any]] = [
+        {"params": plan.values_of(trial), "values": list(trial.values or [])} for trial in best
+    ]
     if len(solutions[0]["values"]) == 1:
         results = {"best_params": solutions[0]["params"], "best_value": solutions[0]["values"][0]}
     else:
