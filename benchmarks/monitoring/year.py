@@ -46,7 +46,7 @@ DAY, ROW, WHITE, TRUTH, LABELLED = "day", "row", "white", "truth", "labelled"
 WINE = "wine"
 OTHER_COLUMNS = (WINE, DAY, ROW, WHITE, TRUTH, LABELLED)
 # What is known of a row once it is answered; and the class whose probability that is.
-VERSION, RIGHT = "version", "right"
+VERSION, RIGHT, BRIER = "version", "right", "brier"
 GOOD = "good"
 
 
@@ -86,8 +86,10 @@ class Year:
     lines: list[str] = field(default_factory=list)
 
     def days(self) -> pd.DataFrame:
-        """By day: the share of right answers of the version that answered, its number, and the share of white wine."""
-        return self.rows.groupby(DAY)[[RIGHT, VERSION, WHITE]].mean()
+        """By day: the share of right answers and their Brier score, the version, and the share of white wine."""
+        # Of two classes the squared error of both probabilities is twice that of one.
+        brier = 2 * (self.rows[GOOD] - (self.rows[TRUTH] == GOOD)) ** 2
+        return self.rows.assign(**{BRIER: brier}).groupby(DAY)[[RIGHT, BRIER, VERSION, WHITE]].mean()
 
 
 def wines_of_a_year(seed: int) -> pd.DataFrame:
@@ -299,7 +301,7 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 90) -> None:
 
 
 def draw(year: Year, path: Path) -> None:
-    """The year as a picture: right answers by fortnight, the share of white wine, and what happened when."""
+    """The year as a picture: how good the answers were by fortnight, the share of white wine, what happened when."""
     from matplotlib.figure import Figure
 
     days = year.days()
@@ -309,13 +311,17 @@ def draw(year: Year, path: Path) -> None:
     axes.fill_between(
         days.index, days[WHITE].rolling(10, min_periods=1).mean(), color="#d8d2b8", label="share of white wine"
     )
-    axes.plot(fortnight.index * 15 + 7, fortnight[RIGHT], marker="o", color="#7b1e3a", label="share of right answers")
+    for column, color, label in (
+        (RIGHT, "#7b1e3a", "share of right answers"),
+        (BRIER, "#30507a", "Brier score (less is better)"),
+    ):
+        axes.plot(fortnight.index * 15 + 7, fortnight[column], marker="o", color=color, label=label)
     for name, day in year.events.items():
         if name != "better":
             axes.axvline(day, color="#444444", linewidth=1, linestyle=":")
             axes.annotate(name, (day, 1.02), rotation=35, fontsize=9, annotation_clip=False)
     axes.set(xlim=(0, len(days)), ylim=(0, 1), xlabel="day of the year")
-    axes.legend(loc="lower left", frameon=False)
+    axes.legend(loc="center left", frameon=False)
     figure.savefig(path, dpi=140)
 
 
