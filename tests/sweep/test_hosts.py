@@ -25,7 +25,8 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 LEASE_SECONDS = 9
 N_TRIALS = 200
 TIMEOUT_SECONDS = 600
-ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2])}
+# MLflow's client would try again for minutes.
+ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2]), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 
 @dataclass
@@ -168,3 +169,19 @@ def test_the_last_worker_ends_a_study_whose_first_program_has_died(cluster: Clus
     assert cluster.recorded_statuses(study) == {"FINISHED": n_trials}
     ends = [f"study {study} finished: {n_trials}/{n_trials}" in host.log for host in others[:2]]
     assert sorted(ends) == [False, True]
+
+
+def test_what_could_not_be_recorded_while_mlflow_was_away_is_recorded_at_the_end(cluster: Cluster) -> None:
+    study, n_trials = "unrecorded", 24
+    first = cluster.hosts[0]
+    sweep = cluster.begin(study, f"hydra.sweeper.n_trials={n_trials}", "sleep=1", "hydra.sweeper.refit_seed=null")
+    cluster.wait_for_running(study, first, sweep)
+    mlflow = cluster.servers.mlflow
+    os.killpg(mlflow.pid, signal.SIGKILL)
+    mlflow.wait(30)
+    time.sleep(4)
+    cluster.servers.start_mlflow()
+    assert sweep.wait(TIMEOUT_SECONDS) == 0, first.log
+    assert "Recorder.trial_end failed; the sweep goes on" in first.log
+    assert {trial.state.name for trial in cluster.trials(study)} == {"COMPLETE"}
+    assert cluster.recorded_statuses(study) == {"FINISHED": n_trials}
