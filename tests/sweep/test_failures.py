@@ -146,3 +146,8 @@ def test_a_key_of_hydras_own_optuna_plugin_is_answered_with_its_name_here(key: s
     with pytest.raises(UserError) as error:
         compose(f"{key}=1")
     assert str(error.value) == f"{key}: no such key; {KEYS_OF_OTHERS[key]}"
+
+
+def test_a_launcher_of_another_package_is_answered_with_the_command_that_installs_it() -> None:
+    with pytest.raises(UserError, match=r"^hydra/launcher=submitit_slurm: .* pip install hydra-submitit-launcher$"):
+        compose("hydra/launcher=submitit_slurm")

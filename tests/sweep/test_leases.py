@@ -22,7 +22,7 @@ from wineexp.sweep.leases import Leases
 from wineexp.sweep.ledger import Budget, Ledger
 from wineexp.sweep.samplers import slot_of
 from wineexp.sweep.slots import DEAD
-from wineexp.sweep.storage import rdb
+from wineexp.sweep.storage import _connection_limits, rdb
 
 LEASE = 3.0
 
@@ -274,3 +274,17 @@ def test_a_worker_that_joins_gets_the_command_without_what_is_about_one_call(tmp
         load_command(ledger.storage, "t")
     with pytest.raises(UserError, match="was not begun by a sweep of this version"):
         load_command(ledger.storage, "s")
+
+
+@pytest.mark.parametrize(
+    ("url", "limits"),
+    [
+        ("postgresql+psycopg://h/d", {"connect_timeout", "tcp_user_timeout", "keepalives_idle"}),
+        ("postgresql://h/d?connect_timeout=3", {"tcp_user_timeout", "keepalives_idle"}),
+        ("mysql+pymysql://h/d", {"connect_timeout"}),
+        ("mysql://h/d", {"connect_timeout"}),
+        ("postgresql+pg8000://h/d", set()),
+    ],
+)
+def test_a_driver_gets_the_limits_that_it_knows_and_the_address_does_not_state(url: str, limits: set[str]) -> None:
+    assert set(_connection_limits(url)) == limits

@@ -23,6 +23,12 @@ FILE_SYSTEM_REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 
+# The packages of Hydra's launchers that are not installed with it.
+LAUNCHER_PACKAGES = {
+    "joblib": "hydra-joblib-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "submitit_slurm": "hydra-submitit-launcher",
+}
 # What the keys of Hydra's own Optuna plugin are called here.
 KEYS_OF_OTHERS = {
     "hydra.sweeper.n_jobs": "several workers at once are hydra/launcher=joblib hydra.sweeper.n_workers=4",
@@ -51,6 +57,8 @@ def explain(error: BaseException | None) -> str | None:
     for link in chain:
         if isinstance(link, MissingConfigException) and link.options is not None:
             group, _, choice = str(link.missing_cfg_file).rpartition("/")
+            if group == "hydra/launcher" and choice in LAUNCHER_PACKAGES:
+                return f"{group}={choice}: its package is missing: pip install {LAUNCHER_PACKAGES[choice]}"
             return f"{group}={choice}: no such choice; {did_you_mean(choice, link.options)}"
         if isinstance(link, ConfigKeyError | ConfigAttributeError) and isinstance(link.parent_node, DictConfig):
             if str(link.full_key) in KEYS_OF_OTHERS:

@@ -103,12 +103,11 @@ def is_sqlite(url: str) -> bool:
 def _connection_limits(url: str) -> dict[str, Any]:
     """Options by which a driver notices that a server's host is gone, but for those that the URL itself states."""
     backend, _, driver = url.partition(":")[0].partition("+")
-    limits: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-    if backend == "postgresql" and driver in ("", "psycopg", "psycopg2"):
-        limits["tcp_user_timeout"] = 1000 * SILENCE_SECONDS
-        limits["keepalives_idle"] = SILENCE_SECONDS
-    elif backend not in ("postgresql", "mysql", "mariadb"):
-        return {}
+    limits: dict[str, Any] = {}
+    if (backend, driver) in (("postgresql", ""), ("postgresql", "psycopg"), ("postgresql", "psycopg2")):
+        limits = {"tcp_user_timeout": 1000 * SILENCE_SECONDS, "keepalives_idle": SILENCE_SECONDS}
+    if limits or driver in ("mysqldb", "pymysql") or (backend in ("mysql", "mariadb") and not driver):
+        limits["connect_timeout"] = CONNECT_TIMEOUT_SECONDS
     return {name: value for name, value in limits.items() if f"{name}=" not in url}
 
 
