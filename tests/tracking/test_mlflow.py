@@ -11,10 +11,13 @@ from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
+from tests.conftest import free_port
 from tests.tracking.conftest import Stored
+from wineexp.core.errors import UnavailableError, UserError
 from wineexp.tracking import _mlflow
 from wineexp.tracking.registry import Registry
 from wineexp.tracking.run import TYPE_ROWS, typical_rows
+from wineexp.tracking.store import store_errors
 
 
 def test_error_codes_tell_missing_taken_and_invalid_names_apart(registry: Registry) -> None:
@@ -82,3 +85,14 @@ def test_typical_rows_show_what_all_rows_show_of_the_columns() -> None:
     assert len(typical) == TYPE_ROWS + 2
     with _mlflow.ignore_harmless_hints():
         assert infer_signature(typical) == infer_signature(frame)
+
+
+def test_a_server_that_does_not_answer_is_told_apart_from_a_refusal(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UnavailableError), store_errors():
+        mlflow.MlflowClient(f"http://127.0.0.1:{free_port()}").get_run("0" * 32)
+    with pytest.raises(UserError) as refused, store_errors():
+        registry.client.get_run("0" * 32)
+    assert not isinstance(refused.value, UnavailableError)
