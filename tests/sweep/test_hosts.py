@@ -1,6 +1,7 @@
 """A sweep on hosts of their own, which share no folder: killed workers, a killed database, Ctrl-C."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -89,6 +90,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for host in machines[:4]:
             Toy(host.folder)
         yield Cluster(machines[:4], servers)
+    shutil.rmtree(servers.home, ignore_errors=True)
 
 
 def is_running(trial: FrozenTrial) -> bool:
