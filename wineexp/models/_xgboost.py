@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import xgboost
 
+from wineexp.core.memory import release_unused
 from wineexp.core.progress_lines import ProgressLines
 from wineexp.models.native_categories import is_category
 from wineexp.models.weights import Weights
@@ -57,6 +58,7 @@ class Batches(xgboost.DataIter):
         if batch is None:
             self._n_batches = self._number
             self._file.close()
+            release_unused()
             return False
         self._number += 1
         weights = {} if batch.weights is None else {"weight": batch.weights}

@@ -17,6 +17,7 @@ import pyarrow.parquet
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from wineexp.core.memory import release_unused
 from wineexp.data.external_plan import ExternalPlan, LabelledRows
 from wineexp.data.task import Task
 from wineexp.evaluation import cross_validation
@@ -47,6 +48,7 @@ def fit(pipeline: Pipeline, task: Task, fold: int | None = None) -> Pipeline:
     def rows() -> Iterator[external.Rows]:
         return ((each.X, each.y, each.weights) for each in plan.training_rows(features, fold))
 
+    release_unused()
     with threadpool_limits(NATIVE_THREADS):
         return external.fit(pipeline, X, y, rows, plan.table.scratch.path)
 
@@ -119,6 +121,7 @@ def _predict(
         writer.close()
     predictions = cross_validation.concatenate(parts)
     del parts
+    release_unused()
     metrics = with_little_memory(task.metrics)
     scores = score(predictions, metrics) | baseline_scores(constant, predictions, metrics)
     return scores, predictions.select(np.concatenate(sampled)), seconds
