@@ -68,7 +68,9 @@ def ask(server: Server, request_id: str = "warm", **headers: str) -> Any:
 
 
 def logged(store: Store, variant: str) -> pd.DataFrame:
-    frames = list(prediction_log.read(str(store.folder / "log"), variant=variant))
+    log = store.folder / "log"
+    # The server makes the folder when it writes for the first time.
+    frames = list(prediction_log.read(str(log), variant=variant)) if log.is_dir() else []
     return pd.concat(frames) if frames else pd.DataFrame({"request_id": []})
 
 
