@@ -138,7 +138,7 @@ def run(cfg: DictConfig) -> TrainResult:
             with console.notice_if_slow("scoring and recording ..."):
                 importance = record.holdout_importance(experiment, fitted, holdout, folds)
                 record.record_results(tracked, experiment, folds, fitted, holdout, importance)
-            holdout_scores = task.score_holdout(holdout)
+            holdout_scores = task.score_holdout(holdout, folds)
         tracked.describe(record.description(groups, task, folds, holdout_scores, complete=not is_trial))
     result = TrainResult(
         metric=task.target.metric,

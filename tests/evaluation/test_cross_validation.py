@@ -175,7 +175,7 @@ def test_the_message_of_a_model_that_refuses_a_parameter_is_kept() -> None:
 def test_means_and_deviations_by_hand() -> None:
     predictions = Predictions(np.array([0]), np.array([0]), np.array([[1.0]]))
     folds = [
-        Fold(number, np.array([0]), predictions, {"accuracy": value, "roc_auc": auc}, 0.0, 0.0)
+        Fold(number, np.array([0]), predictions, {"accuracy": value, "roc_auc": auc}, 0, 0.0, 0.0)
         for number, (value, auc) in enumerate([(0.5, 0.7), (0.7, math.nan), (0.9, 0.9)])
     ]
     summary = cross_validation.summarise(folds)

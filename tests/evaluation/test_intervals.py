@@ -76,7 +76,7 @@ def test_scores_by_hand() -> None:
 
 
 def fold(number: int, test: np.ndarray, seed: int) -> Fold:
-    return Fold(number, test, NumberPredictions(*drawn(len(test), seed)), {}, 0.0, 0.0)
+    return Fold(number, test, NumberPredictions(*drawn(len(test), seed)), {}, 10.0 + number, 0.0, 0.0)
 
 
 def test_no_row_has_a_part_in_its_own_interval() -> None:
@@ -90,5 +90,6 @@ def test_no_row_has_a_part_in_its_own_interval() -> None:
     assert sum(map(len, of_others.errors)) == 30 + 15 + 15
     expected = first.predictions.with_intervals(of_others)
     np.testing.assert_array_equal(first.predictions.low, expected.low)
-    assert set(first.scores) == {"interval_coverage", "interval_width", "pinball", "crps"}
+    scores = {"interval_coverage", "interval_width", "pinball", "crps"}
+    assert set(first.scores) == scores | {"baseline_pinball", "baseline_crps"}
     assert with_intervals(folds[:1])[0].scores == {}

@@ -73,6 +73,8 @@ def test_a_run_is_scored_beside_the_mean_of_its_training_rows(trained: TrainResu
         of_mean = task.y.iloc[test] - task.y.iloc[training].mean()
         assert fold.scores[f"{BASELINE}root_mean_squared_error"] == pytest.approx(np.sqrt((of_mean**2).mean()))
         assert fold.scores["root_mean_squared_error"] < 0.6 * fold.scores[f"{BASELINE}root_mean_squared_error"]
+        assert fold.scores["crps"] < 0.6 * fold.scores[f"{BASELINE}crps"]
+        assert fold.scores["pinball"] < 0.6 * fold.scores[f"{BASELINE}pinball"]
     assert set(trained.holdout) == set(trained.scores)
     # By bins of the price, so that each fold has cheap and dear houses.
     medians = [task.y.iloc[test].median() for _, test in task.folds]

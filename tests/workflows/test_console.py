@@ -25,7 +25,7 @@ def folds(first_seconds: float) -> Iterator[Fold]:
     time.sleep(first_seconds)
     predictions = Predictions(np.array([0]), np.array([0]), np.array([[1.0]]))
     for number in range(2):
-        yield Fold(number, np.array([0]), predictions, {"accuracy": 1.0}, 0.1, 0.0)
+        yield Fold(number, np.array([0]), predictions, {"accuracy": 1.0}, 0, 0.1, 0.0)
         time.sleep(4 * NOTICE_SECONDS)
 
 

@@ -148,14 +148,22 @@ class Task:
             return predictions.with_intervals(cross_validation.error_distribution(folds))
         return predictions
 
-    def score_holdout(self, predictions: Predictions | NumberPredictions | None) -> Scores:
-        """Every metric on the holdout, and `baseline_scores`; empty where nothing is held out."""
+    def score_holdout(
+        self, predictions: Predictions | NumberPredictions | None, folds: Sequence[cross_validation.Fold] = ()
+    ) -> Scores:
+        """Every metric on the holdout, and `baseline_scores`; empty where nothing is held out.
+
+        The intervals around the baseline's number come from the errors in the folds.
+        """
         if predictions is None:
             return {}
+        of_constants = cross_validation.error_distribution(folds, of_constants=True)
+        of_intervals = cross_validation.constant_interval_scores(self.baseline(), predictions, of_constants)
         if predictions.all_scores is not None:
             # Beside them there are only those of intervals, which are computed on the sample.
-            return {**predictions.all_scores, **score(predictions, [])}
-        return score(predictions, self.metrics) | baseline_scores(self.baseline(), predictions, self.metrics)
+            return {**predictions.all_scores, **score(predictions, []), **of_intervals}
+        of_baseline = baseline_scores(self.baseline(), predictions, self.metrics)
+        return score(predictions, self.metrics) | of_baseline | of_intervals
 
     def baseline(self, rows: Indices | None = None) -> Any:
         """What `baseline` gives for these rows of X, by default for all."""
@@ -175,10 +183,7 @@ class Task:
             where the data set has weights, for each class `probability <label>`, not rounded, and `in set <label>`
             where the model gives prediction sets.
         """
-        tables = [
-            self._table(fold.number, self.rows[fold.test], fold.predictions, self.baseline(self.folds[fold.number][0]))
-            for fold in folds
-        ]
+        tables = [self._table(fold.number, self.rows[fold.test], fold.predictions, fold.constant) for fold in folds]
         if holdout is not None:
             tables.append(self._table(HOLDOUT_FOLD, self.rows_holdout, holdout, self.baseline()))
         table = pd.concat(tables, ignore_index=True)

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from wineexp.core.errors import UserError
-from wineexp.evaluation.baseline import baseline, baseline_scores
+from wineexp.evaluation.baseline import BASELINE, baseline, baseline_scores
 from wineexp.evaluation.grouped_folds import FittedRows, fitting
 from wineexp.evaluation.intervals import ErrorDistribution
 from wineexp.evaluation.metrics import Metric, Scores, score
@@ -38,6 +38,8 @@ class Fold:
         For the test rows.
     scores : dict of str to float
         Includes those of `baseline_scores`.
+    constant : int or float
+        As `baseline` gives it for the training rows.
     fit_seconds, predict_seconds : float
         Wall time of fitting, and of predicting classes and probabilities of all test rows.
     """
@@ -46,6 +48,7 @@ class Fold:
     test: npt.NDArray[np.intp]
     predictions: Predictions | NumberPredictions
     scores: Scores
+    constant: Any
     fit_seconds: float
     predict_seconds: float
 
@@ -167,7 +170,7 @@ def cross_validate(
         predicted_at = time.perf_counter()
         constant = baseline(codes[train], None if weights is None else weights[train])
         scores = score(predictions, metrics) | baseline_scores(constant, predictions, metrics)
-        return Fold(number, test, predictions, scores, fitted_at - started, predicted_at - checked_at)
+        return Fold(number, test, predictions, scores, constant, fitted_at - started, predicted_at - checked_at)
 
     # This limits the linear algebra libraries; `_fit` limits OpenMP in each thread.
     with threadpool_limits(NATIVE_THREADS):
@@ -209,10 +212,13 @@ def _concatenate_numbers(parts: Sequence[Predictions | NumberPredictions]) -> Nu
     return NumberPredictions(**pooled)  # type: ignore[arg-type]
 
 
-def error_distribution(folds: Sequence[Fold], without: npt.ArrayLike = ()) -> ErrorDistribution | None:
+def error_distribution(
+    folds: Sequence[Fold], without: npt.ArrayLike = (), *, of_constants: bool = False
+) -> ErrorDistribution | None:
     """The errors of the predictions of numbers in some folds, without those of some test rows.
 
-    None where classes are predicted, or too few rows are left; see `ErrorDistribution.of`.
+    None where classes are predicted, or too few rows are left; see `ErrorDistribution.of`. With `of_constants`, the
+    errors of always predicting each fold's constant instead, in one bin.
     """
     if not folds or not isinstance(folds[0].predictions, NumberPredictions):
         return None
@@ -220,13 +226,18 @@ def error_distribution(folds: Sequence[Fold], without: npt.ArrayLike = ()) -> Er
     rows = np.concatenate([fold.test for fold in folds])
     kept = ~np.isin(rows, without)
     weights = None if pooled.weights is None else pooled.weights[kept]
-    return ErrorDistribution.of(pooled.y[kept], pooled.predicted[kept], len(np.unique(rows[kept])), weights)
+    y, predicted = pooled.y, pooled.predicted
+    if of_constants:
+        y = y - np.concatenate([np.full(len(fold.test), fold.constant) for fold in folds])
+        predicted = np.zeros(len(y))
+    return ErrorDistribution.of(y[kept], predicted[kept], len(np.unique(rows[kept])), weights)
 
 
 def with_intervals(folds: list[Fold]) -> list[Fold]:
     """The folds with intervals and their scores, where numbers are predicted.
 
     The intervals of a fold come from the errors on the rows of the other folds: no row has a part in its own interval.
+    Beside the scores stand those of the intervals around each fold's constant, which are made likewise.
     """
     done = []
     for fold in folds:
@@ -234,9 +245,30 @@ def with_intervals(folds: list[Fold]) -> list[Fold]:
         if errors is None or not isinstance(fold.predictions, NumberPredictions):
             return folds
         predictions = fold.predictions.with_intervals(errors)
-        scores = score(predictions, [])
+        of_constants = error_distribution(folds, without=fold.test, of_constants=True)
+        scores = score(predictions, []) | constant_interval_scores(fold.constant, predictions, of_constants)
         done.append(replace(fold, predictions=predictions, scores=fold.scores | scores))
     return done
+
+
+def constant_interval_scores(
+    constant: Any, predictions: Predictions | NumberPredictions, errors: ErrorDistribution | None
+) -> Scores:
+    """As `baseline_scores`, of the metrics of intervals that are to be minimized.
+
+    Parameters
+    ----------
+    constant : int or float
+    predictions : Predictions or NumberPredictions
+        A model's, of the test rows.
+    errors : ErrorDistribution or None
+        Of constants on other rows; without it, and of classes, there are no such scores.
+    """
+    if errors is None or not isinstance(predictions, NumberPredictions):
+        return {}
+    always = replace(predictions, predicted=np.full(len(predictions.y), constant)).with_intervals(errors)
+    scores = score(always, [])
+    return {f"{BASELINE}{name}": scores[name] for name in ("pinball", "crps")}
 
 
 def summarise(folds: list[Fold]) -> dict[str, tuple[float, float]]:

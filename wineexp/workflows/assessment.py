@@ -18,6 +18,12 @@ from wineexp.data.task import (
 )
 from wineexp.evaluation.baseline import baseline_scores
 from wineexp.evaluation.calibration import binned_numbers, calibration_curve
+from wineexp.evaluation.cross_validation import (
+    Fold,
+    constant_interval_scores,
+    error_distribution,
+    with_intervals,
+)
 from wineexp.evaluation.metrics import score
 from wineexp.evaluation.predictions import NumberPredictions, Predictions
 
@@ -64,14 +70,22 @@ def score_folds(table: pd.DataFrame, target: Target) -> pd.DataFrame:
     texts = labels_from_table(table)
     metrics = target.metrics(texts if target.labels else as_labels(texts))
     costs = target.cost_matrix(texts) if target.costs is not None else None
-    scores = {}
-    for number, fold in table.groupby("fold"):
-        predictions = predictions_from_table(fold)
+    folds = []
+    for number, part in table.groupby("fold"):
+        predictions = predictions_from_table(part)
         if isinstance(predictions, Predictions) and costs is not None:
             predictions = replace(predictions, costs=np.array(costs))
-        constant = baseline_from_table(fold)
-        scores[number] = score(predictions, metrics) | baseline_scores(constant, predictions, metrics)
-    return pd.DataFrame.from_dict(scores, orient="index")
+        constant = baseline_from_table(part)
+        scores = score(predictions, metrics) | baseline_scores(constant, predictions, metrics)
+        folds.append(Fold(int(str(number)), part["row"].to_numpy(), predictions, scores, constant, np.nan, np.nan))
+    # No row of the holdout, which comes first, has a part in the intervals of others.
+    held_out = folds[:1] if folds[0].number == HOLDOUT_FOLD else []
+    folds = folds[len(held_out) :]
+    by_fold = {fold.number: fold.scores for fold in [*held_out, *with_intervals(folds)]}
+    for fold in held_out:
+        errors = error_distribution(folds, of_constants=True)
+        by_fold[fold.number] = fold.scores | constant_interval_scores(fold.constant, fold.predictions, errors)
+    return pd.DataFrame.from_dict(by_fold, orient="index")
 
 
 def as_labels(texts: list[str]) -> list[Any]:

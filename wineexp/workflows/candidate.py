@@ -93,7 +93,7 @@ class Candidate:
         log.info("for serving: %s", message if content else f"the plain pipeline, not compiled, since {message}")
         if content is not None:
             files[manifest.COMPILED_MODEL_FILE] = content
-        scores = task.score_holdout(holdout)
+        scores = task.score_holdout(holdout, self.folds)
         run.describe(record.description(self.params, task, self.folds, scores, complete=True))
         model_id = record.record_results(run, self.experiment, self.folds, self.fitted, holdout, importance, files)
         return str(model_id), message
@@ -115,7 +115,7 @@ class Candidate:
         folds = cross_validate(baseline, f"baseline {name}")
         scores = {metric: [fold.scores[metric] for fold in folds] for metric in folds[0].scores}
         task = baseline.task
-        return Baseline(name, scores, task.score_holdout(task.predict_holdout(baseline.fit(), folds)))
+        return Baseline(name, scores, task.score_holdout(task.predict_holdout(baseline.fit(), folds), folds))
 
     def compare_with_baseline(self, baseline: Baseline) -> list[str]:
         """Warn of a baseline that is ahead in the deciding metric; gives the warning, for the history."""

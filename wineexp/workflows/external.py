@@ -71,8 +71,9 @@ def cross_validate(
         if number == 0 and check_first is not None:
             check_first(fitted)
         rows = plan.test_rows([str(name) for name in task.X], number)
-        scores, sample, seconds = _predict(fitted, task, rows, f"fold {number + 1}", task.baseline(training))
-        yield Fold(number, test, sample, scores, fitted_at - started, seconds)
+        constant = task.baseline(training)
+        scores, sample, seconds = _predict(fitted, task, rows, f"fold {number + 1}", constant)
+        yield Fold(number, test, sample, scores, constant, fitted_at - started, seconds)
 
 
 def predict_holdout(fitted: Pipeline, task: Task, folds: Iterable[Fold]) -> Predictions | NumberPredictions | None:

@@ -166,7 +166,7 @@ def record_results(
         What to store with the model, by name.
     """
     task = experiment.task
-    scores = task.score_holdout(holdout)
+    scores = task.score_holdout(holdout, folds)
     run.log(metrics=fold_metrics(folds) | {f"holdout/{name}": value for name, value in scores.items()})
     # A stage of dvc.yaml that scores the predictions reads them there, whether or not the run is recorded.
     task.predictions_table(folds, holdout).to_parquet(run.file(names.PREDICTIONS_FILE), index=False)

@@ -119,7 +119,8 @@ def train_again(experiment: Experiment, n_folds: int, *, with_intervals: bool, p
     if predict_holdout:
         holdout = experiment.predict_holdout(experiment.fit(), folds if with_intervals else [])
     metrics = record.fold_metrics(folds) | {
-        f"{HOLDOUT_PREFIX}{name}": value for name, value in task.score_holdout(holdout).items()
+        f"{HOLDOUT_PREFIX}{name}": value
+        for name, value in task.score_holdout(holdout, folds if with_intervals else []).items()
     }
     scores = {
         name: list(value) if isinstance(value, list) else [value]

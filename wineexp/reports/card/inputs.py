@@ -85,7 +85,7 @@ class CardInputs:
     @cached_property
     def holdout_scores(self) -> Scores:
         """Each metric on the holdout; empty where nothing is held out."""
-        return self.task.score_holdout(self.holdout)
+        return self.task.score_holdout(self.holdout, self.folds)
 
     @cached_property
     def predictions(self) -> Predictions:
