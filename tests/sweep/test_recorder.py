@@ -79,6 +79,20 @@ def test_a_study_is_one_parent_and_its_trials_are_children(toy: Toy, store: Stor
 
 
 @pytest.mark.journey
+def test_trials_taken_over_from_an_earlier_study_are_named_in_the_parent_and_are_no_children(
+    toy: Toy, store: Store
+) -> None:
+    toy.sweep_quickly(*XY, "hydra.sweeper.study_name=old", "hydra.sweeper.n_trials=4")
+    arguments = ("hydra.sweeper.warm_start=old", "hydra.sweeper.enqueue_defaults=false", "hydra.sweeper.n_trials=2")
+    toy.sweep(*XY, *store.arguments, *arguments)
+    _, (parent,), children = store.runs()
+    assert parent.data.tags["taken_over"] == "4 trials of old"
+    assert [run.data.tags["trial"] for run in children] == ["4", "5"]
+    assert parent.data.tags["best_trial"] in ("4", "5")
+    assert "2 trials (2 complete)" in parent.data.tags["mlflow.note.content"]
+
+
+@pytest.mark.journey
 def test_another_study_of_the_same_name_is_another_parent(toy: Toy, store: Store) -> None:
     for place in ("one", "two"):
         toy.sweep(*XY, *store.arguments, "hydra.sweeper.n_trials=1", f"hydra.sweeper.folder={place}")

@@ -55,9 +55,12 @@ def define(settings: Mapping[str, Any], context: HydraContext, config: DictConfi
     if plan.space_function is not None:
         space[SPACE_FUNCTION_KEY] = str(settings["space"])
     ignored = [*settings["may_change"], *(item.key for item in plan.space.parameters if not item.group)]
+    compared = {name: _in_call_syntax(settings[name]) for name in COMPARED_SETTINGS}
+    if settings["warm_start"]:
+        compared["warm_start"] = without_credentials(_in_call_syntax(settings["warm_start"]))
     return {
         SPACE: space,
-        "settings": {name: _in_call_syntax(settings[name]) for name in COMPARED_SETTINGS},
+        "settings": compared,
         "config": _config_values(Composer(context.config_loader, config, plan.fixed_overrides), plan, ignored),
     }
 
@@ -82,7 +85,7 @@ def check_or_record(study: Study, storage: BaseStorage, current: Definition, *, 
 
     """
     study_id = storage.get_study_id_from_name(study.study_name)
-    stored = storage.get_study_system_attrs(study_id).get(DEFINITION) or _earlier_definition(study)
+    stored = stored_definition(study.user_attrs, storage.get_study_system_attrs(study_id))
     # A study of an earlier version of wineexp has stored its space only.
     changes = [change for part in current if part in stored for change in _changes(part, stored[part], current[part])]
     if changes and not extend:
@@ -100,13 +103,14 @@ def check_or_record(study: Study, storage: BaseStorage, current: Definition, *, 
             study.set_user_attr("exhausted", False)
     if stored != current:
         storage.set_study_system_attr(study_id, DEFINITION, current)
-        study.set_user_attr(SPACE, {name: _in_words(text) for name, text in current[SPACE].items()})
+        study.set_user_attr(SPACE, {name: in_words(text) for name, text in current[SPACE].items()})
 
 
-def _earlier_definition(study: Study) -> Definition:
-    """What wineexp 0.2 stored: the space, among the user attributes."""
-    space = study.user_attrs.get(SPACE)
-    return {SPACE: space} if space is not None else {}
+def stored_definition(user_attrs: Mapping[str, Any], system_attrs: Mapping[str, Any]) -> Definition:
+    """The definition in a study's attributes: the space alone where wineexp 0.2 began it, nothing where it did not."""
+    if DEFINITION in system_attrs:
+        return dict(system_attrs[DEFINITION])
+    return {SPACE: user_attrs[SPACE]} if SPACE in user_attrs else {}
 
 
 def _config_values(composer: Composer, plan: Plan, ignored: Sequence[str]) -> dict[str, str]:
@@ -146,7 +150,7 @@ def _in_call_syntax(value: Any) -> str:
 
 
 def _changes(part: str, stored: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
-    to_words = _in_words if part == SPACE else str
+    to_words = in_words if part == SPACE else str
     place = "its space" if part == SPACE else "its config"
     changes = [f"{name} is no longer in {place}" for name in stored if name not in current]
     changes += [f"{name} is new to {place}" for name in current if name not in stored]
@@ -164,7 +168,7 @@ def _conflicts(stored: Mapping[str, str], current: Mapping[str, str]) -> list[st
             try:
                 check_distribution_compatibility(_distribution(stored[name]), _distribution(current[name]))
             except ValueError:
-                both = f"{_in_words(stored[name])} and {_in_words(current[name])}"
+                both = f"{in_words(stored[name])} and {in_words(current[name])}"
                 conflicts.append(f"{name} cannot be {both} in one study, extended or not")
     return conflicts
 
@@ -174,7 +178,13 @@ def _distribution(description: str) -> BaseDistribution:
     return json_to_distribution(json.dumps(json.loads(description)[0]))
 
 
-def _in_words(description: str) -> str:
+def choice_text(description: str, index: int) -> str | None:
+    """The text, in Hydra's grammar, of a choice in a parameter's description; None of a parameter without choices."""
+    texts = json.loads(description)[1]
+    return str(texts[index]) if texts else None
+
+
+def in_words(description: str) -> str:
     """A parameter's description in words: `int 2 to 12`, `a choice of a, b`."""
     try:
         distribution, texts, _, _ = json.loads(description)

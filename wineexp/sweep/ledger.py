@@ -29,7 +29,7 @@ from wineexp.sweep._optuna import (
 from wineexp.sweep.leases import REFIT, Leases
 from wineexp.sweep.lock import locked
 from wineexp.sweep.outages import PatientStorage
-from wineexp.sweep.slots import DEAD, INTERRUPTED, Slots
+from wineexp.sweep.slots import DEAD, INTERRUPTED, Slots, best_trials
 from wineexp.sweep.space import Point
 from wineexp.sweep.worker_id import current_worker_id, is_alive, is_on_this_host
 
@@ -141,7 +141,7 @@ class Ledger:
         if len(self.directions) == 1:
             best = (slots or self.slots()).best
             return [] if best is None else [best]
-        return sorted(self.study.best_trials, key=lambda trial: trial.number)
+        return best_trials(self.trials(), self.directions)
 
     def was_best(self, number: int) -> bool:
         """Whether this trial was the best at the last look; a later one may be better by now, and none be worse."""

@@ -23,6 +23,7 @@ from wineexp.sweep.space import Point, Space
 from wineexp.sweep.storage import absolute, check_storage, is_in_memory, is_sqlite, rdb
 from wineexp.sweep.study import StudySpec, check_directions, directions_of, name_faults, study_name
 from wineexp.sweep.sweep_syntax import quote
+from wineexp.sweep.warm_start import read_sources
 
 
 def with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def check_settings(settings: Mapping[str, Any], config: DictConfig) -> list[str]
         "pruner": make_pruner,
         "storage": check_storage,
         "callbacks": Callbacks,
+        "warm_start": read_sources,
     }
     for name, check in checks.items():
         try:
@@ -103,13 +105,24 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
     faults = samplers.faults_for(plan.space, len(directions_of(settings)), has_space_function)
     if not plan.space.parameters and not has_space_function:
         faults.append("nothing varies: give a parameter several values, say model.max_depth=3,5,7 or a search file")
+    n_trials = _n_trials(settings, samplers)
+    visits_each_point = _visits_each_point(settings, samplers, plan, n_trials)
+    if settings["warm_start"] and (visits_each_point or not samplers.learns_from_any_trial):
+        why = (
+            "the budget is enough for each point of the space"
+            if visits_each_point
+            else f"{samplers.sampler_class.__name__} does not learn from trials that it has not suggested"
+        )
+        faults.append(
+            f"hydra.sweeper.warm_start would change nothing, since {why}: leave it out, or use "
+            "hydra/sweeper/sampler=tpe or gp on a larger space"
+        )
     if faults:
         raise UserError(*faults)
     name = study_name(settings, config, plan)
     if faults := name_faults(name):
         raise UserError(*faults)
     folder = _study_folder(settings, config, name).absolute()
-    n_trials = _n_trials(settings, samplers)
     folder.mkdir(parents=True, exist_ok=True)
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.sweep.dir = str(folder)
@@ -119,7 +132,7 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
         name,
         folder,
         n_trials=n_trials,
-        visits_each_point=_visits_each_point(settings, samplers, plan, n_trials),
+        visits_each_point=visits_each_point,
         command=_program_command(config),
         folder_overrides=[f"hydra.sweep.dir={quote(str(folder))}"],
         enqueued=(

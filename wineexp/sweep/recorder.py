@@ -15,7 +15,9 @@ from wineexp.core.errors import UnavailableError, UserError
 from wineexp.sweep.callbacks import Callback, Outcome, Sweep, outcome_of
 from wineexp.sweep.ledger import has_dead_worker
 from wineexp.sweep.plots import draw_study
+from wineexp.sweep.slots import best_trials, own_trials
 from wineexp.sweep.trial import StudyTrial, Trial
+from wineexp.sweep.warm_start import TAKEN_OVER
 from wineexp.tracking import names
 from wineexp.tracking.studies import StudyRuns
 
@@ -70,6 +72,9 @@ class Recorder(Callback):
             study.set_user_attr(PARENT_RUN_ID, parent)
         directions = ",".join(direction.name.lower() for direction in study.directions)
         self.runs.log(parent, tags={"directions": directions, "folder": sweep.folder.absolute(), "seed": sweep.seed})
+        if TAKEN_OVER in attrs:
+            counts = ", ".join(f"{number} trials of {source}" for source, number in attrs[TAKEN_OVER].items())
+            self.runs.log(parent, tags={names.TAKEN_OVER: counts})
         trials = [trial for trial in sweep.study.get_trials(deepcopy=False) if has_dead_worker(trial)]
         self._record_what_was_left_out(sweep, parent, trials)
 
@@ -164,12 +169,8 @@ class Recorder(Callback):
         """Write the best parameters into the study's run, since a crash may have kept a worker from doing it."""
         if len(sweep.study.directions) > 1:
             return
-        try:
-            best = sweep.study.best_trial
-        except ValueError:
-            # No trial is complete.
-            return
-        self._write_best(sweep, parent, outcome_of(best, sweep))
+        for best in best_trials(sweep.study.get_trials(deepcopy=False), sweep.study.directions):
+            self._write_best(sweep, parent, outcome_of(best, sweep))
 
     def _write_best(self, sweep: Sweep, parent: str, outcome: Outcome) -> None:
         # Tags, since MLflow's parameters cannot change. The keys of another model's best are emptied.
@@ -216,7 +217,7 @@ class Recorder(Callback):
             self.runs.attach(parent, file)
         # A worker on another host may be recording the trial that it has just closed.
         before = datetime.now() - timedelta(seconds=RECORDING_SECONDS)
-        trials = sweep.study.get_trials(deepcopy=False)
+        trials = own_trials(sweep.study.get_trials(deepcopy=False))
         left_out = [trial for trial in trials if (trial.datetime_complete or before) < before]
         self._record_what_was_left_out(sweep, parent, left_out)
         self._record_best(sweep, parent)
@@ -231,12 +232,15 @@ class Recorder(Callback):
 
 def _description(sweep: Sweep) -> str:
     """The study in Markdown: its trials, its best value, and which files to look at."""
-    trials = sweep.study.get_trials(deepcopy=False)
+    trials = own_trials(sweep.study.get_trials(deepcopy=False))
     ended = Counter(trial.state.name.lower() for trial in trials)
     counts = ", ".join(f"{number} {state}" for state, number in ended.items())
     text = f"Study **{sweep.study.study_name}**: {len(trials)} trials ({counts}), the runs below this one.\n\n"
-    if ended["complete"] and len(sweep.study.directions) == 1:
-        best = sweep.study.best_trial
+    for source, number in sweep.study.user_attrs.get(TAKEN_OVER, {}).items():
+        text += f"From the start its sampler knew {number} trials of study {source}; they are not among these.\n\n"
+    best_or_front = best_trials(trials, sweep.study.directions)
+    if best_or_front and len(sweep.study.directions) == 1:
+        best = best_or_front[0]
         text += f"Best: trial {best.number}, **{best.value:.4f}** ({sweep.study.direction.name.lower()}). "
         if "refit" in sweep.study.user_attrs:
             refit = sweep.study.user_attrs["refit"]

@@ -11,7 +11,15 @@ from hydra.utils import get_class, instantiate
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler, BruteForceSampler, QMCSampler
+from optuna.samplers import (
+    BaseSampler,
+    BruteForceSampler,
+    CmaEsSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+)
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -80,6 +88,10 @@ class Grid(BaseSampler):
         return self._point[param_name]
 
 
+# Samplers that do not learn from trials of another study: CMA-ES and genetic ones know their own generations only.
+NOT_LEARNING = (Grid, BruteForceSampler, RandomSampler, QMCSampler, CmaEsSampler, NSGAIISampler, NSGAIIISampler)
+
+
 class SamplerFactory:
     """Makes the sampler of each trial.
 
@@ -103,6 +115,11 @@ class SamplerFactory:
     def is_exhaustive(self) -> bool:
         """Whether the sampler visits every point once and then has finished."""
         return issubclass(self.sampler_class, Grid | BruteForceSampler)
+
+    @property
+    def learns_from_any_trial(self) -> bool:
+        """Whether the sampler learns from trials that it has not suggested."""
+        return not issubclass(self.sampler_class, NOT_LEARNING)
 
     def make(self, slot: int) -> BaseSampler:
         """The sampler of the trial that fills this slot."""

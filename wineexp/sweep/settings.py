@@ -74,6 +74,9 @@ class Settings:
     dedupe: bool = True
     # Whether the first trials have the values that the config has without a sweep.
     enqueue_defaults: bool = True
+    # Earlier studies whose trials the sampler knows from the start, one or a list: a name, if it is kept where this
+    # study is, or {study: name, storage: address of a database or file of a journal}.
+    warm_start: Any = None
     # Upper bounds on attributes that the task sets on its trial. A trial above a bound is never the best.
     constraints: dict[str, float] = field(default_factory=dict)
 

@@ -5,6 +5,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from optuna.study import StudyDirection, create_study
 from optuna.trial import FrozenTrial, TrialState
 
 from wineexp.sweep._optuna import fixed_params
@@ -13,6 +14,10 @@ from wineexp.sweep.space import Point
 
 # The user attribute `ended` of a trial in state FAIL: its task raised, its worker died, or it was interrupted.
 ERROR, DEAD, INTERRUPTED = "error", "dead", "interrupted"
+
+
+# The user attribute of a trial that was not run in its study, but taken over from an earlier one.
+TAKEN_OVER_FROM = "taken_over_from"
 
 
 class Slots:
@@ -101,6 +106,8 @@ class Slots:
         return len(self._ends) - bisect_left(self._ends, moment)
 
     def _add(self, trial: FrozenTrial) -> None:
+        if TAKEN_OVER_FROM in trial.user_attrs:
+            return
         slot = slot_of(trial)
         is_last = slot not in self.last or trial.number >= self.last[slot].number
         if is_last:
@@ -135,6 +142,25 @@ class Slots:
             return True
         sign = -1 if self.maximizes else 1
         return (sign * trial.values[0], trial.number) < (sign * self.best.values[0], self.best.number)
+
+
+def own_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that were run in their study, not taken over from an earlier one."""
+    return [trial for trial in trials if TAKEN_OVER_FROM not in trial.user_attrs]
+
+
+def best_trials(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[FrozenTrial]:
+    """The best feasible complete trial, or the Pareto front by number, of those that were run in their study."""
+    own = own_trials(trials)
+    if len(directions) == 1:
+        slots = Slots(0, None, maximizes=directions[0] is StudyDirection.MAXIMIZE)
+        for trial in own:
+            slots._add(trial)
+        return [] if slots.best is None else [slots.best]
+    complete = [trial for trial in own if trial.state is TrialState.COMPLETE]
+    study = create_study(directions=list(directions))
+    study.add_trials(complete)
+    return [complete[number] for number in sorted(trial.number for trial in study.best_trials)]
 
 
 def ended_by(trial: FrozenTrial) -> str | None:

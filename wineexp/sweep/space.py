@@ -102,6 +102,13 @@ class Parameter:
             raise ValueError(f"{value!r} is outside of {self.name}")
         return number
 
+    def choice_of(self, text: str) -> Any:
+        """Optuna's value for a choice in Hydra's grammar; raises ValueError if it is none of this parameter's."""
+        dist = self.distribution
+        if not isinstance(dist, CategoricalDistribution):
+            raise ValueError(f"{text} is no choice: {self.name} is a number")
+        return dist.choices[self.texts.index(text)]
+
     def grid(self) -> list[Any] | None:
         """All of Optuna's values in order; None if they cannot be counted."""
         dist = self.distribution

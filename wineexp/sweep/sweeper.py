@@ -30,6 +30,7 @@ from wineexp.sweep.refit import refit
 from wineexp.sweep.storage import is_in_memory, open_storage
 from wineexp.sweep.study import StudySpec, check_exists, create_or_load, open_ledger, patiently_opened, shown
 from wineexp.sweep.task import picklable
+from wineexp.sweep.warm_start import find_known, take_over
 from wineexp.sweep.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -73,8 +74,10 @@ def run_sweep(
         check_exists(spec, storage)
     else:
         storage = open_storage(settings["storage"], spec.folder, settings["max_outage"])
+    known = [] if settings["joins"] else find_known(spec, plan, storage)
     create_or_load(spec, storage)
     ledger = open_ledger(spec, plan, storage)
+    take_over(known, ledger)
     (spec.folder / SWEEP_RECORD).write_text(without_credentials(OmegaConf.to_yaml(config)), encoding="utf-8")
     started = time.time()
     deadline = started + settings["timeout"] if settings["timeout"] is not None else None

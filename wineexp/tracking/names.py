@@ -52,6 +52,8 @@ ERROR = "error"
 # Tags of a study's run and of its trials' runs.
 STUDY = "study"
 BEST_TRIAL = "best_trial"
+# What its sampler knew from the start; see `hydra.sweeper.warm_start`.
+TAKEN_OVER = "taken_over"
 TRIAL = "trial"
 TRIAL_STATE = "state"
 
