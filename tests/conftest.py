@@ -228,7 +228,8 @@ def choices(group: str) -> list[str]:
 
 def models_of_classes() -> list[str]:
     """The choices of conf/model that predict classes, and those that can."""
-    return [name for name in choices("model") if name not in ("ridge", "selection_of_numbers", "stack_of_numbers")]
+    of_numbers = ("ridge", "svr", "selection_of_numbers", "stack_of_numbers")
+    return [name for name in choices("model") if name not in of_numbers]
 
 
 def installed_models() -> list[str]:

@@ -99,6 +99,14 @@ def test_an_ensemble_is_trained_and_stored(model: str, in_folder: Path, trained:
     assert result.scores[metric][0] < trained.scores[metric][0]
 
 
+def test_support_vectors_learn_a_scaled_target(in_folder: Path, trained: TrainResult) -> None:
+    # Prices in thousands, of which C=1 alone would learn nothing.
+    result = train_on_houses(in_folder, "model=svr")
+    metric = "root_mean_squared_error"
+    assert result.run_id is not None
+    assert result.scores[metric][0] < trained.scores[f"{BASELINE}{metric}"][0] * 0.6
+
+
 def test_a_transform_is_undone_before_scoring(in_folder: Path, trained: TrainResult) -> None:
     logarithm = train_on_houses(in_folder, "model=ridge", "target.transform=log1p")
     # Area and district multiply, so that the logarithm of the price is nearer to a sum.
