@@ -57,6 +57,12 @@ def end(call: Call, status: str) -> str | None:
         )
         log.error(fault)
     call.callbacks.notify("study_end", call.sweep, status, [best_file] if best_file else [])
+    if reason := call.ledger.ended_early:
+        log.info(
+            "study %s ends before its budget is spent: %s; another hydra.sweeper.terminator.patience, or "
+            "null, goes on with it",
+            *(spec.name, reason),
+        )
     line = summary(call.ledger, call.started)
     log.info("study %s %s: %s", spec.name, status, f"{line}; {shown(best_file)}" if best_file else line)
     return fault

@@ -5,7 +5,7 @@ was interrupted leaves its slot open; a later trial fills it with the same param
 stored in the trials themselves, so that there is no second record which a crash could leave behind.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,20 @@ NOTES = {
 }
 # The system attribute of a study that holds the process which runs the best trial again.
 REFIT_CLAIM = "wineexp:refit"
+# The user attribute of a study that says why it ended before its budget was spent.
+ENDED_EARLY = "ended_early"
+
+
+@dataclass(frozen=True)
+class Terminator:
+    """When a study ends before its budget is spent: after `patience` trials none of which is better by `min_delta`."""
+
+    patience: int
+    min_delta: float = 0.0
+
+    def __str__(self) -> str:
+        by = f" by more than {self.min_delta:g}" if self.min_delta else ""
+        return f"none of {self.patience} trials in a row was better{by}"
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,7 @@ class Budget:
     n_trials: int | None
     max_failures: int | None
     retries: int
+    terminator: Terminator | None = None
 
 
 class Ledger:
@@ -90,7 +105,8 @@ class Ledger:
         self.enqueued, self.is_complete, self.points, self.leases = enqueued, is_complete, points, leases
         self.directions = study.directions
         maximizes = self.directions[0] is StudyDirection.MAXIMIZE
-        self._slots = Slots(budget.retries, points, maximizes=maximizes)
+        min_delta = budget.terminator.min_delta if budget.terminator else 0.0
+        self._slots = Slots(budget.retries, points, maximizes=maximizes, min_delta=min_delta)
         self.study_id = storage.get_study_id_from_name(study.study_name)
         self.worker_id = current_worker_id(is_exact=leases is not None)
 
@@ -164,11 +180,30 @@ class Ledger:
         return self.slots().running
 
     def _has_given_up(self, slots: Slots) -> bool:
-        """Whether no more trials may begin: too many failed, or the sampler has visited every point."""
+        """Whether no more trials may begin: too many failed, all points are visited, or the terminator ended it."""
         limit = self.budget.max_failures
         if limit is not None and slots.n_failures > limit:
             return True
-        return bool(self.storage.get_study_user_attrs(self.study_id).get("exhausted"))
+        attrs = self.storage.get_study_user_attrs(self.study_id)
+        return bool(attrs.get("exhausted")) or self._is_ended_early(attrs)
+
+    def _is_ended_early(self, attrs: Mapping[str, Any]) -> bool:
+        """Whether a terminator as this one has ended the study, in any process; another one looks anew."""
+        return self.budget.terminator is not None and attrs.get(ENDED_EARLY) == str(self.budget.terminator)
+
+    @property
+    def ended_early(self) -> str | None:
+        """Why the study ended before its budget was spent; None if the terminator has not ended it."""
+        attrs = self.storage.get_study_user_attrs(self.study_id)
+        return str(attrs[ENDED_EARLY]) if self._is_ended_early(attrs) else None
+
+    def _end_early(self, slots: Slots) -> bool:
+        """Let all workers end if the terminator says so; what their last trials give does not begin the study again."""
+        terminator = self.budget.terminator
+        if terminator is None or slots.n_stale < terminator.patience:
+            return False
+        self.storage.set_study_user_attr(self.study_id, ENDED_EARLY, str(terminator))
+        return True
 
     # Starting and closing trials.
 
@@ -210,7 +245,7 @@ class Ledger:
     def _next_slot(self) -> tuple[int | None, Point]:
         """The slot to be filled next and its fixed parameters; no slot if the budget is spent."""
         slots = self.slots()
-        if self._has_given_up(slots):
+        if self._has_given_up(slots) or self._end_early(slots):
             return None, {}
         if slots.open:
             slot = min(slots.open)

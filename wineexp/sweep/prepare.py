@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -78,6 +79,7 @@ def check_settings(settings: Mapping[str, Any], config: DictConfig) -> list[str]
     if is_in_memory(settings["storage"] or {}) and config.hydra.launcher._target_ != BASIC_LAUNCHER:
         faults.append("a study in memory cannot be shared by processes: use hydra/sweeper/storage=journal")
     faults += name_faults(str(settings["study_name"] or "default"))
+    faults += _terminator_faults(settings)
     fewest = 1 if settings["wait"] else 0
     if settings["n_workers"] < fewest:
         faults.append(f"n_workers must be {fewest} or more, but got {settings['n_workers']}")
@@ -95,6 +97,18 @@ def check_settings(settings: Mapping[str, Any], config: DictConfig) -> list[str]
             faults.append(f"hydra.sweeper.{key} must be above 0 seconds, but got {settings[key]:g}")
     if settings["n_trials"] is not None and settings["n_trials"] < 0:
         faults.append(f"n_trials must be 0 or more, or null for default_n_trials, but got {settings['n_trials']}")
+    return faults
+
+
+def _terminator_faults(settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with `hydra.sweeper.terminator`."""
+    terminator, place, faults = settings["terminator"], "hydra.sweeper.terminator", []
+    if terminator["patience"] is not None and terminator["patience"] < 1:
+        faults.append(f"{place}.patience must be 1 trial or more, or null, but got {terminator['patience']}")
+    if not 0 <= terminator["min_delta"] < math.inf:
+        faults.append(f"{place}.min_delta must be a number, 0 or more, but got {terminator['min_delta']:g}")
+    if terminator["patience"] is not None and len(directions_of(settings)) > 1:
+        faults.append(f"{place} takes one direction, and {len(directions_of(settings))} are stated: leave it out")
     return faults
 
 

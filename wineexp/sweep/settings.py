@@ -5,6 +5,16 @@ from typing import Any
 
 
 @dataclass
+class TerminatorSettings:
+    """The keys of `hydra.sweeper.terminator`, which ends a study before its budget is spent."""
+
+    # After so many trials in a row that are no better than what was best before them; null never does.
+    patience: int | None = None
+    # By how much more than this a value has to be better.
+    min_delta: float = 0.0
+
+
+@dataclass
 class Settings:
     """The keys of `hydra.sweeper`; `hydra/sweeper/{sampler,pruner,storage}` are config groups below it."""
 
@@ -62,6 +72,7 @@ class Settings:
     joins: bool = False
     # The number of trials that may fail by an error of the task; one more ends the sweep. null is no limit.
     max_failures: int | None = 10
+    terminator: TerminatorSettings = field(default_factory=TerminatorSettings)
     # How many more times the parameters of a trial whose worker died are tried.
     retries: int = 1
     # For a study in a database's server, in seconds: a worker that has not shown for so long that it lives is lost, and

@@ -31,6 +31,8 @@ class Slots:
         Gives every point of a space whose points have one trial each; None if the sampler chooses.
     maximizes : bool, optional
         Whether the first value of a trial is better if it is higher.
+    min_delta : float, optional
+        By how much more than this a trial's value has to be better to be an improvement.
 
     Attributes
     ----------
@@ -42,18 +44,28 @@ class Slots:
         Trials whose task raised an error.
     n_trials : int
         The trials that have been looked at; also the number of the next one.
+    n_stale : int
+        The complete and pruned trials since the last improvement.
     best : FrozenTrial or None
         The complete trial with the best first value that violates no constraint, of equal ones the earliest.
     """
 
     def __init__(
-        self, retries: int, points: Callable[[], Iterator[Point] | None] | None, *, maximizes: bool = False
+        self,
+        retries: int,
+        points: Callable[[], Iterator[Point] | None] | None,
+        *,
+        maximizes: bool = False,
+        min_delta: float = 0.0,
     ) -> None:
-        self.retries, self.maximizes = retries, maximizes
+        self.retries, self.maximizes, self.min_delta = retries, maximizes, min_delta
         self.best: FrozenTrial | None = None
         self.last: dict[int, FrozenTrial] = {}
         self.open: set[int] = set()
         self.n_failures = 0
+        self.n_stale = 0
+        # The value of the last improvement.
+        self._improved_value: float | None = None
         self.n_trials = 0
         # The trials that run, by number.
         self._unfinished: dict[int, FrozenTrial] = {}
@@ -126,13 +138,20 @@ class Slots:
             self._deaths[slot] = self._deaths.get(slot, 0) + 1
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             self._evaluated.setdefault(_key(trial.params), trial)
+            self.n_stale += 1
         if trial.state is TrialState.COMPLETE and self._is_better(trial):
             self.best = trial
+            self._count_improvement(trial.values[0])
         if trial.datetime_complete is not None:
             insort(self._ends, trial.datetime_complete.timestamp())
         if is_last:
             leaves_open = ended == INTERRUPTED or (ended == DEAD and self._deaths[slot] <= self.retries)
             (self.open.add if leaves_open else self.open.discard)(slot)
+
+    def _count_improvement(self, value: float) -> None:
+        """Begin to count anew if the value of a new best trial is better by more than `min_delta`."""
+        if self._improved_value is None or abs(value - self._improved_value) > self.min_delta:
+            self._improved_value, self.n_stale = value, 0
 
     def _is_better(self, trial: FrozenTrial) -> bool:
         """Whether a complete trial is better than the best so far."""

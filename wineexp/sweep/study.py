@@ -14,7 +14,7 @@ from wineexp.core.errors import UserError, brief, did_you_mean
 from wineexp.sweep._optuna import storage_of
 from wineexp.sweep.definition import Definition, check_or_record
 from wineexp.sweep.leases import Leases
-from wineexp.sweep.ledger import Budget, Ledger
+from wineexp.sweep.ledger import Budget, Ledger, Terminator
 from wineexp.sweep.outages import PatientStorage, wait_out
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.samplers import make_pruner
@@ -168,7 +168,8 @@ def open_ledger(spec: StudySpec, plan: Plan, storage: BaseStorage | None = None)
     storage = storage or patiently_opened(settings, spec.folder)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(study_name=spec.name, storage=storage, pruner=make_pruner(spec.settings["pruner"]))
-    budget = Budget(spec.n_trials, spec.settings["max_failures"], spec.settings["retries"])
+    terminator = Terminator(**settings["terminator"]) if settings["terminator"]["patience"] else None
+    budget = Budget(spec.n_trials, settings["max_failures"], settings["retries"], terminator)
     # A space function's parameters are not known before it is called.
     is_complete = bool if plan.space_function else plan.space.is_complete
     points = plan.space.grid if spec.visits_each_point else None

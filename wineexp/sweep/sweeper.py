@@ -92,7 +92,7 @@ def run_sweep(
         return None
     if ledger.leases is not None:
         store_command(storage, ledger.study_id, spec.command, config, arguments)
-    if ledger.n_remaining() == 0 and ledger.trials():
+    if ledger.n_remaining() == 0 and ledger.trials() and not ledger.ended_early:
         log.info(
             "study %s has no trial left to run: a higher hydra.sweeper.n_trials goes on with it, another "
             "hydra.sweeper.study_name begins a new one",
