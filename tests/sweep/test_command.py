@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.errors import CompactHydraException
 
 from tests.sweep.conftest import NO_LOG, REPOSITORY, XY, Toy
 from wineexp.sweep.sweep_syntax import quote
@@ -95,6 +96,25 @@ def test_a_space_as_a_callable(toy: Toy) -> None:
     kinds = [yaml.safe_load(file.read_text())["kind"] for file in toy.folder.glob("multirun/app/*/.hydra/config.yaml")]
     assert sorted(map(str, kinds)) == ["3", "None", "None", "a b"]
     assert 3 not in kinds, "a string became a number"
+
+
+def test_a_space_that_sees_the_config(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(toy.folder)
+    (toy.folder / "spaces_of_config.py").write_text(
+        "def deeper(trial, config):\n"
+        "    if config.x > 2:\n"
+        "        return {'y': config.x + 10 * config.model.depth}\n"
+        "    return {'y': 1}\n"
+        "def changes(trial, config):\n"
+        "    config.x = 5\n"
+    )
+    arguments = ("x=2,3", "model=tree,bush", "hydra.sweeper.search=null", "hydra/sweeper/sampler=brute")
+    configs = toy.sweep_quickly(*arguments, "hydra.sweeper.space=spaces_of_config.deeper")
+    assert sorted((config.model.depth, config.x, config.y) for config in configs) == [
+        (2, 2, 1), (2, 3, 23), (3, 2, 1), (3, 3, 33),
+    ]  # fmt: skip
+    with pytest.raises(CompactHydraException, match=r"space=spaces_of_config.changes: ReadonlyConfigError"):
+        toy.sweep_in_process(*arguments, "hydra.sweeper.space=spaces_of_config.changes")
 
 
 def test_hydras_own_sweeper_can_be_chosen(toy: Toy) -> None:

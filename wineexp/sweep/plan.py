@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from hydra.core.override_parser.types import Override, Transformer
+from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FixedTrial, FrozenTrial, Trial
 
 from wineexp.sweep._hydra import make_override
+from wineexp.sweep.compose import Composer
 from wineexp.sweep.space import Space
 from wineexp.sweep.sweep_syntax import parse_value, quote
 
@@ -25,14 +27,17 @@ class Plan:
     group_names : frozenset of str
         All config groups of the program.
     space_function : callable or None
-        A function of the user's that suggests more parameters.
+        A function of the user's that suggests more parameters: of the trial, or of the trial and its config.
+    composer : Composer or None
+        Composes that config, where the function takes one.
 
     """
 
     fixed_overrides: tuple[str, ...]
     space: Space
     group_names: frozenset[str]
-    space_function: Callable[[Trial], Any] | None = None
+    space_function: Callable[..., Any] | None = None
+    composer: Composer | None = None
 
     def suggest(self, trial: Trial) -> tuple[list[Override], list[Override]]:
         """Let Optuna suggest a trial's parameters; gives its choices of config groups, and its values."""
@@ -40,11 +45,19 @@ class Plan:
         groups, values = self.space.group_overrides(point), self.space.value_overrides(point)
         if self.space_function is None:
             return groups, values
-        derived = self.space_function(trial) or {}
+        seen = [] if self.composer is None else [self._config(self.composer, groups, values)]
+        derived = self.space_function(trial, *seen) or {}
         suggested = {name: value for name, value in trial.params.items() if name not in point}
         for key, value in {**suggested, **derived}.items():
             (groups if key in self.group_names else values).append(_override(key, value))
         return groups, values
+
+    @staticmethod
+    def _config(composer: Composer, groups: list[Override], values: list[Override]) -> DictConfig:
+        """The config that a space function sees, which is not to be changed: without what it is about to suggest."""
+        config = composer.compose(groups, values)
+        OmegaConf.set_readonly(config, True)
+        return config
 
     def texts_of(self, trial: FrozenTrial) -> dict[str, str]:
         """A trial's own overrides: key to text in Hydra's grammar."""

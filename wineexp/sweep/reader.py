@@ -1,5 +1,6 @@
 """Reading a plan from the command line, `hydra.sweeper.params` and the search files, with every fault it has."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -64,7 +65,9 @@ class PlanReader:
         if self.faults:
             raise UserError(*self.faults)
         lines = tuple(str(item.input_line) for item in fixed.values())
-        plan = Plan(lines, Space(tuple(parameters)), self._group_names(), self._function("space"))
+        function = self._function("space")
+        composer = Composer(self.loader, self.sweep_config, lines) if takes_config(function) else None
+        plan = Plan(lines, Space(tuple(parameters)), self._group_names(), function, composer)
         self.faults += dry_run(
             plan, self.loader, self.sweep_config, str(self.settings["space"]), self._function("check")
         )
@@ -186,6 +189,17 @@ class PlanReader:
             self.faults.append(f"{setting}={path}: no such callable ({error})")
             return None
         return function
+
+
+def takes_config(space_function: Callable[..., Any] | None) -> bool:
+    """Whether a space function wants the trial's config beside the trial: whether it takes two arguments."""
+    try:
+        parameters = inspect.signature(space_function).parameters.values() if space_function else ()
+    except ValueError:
+        # Of a function in C, which does not tell.
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters) == 2
 
 
 def _type_conflicts(overrides: Sequence[Override]) -> list[str]:

@@ -46,8 +46,8 @@ class Settings:
     # the parameters of each of its choices.
     params: dict[str, Any] = field(default_factory=dict)
     search: dict[str, str] | None = field(default_factory=lambda: {"model": "search"})
-    # The dotted path of a function that suggests what the syntax cannot express. It takes an Optuna trial, and may
-    # return a mapping with more overrides.
+    # The dotted path of a function that suggests what the syntax cannot express. It takes an Optuna trial, or that and
+    # the config that the trial has so far, not to be changed; it may return a mapping with more overrides.
     space: str | None = None
     # The dotted path of a function that gives what is wrong with a config, a list of sentences: called before any trial
     # with the config of each choice and of each value that is tried.
