@@ -117,6 +117,36 @@ def test_a_space_that_sees_the_config(toy: Toy, monkeypatch: pytest.MonkeyPatch)
         toy.sweep_in_process(*arguments, "hydra.sweeper.space=spaces_of_config.changes")
 
 
+def test_a_sampler_in_the_layout_of_optunahub_is_named_by_its_path(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = toy.folder / "package/samplers/corner"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from .sampler import Corner\n__all__ = ['Corner']\n")
+    (package / "sampler.py").write_text(
+        "from optuna.samplers import RandomSampler\n"
+        "class Corner(RandomSampler):\n"
+        "    def __init__(self, high=True, seed=None):\n"
+        "        super().__init__(seed)\n"
+        "        self.high = high\n"
+        "    def sample_independent(self, study, trial, name, dist):\n"
+        "        return dist.high if self.high else super().sample_independent(study, trial, name, dist)\n"
+    )
+    (package.parent / "lacking.py").write_text("import a_package_of_this_sampler\n")
+    monkeypatch.syspath_prepend(toy.folder / "package")
+    target = "hydra.sweeper.sampler._target_=samplers."
+    arguments = (*XY, "hydra.sweeper.n_trials=2", "hydra.sweeper.enqueue_defaults=false", f"{target}corner.Corner")
+    assert {config.x for config in toy.sweep_quickly(*arguments)} == {5}
+    chance = ("+hydra.sweeper.sampler.high=false", "hydra.sweeper.study_name=chance")
+    assert len({config.x for config in toy.sweep_quickly(*arguments, *chance)}) == 2, "a seed for each trial"
+    for name, words in (
+        ("lacking.Sampler", "No module named 'a_package_of_this_sampler'"),
+        ("corner.sampler", "'samplers.corner.sampler' is no class"),
+    ):
+        with pytest.raises(CompactHydraException, match=words):
+            toy.sweep_in_process(*XY, f"{target}{name}")
+    with pytest.raises(CompactHydraException, match=r"'collections.Counter' is no sampler"):
+        toy.sweep_in_process(*XY, "hydra.sweeper.sampler._target_=collections.Counter")
+
+
 def test_hydras_own_sweeper_can_be_chosen(toy: Toy) -> None:
     toy.sweep("hydra/sweeper=basic", "x=1,2", "y=3,4")
     assert [line.split()[1:] for line in toy.ran()] == [["1", "3"], ["1", "4"], ["2", "3"], ["2", "4"]]

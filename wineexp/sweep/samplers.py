@@ -104,6 +104,11 @@ class SamplerFactory:
     def __init__(self, conf: Mapping[str, Any], seed: int, space: Space) -> None:
         self.seed = seed
         self.sampler_class = _import_class(conf, "sampler")
+        if not issubclass(self.sampler_class, BaseSampler):
+            raise UserError(
+                f"sampler {conf['_target_']!r} is no sampler: it is no subclass of optuna.samplers.BaseSampler; "
+                "name the class, as my.module.MySampler"
+            )
         self._options = {key: _instantiated(value) for key, value in conf.items() if key != "_target_"}
         if self.sampler_class is Grid:
             self._options["space"] = space
