@@ -134,3 +134,15 @@ def test_yaml_is_written_as_omegaconf_writes_it() -> None:
          "nested": {"empty": {}, "items": [1, 0.1, True, "null"]}, "missing": "???"}
     )  # fmt: skip
     assert _omegaconf.to_yaml(config) == OmegaConf.to_yaml(config)
+
+
+def test_the_yaml_of_the_hydra_node_is_omegaconfs_also_where_text_is_kept(config: DictConfig) -> None:
+    hydra_config = OmegaConf.create({})
+    _omegaconf.attach_hydra(hydra_config, config.hydra)
+    writer = _omegaconf.HydraYaml(changing=("job",))
+    for number in (3, 4):
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.job.num = number
+            config.hydra.launcher = {"n_jobs": number}
+        assert writer.text(hydra_config) == OmegaConf.to_yaml(hydra_config)
+        assert f"num: {number}" in writer.text(hydra_config)

@@ -1,10 +1,12 @@
 """Private names of OmegaConf that the sweeper relies on; `tests/sweep/test_hydra_adapter.py` says what of each."""
 
 import copy
+from collections.abc import Collection
+from enum import Enum
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 
 
@@ -31,7 +33,41 @@ def set_parent(node: DictConfig, parent: DictConfig) -> None:
 
 def to_yaml(node: Any) -> str:
     """What `OmegaConf.to_yaml` gives, unresolved, written by libyaml if it is installed: in a tenth of the time."""
-    container = OmegaConf.to_container(node, resolve=False, enum_to_str=True)
+    return _dump(OmegaConf.to_container(node, resolve=False, enum_to_str=True))
+
+
+class HydraYaml:
+    """Gives what `to_yaml` gives of a config that has a `hydra` node alone, and keeps the text of what stays the same.
+
+    Parameters
+    ----------
+    changing : collection of str
+        The keys of the `hydra` node that differ from trial to trial. What is below another key may be another node,
+        but the same node has the same content.
+    """
+
+    def __init__(self, changing: Collection[str]) -> None:
+        self.changing = changing
+        self._kept: dict[str, tuple[Any, str]] = {}
+
+    def text(self, hydra_config: DictConfig) -> str:
+        """The YAML of a config."""
+        content = hydra_config.hydra.__dict__["_content"]
+        return "hydra:\n" + "".join(self._part(str(key), node) for key, node in content.items())
+
+    def _part(self, key: str, node: Any) -> str:
+        known, text = self._kept.get(key, (None, ""))
+        if known is node and key not in self.changing:
+            return text
+        is_value = not isinstance(node, Container) or node._is_none() or node._is_interpolation() or node._is_missing()
+        value = node._value() if is_value else OmegaConf.to_container(node, resolve=False, enum_to_str=True)
+        value = value.name if isinstance(value, Enum) else value
+        text = _dump({"hydra": {key: value}}).removeprefix("hydra:\n")
+        self._kept[key] = (node, text)
+        return text
+
+
+def _dump(container: Any) -> str:
     text: str = yaml.dump(container, default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=_Dumper)
     return text
 

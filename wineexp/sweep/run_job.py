@@ -16,7 +16,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from wineexp.core.addresses import without_credentials
 from wineexp.sweep._hydra import flush_loggers
-from wineexp.sweep._omegaconf import attach_hydra, detach_hydra, set_parent, to_yaml
+from wineexp.sweep._omegaconf import HydraYaml, attach_hydra, detach_hydra, set_parent, to_yaml
+
+# `Composer.record_overrides` and `assign_number` change what is below these keys.
+_hydra_yaml = HydraYaml(changing=("job", "overrides", "runtime"))
 
 
 def assign_number(config: DictConfig, number: int) -> Path:
@@ -82,9 +85,9 @@ def _shown_to_tasks(config: DictConfig) -> Iterator[DictConfig]:
 def _save_records(folder: Path, task_config: DictConfig, hydra_config: DictConfig) -> None:
     """Write the three files that Hydra leaves of a job."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, node in (
-        ("config.yaml", task_config),
-        ("hydra.yaml", hydra_config),
-        ("overrides.yaml", hydra_config.hydra.overrides.task),
+    for name, text in (
+        ("config.yaml", to_yaml(task_config)),
+        ("hydra.yaml", _hydra_yaml.text(hydra_config)),
+        ("overrides.yaml", to_yaml(hydra_config.hydra.overrides.task)),
     ):
-        (folder / name).write_text(without_credentials(to_yaml(node)), encoding="utf-8")
+        (folder / name).write_text(without_credentials(text), encoding="utf-8")
