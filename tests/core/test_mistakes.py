@@ -68,7 +68,10 @@ MISTAKES = {
         ["2 faults:", "  - model.max_dept: ", "did you mean max_depth?", "  - seeds: ", "did you mean seed?"],
     ),
     "key of another node": (["max_depth=3"], ["max_depth: no such key; did you mean model.max_depth?"]),
-    "seed of a sampler": (["hydra.sweeper.sampler.seed=1"], ["no such key; did you mean hydra.sweeper.seed?"]),
+    "seed of a sampler": (
+        ["hydra.sweeper.sampler.seed=1"],
+        ["hydra.sweeper.sampler.seed: no such key; hydra.sweeper.seed is the seed"],
+    ),
     "syntax of an override": (["model=[xgb"], ["[xgb"]),
     "store that is not there": (
         ["tracking=server", "tracking.uri=http://127.0.0.1:9"],

@@ -306,12 +306,13 @@ def test_a_promotion_is_compared_with_what_the_alias_names_by_then(
     def promote_second(*arguments: object, **more: object) -> object:
         monkeypatch.setattr(promotion.alias_move, "promote", moved)
         model_id = version.source.removeprefix("models:/")
-        first = moved(registry, "champion", None, [], run_id=version.run_id, model_id=model_id, tags=version.tags)
+        made = {"run_id": version.run_id, "model_id": model_id, "tags": version.tags}
+        first = moved(registry, "champion", None, [], find=lambda: None, **made)
         assert first is not None
         return moved(*arguments, **more)
 
     monkeypatch.setattr(promotion.alias_move, "promote", promote_second)
-    result = store.promote(f"run={source_of(store, '1')}", "registry.name=raced", *QUICK, *ANYTHING)
+    result = store.promote("best_of=cultivar-cultivar", "registry.name=raced", *QUICK, *ANYTHING)
     assert result.version.number == 2
     first, second = History(registry).decisions()
     assert (first.moves, second.moves) == ({"champion": [None, 1]}, {"champion": [1, 2], "previous": [None, 1]})

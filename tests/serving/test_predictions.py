@@ -304,6 +304,7 @@ def test_metrics_come_in_the_one_format_that_is_accepted(server: Server, media_t
 def test_logs_are_json_with_request_ids(server: Server, row: dict[str, float]) -> None:
     server.post("/predict", row, headers=JSON | {"x-request-id": "to-be-content"})
     server.post("/predict", row, headers=JSON | {"x-request-id": "forged\tid"})
+    server.until(lambda: "to-be-content" in server.log.read_text())
     (content,) = [line for line in server.lines() if line.get("request_id") == "to-be-content"]
     assert (content["method"], content["route"], content["status"]) == ("POST", "/predict", 200)
     assert "forged" not in server.log.read_text()

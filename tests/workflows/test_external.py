@@ -14,7 +14,8 @@ from sklearn.metrics import roc_auc_score
 from tests.conftest import new_database
 from wineexp import UserError, compose, promote, reproduce, train
 from wineexp.data import external_table
-from wineexp.data.hashed_split import HashedSplit, mixed
+from wineexp.data.hashed_split import HashedSplit
+from wineexp.data.row_hashes import mixed
 from wineexp.data.task import Task
 from wineexp.models.compiled.flatten import flatten
 from wineexp.train import TrainResult

@@ -12,7 +12,8 @@ import pandas as pd
 from wineexp.core.dates import days
 from wineexp.core.errors import UserError
 from wineexp.data.external_table import ExternalTable
-from wineexp.data.hashed_split import HashedSplit, Hashes, chunks
+from wineexp.data.hashed_split import HashedSplit
+from wineexp.data.row_hashes import Hashes, chunks
 from wineexp.data.target import Target
 
 # Different values of a target of classes without bins.

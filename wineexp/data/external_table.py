@@ -18,7 +18,7 @@ from wineexp.core.errors import UserError
 from wineexp.core.progress_lines import ProgressLines
 from wineexp.data import column_rules, table_file
 from wineexp.data.column_rules import ColumnRule, Parsed
-from wineexp.data.hashed_split import SAMPLE_SALT, Hashes, chunks, mixed
+from wineexp.data.row_hashes import SAMPLE_SALT, Hashes, chunks, mixed
 from wineexp.data.schema import snake_case
 from wineexp.data.table_file import RawTable, Violation
 

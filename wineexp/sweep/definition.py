@@ -108,8 +108,8 @@ def check_or_record(study: Study, storage: BaseStorage, current: Definition, *, 
 
 def stored_definition(user_attrs: Mapping[str, Any], system_attrs: Mapping[str, Any]) -> Definition:
     """The definition in a study's attributes: the space alone where wineexp 0.2 began it, nothing where it did not."""
-    if DEFINITION in system_attrs:
-        return dict(system_attrs[DEFINITION])
+    if definition := system_attrs.get(DEFINITION):
+        return dict(definition)
     return {SPACE: user_attrs[SPACE]} if SPACE in user_attrs else {}
 
 
