@@ -307,6 +307,19 @@ def postgres(tmp_path: Path) -> Iterator[str]:
         yield url
 
 
+def make_postgres() -> tuple[Path, list[str]]:
+    """A new folder with the files of a PostgreSQL server, in `data`, and the command that starts it."""
+    # PostgreSQL refuses to run as root, and the user nobody cannot enter pytest's folders.
+    as_user = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if os.getuid() == 0 else []
+    home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
+    if as_user:
+        shutil.chown(home, "nobody")
+    data = ["-D", str(home / "data")]
+    subprocess.run([*as_user, "initdb", *data, "-U", "tester", "-A", "trust", "--no-sync"], check=True,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+    return home, [*as_user, "postgres", *data, "-c", "fsync=off"]
+
+
 @contextmanager
 def postgres_server(folder: Path) -> Iterator[str]:
     """The URL of an empty database of a PostgreSQL server on a free port, stopped at the end; its log in the folder."""
@@ -315,18 +328,11 @@ def postgres_server(folder: Path) -> Iterator[str]:
         pytest.skip(f"{' and '.join(missing)} not found")
     if importlib.util.find_spec("psycopg") is None:
         pytest.skip("the package psycopg is not installed")
-    # PostgreSQL refuses to run as root, and the user nobody cannot enter pytest's folders.
-    as_user = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if os.getuid() == 0 else []
-    home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
-    if as_user:
-        shutil.chown(home, "nobody")
+    home, command = make_postgres()
     port = free_port()
-    data = ["-D", str(home / "data")]
-    subprocess.run([*as_user, "initdb", *data, "-U", "tester", "-A", "trust", "--no-sync"], check=True,
-                   stdout=subprocess.DEVNULL)  # fmt: skip
-    options = ["-p", str(port), "-k", str(home), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    options = ["-p", str(port), "-k", str(home), "-c", "listen_addresses=127.0.0.1"]
     with (folder / "postgres.log").open("w") as log:
-        server = subprocess.Popen([*as_user, "postgres", *data, *options], stdout=log, stderr=log)
+        server = subprocess.Popen([*command, *options], stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + 30
             while not (home / f".s.PGSQL.{port}").exists():

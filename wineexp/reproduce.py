@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core.config import Reproduce
 from wineexp.core.errors import UserError
-from wineexp.core.program import program
+from wineexp.core.program import program, program_environment
 
 if TYPE_CHECKING:
     from wineexp.tracking.recorded_run import RecordedRun
@@ -139,8 +139,7 @@ def reproduce_in_worktree(record: "RecordedRun", uri: str, cfg: DictConfig, fold
             *([f"device={cfg.device}"] if cfg.device is not None else []),
             *("hydra.run.dir='{}'".format(str(folder).replace("'", "\\'")), "hydra.output_subdir=null"),
         ]
-        # This program sets HYDRA_FULL_ERROR at its own start, whatever its user chose.
-        environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"} | {
+        environment = program_environment() | {
             "PYTHONPATH": os.pathsep.join([str(modules.restore(record, tree.parent)), str(tree)]),
             # A relative path would name another folder there.
             "MLFLOW_TRACKING_URI": with_credentials(uri) if urlsplit(uri).scheme else str(Path(uri).absolute()),

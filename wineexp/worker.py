@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from wineexp.core.config import Worker
 from wineexp.core.errors import UserError
-from wineexp.core.program import program
+from wineexp.core.program import program, program_environment
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 @program(Worker)
 def main(cfg: DictConfig) -> None:
     """Run from the command line: this process becomes the worker, whose exit code is thereby its own."""
-    from wineexp.sweep.joining import program_environment
-
     command = command_of(cfg)
     sys.stdout.flush()
     os.execve(command[0], command, program_environment())  # noqa: S606
@@ -26,8 +24,6 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig) -> int:
     """Run a worker in a process of its own until the study ends, and give its exit code."""
-    from wineexp.sweep.joining import program_environment
-
     return subprocess.run(command_of(cfg), env=program_environment(), check=False).returncode
 
 

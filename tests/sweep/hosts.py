@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import INHERITED
+from tests.conftest import INHERITED, make_postgres
 from tests.preloaded_python import PYTHON
 
 NETWORK = "10.177.0"
@@ -99,12 +98,7 @@ class Servers:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
-        shutil.chown(self.home, "nobody")
-        self.as_user = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
-        data = ["-D", str(self.home / "data")]
-        subprocess.run([*self.as_user, "initdb", *data, "-U", "tester", "-A", "trust", "--no-sync"], check=True,
-                       stdout=subprocess.DEVNULL)  # fmt: skip
+        self.home, self.command = make_postgres()
         with (self.home / "data/pg_hba.conf").open("a") as rules:
             rules.write(f"host all all {NETWORK}.0/24 trust\n")
         self.url = f"postgresql+psycopg://tester@{host.address}:{PORT}/postgres"
@@ -114,10 +108,9 @@ class Servers:
     def start_postgres(self) -> None:
         """Start PostgreSQL; after a kill it refuses for as long as processes of the killed one live."""
         options = ["-p", str(PORT), "-k", str(self.home), "-c", f"listen_addresses={self.host.address}"]
-        command = [*self.as_user, "postgres", "-D", str(self.home / "data"), *options, "-c", "fsync=off"]
         deadline = time.monotonic() + START_SECONDS
         while True:
-            self.postgres = self.host.start(*command)
+            self.postgres = self.host.start(*self.command, *options)
             while self.postgres.poll() is None:
                 assert time.monotonic() < deadline, self.host.log
                 ready = subprocess.run(["pg_isready", "-h", str(self.home), "-p", str(PORT)], capture_output=True)

@@ -172,6 +172,11 @@ def _prepare_process() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
+def program_environment() -> dict[str, str]:
+    """The environment of a program that another one starts, which sets HYDRA_FULL_ERROR at its own start."""
+    return {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+
+
 def _without_credentials(record: logging.LogRecord) -> logging.LogRecord:
     """A record of the log whose addresses show no credentials, whichever library it is from."""
     try:

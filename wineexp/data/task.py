@@ -157,12 +157,12 @@ class Task:
         """
         if predictions is None:
             return {}
-        of_constants = cross_validation.error_distribution(folds, of_constants=True)
-        of_intervals = cross_validation.constant_interval_scores(self.baseline(), predictions, of_constants)
+        constant, of_constants = self.baseline(), cross_validation.error_distribution(folds, of_constants=True)
+        of_intervals = cross_validation.constant_interval_scores(constant, predictions, of_constants)
         if predictions.all_scores is not None:
             # Beside them there are only those of intervals, which are computed on the sample.
             return {**predictions.all_scores, **score(predictions, []), **of_intervals}
-        of_baseline = baseline_scores(self.baseline(), predictions, self.metrics)
+        of_baseline = baseline_scores(constant, predictions, self.metrics)
         return score(predictions, self.metrics) | of_baseline | of_intervals
 
     def baseline(self, rows: Indices | None = None) -> Any:

@@ -51,7 +51,7 @@ JSON_COLUMNS = {"probabilities": PROBABILITY, "inputs": INPUT}
 CONNECT_TIMEOUT_SECONDS = 3
 STATEMENT_TIMEOUT_MS, LOCK_TIMEOUT_MS = 5_000, 2_000
 
-# Any number that no other program takes: whoever holds this lock makes or drops tables.
+# Any number that no other program takes: the holder of this lock makes or drops tables.
 TABLES_LOCK = 7_411_869
 
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from wineexp.core.addresses import keep_credentials
 from wineexp.core.errors import UserError
+from wineexp.core.program import program_environment
 from wineexp.core.signals import Interrupts, uninterrupted
 from wineexp.sweep._hydra import BASIC_LAUNCHER
 from wineexp.sweep.call import Call, begin, close_dead, end, has_too_many_failures, result
-from wineexp.sweep.joining import joining_arguments, load_command, program_environment
+from wineexp.sweep.joining import joining_arguments, load_command
 from wineexp.sweep.leases import CLOSING, STOP
 from wineexp.sweep.progress import summary
 from wineexp.sweep.refit import refit

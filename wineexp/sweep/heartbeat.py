@@ -36,10 +36,10 @@ class Heartbeat:
         self.leases, self.worker, self.close_trial = leases, worker, close_trial
         self._has_ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        # The thread that runs a task, and whether that was told to end.
+        # The thread that runs a task, and whether it was interrupted.
         self._task_thread: int | None = None
         self._lock = threading.Lock()
-        self._is_told = False
+        self._is_interrupted = False
 
     @property
     def is_stopped(self) -> bool:
@@ -67,12 +67,12 @@ class Heartbeat:
     def stopping_task(self) -> Iterator[None]:
         """Raise KeyboardInterrupt in the with block, in the thread that runs it, when the study is to stop."""
         with self._lock:
-            self._task_thread, self._is_told = threading.get_ident(), False
+            self._task_thread, self._is_interrupted = threading.get_ident(), False
         try:
             yield
         finally:
             with self._lock:
-                if self._is_told and not _is_main(self._task_thread):
+                if self._is_interrupted and not _is_main(self._task_thread):
                     _raise_in_thread(threading.get_ident(), None)
                 self._task_thread = None
 
@@ -93,11 +93,11 @@ class Heartbeat:
 
     def _end_task(self) -> None:
         with self._lock:
-            thread, was_told = self._task_thread, self._is_told
+            thread, was_interrupted = self._task_thread, self._is_interrupted
             if thread is None:
                 return
-            self._is_told = True
-            if not was_told:
+            self._is_interrupted = True
+            if not was_interrupted:
                 if _is_main(thread):
                     # It also ends what waits in the system, as a sleep does.
                     signal.pthread_kill(thread, signal.SIGINT)

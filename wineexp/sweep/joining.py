@@ -1,6 +1,5 @@
 """A worker that joins a study from anywhere: what the study stores for it, and the command that it becomes."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,11 +88,6 @@ def load_command(storage: BaseStorage, study: str) -> StoredCommand:
     if stored is None:
         raise UserError(f"study={study}: it was not begun by a sweep of this version, so that no worker can join it")
     return StoredCommand(list(stored["program"]), list(stored["arguments"]))
-
-
-def program_environment() -> dict[str, str]:
-    """The environment of a program that another program starts, which sets HYDRA_FULL_ERROR at its own start."""
-    return {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
 
 
 def joining_arguments(command: StoredCommand, study: str, storage: str, more: Sequence[str] = ()) -> list[str]:

@@ -74,7 +74,7 @@ class Leases:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the workers were told to stop, as of the last look."""
+        """Whether the workers are to stop, as of the last look."""
         return self._is_stopped
 
     def create_table(self) -> None:
@@ -105,7 +105,7 @@ class Leases:
     def _look(self, rows: Mapping[str, int]) -> None:
         with self._lock:
             now = time.monotonic()
-            # Whoever could not beat, as this process could not look, is not to be taken for lost.
+            # A worker that could not beat, as this process could not look, is not to be taken for lost.
             if now - self._last_look > 2 * self.beat_seconds:
                 self._seen.clear()
             self._last_look = now

@@ -294,7 +294,7 @@ class Ledger:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the study's workers were told to stop, as of the last beat of this process."""
+        """Whether the study's workers are to stop, as of the last beat of this process."""
         return self.leases is not None and self.leases.is_stopped
 
     # Running the best trial again, which one process does.

@@ -157,7 +157,7 @@ def _wait_for_others(call: Call) -> bool:
         time.sleep(min(MAX_WAIT_SECONDS, ledger.leases.beat_seconds))
         is_any_lost |= bool(close_dead(call))
     if ledger.is_stopped:
-        log.info("another program that runs this study was told to stop it")
+        log.info("another program that runs this study is stopping it")
         raise KeyboardInterrupt
     return is_any_lost
 

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -21,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from wineexp.core.progress_lines import ProgressLines
 from wineexp.evaluation.cross_validation import Fold
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ Row = tuple[str, str, str]
 
 # After so long without a line, one says what is being done.
 NOTICE_SECONDS = 5.0
-
-# Between two lines that say how much is done, where no bar can be shown.
-BAR_LINE_SECONDS = 10.0
 
 
 @contextmanager
@@ -127,7 +124,7 @@ def print_scores(title: str, rows: list[Row]) -> None:
 
 
 class Bar:
-    """A progress bar in a terminal, and elsewhere a line of the log every `BAR_LINE_SECONDS`; a context manager.
+    """A progress bar in a terminal, and elsewhere a line of the log now and then; a context manager.
 
     Parameters
     ----------
@@ -138,12 +135,11 @@ class Bar:
     """
 
     def __init__(self, title: str, total: int) -> None:
-        self._title, self._total = title, total
         console = Console()
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         self._task = self._progress.add_task(title, total=total)
-        self._shown_at = time.monotonic()
+        self._lines = ProgressLines(title, total)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -155,9 +151,8 @@ class Bar:
     def show(self, done: int) -> None:
         """Show how much is done."""
         self._progress.update(self._task, completed=done)
-        if self._progress.disable and time.monotonic() - self._shown_at >= BAR_LINE_SECONDS:
-            self._shown_at = time.monotonic()
-            log.info("%s: %.0f %%", self._title, 100 * done / max(self._total, 1))
+        if self._progress.disable:
+            self._lines.show(done)
 
     def over(self, chunks: "Iterable[Chunk]") -> "Iterator[Chunk]":
         """The chunks of a file, each shown when it is done."""

@@ -67,7 +67,7 @@ class ShadowReply(msgspec.Struct, frozen=True, array_like=True):
     answered, failed, skipped : int
         Rows that the challenger answered, could not answer, and was not asked, as there is none or it is the champion.
     dropped : int
-        Answered rows that the log could not take, of these requests or earlier ones that no reply has told of.
+        Answered rows that the log could not take, of these requests or earlier ones, that no reply has counted yet.
     version : int or None
         Of the challenger.
     why : str or None

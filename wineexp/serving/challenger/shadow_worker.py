@@ -47,7 +47,7 @@ class ShadowWorker:
         self._metrics = Metrics()
         self.log = PredictionLog(str(settings.serve.log), settings.serve, self._metrics)
         self._complained_at = -COMPLAINT_SECONDS
-        self._told_dropped = 0
+        self._reported_dropped = 0
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one serving process until it closes the connection."""
@@ -82,8 +82,8 @@ class ShadowWorker:
 
     def _newly_dropped(self) -> int:
         """Rows that the log has dropped since this was last asked, which the server's metrics count."""
-        told, self._told_dropped = self._told_dropped, self._metrics.count_dropped_rows()
-        return self._told_dropped - told
+        before, self._reported_dropped = self._reported_dropped, self._metrics.count_dropped_rows()
+        return self._reported_dropped - before
 
     def _answer(self, predictor: Predictor, request: ShadowRequest) -> None:
         started_at = time.perf_counter()
