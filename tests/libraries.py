@@ -7,10 +7,12 @@ import gc
 import importlib
 
 LIBRARIES = (
+    # It looks through all modules that are there when it is imported.
+    "skops.io",
     *("alembic.command", "git", "hydra._internal.hydra", "hydra._internal.logging_config", "jinja2", "joblib"),
     *("matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow.data.pandas_dataset", "mlflow.pyfunc"),
     *("mlflow.sklearn", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
-    *("optuna", "pyarrow.compute", "rich.progress", "skops.io", "skrub", "sklearn.calibration", "sklearn.dummy"),
+    *("optuna", "pyarrow.compute", "rich.progress", "skrub", "sklearn.calibration", "sklearn.dummy"),
     *("sklearn.ensemble", "sklearn.inspection", "sklearn.neural_network", "xgboost"),
 )
 

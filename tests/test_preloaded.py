@@ -53,11 +53,13 @@ def test_a_script_finds_the_libraries_imported_and_its_own_environment_arguments
     assert (arguments, first_path, folder) == (["script.py", "x=1"], str(tmp_path), str(tmp_path))
 
 
+@pytest.mark.journey
 def test_databases_are_closed_at_the_end(tmp_path: Path) -> None:
     assert "Recorded as run" in run(tmp_path, "train", "model=majority").stdout
     assert not (tmp_path / "mlflow.db-wal").exists()
 
 
+@pytest.mark.journey
 def test_a_command_that_takes_too_long_is_killed_and_the_next_one_is_run(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)\n"

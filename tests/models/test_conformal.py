@@ -112,6 +112,7 @@ def test_coverage_by_hand() -> None:
         coverage_by_class(Predictions(predictions.y, predictions.predicted, predictions.probabilities))
 
 
+@pytest.mark.journey
 def test_a_run_records_its_prediction_sets_and_their_coverage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

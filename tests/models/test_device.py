@@ -115,6 +115,7 @@ def test_a_model_that_was_trained_on_a_card_predicts_on_the_cpu() -> None:
     assert model.estimator_.device == "cpu"
 
 
+@pytest.mark.journey
 @pytest.mark.usefixtures("card")
 @pytest.mark.filterwarnings("ignore:.*No visible GPU:UserWarning", "ignore:.*changed from GPU to CPU:UserWarning")
 def test_a_run_records_its_card_and_is_reproduced_on_another_one_only_by_name(

@@ -215,6 +215,7 @@ def test_boosted_trees_of_many_scores_are_explained_in_parts(monkeypatch: pytest
     check(fit("raw", EXACT["xgb"]()), table().iloc[[3]], table().iloc[:10])
 
 
+@pytest.mark.journey
 def test_sampled_values_are_within_their_standard_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted, X = fit("scaled", KNeighborsClassifier(15)), table()
     exact_explainer = make_explainer(fitted, X.iloc[:40])

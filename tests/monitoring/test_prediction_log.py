@@ -143,6 +143,7 @@ def test_a_row_is_read_once_wherever_making_a_segment_was_killed(folder: Path) -
     assert len(read(folder)) == 1
 
 
+@pytest.mark.journey
 def test_a_killed_process_loses_at_most_the_last_second(folder: Path) -> None:
     code = f"""
 import time

@@ -228,6 +228,7 @@ def test_the_file_is_pinned_by_dvc_in_a_dvc_project(folder: Path) -> None:
         assert [str(out) for out in repo.index.outs] == ["churn.csv"]
 
 
+@pytest.mark.journey
 def test_the_command_line_calls_the_column_target(command: Command, tmp_path: Path) -> None:
     done = command("add", afresh=True)
     assert (done.returncode, done.stderr.splitlines()[1:]) == (

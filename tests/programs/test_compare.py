@@ -279,6 +279,7 @@ def test_the_page_has_a_section_for_all_that_was_recorded(store: Store, page: Pa
     assert set(map(str, is_right.groupby(predictions["true"]).sum())) <= set(parsed.texts_of("td"))
 
 
+@pytest.mark.journey
 def test_a_phone_shows_the_whole_width_and_every_image(page: Path, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:

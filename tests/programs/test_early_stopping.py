@@ -79,6 +79,7 @@ def test_the_best_number_of_rounds_is_found_and_used(visits: Path, model: str, t
     np.testing.assert_array_equal(stopped.predict(rows), told.predict(rows))
 
 
+@pytest.mark.journey
 def test_stopping_early_is_better_where_most_is_chance_and_gives_the_same_again(visits: Path) -> None:
     settings = ["data=visits", "target=cured", "model=xgb", f"model.n_estimators={MANY}", "model.learning_rate=0.3"]
     stopped, again = (train_quietly(*settings, "early_stopping.rounds=5", config_dir=visits) for _ in range(2))

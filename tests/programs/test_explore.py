@@ -108,6 +108,7 @@ def test_the_page_leaves_out_the_rows_that_training_holds_out(explored: tuple[Pa
     assert re.search(r"<strong>\s*142\s*</strong>\s*rows", html)
 
 
+@pytest.mark.journey
 @pytest.mark.usefixtures("wine_quality")
 def test_all_wine_quality_with_its_text_column(tmp_path: Path) -> None:
     # Half of the rows are held out, since their number proves nothing and skrub's charts take time.

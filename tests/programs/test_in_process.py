@@ -92,6 +92,7 @@ def test_a_model_from_a_folder_of_ones_own(tmp_path: Path, caplog: pytest.LogCap
     assert named.model.n_neighbors == 4
 
 
+@pytest.mark.journey
 def test_a_folder_conf_is_found_by_commands_unless_another_is_named(command: Command, tmp_path: Path) -> None:
     write_model(tmp_path / "conf", 3)
     (tmp_path / "conf/search").mkdir()

@@ -70,6 +70,7 @@ def test_a_type_that_is_not_trusted_is_refused_before_anything_is_trained() -> N
     assert sys.modules["own_models.linear"].Own.fits == 0
 
 
+@pytest.mark.journey
 def test_a_sweep_refuses_a_choice_whose_type_is_not_trusted_before_its_first_trial(project: Path) -> None:
     (project / "conf/model/own.yaml").write_text(f"_target_: {OWN_TYPE}\nC: 1.0\n")
     sweep = ("train", "-m", "model=logreg,own", "model.C=1,-1")

@@ -261,6 +261,7 @@ def test_a_run_that_was_deleted_is_neither_promoted_nor_compared_with_nor_reprod
         assert f"mlflow runs restore --run-id {run_id}" in message
 
 
+@pytest.mark.journey
 def test_another_target_needs_another_registered_model(store: Store) -> None:
     other = store.train("model=majority", "target.ordinal=true")
     assert "has another task (other target)" in store.refuses(f"run={other}", *QUICK)

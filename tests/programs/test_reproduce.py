@@ -196,6 +196,7 @@ def test_a_run_reproduces_with_other_threads(world: World, xgb: str) -> None:
     assert world.state() == before
 
 
+@pytest.mark.journey
 def test_a_forest_that_was_trained_with_two_jobs_reproduces(world: World) -> None:
     forest = world.train("model=forest", "model.n_estimators=5", "n_jobs=2", "data=cultivar")
     certificate = world.reproduce(f"run={forest}")
@@ -320,6 +321,7 @@ def test_another_diff_is_refused_unless_strict_is_false(
     assert "not as recorded: git.diff.sha256: recorded no diff, now " in caplog.text
 
 
+@pytest.mark.journey
 def test_files_outside_the_code_are_no_difference(world: World) -> None:
     with removed_afterwards(world.clone / "notes.txt") as notes:
         notes.write_text("a note\n")

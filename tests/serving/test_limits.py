@@ -255,6 +255,7 @@ def test_incomplete_requests_do_not_count_as_concurrent_ones(limited: Server, sa
     assert not [line for line in limited.lines() if line["event"] == "failed"]
 
 
+@pytest.mark.journey
 def test_a_client_that_leaves_before_its_response_is_a_line_of_the_log(
     limited: Server, sample: dict[str, float]
 ) -> None:
@@ -300,6 +301,7 @@ def test_a_request_has_one_host(server: Server, version: str, hosts: int, status
         assert read_all(client).startswith(f"HTTP/1.1 {status}".encode())
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize(("version", "connection"), [("1.1", b""), ("1.0", b"Connection: keep-alive\r\n")])
 def test_an_idle_connection_is_kept_for_longer_than_a_request_may_take(
     limited: Server, version: str, connection: bytes
@@ -349,6 +351,7 @@ def test_a_long_head_is_accepted(limited: Server) -> None:
         assert client.recv(4096).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.journey
 def test_a_client_that_does_not_take_its_responses_is_cut_off(limited: Server) -> None:
     parts = urlsplit(limited.url)
     with socket.socket() as client:

@@ -78,6 +78,7 @@ def test_another_alias_gets_the_same_version(store: Store) -> None:
     assert any(reason.startswith("better_than_mean") for reason in last.why)
 
 
+@pytest.mark.journey
 def test_what_the_gate_says_of_other_kinds_is_refused(store: Store) -> None:
     source = store.client.get_run(store.client.get_model_version("wine", "1").run_id).data.tags["source.run_id"]
     with pytest.raises(UserError, match=r"gate.floors.roc_auc"):

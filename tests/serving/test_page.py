@@ -190,6 +190,7 @@ def download(page: Page, path: Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
+@pytest.mark.journey
 def test_everything_can_be_done_with_the_keyboard(page: Page) -> None:
     page.until(lambda: page.find("apply").is_displayed(), seconds=60)
     focus_order = []
@@ -246,6 +247,7 @@ CLIPPED_CELLS = """
 """
 
 
+@pytest.mark.journey
 def test_no_column_of_the_card_and_of_a_comparison_is_cut_on_a_phone(
     page: Page, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,6 +360,7 @@ def test_the_page_loads_another_version(page_with_key: Page, own_server: tuple[S
     page.until(page.is_current)
 
 
+@pytest.mark.journey
 def test_swagger_ui_works_without_other_servers(driver: webdriver.Chrome, server: Server) -> None:
     # Another page would go on sending requests.
     driver.get("about:blank")

@@ -113,6 +113,7 @@ def test_the_registry_is_asked_only_when_it_may_have_changed(bench: Bench) -> No
         bench.until(lambda: len(bench.requests()) > 5)
 
 
+@pytest.mark.journey
 def test_a_process_that_is_kept_ready_does_not_end(bench: Bench) -> None:
     bench.reply(AliasState(version=VERSION))
     with running(bench, idle_seconds=1.5):
@@ -122,6 +123,7 @@ def test_a_process_that_is_kept_ready_does_not_end(bench: Bench) -> None:
         assert len({request["pid"] for request in bench.requests()}) == 1
 
 
+@pytest.mark.journey
 def test_an_idle_process_ends_and_the_next_one_knows_the_state(bench: Bench) -> None:
     refusal = Refusal(1, ("it is broken",), "2026-01-01T00:00:00+00:00", final=True)
     bench.reply(AliasState(version=VERSION, refusal=refusal, refusals=1, load_failures=1))

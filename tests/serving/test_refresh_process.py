@@ -108,6 +108,7 @@ def test_the_refresh_process_comes_and_goes_while_the_server_stays_small(own_sto
         assert not is_running(explaining[-1])
 
 
+@pytest.mark.journey
 def test_the_refresh_process_does_not_outlive_a_server_that_is_killed(own_store: Store) -> None:
     with serving(own_store, afresh=True) as server:
         pid = refresh_process(server)

@@ -42,6 +42,7 @@ def test_trials_folders_and_best_file_agree(toy: Toy) -> None:
     assert [float(last[1]), float(last[2])] == list(study.best_params.values())
 
 
+@pytest.mark.journey
 def test_a_seed_repeats_a_sweep_and_another_does_not(toy: Toy) -> None:
     for name, seed in (("one", 5), ("two", 5), ("three", 6)):
         toy.sweep(*XY, "hydra.sweeper.n_trials=13", f"hydra.sweeper.seed={seed}", f"hydra.sweeper.study_name={name}")
@@ -247,6 +248,7 @@ def test_a_repeated_parameter_set_is_not_run_again(toy: Toy) -> None:
         assert trial.value == trial.params["x"] ** 2
 
 
+@pytest.mark.journey
 def test_a_space_of_few_points_has_one_trial_at_each(toy: Toy) -> None:
     configs = toy.sweep_quickly("x=1,2", "y=3,4")
     assert [(config.x, config.y) for config in configs] == [(1, 3), (1, 4), (2, 3), (2, 4)]

@@ -47,6 +47,7 @@ def test_a_sweep_ends_at_a_mistake_that_other_trials_would_meet_and_goes_on_when
     assert [trial.user_attrs.get("ended") for trial in toy.study().trials] == ["interrupted", *[None] * 4]
 
 
+@pytest.mark.journey
 def test_a_store_that_is_away_costs_no_trial_and_no_retry(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "UNAVAILABLE_PAUSE_SECONDS", 0.0)
     ran: list[float] = []

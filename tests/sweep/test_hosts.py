@@ -70,7 +70,7 @@ class Cluster:
         ):
             assert process.poll() is None, host.log
             assert time.monotonic() < deadline, host.log
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def recorded_statuses(self, study: str) -> Counter[str]:
         """How many runs of a study MLflow has of each status."""
@@ -156,7 +156,7 @@ def test_ctrl_c_reaches_every_worker_on_every_host(cluster: Cluster) -> None:
 
 
 def test_the_last_worker_ends_a_study_whose_first_program_has_died(cluster: Cluster) -> None:
-    study, n_trials = "orphan", 24
+    study, n_trials = "orphan", 12
     first, *others = cluster.hosts
     sweep = cluster.begin(study, f"hydra.sweeper.n_trials={n_trials}", "sleep=1")
     cluster.wait_for_running(study, first, sweep)
@@ -174,7 +174,7 @@ def test_the_last_worker_ends_a_study_whose_first_program_has_died(cluster: Clus
 
 
 def test_what_could_not_be_recorded_while_mlflow_was_away_is_recorded_at_the_end(cluster: Cluster) -> None:
-    study, n_trials = "unrecorded", 24
+    study, n_trials = "unrecorded", 12
     first = cluster.hosts[0]
     sweep = cluster.begin(study, f"hydra.sweeper.n_trials={n_trials}", "sleep=1", "hydra.sweeper.refit_seed=null")
     cluster.wait_for_running(study, first, sweep)

@@ -157,6 +157,7 @@ def in_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
+@pytest.mark.journey
 def test_what_a_crash_kept_from_being_recorded_is_recorded_when_the_study_goes_on(
     toy: Toy, in_process: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +198,7 @@ def test_the_winners_run_of_a_killed_process_is_closed_and_the_winner_run_again(
     assert toy.study().user_attrs["refit"]["trial"] == 0
 
 
+@pytest.mark.journey
 def test_the_winner_is_run_by_one_of_two_processes(toy: Toy) -> None:
     arguments = (*XY, "hydra.sweeper.n_trials=1")
     toy.sweep_quickly(*arguments)

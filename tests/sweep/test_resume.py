@@ -72,6 +72,7 @@ def test_a_finished_study_runs_no_trial(toy: Toy) -> None:
     assert_complete(toy, 5)
 
 
+@pytest.mark.journey
 def test_parameters_whose_worker_dies_twice_are_given_up(toy: Toy) -> None:
     arguments = (*XY, "hydra.sweeper.n_trials=2", "hydra.sweeper.may_change=[sleep]")
     for number in (0, 1):
@@ -112,6 +113,7 @@ def test_an_incomplete_last_line_of_the_journal_is_dropped(toy: Toy) -> None:
     assert_complete(toy, 4)
 
 
+@pytest.mark.journey
 def test_a_trial_of_a_lost_host_is_taken_over_on_request(toy: Toy) -> None:
     toy.sweep(*XY, "hydra.sweeper.n_trials=1")
     toy.study().add_trial(
@@ -163,6 +165,7 @@ def test_a_study_that_would_go_on_otherwise_is_refused_unless_it_may_be_extended
     assert len(toy.sweep_quickly(*XY, "hydra.sweeper.n_trials=4", *change)) == 1, "what was extended is its own now"
 
 
+@pytest.mark.journey
 def test_an_edited_choice_of_one_model_is_refused(toy: Toy) -> None:
     arguments = ("model=tree,bush", "hydra.sweeper.n_trials=2")
     toy.sweep_quickly(*arguments)
@@ -177,6 +180,7 @@ def test_a_key_that_changes_no_result_may_change(toy: Toy) -> None:
     assert len(toy.sweep_quickly(*arguments, "hydra.sweeper.n_trials=2", "sleep=0.01")) == 1
 
 
+@pytest.mark.journey
 def test_a_study_of_an_earlier_version_is_resumed_and_its_space_compared(toy: Toy) -> None:
     toy.sweep_quickly(*XY, "hydra.sweeper.n_trials=1")
     study = toy.study()
@@ -209,6 +213,7 @@ def test_another_direction_is_refused(toy: Toy) -> None:
     assert "begun with directions ['minimize']" in output
 
 
+@pytest.mark.journey
 def test_folders_of_a_lost_study_are_not_overwritten(toy: Toy) -> None:
     toy.sweep(*XY, "hydra.sweeper.n_trials=1")
     (toy.folder / "multirun/app/journal.log").unlink()

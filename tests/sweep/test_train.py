@@ -140,6 +140,7 @@ def test_a_hopeless_trial_ends_by_xgboosts_own_rounds(command: Command, tmp_path
     assert len(whole.intermediate_values) == whole.params["model.n_estimators"]
 
 
+@pytest.mark.journey
 def test_the_jobs_of_a_grid_have_names_of_their_own_and_the_best_is_named(command: Command, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     grid = ("model=logreg", "model.C=0.00001,1", "split.n_splits=2")

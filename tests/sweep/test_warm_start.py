@@ -13,6 +13,7 @@ def old_study(toy: Toy, *arguments: str) -> None:
     toy.sweep_quickly(*(arguments or XY), "hydra.sweeper.study_name=old", "hydra.sweeper.n_trials=20")
 
 
+@pytest.mark.journey
 def test_a_sampler_knows_earlier_trials_which_fill_no_slot_and_are_never_the_best(toy: Toy) -> None:
     old_study(toy)
     new = (*XY[:1], "y=interval(-4, 4)", WARM, "hydra.sweeper.enqueue_defaults=false", "hydra.sweeper.n_trials=2")

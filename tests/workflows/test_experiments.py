@@ -108,6 +108,7 @@ def test_a_run_of_the_papers_protocol_beats_the_paper(name: str) -> None:
         assert (mean < published) if metric == "mean_absolute_error" else (mean > published), metric
 
 
+@pytest.mark.journey
 @pytest.mark.usefixtures("wine_quality")
 def test_the_colour_is_predicted_from_the_measurements_alone() -> None:
     experiment = assemble(composed("experiment=colour", "split.n_repeats=1"))

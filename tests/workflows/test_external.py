@@ -136,6 +136,7 @@ def test_folds_are_even_and_other_seeds_give_others() -> None:
     assert not (split.is_held_out(hashes) & split.is_trained_on(hashes, None)).any()
 
 
+@pytest.mark.journey
 def test_it_is_reproduced_and_promoted_with_a_compiled_form(trained: TrainResult, folder: Path, monkeypatch) -> None:
     monkeypatch.chdir(folder)
     uri = f"tracking.uri=sqlite:///{folder}/mlflow.db"
