@@ -19,6 +19,8 @@ from wineexp import compose, train
 from wineexp.data import schema
 from wineexp.data.schema import NumericFeature, Schema
 from wineexp.models import manifest, persistence
+from wineexp.models.compiled.file_format import COMPILED, pack
+from wineexp.models.compiled.flatten import flatten
 from wineexp.serving.model.cache import CachedVersion
 from wineexp.serving.model.loading import load
 
@@ -100,11 +102,14 @@ def test_decisions_and_prediction_sets_are_those_of_the_model(
     (extra / manifest.GOLDEN_ROWS_FILE).write_text(persistence.write_golden_rows(trained.pipeline, trained.task.X[:20]))
     (extra / schema.FILE_NAME).write_text(schema.to_json(trained.task.schema("cultivar", "cultivar")))
     version = CachedVersion("", "wine", 1, "", "", {}, [], "of a type that is not compiled", "", {}, {}, {})
-    predictor = load(extra.parent, version, "champion", max_rows=1000)
-    body = rows_in_range(predictor.schema).to_json(orient="records", double_precision=15).encode()
-    predictions = msgspec.to_builtins(predictor.predict(predictor.parser.parse_json(body)))
-    rows = pd.DataFrame(json.loads(body))
-    check_decisions_and_sets(predictions, trained.pipeline, rows, model[0].removeprefix("model="))
+    for form in ("of a type that is not compiled", COMPILED):
+        predictor = load(extra.parent, version, "champion", max_rows=1000)
+        assert predictor.form == form
+        body = rows_in_range(predictor.schema).to_json(orient="records", double_precision=15).encode()
+        predictions = msgspec.to_builtins(predictor.predict(predictor.parser.parse_json(body)))
+        rows = pd.DataFrame(json.loads(body))
+        check_decisions_and_sets(predictions, trained.pipeline, rows, model[0].removeprefix("model="))
+        (extra / manifest.COMPILED_MODEL_FILE).write_bytes(pack(*flatten(trained.pipeline, trained.task.X)))
 
 
 @pytest.mark.journey

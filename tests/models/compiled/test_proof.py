@@ -94,7 +94,11 @@ def test_boosting_of_libraries_that_need_not_be_installed(name: str, classes: li
     prove(pack(*flatten(pipeline, X)), pipeline, X, N_ROWS)
 
 
-@pytest.mark.parametrize("name", sorted({*installed_models()} - {*COMPILED, "lightgbm", "catboost"}))
+# See test_composition.py.
+COMPOSED = {"decided", "median", "conformal"}
+
+
+@pytest.mark.parametrize("name", sorted({*installed_models()} - {*COMPILED, *COMPOSED, "lightgbm", "catboost"}))
 def test_other_models_are_refused_by_name(name: str) -> None:
     X, y = mixed_rows(30)
     pipeline = make_pipeline(features.raw("median"), DummyClassifier(), ["dry", "extra", "sweet"]).fit(X, y)

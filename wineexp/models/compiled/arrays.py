@@ -14,19 +14,23 @@ Matrix = npt.NDArray[np.float64]
 
 
 class CheckedArrays:
-    """The arrays of one transformer or classifier.
+    """The arrays of one transformer or model.
 
     Parameters
     ----------
     arrays : mapping of str to ndarray
         All arrays of the compiled model.
     prefix : str
-        The first part of the names of these ones, before a dot.
+        The first part of the names of these ones, before a dot; empty for all arrays.
     """
 
     def __init__(self, arrays: Mapping[str, Array], prefix: str) -> None:
         self.arrays = arrays
         self.prefix = prefix
+
+    def within(self, name: str) -> "CheckedArrays":
+        """The arrays of a part of it, whose names have that of the part after the prefix."""
+        return CheckedArrays(self.arrays, f"{self.prefix}.{name}" if self.prefix else name)
 
     def get(self, name: str, dtype: str, *shape: int | None) -> Array:
         """The array of a name, C-contiguous, which must have this type and shape; None stands for any length.

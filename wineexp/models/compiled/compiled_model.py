@@ -9,10 +9,11 @@ import numpy.typing as npt
 from wineexp.core.errors import UserError
 from wineexp.evaluation.predictions import best_decisions
 from wineexp.models.compiled.arrays import Array, CheckedArrays, Matrix
-from wineexp.models.compiled.classifiers import CLASSIFIERS, XGBoost
+from wineexp.models.compiled.classifiers import XGBoost
+from wineexp.models.compiled.composition import of_all_classes, read_classifier, read_regressor
 from wineexp.models.compiled.file_format import Plan, unpack
 from wineexp.models.compiled.kernel_calls import KernelTransformers, SingleRowModel
-from wineexp.models.compiled.regressors import REGRESSORS, UNDONE
+from wineexp.models.compiled.regressors import UNDONE
 from wineexp.models.compiled.transformers import TRANSFORMERS, build_transforms
 
 # Rows that become an array in one call of numpy, which holds the GIL meanwhile.
@@ -51,17 +52,22 @@ class CompiledModel:
         self._encoders = [
             (plan.columns.index(name), encoder) for name, encoder in zip(names, _encoders(plan, arrays), strict=True)
         ]
-        self._transforms, n_columns = build_transforms(plan.transformers, arrays, len(self._number_positions))
+        self._transforms, n_columns = build_transforms(
+            plan.transformers, CheckedArrays(arrays, ""), len(self._number_positions)
+        )
         n_columns += sum(encoder.values.shape[1] for _, encoder in self._encoders)
         model_arrays = CheckedArrays(arrays, plan.model_arrays)
         if plan.regressor:
             self._undo = UNDONE[plan.undone](CheckedArrays(arrays, "undone"))
-            self._model = REGRESSORS[plan.regressor](model_arrays, n_columns)
+            self._model = read_regressor(plan.model, model_arrays, n_columns)
         else:
-            self._model = CLASSIFIERS[plan.classifier](model_arrays, n_columns, len(plan.present))
+            self._model = read_classifier(plan.model, model_arrays, n_columns, len(plan.present))
+        self._present = np.array(plan.present, dtype=np.int64)
+        self._costs, self._utility = (np.array(of, dtype=np.float64) for of in (plan.costs, plan.utility))
+        self._set_thresholds = np.zeros(len(plan.classes))
+        if plan.set_thresholds:
+            self._set_thresholds[self._present] = plan.set_thresholds
         self._single_row_model = self._make_single_row_model()
-        self._all_present = len(plan.present) == len(plan.classes)
-        self._utility = -np.array(plan.costs, dtype=np.float64)
 
     def _make_single_row_model(self) -> SingleRowModel | None:
         """A faster way for a single row, where the kernel can compute the whole model."""
@@ -98,7 +104,18 @@ class CompiledModel:
 
     def decide(self, probabilities: Matrix) -> npt.NDArray[np.intp]:
         """Decisions for probabilities (n_rows, n_classes): positions in `classes`, of shape (n_rows,)."""
-        return best_decisions(probabilities, self._utility) if self.plan.costs else probabilities.argmax(axis=1)
+        if self.plan.costs:
+            return best_decisions(probabilities, -self._costs)
+        if self.plan.utility:
+            return np.asarray(self._present[best_decisions(probabilities[:, self._present], self._utility)])
+        return np.asarray(probabilities.argmax(axis=1))
+
+    def prediction_sets(self, probabilities: Matrix) -> npt.NDArray[np.bool_] | None:
+        """Which classes are in the prediction set of each row (n_rows, n_classes), for probabilities of that shape.
+
+        A class that is missing from the training rows is in every set. None for a model that gives no such sets.
+        """
+        return np.asarray(probabilities >= self._set_thresholds) if self.plan.set_thresholds else None
 
     def transform(self, values: Matrix) -> Matrix:
         """The transformed number columns, from those of shape (n_rows, n_numbers)."""
@@ -111,13 +128,7 @@ class CompiledModel:
         computed = self._model(np.asarray(X, order=self.plan.memory_order))  # type: ignore[call-overload]
         if self.plan.regressor:
             return np.asarray(self._undo(computed), dtype=np.float64)
-        present = computed
-        present /= present.sum(axis=1, keepdims=True)
-        if self._all_present:
-            return present
-        probabilities = np.zeros((len(present), len(self.classes)))
-        probabilities[:, self.plan.present] = present
-        return probabilities
+        return of_all_classes(computed, self._present, len(self.classes))
 
 
 def load(content: bytes) -> CompiledModel:
@@ -143,11 +154,8 @@ def _matrix(rows: Rows) -> Matrix:
 def _check(plan: Plan) -> None:
     faults = [f"transformer {kind} is unknown" for kind in plan.transformers if kind not in TRANSFORMERS]
     if plan.regressor:
-        faults += [f"regressor {plan.regressor} is unknown"] if plan.regressor not in REGRESSORS else []
         faults += [f"transform {plan.undone} is unknown"] if plan.undone not in UNDONE else []
         faults += ["a regressor has no classes"] if plan.classes or plan.present or plan.classifier else []
-    elif plan.classifier not in CLASSIFIERS:
-        faults.append(f"classifier {plan.classifier} is unknown")
     if plan.memory_order not in ("C", "F"):
         faults.append(f"memory_order must be C or F, but is {plan.memory_order}")
     if len(set(plan.columns)) < len(plan.columns) or not plan.columns:
@@ -160,6 +168,11 @@ def _check(plan: Plan) -> None:
         faults.append(f"present must hold ascending positions of the {len(plan.classes)} classes")
     if plan.costs and [len(of_class) for of_class in plan.costs] != [len(plan.classes)] * len(plan.classes):
         faults.append(f"costs must have a row and a column for each of the {len(plan.classes)} classes")
+    n_present = len(plan.present)
+    if plan.utility and [len(of_class) for of_class in plan.utility] != [n_present] * n_present:
+        faults.append(f"utility must have a row and a column for each of the {n_present} classes in the training rows")
+    if plan.set_thresholds and len(plan.set_thresholds) != n_present:
+        faults.append(f"set_thresholds must have one for each of the {n_present} classes in the training rows")
     faults += [f"text column {name} is not among the columns" for name in plan.text_names if name not in plan.columns]
     for column in plan.text_columns:
         if not {column.fill, column.dropped or column.fill} <= {*column.categories}:

@@ -61,6 +61,28 @@ class EncodedColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     categories: list[str]
 
 
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A classifier, a regressor, or the scores of a classifier: the model of a plan, or a model within another one.
+
+    Attributes
+    ----------
+    kind : str
+        A key of `CLASSIFIERS`, `SCORES` or `REGRESSORS`, or of one of those that have members.
+    members : list of Part
+        Models within it. The arrays of the first are named `member0.*`, after the name of this one and a dot.
+    transformers : list of str
+        Of the kind `pipeline` alone: keys of `TRANSFORMERS`; the arrays of the first are named `transformer0.*`,
+        likewise.
+    memory_order : str
+        Of the kind `pipeline` alone: `C` or `F`, of the matrix that its member gets.
+    """
+
+    kind: str
+    members: list["Part"] = []
+    transformers: list[str] = []
+    memory_order: str = "C"
+
+
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a compiled model computes.
 
@@ -77,18 +99,25 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_order : str
         `C` or `F`, of the matrix that the classifier or regressor gets: it decides the last bits of matrix products.
     classifier : str
-        A key of `CLASSIFIERS`; its arrays are named `classifier.*`. Empty where numbers are predicted.
+        A kind of classifier, as of `Part`; its arrays are named `classifier.*`. Empty where numbers are predicted.
     classes : list of int or str
         Labels, in ascending order; none where numbers are predicted.
     present : list of int
         Positions in `classes` of the labels in the training rows.
     regressor : str
-        A key of `REGRESSORS`; its arrays are named `regressor.*`. Empty where classes are predicted.
+        A kind of regressor, as of `Part`; its arrays are named `regressor.*`. Empty where classes are predicted.
     undone : str
         A key of `UNDONE`: the transform of the target that the regressor has learned; its arrays are named `undone.*`.
     costs : list of n_classes lists of n_classes float
-        What it costs to decide on the inner list's class where the outer list's class is true; none where the decision
-        is the likeliest class.
+        What it costs to decide on the inner list's class where the outer list's class is true; none where no costs
+        decide.
+    members : list of Part
+        Models within the classifier or regressor.
+    utility : list of n_present lists of n_present float
+        What the model has learned for its decisions among the classes in the training rows, where no costs decide: see
+        `wineexp.evaluation.predictions.best_decisions`. None where it decides on the likeliest class.
+    set_thresholds : list of n_present float
+        From which probability on each class in the training rows is in the prediction set; none without such sets.
     """
 
     columns: list[str]
@@ -102,6 +131,14 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     regressor: str = ""
     undone: str = ""
     costs: list[list[float]] = []
+    members: list[Part] = []
+    utility: list[list[float]] = []
+    set_thresholds: list[float] = []
+
+    @property
+    def model(self) -> Part:
+        """The classifier or regressor."""
+        return Part(self.regressor or self.classifier, self.members)
 
     @property
     def model_arrays(self) -> str:
@@ -133,7 +170,7 @@ def unpack(content: bytes) -> tuple[Plan, dict[str, Array]]:
     arrays = _read_arrays(content)
     try:
         return msgspec.json.decode(arrays.pop(PLAN_ARRAY).tobytes(), type=Plan), arrays
-    except (KeyError, msgspec.MsgspecError) as error:
+    except (KeyError, RecursionError, msgspec.MsgspecError) as error:
         raise UserError(
             f"{COMPILED_MODEL_FILE} has no plan of a compiled model that this wineexp can read ({error}); a version "
             "that wineexp 0.1 stored must be promoted anew"

@@ -7,17 +7,14 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from wineexp.models.compiled.arrays import Arrays
+from wineexp.models.compiled.arrays import Array, Arrays
 from wineexp.models.compiled.file_format import EncodedColumn, Plan
+from wineexp.models.compiled.flatten_composed import flatten_classifier, flatten_regressor
 from wineexp.models.compiled.flatten_features import flatten_features, native_columns
-from wineexp.models.compiled.flatten_models import (
-    category_sides,
-    flatten_classifier,
-    flatten_regressor,
-    flatten_transform,
-)
-from wineexp.models.compiled.refusal import CannotCompileError
+from wineexp.models.compiled.flatten_models import category_sides, flatten_transform
+from wineexp.models.compiled.refusal import CannotCompileError, require
 from wineexp.models.features import NATIVE
+from wineexp.models.pipeline import FixedClassesClassifier
 from wineexp.models.regression import TransformingRegressor
 
 
@@ -57,15 +54,28 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
         arrays |= sides
     if isinstance(model, TransformingRegressor):
         undone, undone_arrays, estimator = flatten_transform(model)
-        regressor, model_arrays = flatten_regressor(estimator)
-        plan = msgspec.structs.replace(plan, regressor=regressor, undone=undone)
+        part, model_arrays = flatten_regressor(estimator, matrix)
+        plan = msgspec.structs.replace(plan, regressor=part.kind, members=part.members, undone=undone)
         arrays |= {f"undone.{name}": array for name, array in undone_arrays.items()}
     else:
-        classifier, model_arrays = flatten_classifier(model)
-        classes = {"classes": model.classes_.tolist(), "present": model.present_.tolist()}
-        costs = [] if model.cost_matrix is None else model.cost_matrix.tolist()
-        plan = msgspec.structs.replace(plan, classifier=classifier, costs=costs, **classes)
+        require(isinstance(model, FixedClassesClassifier), model)
+        part, model_arrays = flatten_classifier(model.estimator_, matrix)
+        plan = msgspec.structs.replace(
+            plan,
+            classifier=part.kind,
+            members=part.members,
+            classes=model.classes_.tolist(),
+            present=model.present_.tolist(),
+            costs=_as_list(model.cost_matrix),
+            utility=_as_list(getattr(model.estimator_, "utility_", None)),
+            set_thresholds=_as_list(getattr(model.estimator_, "set_thresholds_", None)),
+        )
     return plan, arrays | {f"{plan.model_arrays}.{name}": array for name, array in model_arrays.items()}
+
+
+def _as_list(learned: Array | None) -> list[Any]:
+    """What a model has learned, as a plan has it; empty for what it has not."""
+    return [] if learned is None else learned.tolist()
 
 
 def has_native_categories(feature: Any) -> bool:

@@ -1,5 +1,6 @@
 """From a fitted feature pipeline to the columns and arrays of its compiled model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,13 +51,7 @@ def flatten_features(
     if number_names and NATIVE in parts:
         kinds.append("unchanged")
     elif number_names:
-        n_columns = len(number_names)
-        for _, step in number_steps.steps:
-            for kind, step_arrays in _flatten_transformer(step, n_columns):
-                arrays |= {f"transformer{len(kinds)}.{name}": array for name, array in step_arrays.items()}
-                kinds.append(kind)
-            if hasattr(step, "get_feature_names_out"):
-                n_columns = len(step.get_feature_names_out())
+        kinds, arrays = flatten_steps([step for _, step in number_steps.steps], len(number_names))
     text_columns = _flatten_texts(text_steps, text_names) if text_names else []
     encoded_columns, encoded_arrays = _flatten_encoded(encoding_steps, encoded_names) if encoded_names else ([], {})
     return kinds, text_columns, encoded_columns, arrays | encoded_arrays
@@ -124,6 +119,25 @@ def native_columns(feature: Any) -> list[str]:
     """The columns of categories that a fitted transformer, but for parts of dates, leaves to the model."""
     parts = {name: names for name, _, names in getattr(feature, "transformers_", [])}
     return [str(name) for name in parts.get(NATIVE, [])]
+
+
+def flatten_steps(steps: Sequence[Any], n_columns: int) -> tuple[list[str], Arrays]:
+    """The kinds, keys of `TRANSFORMERS`, and the arrays of transformers of columns of numbers, one after the other.
+
+    Raises
+    ------
+    CannotCompileError
+        As of `flatten_features`.
+    """
+    kinds: list[str] = []
+    arrays: Arrays = {}
+    for step in steps:
+        for kind, step_arrays in _flatten_transformer(step, n_columns):
+            arrays |= {f"transformer{len(kinds)}.{name}": array for name, array in step_arrays.items()}
+            kinds.append(kind)
+        if hasattr(step, "get_feature_names_out"):
+            n_columns = len(step.get_feature_names_out())
+    return kinds, arrays
 
 
 def _flatten_transformer(step: Any, n_in: int) -> list[tuple[str, Arrays]]:

@@ -1,4 +1,4 @@
-"""From a fitted model, the last step of a pipeline, to the arrays of its compiled model."""
+"""From a fitted model without models of other kinds within it to the arrays of its compiled model."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,30 +23,27 @@ from wineexp.models.compiled._xgboost import BoosterError, BoosterTrees, booster
 from wineexp.models.compiled.arrays import Array, Arrays
 from wineexp.models.compiled.flat_trees import flatten_trees
 from wineexp.models.compiled.refusal import CannotCompileError, require
-from wineexp.models.pipeline import FixedClassesClassifier
 from wineexp.models.regression import TransformingRegressor
 
 # By name, since LightGBM need not be installed.
 LIGHTGBM_TYPES = ("LGBMClassifier", "LGBMRegressor")
 
 
-def flatten_classifier(model: Any) -> tuple[str, Arrays]:
-    """The key of `CLASSIFIERS` and the arrays of a fitted `FixedClassesClassifier`.
+def flatten_simple_classifier(estimator: Any) -> tuple[str, Arrays]:
+    """The key of `CLASSIFIERS` and the arrays of a fitted classifier of the classes 0 to n_classes - 1.
 
     Raises
     ------
     CannotCompileError
         The model is of a kind, or has settings, that cannot be compiled.
     """
-    require(isinstance(model, FixedClassesClassifier), model)
-    estimator = model.estimator_
-    require(np.array_equal(estimator.classes_, np.arange(len(model.present_))), estimator)
+    require(np.array_equal(estimator.classes_, np.arange(len(estimator.classes_))), estimator)
     if hasattr(estimator, "get_booster"):
         return "xgboost", _flatten_xgboost(estimator)
     if type(estimator).__name__ in LIGHTGBM_TYPES:
         return "lightgbm", _flatten_lightgbm(estimator)
     if type(estimator).__name__ == "CatBoostClassifier":
-        if len(model.present_) > 2:
+        if len(estimator.classes_) > 2:
             raise CannotCompileError(
                 "a CatBoostClassifier of more than two classes cannot be compiled: its exponentials are its own"
             )
@@ -68,13 +65,13 @@ def flatten_transform(model: TransformingRegressor) -> tuple[str, Arrays, Any]:
     return model.transform, arrays, model.estimator_.regressor_
 
 
-def flatten_regressor(estimator: Any) -> tuple[str, Arrays]:
+def flatten_simple_regressor(estimator: Any) -> tuple[str, Arrays]:
     """The key of `REGRESSORS` and the arrays of a fitted regressor.
 
     Raises
     ------
     CannotCompileError
-        As of `flatten_classifier`.
+        As of `flatten_simple_classifier`.
     """
     if hasattr(estimator, "get_booster"):
         return "xgboost", _flatten_xgboost(estimator)

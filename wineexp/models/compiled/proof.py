@@ -16,7 +16,8 @@ from wineexp.evaluation.cross_validation import NATIVE_THREADS
 from wineexp.models.compiled import kernel
 from wineexp.models.compiled.arrays import Matrix
 from wineexp.models.compiled.compiled_model import CompiledModel, load
-from wineexp.models.compiled.file_format import unpack
+from wineexp.models.compiled.composition import PIPELINE, STACKS
+from wineexp.models.compiled.file_format import Part, unpack
 from wineexp.models.compiled.flatten import has_native_categories
 from wineexp.models.compiled.refusal import CannotCompileError
 from wineexp.models.pipeline import outputs
@@ -124,24 +125,46 @@ def _require_equal(compiled: CompiledModel, fitted: Pipeline, batch: pd.DataFram
             f"compiled, it predicts otherwise for {differs.sum()} of {len(batch)} rows in one call, by up to "
             f"{np.nanmax(np.abs(expected - actual)):g}"
         )
+    if compiled.classes and _decisions(fitted[-1], expected) != _decisions(compiled, actual):
+        raise CannotCompileError("compiled, it decides otherwise, or gives other prediction sets")
+
+
+def _decisions(model: Any, probabilities: Matrix) -> tuple[Any, Any]:
+    """What a fitted or compiled model decides, and its prediction sets, or None."""
+    sets = model.prediction_sets(probabilities)
+    return model.decide(probabilities).tolist(), None if sets is None else sets.tolist()
 
 
 def _matrix_on_thresholds(content: bytes, fitted: Pipeline, rows: pd.DataFrame) -> Matrix:
     """The model's input of rows, with many values replaced by a threshold or a number next to one."""
     plan, arrays = unpack(content)
     matrix: Matrix = np.array(fitted[:-1].transform(rows), order=plan.memory_order)  # type: ignore[call-overload]
-    prefix = plan.model_arrays
-    if f"{prefix}.threshold" not in arrays:
-        return matrix
     rng = np.random.default_rng(1)
-    is_split = arrays[f"{prefix}.left"] >= 0
-    features, thresholds = arrays[f"{prefix}.feature"][is_split], arrays[f"{prefix}.threshold"][is_split]
-    for column in np.unique(features):
-        on = rng.choice(thresholds[features == column], len(matrix))
-        beside = np.nextafter(on, on.dtype.type(np.inf) * rng.choice([-1, 1], len(matrix)).astype(on.dtype))
-        kind = rng.integers(3, size=len(matrix))
-        matrix[:, column] = np.select([kind == 0, kind == 1], [on, beside], matrix[:, column])
+    prefixes = [
+        prefix for prefix in _models_of_columns(plan.model, plan.model_arrays) if f"{prefix}.threshold" in arrays
+    ]
+    for number, prefix in enumerate(prefixes):
+        is_split = arrays[f"{prefix}.left"] >= 0
+        features, thresholds = arrays[f"{prefix}.feature"][is_split], arrays[f"{prefix}.threshold"][is_split]
+        # Each member has rows of its own.
+        changed = slice(number, None, len(prefixes))
+        for column in np.unique(features):
+            cells = matrix[changed, column]
+            on = rng.choice(thresholds[features == column], len(cells))
+            beside = np.nextafter(on, on.dtype.type(np.inf) * rng.choice([-1, 1], len(cells)).astype(on.dtype))
+            kind = rng.integers(3, size=len(cells))
+            matrix[changed, column] = np.select([kind == 0, kind == 1], [on, beside], cells)
     return matrix
+
+
+def _models_of_columns(part: Part, name: str) -> Iterator[str]:
+    """The names before the arrays of a model and of those within it that get the same columns."""
+    yield name
+    if part.kind == PIPELINE:
+        return
+    # The last member of a stack gets what the others predict.
+    for number, member in enumerate(part.members[: -1 if part.kind in STACKS else None]):
+        yield from _models_of_columns(member, f"{name}.member{number}")
 
 
 def _rows_on_thresholds(content: bytes, rows: pd.DataFrame) -> pd.DataFrame:

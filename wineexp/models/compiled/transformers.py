@@ -1,6 +1,6 @@
 """Transformers over plain arrays, with the operations of scikit-learn's and of `wineexp.models.transformers`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -124,8 +124,10 @@ TRANSFORMERS: dict[str, Callable[[CheckedArrays, int], Transformer]] = {
 }
 
 
-def build_transforms(kinds: list[str], arrays: Mapping[str, Array], n_in: int) -> tuple[list[Transform], int]:
+def build_transforms(kinds: list[str], arrays: CheckedArrays, n_in: int) -> tuple[list[Transform], int]:
     """The transformers of these kinds, to be applied in this order, and the number of columns that they return.
+
+    The arrays of the first are those within `transformer0`.
 
     Neighbours that the kernel can compute become one call of it.
 
@@ -143,7 +145,7 @@ def build_transforms(kinds: list[str], arrays: Mapping[str, Array], n_in: int) -
             calls.clear()
 
     for position, kind in enumerate(kinds):
-        transformer = TRANSFORMERS[kind](CheckedArrays(arrays, f"transformer{position}"), n_in)
+        transformer = TRANSFORMERS[kind](arrays.within(f"transformer{position}"), n_in)
         if transformer.kernel_arrays is not None and kernel.library() is not None:
             calls.append(TransformerCall(kind, n_in, transformer.n_out, *transformer.kernel_arrays))
         else:

@@ -74,8 +74,7 @@ def _load_model(folder: Path, version: CachedVersion, parser: RowParser) -> tupl
         if compiled.plan.regressor:
             model = Regressor(compiled.outputs)
         else:
-            # No model that gives prediction sets is compiled.
-            model = Classifier(compiled.classes, compiled.outputs, compiled.decide, lambda _: None)
+            model = Classifier(compiled.classes, compiled.outputs, compiled.decide, compiled.prediction_sets)
         form_name = COMPILED
         if compiled.plan.columns != list(parser.features) or {*compiled.plan.text_names} != parser.text_features:
             raise UserError("its compiled model has other features than its schema names")
