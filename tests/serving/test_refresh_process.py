@@ -146,11 +146,11 @@ def test_a_version_of_another_model_that_is_not_compiled_is_served_by_its_pipeli
 
 @pytest.mark.journey
 def test_a_promoted_model_of_a_type_that_is_not_compiled_says_so(own_store: Store) -> None:
-    promote(own_store.folder, "model=svm", name="other")
+    promote(own_store.folder, "model=svm", "model.estimator.kernel=linear", name="other")
     assert "model.form" in own_store.client.get_model_version("other", "1").tags
     with serving(own_store, "registry.name=other", "serve.cache_folder=null") as server:
         description = server.get("/model").json()
-        assert "CalibratedClassifierCV" in description["form"]
+        assert "a SVC with kernel=linear" in description["form"]
         assert server.post("/predict", description["schema"]["samples"][0]["row"]).status_code == 200
 
 

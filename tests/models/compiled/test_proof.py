@@ -95,7 +95,7 @@ def test_boosting_of_libraries_that_need_not_be_installed(name: str, classes: li
 
 
 # See test_composition.py.
-COMPOSED = {"decided", "median", "conformal"}
+COMPOSED = {"calibrated", "conformal", "cumulative", "decided", "median", "selection", "stack", "svm", "thresholds"}
 
 
 @pytest.mark.parametrize("name", sorted({*installed_models()} - {*COMPILED, *COMPOSED, "lightgbm", "catboost"}))

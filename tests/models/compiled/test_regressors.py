@@ -18,6 +18,7 @@ from wineexp.models.pipeline import outputs
 from wineexp.models.regression import make_pipeline
 
 N_ROWS = 1500
+OF_MEMBERS = ("extratrees_smooth.n_estimators", "extratrees.n_estimators", "xgb.n_estimators", "histgb.max_iter")
 
 
 def fit(model: str, *overrides: str, transform: str | None = None) -> tuple[Any, pd.DataFrame]:
@@ -42,6 +43,10 @@ def fit(model: str, *overrides: str, transform: str | None = None) -> tuple[Any,
         (None, "linear", []),
         (None, "majority", []),
         ("log1p", "mlp", ["model.max_iter=20"]),
+        (None, "svr", []),
+        ("log1p", "svr", []),
+        (None, "selection_of_numbers", [f"model.members.{name}=5" for name in OF_MEMBERS]),
+        ("log1p", "stack_of_numbers", [f"model.members.{name}=5" for name in OF_MEMBERS[1:]]),
         ("quantile", "lightgbm", ["model.n_estimators=9"]),
         ("log1p", "catboost", ["model.iterations=9"]),
     ],

@@ -4,9 +4,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVR
 
-from wineexp.models.compiled._sklearn import boosted_trees, forest_trees, has_categorical_splits
+from wineexp.models.compiled._sklearn import (
+    boosted_trees,
+    calibrators,
+    forest_trees,
+    gamma,
+    has_categorical_splits,
+)
 from wineexp.models.compiled.flat_trees import Tree
 
 RNG = np.random.default_rng(0)
@@ -56,3 +65,22 @@ def test_categorical_splits_are_recognized() -> None:
     codes = np.c_[np.arange(60) % 3, np.arange(60)]
     fitted = HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]).fit(codes, np.arange(60) % 2)
     assert has_categorical_splits(fitted)
+
+
+def test_gamma_is_that_of_the_kernel() -> None:
+    complete = np.nan_to_num(X)
+    fitted = SVR().fit(complete, Y)
+    distances = ((complete[:5, None] - fitted.support_vectors_) ** 2).sum(axis=2)
+    predicted = np.exp(-gamma(fitted) * distances) @ fitted.dual_coef_[0] + fitted.intercept_
+    np.testing.assert_allclose(predicted, fitted.predict(complete[:5]))
+
+
+def test_calibrators_are_those_of_each_classifier() -> None:
+    complete = np.nan_to_num(X)
+    fitted = CalibratedClassifierCV(LogisticRegression(), cv=2).fit(complete, Y)
+    means = []
+    for classifier, of_classes in calibrators(fitted):
+        scores = classifier.decision_function(complete)
+        shares = np.column_stack([one.predict(scores[:, code]) for code, one in enumerate(of_classes)])
+        means.append(shares / shares.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(np.mean(means, axis=0), fitted.predict_proba(complete))

@@ -1,7 +1,11 @@
 """What compiling relies on of scikit-learn beyond its public names; tests/models/compiled/test_sklearn.py checks it."""
 
+from typing import Any
+
 import numpy as np
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier
 
 from wineexp.models.compiled.arrays import Array
@@ -25,6 +29,16 @@ def single_tree(estimator: DecisionTreeClassifier) -> Tree:
         missing_left=np.asarray(tree.missing_go_to_left) != 0,
         values=tree.value[:, 0],
     )
+
+
+def gamma(estimator: SVC | SVR) -> float:
+    """The factor of the squared distances in the kernel of a fitted support vector machine."""
+    return float(estimator._gamma)
+
+
+def calibrators(estimator: CalibratedClassifierCV) -> list[tuple[Any, list[Any]]]:
+    """Each fitted classifier within, with what calibrates its predictions: one object for each of them, or for all."""
+    return [(one.estimator, one.calibrators) for one in estimator.calibrated_classifiers_]
 
 
 def has_categorical_splits(estimator: HistGradientBoostingClassifier) -> bool:

@@ -90,27 +90,30 @@ def _boosted(softmax: Callable[[Matrix], Matrix]) -> Callable[[CheckedArrays, in
     """Boosted trees in double precision, with the library's own softmax for more than two classes."""
 
     def classifier(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:
-        n_outputs = _n_outputs(n_present)
-        base = arrays.get("base", "float64", n_outputs)
-        trees = read_trees(arrays, "float64", n_columns, n_outputs)
-
-        def predict_proba(X: Matrix) -> Matrix:
-            out = np.empty((len(X), n_outputs))
-            out[:] = base
-            trees.add_to(out, np.ascontiguousarray(X))
-            if n_outputs > 1:
-                return softmax(out)
-            link_functions.sigmoid(out)
-            return np.hstack([1 - out, out])
-
-        return predict_proba
+        scores = read_boosted_scores(arrays, n_columns, n_present)
+        return lambda X: _binary(scores(X)) if n_present == 2 else softmax(scores(X))
 
     return classifier
 
 
+def read_boosted_scores(arrays: CheckedArrays, n_columns: int, n_present: int) -> Callable[[Matrix], Matrix]:
+    """Boosted trees in double precision, from columns to scores of shape (n_rows, n_outputs)."""
+    n_outputs = _n_outputs(n_present)
+    base = arrays.get("base", "float64", n_outputs)
+    trees = read_trees(arrays, "float64", n_columns, n_outputs)
+
+    def scores(X: Matrix) -> Matrix:
+        out = np.empty((len(X), n_outputs))
+        out[:] = base
+        trees.add_to(out, np.ascontiguousarray(X))
+        return out
+
+    return scores
+
+
 def _softmax_of_scikit_learn(scores: Matrix) -> Matrix:
     # It has the scores in Fortran order, which decides the order in which a row is summed.
-    return _softmax(np.asfortranarray(scores))
+    return softmax(np.asfortranarray(scores))
 
 
 def _softmax_of_lightgbm(scores: Matrix) -> Matrix:
@@ -156,16 +159,17 @@ def _prior(arrays: CheckedArrays, _: int, n_present: int) -> Classifier:
     return lambda X: np.ones((len(X), 1)) * prior
 
 
-def _logistic_regression(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:
+def read_linear_scores(arrays: CheckedArrays, n_columns: int, n_present: int) -> Callable[[Matrix], Matrix]:
+    """A linear model, from columns to scores of shape (n_rows, n_outputs)."""
     n_outputs = _n_outputs(n_present)
     weights = arrays.get("weights", "float64", n_columns, n_outputs)
     offset = arrays.get("offset", "float64", n_outputs)
+    return lambda X: check_finite(X) @ weights + offset
 
-    def predict_proba(X: Matrix) -> Matrix:
-        scores = check_finite(X) @ weights + offset
-        return _binary(scores) if n_outputs == 1 else _softmax(scores)
 
-    return predict_proba
+def _logistic_regression(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:
+    scores = read_linear_scores(arrays, n_columns, n_present)
+    return lambda X: _binary(scores(X)) if n_present == 2 else softmax(scores(X))
 
 
 def read_layers(arrays: CheckedArrays, n_columns: int, n_outputs: int) -> Callable[[Matrix], Matrix]:
@@ -199,13 +203,13 @@ def _mlp(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:
 
     def predict_proba(X: Matrix) -> Matrix:
         scores = layers(check_finite(X))
-        return _binary(scores) if n_outputs == 1 else _softmax(scores)
+        return _binary(scores) if n_outputs == 1 else softmax(scores)
 
     return predict_proba
 
 
-def _softmax(scores: Matrix) -> Matrix:
-    """The softmax of each row, in place, as scikit-learn computes it."""
+def softmax(scores: Matrix) -> Matrix:
+    """The softmax of each row, in place, as scikit-learn and SciPy compute it."""
     scores -= scores.max(axis=1)[:, np.newaxis]
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=1)[:, np.newaxis]

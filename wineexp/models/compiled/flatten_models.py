@@ -15,10 +15,17 @@ from sklearn.ensemble import (
 )
 from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.svm import SVC, SVR
 
 from wineexp.models._catboost import symmetric_trees
 from wineexp.models._lightgbm import LightGBMTrees, lightgbm_trees
-from wineexp.models.compiled._sklearn import boosted_trees, categorical_splits, forest_trees, has_categorical_splits
+from wineexp.models.compiled._sklearn import (
+    boosted_trees,
+    categorical_splits,
+    forest_trees,
+    gamma,
+    has_categorical_splits,
+)
 from wineexp.models.compiled._xgboost import BoosterError, BoosterTrees, booster_trees
 from wineexp.models.compiled.arrays import Array, Arrays
 from wineexp.models.compiled.flat_trees import flatten_trees
@@ -160,6 +167,34 @@ def _flatten_forest(
     return flatten_trees(trees, np.zeros(len(trees), dtype=np.int32), np.float64)
 
 
+def _flatten_support_vectors(estimator: SVC | SVR) -> Arrays:
+    if estimator.kernel != "rbf":
+        raise CannotCompileError(f"a {type(estimator).__name__} with kernel={estimator.kernel} cannot be compiled")
+    return {
+        "vectors": np.asarray(estimator.support_vectors_, dtype=np.float64),
+        "weights": np.asarray(estimator.dual_coef_, dtype=np.float64),
+        "offsets": np.asarray(estimator.intercept_, dtype=np.float64),
+        "gamma": np.array([gamma(estimator)]),
+        "counts": np.asarray(estimator.n_support_, dtype=np.int32),
+    }
+
+
+def flatten_simple_scores(estimator: Any) -> tuple[str, Arrays]:
+    """The key of `SCORES` and the arrays of a fitted classifier of the classes 0 to n_classes - 1.
+
+    Raises
+    ------
+    CannotCompileError
+        As of `flatten_simple_classifier`.
+    """
+    if type(estimator) is SVC:
+        require(estimator.decision_function_shape == "ovr" and not estimator.break_ties, estimator)
+        return "support_vectors", _flatten_support_vectors(estimator)
+    if type(estimator) in (LogisticRegression, HistGradientBoostingClassifier):
+        return flatten_simple_classifier(estimator)
+    raise CannotCompileError(f"the scores of a {type(estimator).__name__} cannot be compiled")
+
+
 def _flatten_prior(estimator: DummyClassifier) -> Arrays:
     if estimator.strategy != "prior":
         raise CannotCompileError(f"a DummyClassifier with strategy={estimator.strategy} cannot be compiled")
@@ -206,5 +241,6 @@ REGRESSOR_TYPES: Mapping[type, tuple[str, Callable[[Any], Arrays]]] = {
     ExtraTreesRegressor: ("forest", _flatten_forest),
     DummyRegressor: ("constant", _flatten_constant),
     MLPRegressor: ("mlp", _flatten_mlp),
+    SVR: ("support_vectors", _flatten_support_vectors),
     **dict.fromkeys((LinearRegression, Ridge, Lasso, ElasticNet), ("linear", _flatten_linear)),
 }

@@ -334,6 +334,38 @@ void wineexp_sigmoid64(double *out, int64_t count)
         out[i] = 1.0 / (1.0 + exp(-out[i]));
 }
 
+/* The sums over support vectors with radial basis functions, in libsvm's order, for rows with squared distances from
+ * all vectors, which are overwritten. The vectors of class i are those from bounds[i] to bounds[i + 1]; `weights` has a
+ * row of n_vectors for each class but the first, or one for a regression, which has a single class. `out` has an output
+ * for each pair of classes, or one. */
+void wineexp_sum_support_vectors(double *distances, const double *weights, const double *offsets,
+                                 const int64_t *bounds, double gamma, int64_t n_rows, int64_t n_vectors,
+                                 int64_t n_classes, double *out)
+{
+    for (int64_t row = 0; row < n_rows; ++row) {
+        double *similarities = distances + row * n_vectors;
+        for (int64_t i = 0; i < n_vectors; ++i)
+            similarities[i] = exp(-gamma * similarities[i]);
+        if (n_classes == 1) {
+            double sum = 0.0;
+            for (int64_t i = 0; i < n_vectors; ++i)
+                sum += weights[i] * similarities[i];
+            *out++ = sum + offsets[0];
+        }
+        int64_t pair = 0;
+        for (int64_t first = 0; first < n_classes; ++first)
+            for (int64_t second = first + 1; second < n_classes; ++second) {
+                const double *of_first = weights + (second - 1) * n_vectors, *of_second = weights + first * n_vectors;
+                double sum = 0.0;
+                for (int64_t i = bounds[first]; i < bounds[first + 1]; ++i)
+                    sum += of_first[i] * similarities[i];
+                for (int64_t i = bounds[second]; i < bounds[second + 1]; ++i)
+                    sum += of_second[i] * similarities[i];
+                *out++ = sum + offsets[pair++];
+            }
+    }
+}
+
 /* The sum of at most 128 neighbours in numpy's order of additions. */
 static double numpy_sum(const double *x, int64_t count)
 {

@@ -77,7 +77,7 @@ def _library() -> ctypes.CDLL | None:
         loaded = ctypes.CDLL(str(library_path()))
     except OSError:
         return None
-    pointer, integer = ctypes.c_void_p, ctypes.c_int64
+    pointer, integer, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     for name, arguments in {
         "wineexp_sum32": [pointer, pointer, integer, pointer, pointer],
         "wineexp_sum64": [pointer, pointer, integer, pointer, pointer],
@@ -85,6 +85,7 @@ def _library() -> ctypes.CDLL | None:
         "wineexp_softmax64": [pointer, integer, integer],
         "wineexp_sigmoid32": [pointer, integer],
         "wineexp_sigmoid64": [pointer, integer],
+        "wineexp_sum_support_vectors": [*[pointer] * 4, real, integer, integer, integer, pointer],
     }.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, None

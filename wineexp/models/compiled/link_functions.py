@@ -49,6 +49,11 @@ def sigmoid(out: Floats) -> None:
     np.divide(out.dtype.type(1), out, out=out)
 
 
+def exponential(out: Floats) -> None:
+    """Replace `out`, C-contiguous and of float64, by its exponential, as the C library computes it."""
+    _apply(_libm().exp, out)
+
+
 def logit(probability: np.float32) -> np.float32:
     """The logit as XGBoost computes it, in single precision."""
     ratio = np.float32(1) / probability - np.float32(1)

@@ -6,6 +6,7 @@ import numpy as np
 
 from wineexp.models.compiled.arrays import Array, CheckedArrays, Matrix, check_finite
 from wineexp.models.compiled.classifiers import read_layers, read_symmetric_trees, read_trees
+from wineexp.models.compiled.support_vectors import SupportVectors
 
 # From a matrix of shape (n_rows, n_columns) to numbers of shape (n_rows, 1), in the precision in which the library
 # computes: what undoes a transform continues in it.
@@ -61,6 +62,10 @@ def _mlp(arrays: CheckedArrays, n_columns: int) -> Regressor:
     return lambda X: layers(check_finite(X))
 
 
+def _support_vectors(arrays: CheckedArrays, n_columns: int) -> Regressor:
+    return SupportVectors(arrays, n_columns, 0)
+
+
 # By kind: from the regressor's arrays and its number of columns.
 REGRESSORS: dict[str, Callable[[CheckedArrays, int], Regressor]] = {
     "xgboost": _boosted("float32"),
@@ -70,6 +75,7 @@ REGRESSORS: dict[str, Callable[[CheckedArrays, int], Regressor]] = {
     "constant": _constant,
     "linear": _linear,
     "mlp": _mlp,
+    "support_vectors": _support_vectors,
 }
 
 
