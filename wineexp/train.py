@@ -128,7 +128,7 @@ def run(cfg: DictConfig) -> TrainResult:
             folds = cross_validation.with_intervals(folds)
         if is_trial:
             # No trial sees the holdout; the winner does, once, when it is run again.
-            tracked.log(metrics=record.fold_metrics(folds))
+            tracked.log(metrics=record.fold_metrics(folds, task.target.metric))
         else:
             with console.notice_if_slow("fitting the model on all rows outside the holdout ..."):
                 fitted = experiment.fit()
@@ -208,6 +208,11 @@ def show(title: str, result: TrainResult) -> None:
             for name in names
         ],
     )
+    if (error := cross_validation.standard_error(result.folds, result.metric)) >= 0:
+        mean = summary[result.metric][0]
+        log.info(
+            "%s: %.4f on average over %d folds, standard error %.4f.", result.metric, mean, len(result.folds), error
+        )
     log.info(result.task.describe())
     if result.task.target.is_number:
         error, of_mean = (summary[name][0] for name in ("root_mean_squared_error", "baseline_root_mean_squared_error"))

@@ -35,8 +35,8 @@ Done = subprocess.CompletedProcess[str]
 # one of training, three probabilities.
 N_CELLS = 178 * 6
 N_METRICS = len(metrics.metrics_for(3, ordinal=False)) + len(["majority_accuracy"])
-# Of each metric five folds, the holdout, mean and deviation; and the fingerprint of the split.
-N_SCORES = N_METRICS * (5 + 1 + 2) + 1
+# Of each metric five folds, the holdout, mean and deviation; the standard error; and the fingerprint of the split.
+N_SCORES = N_METRICS * (5 + 1 + 2) + 2
 
 COPIES = itertools.count()
 

@@ -115,6 +115,8 @@ def test_folds_means_and_spread_are_recorded(trained: Training) -> None:
     assert len(folds) == 5
     assert metrics["cv/accuracy"] == folds.mean()
     assert metrics["cv/accuracy_std"] == folds.std()
+    assert metrics["cv/standard_error"] == pytest.approx(folds.std() / 5**0.5)
+    assert f"accuracy: {folds.mean():.4f} on average over 5 folds, standard error {folds.sem():.4f}." in trained.output
     names = {"accuracy", "balanced_accuracy", "matthews_corrcoef", "f1_macro", "log_loss", "majority_accuracy"}
     assert {f"{kind}/{name}" for kind in ("fold", "cv", "holdout") for name in names} <= metrics.keys()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from sklearn.model_selection import KFold
 
 from tests.conftest import choices, composed, new_database
 from wineexp import UserError, compose, train
@@ -81,6 +82,8 @@ def test_the_best_are_free_of_leaks_and_leave_the_holdout_alone(name: str) -> No
     assert ungrouped.cfg.model == experiment.cfg.model
 
 
+TABARENA = ["tabarena_wine", "tabarena_wine_grouped"]
+
 PAPER = {
     "paper_red": {"mean_absolute_error": 0.46, "accuracy": 0.624, "accuracy_within_1": 0.890, "cohen_kappa": 0.387},
     "paper_white": {"mean_absolute_error": 0.45, "accuracy": 0.646, "accuracy_within_1": 0.868, "cohen_kappa": 0.439},
@@ -109,6 +112,22 @@ def test_a_run_of_the_papers_protocol_beats_the_paper(name: str) -> None:
 
 
 @pytest.mark.journey
+@pytest.mark.usefixtures("wine_quality")
+def test_tabarenas_protocol_has_nine_folds_of_named_seeds_with_and_without_copies_on_both_sides() -> None:
+    plain, grouped = (assemble(composed(f"experiment={name}", "seed=7")).task for name in TABARENA)
+    assert [len(task.X) for task in (plain, grouped)] == [6497, 6497]
+    assert list(plain.X) == list(grouped.X)
+    assert "colour" in plain.X
+    splitters = [KFold(3, shuffle=True, random_state=seed) for seed in (0, 1, 2)]
+    named = [fold for splitter in splitters for fold in splitter.split(plain.X)]
+    assert len(named) == len(plain.folds) == len(grouped.folds) == 9
+    for (train_rows, test), (wanted_train_rows, wanted_test) in zip(plain.folds, named, strict=True):
+        assert np.array_equal(train_rows, wanted_train_rows)
+        assert np.array_equal(test, wanted_test)
+    assert plain.leaks["copies"] == pytest.approx(0.24, abs=0.01)
+    assert grouped.leaks["copies"] == 0
+
+
 @pytest.mark.usefixtures("wine_quality")
 def test_the_colour_is_predicted_from_the_measurements_alone() -> None:
     experiment = assemble(composed("experiment=colour", "split.n_repeats=1"))

@@ -277,6 +277,17 @@ def summarise(folds: list[Fold]) -> dict[str, tuple[float, float]]:
     return {str(name): (float(column.mean()), float(column.std())) for name, column in table.items()}
 
 
+def standard_error(folds: list[Fold], metric: str) -> float:
+    """The standard error of a score's mean over the folds: their standard deviation over the root of their number.
+
+    NaN for fewer than two folds with a score. Folds share training rows, so that it is too small for a comparison with
+    new data, which `comparison.mean_interval` corrects.
+    """
+    scores = np.array([fold.scores.get(metric, np.nan) for fold in folds])
+    scores = scores[~np.isnan(scores)]
+    return float(scores.std(ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else float("nan")
+
+
 def learned_nothing(folds: list[Fold]) -> bool:
     """Whether every row of a fold got the same answer, in all folds: the features have no influence."""
 

@@ -65,3 +65,5 @@ MODEL_FORM = "model.form"
 
 # A metric of a run: the size of the stored model.
 MODEL_BYTES = "model/bytes"
+# Of the mean of the deciding metric over the folds, as a metric `cv/...`.
+STANDARD_ERROR = "standard_error"

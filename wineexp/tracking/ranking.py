@@ -103,7 +103,7 @@ class Ranking:
         """Names of the other metrics that were cross-validated."""
         means = {name.removeprefix("cv/") for row in self.rows for name in row.record.metrics if name.startswith("cv/")}
         deviations = {f"{name}_std" for name in means}
-        others = means - deviations - {self.metric, "fit_seconds", "predict_seconds"}
+        others = means - deviations - {self.metric, names.STANDARD_ERROR, "fit_seconds", "predict_seconds"}
         # What the majority class or the mean would score, the same for all, comes last.
         return sorted(others, key=lambda name: (name == "majority_accuracy" or name.startswith(BASELINE), name))
 

@@ -57,7 +57,7 @@ class Candidate:
 
     def record_scores(self, run: Run) -> None:
         """Record the cross-validation alone, of a candidate that is refused."""
-        run.log(metrics=record.fold_metrics(self.folds))
+        run.log(metrics=record.fold_metrics(self.folds, self.experiment.task.target.metric))
         run.describe(record.description(self.params, self.experiment.task, self.folds, {}, complete=False))
 
     def store(self, run: Run, baseline: Baseline) -> tuple[str, str]:

@@ -49,14 +49,18 @@ def record_origin(run: Run, cfg: DictConfig) -> None:
         run.log_file(modules.artifact(name, is_package=path.name == "__init__.py"), path.read_bytes())
 
 
-def fold_metrics(folds: list[cross_validation.Fold]) -> dict[str, float | list[float]]:
-    """The metrics of a cross-validation: each fold's scores, their means and deviations, and mean seconds."""
+def fold_metrics(folds: list[cross_validation.Fold], metric: str) -> dict[str, float | list[float]]:
+    """The metrics of a cross-validation: each fold's scores, their means and deviations, and mean seconds.
+
+    Of the deciding metric also the standard error of the mean.
+    """
     summary = cross_validation.summarise(folds)
     return (
         {f"fold/{name}": [fold.scores[name] for fold in folds] for name in summary}
         | {f"cv/{name}": mean for name, (mean, _) in summary.items()}
         | {f"cv/{name}_std": deviation for name, (_, deviation) in summary.items()}
         | {
+            f"cv/{names.STANDARD_ERROR}": cross_validation.standard_error(folds, metric),
             "cv/fit_seconds": float(np.mean([fold.fit_seconds for fold in folds])),
             "cv/predict_seconds": float(np.mean([fold.predict_seconds for fold in folds])),
         }
@@ -89,6 +93,8 @@ def description(
     summary = cross_validation.summarise(folds)
     mean, deviation = summary[metric]
     spread = "" if np.isnan(deviation) else f" ± {deviation:.4f}"
+    error = cross_validation.standard_error(folds, metric)
+    of_mean = "" if np.isnan(error) else f" (standard error of the mean: {error:.4f})"
     count = f"{len(folds)} folds" if len(folds) == len(task.folds) else f"{len(folds)} of {len(task.folds)} folds"
     on_holdout = f"; **{holdout[metric]:.4f}** on the holdout" if holdout else "; the holdout was not scored"
     weights = task.dataset.weights
@@ -97,7 +103,7 @@ def description(
     return (
         f"**{choices['model']}** on {choices['feature']} features of {choices['data']}, to predict "
         f"{choices['target']}; split {choices['split']}{weighted}.\n\n"
-        f"{metric.replace('_', ' ')} **{mean:.4f}{spread}** over {count}{on_holdout}. "
+        f"{metric.replace('_', ' ')} **{mean:.4f}{spread}** over {count}{of_mean}{on_holdout}. "
         f"{_baseline_sentence(task, summary)}\n\n"
         f"{LEARNED_NOTHING if cross_validation.learned_nothing(folds) else ''}"
         f"`{names.CONFIG_FILE}` is the whole config{more if complete else ''}."
@@ -167,7 +173,8 @@ def record_results(
     """
     task = experiment.task
     scores = task.score_holdout(holdout, folds)
-    run.log(metrics=fold_metrics(folds) | {f"holdout/{name}": value for name, value in scores.items()})
+    of_folds = fold_metrics(folds, task.target.metric)
+    run.log(metrics=of_folds | {f"holdout/{name}": value for name, value in scores.items()})
     # A stage of dvc.yaml that scores the predictions reads them there, whether or not the run is recorded.
     task.predictions_table(folds, holdout).to_parquet(run.file(names.PREDICTIONS_FILE), index=False)
     if run.id is None:

@@ -118,7 +118,7 @@ def train_again(experiment: Experiment, n_folds: int, *, with_intervals: bool, p
     holdout = None
     if predict_holdout:
         holdout = experiment.predict_holdout(experiment.fit(), folds if with_intervals else [])
-    metrics = record.fold_metrics(folds) | {
+    metrics = record.fold_metrics(folds, task.target.metric) | {
         f"{HOLDOUT_PREFIX}{name}": value
         for name, value in task.score_holdout(holdout, folds if with_intervals else []).items()
     }
