@@ -73,6 +73,16 @@ VOLUME /var/lib/wineexp
 ENTRYPOINT ["python", "-m"]
 CMD ["wineexp.train"]
 
+# The programs and Dask's scheduler and workers, for hydra/launcher=dask.
+FROM trainer AS dask
+USER root
+COPY requirements-dask.txt /tmp/
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca_bundle,target=/etc/ssl/certs/ca-certificates.crt \
+    --mount=type=cache,target=/root/.cache/pip \
+    pip install --quiet --compile --no-deps --require-hashes -r /tmp/requirements-dask.txt
+USER 65532:65532
+
 FROM scratch AS model
 COPY --from=trained /tmp/trained/export /
 

@@ -44,6 +44,12 @@ def test_the_lock_of_the_image_is_current() -> None:
         assert versions <= training.get(name.removesuffix("-cpu"), versions), name
 
 
+def test_what_dask_adds_to_the_image_replaces_nothing() -> None:
+    training = locked_versions("requirements.txt")
+    for name, versions in locked_versions("requirements-dask.txt").items():
+        assert versions == training.get(name, versions), name
+
+
 def test_the_compose_file_is_valid() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     done = subprocess.run([*command, ROOT / "compose.yaml"], capture_output=True, text=True, check=False)

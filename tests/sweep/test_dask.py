@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from hydra.errors import CompactHydraException
 
 from tests.conftest import INHERITED, free_port
@@ -30,18 +31,24 @@ def test_a_launcher_whose_package_is_missing_says_so_before_any_trial(
         toy.sweep_in_process(*XY, "hydra/launcher=dask")
 
 
+SERVICES = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())["services"]
+# As compose.yaml names it.
+ADDRESS = "tcp://dask-scheduler:8786"
+
+
 @pytest.fixture
 def scheduler(tmp_path: Path) -> Iterator[str]:
-    """The address of a scheduler that has two workers, each with a folder of its own."""
-    address = f"tcp://127.0.0.1:{free_port()}"
-    port = address.rpartition(":")[2]
+    """The address of a scheduler that has two workers, by the commands of compose.yaml."""
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    worker = [word.replace(ADDRESS, address) for word in SERVICES["dask-worker"]["command"]]
     options = {"env": {**INHERITED, "PYTHONPATH": str(REPOSITORY)}, "start_new_session": True}
     processes = []
     with (tmp_path / "dask.log").open("w") as log:
         for name, command in (
-            ("scheduler", ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"]),
-            ("first", ["distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]),
-            ("second", ["distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]),
+            ("scheduler", [*SERVICES["dask-scheduler"]["command"], "--host=127.0.0.1", f"--port={port}"]),
+            ("first", worker),
+            ("second", worker),
         ):
             (tmp_path / name).mkdir()
             words = [PYTHON, "-m", *command]
@@ -55,10 +62,17 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
 @needs_dask
 @pytest.mark.journey
 def test_a_lost_dask_worker_costs_its_trial_one_retry(toy: Toy, postgres: str, scheduler: str) -> None:
+    *program, multirun, launcher, cluster, kind, url = SERVICES["dask-sweep"]["entrypoint"]
+    assert program == ["python", "-m", "wineexp.train"]
+    toy.environment["WINEEXP_STUDY_STORAGE"] = postgres
     process = toy.start(
-        *("-m", *XY, "hydra/launcher=dask", f"hydra.launcher.scheduler={scheduler}", "hydra.sweeper.n_workers=2"),
-        *("hydra/sweeper/storage=rdb", f"hydra.sweeper.storage.url={postgres}", f"hydra.sweeper.lease={LEASE_SECONDS}"),
-        *("sleep=0.5", "hydra.sweeper.n_trials=12"),
+        *(multirun, *XY, launcher, cluster.replace(ADDRESS, scheduler), kind, url.replace("$$", "$")),
+        *(
+            "hydra.sweeper.n_workers=2",
+            f"hydra.sweeper.lease={LEASE_SECONDS}",
+            "sleep=0.5",
+            "hydra.sweeper.n_trials=12",
+        ),
     )
     storage = optuna.storages.RDBStorage(postgres)
     deadline = time.monotonic() + TIMEOUT_SECONDS
