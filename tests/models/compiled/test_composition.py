@@ -1,4 +1,4 @@
-"""Models that hold other models: compiled, they predict the same bits as their pipelines, and decide the same."""
+"""Models that hold other models or training rows: compiled, they predict the same bits, and decide the same."""
 
 from functools import cache
 from typing import Any
@@ -38,6 +38,7 @@ MODELS = {
     "cumulative": FEW_TREES,
     "decided": FEW_TREES,
     "median": FEW_TREES,
+    "neighbours": [],
     "selection": [
         *OF_MEMBERS,
         *(f"model.members.{name}.n_estimators=5" for name in ("extratrees_smooth", "extratrees_entropy")),
@@ -92,6 +93,7 @@ def test_a_compiled_model_predicts_and_decides_as_its_pipeline(name: str) -> Non
         # Of scores, which are no probabilities.
         ("svm", ["model.method=temperature"], ("dry", "sweet")),
         ("selection", ["model.temper=false"], ("dry", "sweet")),
+        ("neighbours", ["model.weights=uniform", "model.n_neighbors=5"], ("dry", "sweet")),
     ],
 )
 def test_settings_and_two_classes(name: str, overrides: list[str], classes: tuple[str, ...]) -> None:
@@ -123,6 +125,7 @@ def test_members_whose_rows_lack_a_class() -> None:
     [
         ("selection", "classifier.weights"),
         ("selection", "classifier.temperature"),
+        ("neighbours", "classifier.rows"),
         ("svm", "classifier.member0.slope"),
         ("svm", "classifier.member0.member0.member0.vectors"),
         ("svm", "classifier.member0.member0.member0.weights"),
@@ -148,8 +151,9 @@ def test_other_decisions_and_sets_are_detected() -> None:
 
 
 @pytest.mark.skipif(kernel.build() is None, reason="no C compiler")
-def test_numpy_and_the_kernel_sum_support_vectors_alike() -> None:
-    pipeline, X = fit("svm")
+@pytest.mark.parametrize("name", ["neighbours", "svm"])
+def test_numpy_and_the_kernel_predict_the_same_bits(name: str) -> None:
+    pipeline, X = fit(name)
     plan, arrays = flatten(pipeline, X)
     rows = list(X.astype(object).itertuples(index=False, name=None))
     with_kernel = CompiledModel(plan, arrays).outputs(rows)
@@ -168,6 +172,9 @@ def test_what_is_not_compiled_is_named() -> None:
         flatten(pipeline, X)
     pipeline, X = fit("svm", "model.estimator.kernel=linear")
     with pytest.raises(CannotCompileError, match="a SVC with kernel=linear cannot be compiled"):
+        flatten(pipeline, X)
+    pipeline, X = fit("neighbours", "+model.algorithm=brute")
+    with pytest.raises(CannotCompileError, match="a KNeighborsClassifier whose search is algorithm=brute cannot be"):
         flatten(pipeline, X)
     pipeline, X = fit_model(CalibratedClassifierCV(Unknown(), cv=3))
     with pytest.raises(CannotCompileError, match="the scores of a Unknown cannot be compiled"):
@@ -198,14 +205,20 @@ def test_a_plan_with_wrong_members_is_refused(members: list[Part], message: str)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "message"),
+    ("model", "name", "value", "message"),
     [
-        ("classifier.member0.member0.present", [0, 0, 1], "must know one class or more, each once"),
-        ("classifier.member0.member0.present", [0, 1, 3], "holds an index out of the range 0 to 2"),
-        ("classifier.member0.member0.member0.counts", [1, 1, 1], "not as many as their classes have"),
+        ("svm", "classifier.member0.member0.present", [0, 0, 1], "must know one class or more, each once"),
+        ("svm", "classifier.member0.member0.present", [0, 1, 3], "holds an index out of the range 0 to 2"),
+        ("svm", "classifier.member0.member0.member0.counts", [1, 1, 1], "not as many as their classes have"),
+        ("neighbours", "classifier.n_neighbours", [0], "more neighbours than it has training rows, or for none"),
+        ("neighbours", "classifier.n_neighbours", [999], "more neighbours than it has training rows, or for none"),
+        ("neighbours", "classifier.is_leaf", 0, "leads to a node that does not exist"),
+        ("neighbours", "classifier.ends", 999, "ends of the compiled model holds an index out of the range"),
+        ("neighbours", "classifier.codes", 3, "codes of the compiled model holds an index out of the range 0 to 2"),
     ],
 )
-def test_wrong_arrays_of_members_are_refused(name: str, value: list[int], message: str) -> None:
-    plan, arrays = flatten(*fit("svm"))
+def test_wrong_arrays_are_refused(model: str, name: str, value: list[int] | int, message: str) -> None:
+    plan, arrays = flatten(*fit(model))
+    changed = np.array(value, dtype=np.int32) if isinstance(value, list) else np.full_like(arrays[name], value)
     with pytest.raises(UserError, match=message):
-        compiled_model.load(pack(plan, arrays | {name: np.array(value, dtype=np.int32)}))
+        compiled_model.load(pack(plan, arrays | {name: changed}))

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra.utils import instantiate
-from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier
 
 from tests.conftest import choices, composed, installed_models
+from tests.models.compiled import test_composition
 from tests.models.compiled.conftest import fit, mixed_rows
 from wineexp.models import features
 from wineexp.models.compiled import compiled_model, kernel
@@ -94,19 +94,9 @@ def test_boosting_of_libraries_that_need_not_be_installed(name: str, classes: li
     prove(pack(*flatten(pipeline, X)), pipeline, X, N_ROWS)
 
 
-# See test_composition.py.
-COMPOSED = {"calibrated", "conformal", "cumulative", "decided", "median", "selection", "stack", "svm", "thresholds"}
-
-
-@pytest.mark.parametrize("name", sorted({*installed_models()} - {*COMPILED, *COMPOSED, "lightgbm", "catboost"}))
-def test_other_models_are_refused_by_name(name: str) -> None:
-    X, y = mixed_rows(30)
-    pipeline = make_pipeline(features.raw("median"), DummyClassifier(), ["dry", "extra", "sweet"]).fit(X, y)
-    estimator = instantiate(composed(f"model={name}").model, _convert_="all")
-    estimator.classes_ = np.arange(3)
-    pipeline[-1].estimator_ = estimator
-    with pytest.raises(CannotCompileError, match=rf"a model {type(estimator).__name__} cannot be compiled"):
-        flatten(pipeline, X)
+def test_every_choice_of_models_of_classes_is_compiled() -> None:
+    boosting = {name for name in ("catboost", "lightgbm") if name in installed_models()}
+    assert {*installed_models()} == {*COMPILED, *test_composition.MODELS, *boosting}
 
 
 def test_features_that_are_no_column_transformer_are_refused() -> None:

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 
 from tests.conftest import composed
 from tests.houses import houses
+from wineexp.models import features
 from wineexp.models.compiled import compiled_model
 from wineexp.models.compiled.file_format import pack, unpack
 from wineexp.models.compiled.flatten import flatten
@@ -43,6 +44,8 @@ def fit(model: str, *overrides: str, transform: str | None = None) -> tuple[Any,
         (None, "linear", []),
         (None, "majority", []),
         ("log1p", "mlp", ["model.max_iter=20"]),
+        (None, "neighbours", []),
+        ("quantile", "neighbours", ["model.weights=uniform"]),
         (None, "svr", []),
         ("log1p", "svr", []),
         (None, "selection_of_numbers", [f"model.members.{name}=5" for name in OF_MEMBERS]),
@@ -63,6 +66,14 @@ def test_a_compiled_model_predicts_as_its_pipeline(transform: str | None, model:
     assert compiled_model.load(content).outputs(rows).tolist() == outputs(pipeline, X).tolist()
 
 
+def test_neighbours_at_equal_distances_with_unequal_numbers() -> None:
+    X = pd.DataFrame({"first": np.repeat(np.arange(60.0), 4), "second": np.tile([1.0, 1.0, 2.0, 2.0], 60)})
+    y = np.random.default_rng(0).normal(size=len(X))
+    model = instantiate(composed("target=score", "model=neighbours").model)
+    pipeline = make_pipeline(features.raw("median"), model, None).fit(X, y)
+    prove(pack(*flatten(pipeline, X)), pipeline, X, N_ROWS)
+
+
 @pytest.mark.parametrize("array", ["undone.quantiles", "regressor.weights", "regressor.offset"])
 def test_another_bit_is_found(array: str) -> None:
     pipeline, X = fit("ridge", transform="quantile")
@@ -73,8 +84,8 @@ def test_another_bit_is_found(array: str) -> None:
 
 
 def test_what_is_not_compiled_is_named() -> None:
-    with pytest.raises(CannotCompileError, match="a model KNeighborsRegressor cannot be compiled"):
-        flatten(*fit("neighbours"))
+    with pytest.raises(CannotCompileError, match="a KNeighborsRegressor with its settings cannot be compiled"):
+        flatten(*fit("neighbours", "model.p=1"))
     with pytest.raises(
         CannotCompileError, match="a HistGradientBoostingRegressor with loss=poisson cannot be compiled"
     ):

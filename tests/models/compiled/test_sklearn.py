@@ -7,7 +7,9 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVR
+from sklearn.utils._sorting import _py_simultaneous_sort
 
 from wineexp.models.compiled._sklearn import (
     boosted_trees,
@@ -15,8 +17,10 @@ from wineexp.models.compiled._sklearn import (
     forest_trees,
     gamma,
     has_categorical_splits,
+    neighbour_search,
 )
 from wineexp.models.compiled.flat_trees import Tree
+from wineexp.models.compiled.neighbours import sort_as_scikit_learn
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 3))
@@ -84,3 +88,28 @@ def test_calibrators_are_those_of_each_classifier() -> None:
         shares = np.column_stack([one.predict(scores[:, code]) for code, one in enumerate(of_classes)])
         means.append(shares / shares.sum(axis=1, keepdims=True))
     np.testing.assert_allclose(np.mean(means, axis=0), fitted.predict_proba(complete))
+
+
+def test_neighbours_are_searched_in_a_tree_of_boxes() -> None:
+    complete = np.nan_to_num(X)
+    search = neighbour_search(KNeighborsClassifier().fit(complete, Y))
+    assert search.method == "kd_tree"
+    assert search.targets.tolist() == Y.tolist()
+    rows, numbers, nodes, (low, high) = search.tree.get_arrays()
+    assert sorted(numbers.tolist()) == list(range(len(X)))
+    for node, (begin, end, is_leaf, _) in enumerate(nodes.tolist()):
+        in_node = rows[numbers[begin:end]]
+        assert (in_node.min(axis=0).tolist(), in_node.max(axis=0).tolist()) == (low[node].tolist(), high[node].tolist())
+        assert is_leaf or nodes["idx_start"][2 * node + 1] == begin, "its children are not where they are expected"
+    assert neighbour_search(KNeighborsClassifier(algorithm="brute").fit(complete, Y)).method == "brute"
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 30, 100, 400])
+def test_ties_are_sorted_as_scikit_learn_sorts_them(size: int) -> None:
+    # Whole numbers have many ties, and rising and falling ones divide a quicksort badly.
+    rounded = RNG.integers(0, 9, size).astype(float)
+    shaped = np.concatenate([np.arange(size // 2), np.arange(size - size // 2)[::-1]]).astype(float)
+    for distances in (rounded, np.sort(rounded)[::-1].copy(), shaped, RNG.normal(size=size)):
+        expected, order = distances.copy(), np.arange(size)
+        _py_simultaneous_sort(expected, order, size, use_three_way_partition=False)
+        assert sort_as_scikit_learn(distances.tolist(), list(range(size))) == (expected.tolist(), order.tolist())

@@ -1,10 +1,11 @@
 """What compiling relies on of scikit-learn beyond its public names; tests/models/compiled/test_sklearn.py checks it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier
 
@@ -34,6 +35,28 @@ def single_tree(estimator: DecisionTreeClassifier) -> Tree:
 def gamma(estimator: SVC | SVR) -> float:
     """The factor of the squared distances in the kernel of a fitted support vector machine."""
     return float(estimator._gamma)
+
+
+class NeighbourSearch(NamedTuple):
+    """How a fitted model finds nearest training rows.
+
+    Attributes
+    ----------
+    method : str
+        `kd_tree`, `ball_tree` or `brute`.
+    tree : KDTree, BallTree or None
+    targets : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Codes of classes, or numbers.
+    """
+
+    method: str
+    tree: Any
+    targets: Array
+
+
+def neighbour_search(estimator: KNeighborsClassifier | KNeighborsRegressor) -> NeighbourSearch:
+    """How a fitted model finds the nearest training rows, and what it has learned of these."""
+    return NeighbourSearch(estimator._fit_method, estimator._tree, estimator._y)
 
 
 def calibrators(estimator: CalibratedClassifierCV) -> list[tuple[Any, list[Any]]]:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from wineexp.core.errors import UserError
-from wineexp.models.compiled import link_functions
+from wineexp.models.compiled import link_functions, neighbours
 from wineexp.models.compiled.arrays import Array, CheckedArrays, Matrix, check_finite
 from wineexp.models.compiled.tree_ensemble import TreeEnsemble
 
@@ -233,4 +233,5 @@ CLASSIFIERS: dict[str, Callable[[CheckedArrays, int, int], Classifier]] = {
     "prior": _prior,
     "logistic_regression": _logistic_regression,
     "mlp": _mlp,
+    "neighbours": neighbours.read_classifier,
 }

@@ -14,6 +14,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.svm import SVC, SVR
 
@@ -25,6 +26,7 @@ from wineexp.models.compiled._sklearn import (
     forest_trees,
     gamma,
     has_categorical_splits,
+    neighbour_search,
 )
 from wineexp.models.compiled._xgboost import BoosterError, BoosterTrees, booster_trees
 from wineexp.models.compiled.arrays import Array, Arrays
@@ -179,6 +181,32 @@ def _flatten_support_vectors(estimator: SVC | SVR) -> Arrays:
     }
 
 
+def _flatten_neighbours(estimator: KNeighborsClassifier | KNeighborsRegressor) -> Arrays:
+    search = neighbour_search(estimator)
+    name = type(estimator).__name__
+    if search.method != "kd_tree":
+        raise CannotCompileError(
+            f"a {name} whose search is algorithm={search.method} cannot be compiled; with at most 15 columns it is "
+            "kd_tree by default"
+        )
+    require(estimator.effective_metric_ == "euclidean" and estimator.weights in ("uniform", "distance"), estimator)
+    require(search.targets.ndim == 1, estimator)
+    rows, numbers, nodes, (low, high) = search.tree.get_arrays()
+    is_class = isinstance(estimator, KNeighborsClassifier)
+    targets = {"codes": search.targets.astype(np.int32)} if is_class else {"targets": search.targets.astype(np.float64)}
+    return targets | {
+        "rows": rows[numbers],
+        "numbers": numbers.astype(np.int32),
+        "begins": nodes["idx_start"].astype(np.int32),
+        "ends": nodes["idx_end"].astype(np.int32),
+        "is_leaf": nodes["is_leaf"] != 0,
+        "low": low,
+        "high": high,
+        "n_neighbours": np.array([estimator.n_neighbors], dtype=np.int32),
+        "by_distance": np.array([estimator.weights == "distance"]),
+    }
+
+
 def flatten_simple_scores(estimator: Any) -> tuple[str, Arrays]:
     """The key of `SCORES` and the arrays of a fitted classifier of the classes 0 to n_classes - 1.
 
@@ -233,6 +261,7 @@ CLASSIFIER_TYPES: Mapping[type, tuple[str, Callable[[Any], Arrays]]] = {
     DummyClassifier: ("prior", _flatten_prior),
     LogisticRegression: ("logistic_regression", _flatten_logistic_regression),
     MLPClassifier: ("mlp", _flatten_mlp),
+    KNeighborsClassifier: ("neighbours", _flatten_neighbours),
 }
 # Likewise, the key of `REGRESSORS`.
 REGRESSOR_TYPES: Mapping[type, tuple[str, Callable[[Any], Arrays]]] = {
@@ -241,6 +270,7 @@ REGRESSOR_TYPES: Mapping[type, tuple[str, Callable[[Any], Arrays]]] = {
     ExtraTreesRegressor: ("forest", _flatten_forest),
     DummyRegressor: ("constant", _flatten_constant),
     MLPRegressor: ("mlp", _flatten_mlp),
+    KNeighborsRegressor: ("neighbours", _flatten_neighbours),
     SVR: ("support_vectors", _flatten_support_vectors),
     **dict.fromkeys((LinearRegression, Ridge, Lasso, ElasticNet), ("linear", _flatten_linear)),
 }

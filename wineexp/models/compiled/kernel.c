@@ -366,6 +366,87 @@ void wineexp_sum_support_vectors(double *distances, const double *weights, const
     }
 }
 
+/* A k-d tree of training rows, as in neighbours.py. */
+struct neighbour_tree {
+    const double *rows;
+    const int64_t *numbers, *begins, *ends;
+    const uint8_t *is_leaf;
+    const double *low, *high;
+    double exponent;
+    int64_t n_columns, n_neighbours;
+};
+
+/* Replace the greatest of `size` distances, which is in front of a heap, by a lesser one. */
+static void push_neighbour(double *distances, int64_t *numbers, int64_t size, double distance, int64_t number)
+{
+    if (distance >= distances[0])
+        return;
+    int64_t place = 0;
+    for (int64_t child; (child = 2 * place + 1) < size; place = child) {
+        if (child + 1 < size && distances[child] < distances[child + 1])
+            ++child;
+        if (distances[child] <= distance)
+            break;
+        distances[place] = distances[child];
+        numbers[place] = numbers[child];
+    }
+    distances[place] = distance;
+    numbers[place] = number;
+}
+
+/* The squared distance of a row from the box of a node. The power is the C library's, as the compiler of scikit-learn
+ * does not know the exponent either. */
+static double least_distance(const struct neighbour_tree *tree, int64_t node, const double *x)
+{
+    const double *low = tree->low + node * tree->n_columns, *high = tree->high + node * tree->n_columns;
+    double sum = 0.0;
+    for (int64_t i = 0; i < tree->n_columns; ++i) {
+        const double below = low[i] - x[i], above = x[i] - high[i];
+        sum += pow(0.5 * ((below + fabs(below)) + (above + fabs(above))), tree->exponent);
+    }
+    return sum;
+}
+
+static void visit_node(const struct neighbour_tree *tree, int64_t node, const double *x, double least,
+                       double *distances, int64_t *numbers)
+{
+    if (least > distances[0])
+        return;
+    if (tree->is_leaf[node]) {
+        for (int64_t row = tree->begins[node]; row < tree->ends[node]; ++row) {
+            const double *cells = tree->rows + row * tree->n_columns;
+            double sum = 0.0;
+            for (int64_t i = 0; i < tree->n_columns; ++i) {
+                const double difference = x[i] - cells[i];
+                sum += difference * difference;
+            }
+            push_neighbour(distances, numbers, tree->n_neighbours, sum, tree->numbers[row]);
+        }
+        return;
+    }
+    const int64_t left = 2 * node + 1, right = left + 1;
+    const double least_left = least_distance(tree, left, x), least_right = least_distance(tree, right, x);
+    if (least_left <= least_right) {
+        visit_node(tree, left, x, least_left, distances, numbers);
+        visit_node(tree, right, x, least_right, distances, numbers);
+    } else {
+        visit_node(tree, right, x, least_right, distances, numbers);
+        visit_node(tree, left, x, least_left, distances, numbers);
+    }
+}
+
+/* The squared distances and numbers of the nearest training rows of each row, as heaps. All distances are infinite, and
+ * all numbers 0, before. */
+void wineexp_find_neighbours(const struct neighbour_tree *tree, const double *x, int64_t n_rows, double *distances,
+                             int64_t *numbers)
+{
+    for (int64_t row = 0; row < n_rows; ++row) {
+        const double *cells = x + row * tree->n_columns;
+        visit_node(tree, 0, cells, least_distance(tree, 0, cells), distances + row * tree->n_neighbours,
+                   numbers + row * tree->n_neighbours);
+    }
+}
+
 /* The sum of at most 128 neighbours in numpy's order of additions. */
 static double numpy_sum(const double *x, int64_t count)
 {

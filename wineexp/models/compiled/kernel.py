@@ -85,6 +85,7 @@ def _library() -> ctypes.CDLL | None:
         "wineexp_softmax64": [pointer, integer, integer],
         "wineexp_sigmoid32": [pointer, integer],
         "wineexp_sigmoid64": [pointer, integer],
+        "wineexp_find_neighbours": [pointer, pointer, integer, pointer, pointer],
         "wineexp_sum_support_vectors": [*[pointer] * 4, real, integer, integer, integer, pointer],
     }.items():
         function = getattr(loaded, name)

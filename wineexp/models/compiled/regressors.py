@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from wineexp.models.compiled import neighbours
 from wineexp.models.compiled.arrays import Array, CheckedArrays, Matrix, check_finite
 from wineexp.models.compiled.classifiers import read_layers, read_symmetric_trees, read_trees
 from wineexp.models.compiled.support_vectors import SupportVectors
@@ -75,6 +76,7 @@ REGRESSORS: dict[str, Callable[[CheckedArrays, int], Regressor]] = {
     "constant": _constant,
     "linear": _linear,
     "mlp": _mlp,
+    "neighbours": neighbours.read_regressor,
     "support_vectors": _support_vectors,
 }
 
