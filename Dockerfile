@@ -67,7 +67,9 @@ COPY --from=trained /srv /srv
 ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/lib/wineexp
 # Snapshots of feedback and their pins are written there.
-RUN chmod -R a+rX /srv/wineexp && mkdir -p /srv/wineexp/data/feedback && chown 65532:65532 . /srv/wineexp/data/feedback
+RUN chmod -R a+rX /srv/wineexp && mkdir -p /srv/wineexp/data/feedback && chown 65532:65532 . /srv/wineexp/data/feedback && \
+    echo 'wineexp:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd && \
+    echo 'wineexp:x:65532:' >> /etc/group
 USER 65532:65532
 VOLUME /var/lib/wineexp
 ENTRYPOINT ["python", "-m"]

@@ -29,6 +29,7 @@ def test_trainings_and_promotions_at_once_are_one_story(
     there = {"MLFLOW_TRACKING_URI": server}
     trained = run_concurrently(tmp_path, [("train", f"model={name}") for name in ("logreg", "xgb")], **there)
     assert [done.returncode for done in trained] == [0, 0], trained
+    assert not [line for done in trained for line in done.stdout.splitlines() if "View run" in line]
     ids = [done.stdout.rpartition("Recorded as run ")[2].split()[0] for done in trained]
     promoted = run_concurrently(tmp_path, [("promote", f"run={run_id}", *QUICK) for run_id in ids], **there)
     assert [done.returncode for done in promoted] == [0, 0], promoted
