@@ -98,6 +98,9 @@ class ShadowProcess:
         )
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+            # It waits its turn instead of interrupting, as others do when they wake up.
+            if hasattr(os, "SCHED_BATCH"):
+                os.sched_setscheduler(process.pid, os.SCHED_BATCH, os.sched_param(0))
         paths = self._paths
         start = ShadowStart(
             self._settings, str(paths.socket), str(paths.cache), str(paths.fallback), self._listener.fileno()

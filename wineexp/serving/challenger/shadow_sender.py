@@ -19,9 +19,10 @@ from wineexp.serving.metrics import Metrics
 # Rows that may wait for the challenger; what comes beyond them is dropped and counted.
 MAX_WAITING_ROWS = 10_000
 
-# Requests are sent together after this time, and so many rows at once, in less than a millisecond.
+# Requests are sent together after this time, and so many rows at once, in a tenth of a millisecond; between two such
+# messages the requests that have arrived are answered. A larger request is encoded in a thread.
 FLUSH_SECONDS = 0.02
-ROWS_AT_ONCE = 200
+ROWS_AT_ONCE = 25
 
 # Between two attempts to connect to the challenger's process.
 RECONNECT_SECONDS = 0.5
@@ -104,6 +105,7 @@ class ShadowSender:
                     await asyncio.to_thread(_encoded, requests) if n_rows > ROWS_AT_ONCE else _encoded(requests)
                 )
                 await writer.drain()
+                await asyncio.sleep(0)
 
     def _take(self) -> tuple[list[Answer], int]:
         taken: list[Answer] = []
