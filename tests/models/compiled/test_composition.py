@@ -93,7 +93,7 @@ def test_a_compiled_model_predicts_and_decides_as_its_pipeline(name: str) -> Non
         # Of scores, which are no probabilities.
         ("svm", ["model.method=temperature"], ("dry", "sweet")),
         ("selection", ["model.temper=false"], ("dry", "sweet")),
-        ("neighbours", ["model.weights=uniform", "model.n_neighbors=5"], ("dry", "sweet")),
+        ("neighbours", ["model.weights=uniform", "model.n_neighbors=120"], ("dry", "sweet")),
     ],
 )
 def test_settings_and_two_classes(name: str, overrides: list[str], classes: tuple[str, ...]) -> None:
@@ -173,8 +173,8 @@ def test_what_is_not_compiled_is_named() -> None:
     pipeline, X = fit("svm", "model.estimator.kernel=linear")
     with pytest.raises(CannotCompileError, match="a SVC with kernel=linear cannot be compiled"):
         flatten(pipeline, X)
-    pipeline, X = fit("neighbours", "+model.algorithm=brute")
-    with pytest.raises(CannotCompileError, match="a KNeighborsClassifier whose search is algorithm=brute cannot be"):
+    pipeline, X = fit("neighbours", "model.algorithm=brute")
+    with pytest.raises(CannotCompileError, match="a KNeighborsClassifier that searches with algorithm=brute cannot"):
         flatten(pipeline, X)
     pipeline, X = fit_model(CalibratedClassifierCV(Unknown(), cv=3))
     with pytest.raises(CannotCompileError, match="the scores of a Unknown cannot be compiled"):
@@ -213,6 +213,7 @@ def test_a_plan_with_wrong_members_is_refused(members: list[Part], message: str)
         ("neighbours", "classifier.n_neighbours", [0], "more neighbours than it has training rows, or for none"),
         ("neighbours", "classifier.n_neighbours", [999], "more neighbours than it has training rows, or for none"),
         ("neighbours", "classifier.is_leaf", 0, "leads to a node that does not exist"),
+        ("neighbours", "classifier.exponent", 3, "distances must be 1 or 2, but is 3"),
         ("neighbours", "classifier.ends", 999, "ends of the compiled model holds an index out of the range"),
         ("neighbours", "classifier.codes", 3, "codes of the compiled model holds an index out of the range 0 to 2"),
     ],
