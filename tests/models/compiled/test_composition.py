@@ -1,6 +1,7 @@
 """Models that hold other models or training rows: compiled, they predict the same bits, and decide the same."""
 
-from functools import cache
+import contextlib
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,23 @@ def test_numpy_and_the_kernel_predict_the_same_bits(name: str) -> None:
         assert CompiledModel(plan, arrays).outputs(rows).tolist() == with_kernel.tolist()
 
 
+@pytest.mark.parametrize("name", ["neighbours", "svm"])
+def test_with_random_bytes_a_model_is_refused_or_predicts(name: str) -> None:
+    pipeline, X = fit(name)
+    plan, arrays = flatten(pipeline, X)
+    rows = list(X.iloc[:2].astype(object).itertuples(index=False, name=None))
+    rng, predicted = np.random.default_rng(7), 0
+    own = [name for name in arrays if name.startswith("classifier")]
+    for _ in range(150):
+        changed = {array: arrays[array].copy() for array in arrays}
+        as_bytes = changed[rng.choice(own)].view(np.uint8).reshape(-1)
+        as_bytes[rng.integers(len(as_bytes), size=3)] = rng.integers(256, size=3)
+        with contextlib.suppress(UserError, ValueError), np.errstate(all="ignore"):
+            assert CompiledModel(plan, changed).outputs(rows).shape == (2, 3)
+            predicted += 1
+    assert 0 < predicted < 150
+
+
 class Unknown(LogisticRegression):
     """A class of a user's own."""
 
@@ -195,6 +213,7 @@ SVM_SCORES = Part("fixed_classes", [Part("support_vectors")])
         ([Part("sigmoid_calibration", [Part("support_vectors", [SVM_SCORES])])], "has 1 members, but must have none"),
         ([Part("pipeline", [SVM_SCORES], transformers=["guess"])], "transformer guess is unknown"),
         ([Part("pipeline", [SVM_SCORES], memory_order="Z")], "memory_order is Z"),
+        ([reduce(lambda within, _: Part("finite", [within]), range(21), SVM_SCORES)], "each other more than 20 times"),
     ],
 )
 def test_a_plan_with_wrong_members_is_refused(members: list[Part], message: str) -> None:
