@@ -23,10 +23,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import measure
-from servers import BATCH, FASTAPI, FOREST, MLFLOW_SERVE, SPECS, SWAP, WINEEXP, WINEEXP_ECHO, Server, ServerSpec
-from versions import Store, make
+from servers import (
+    BATCH,
+    FASTAPI,
+    FOREST,
+    MLFLOW_SERVE,
+    SELECTION,
+    SPECS,
+    SWAP,
+    WINEEXP,
+    WINEEXP_ECHO,
+    Server,
+    ServerSpec,
+)
+from versions import VERSIONS, Store, make
 
-PARTS = ("table", "forest", "batch", "start", "swap")
+PARTS = ("table", "forest", "selection", "batch", "start", "swap")
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,16 @@ def forest(settings: Settings) -> None:
     results = in_turns(settings, FOREST)
     report(results)
     ratio(results, WINEEXP, MLFLOW_SERVE, 100)
+
+
+def selection(settings: Settings) -> None:
+    """Print the table of two servers of an ensemble, support vectors among its members, and what is to be reached."""
+    results = in_turns(settings, SELECTION)
+    report(results)
+    ratio(results, WINEEXP, MLFLOW_SERVE, 20)
+    if WINEEXP in results:
+        p50 = statistics.median(results[WINEEXP].p50)
+        reached("milliseconds of a row, wineexp.serve, p50", p50, 2, at_most=True)
 
 
 def report(results: dict[str, Measurements]) -> None:
@@ -238,10 +260,12 @@ def main() -> None:
     print(f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores, Python {platform.python_version()}, "
           f"load {os.getloadavg()[0]:.1f}; {options.rounds} rounds of {options.seconds:g} s\n")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        store = make((options.store or Path(folder)).resolve())
+        parts = options.what or PARTS
+        store = make((options.store or Path(folder)).resolve(), set(VERSIONS) & {*parts})
         settings = Settings(store, options.environments.resolve(), options.rounds, options.seconds, options.only)
-        for part in options.what or PARTS:
-            {"table": table, "forest": forest, "batch": batch, "start": start, "swap": swap}[part](settings)
+        for part in parts:
+            measured = {"table": table, "forest": forest, "selection": selection}
+            (measured | {"batch": batch, "start": start, "swap": swap})[part](settings)
             print(flush=True)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import measure
-from versions import ROOT, Store
+from versions import ROOT, VERSIONS, Store
 
 PEERS = Path(__file__).resolve().parent / "peers"
 
@@ -133,6 +133,7 @@ SPECS = {
     "bare ASGI, echo": _uvicorn("bare"),
 }
 FOREST = {MLFLOW_SERVE: _mlflow("forest"), WINEEXP: _wineexp("forest")}
+SELECTION = {MLFLOW_SERVE: _mlflow("selection"), WINEEXP: _wineexp("selection")}
 BATCH = {MLFLOW_SERVE: _mlflow("wine"), WINEEXP: _wineexp("wine", "/invocations", dataframe_split)}
 # With so short a timeout, a verifier process has to start for each new version.
 SWAP = _wineexp(
@@ -152,7 +153,7 @@ class Server:
         values = {
             **{"python": python, "bin": binaries, "peers": str(PEERS), "peer": str(store.peer)},
             **{"port": str(port), "second_port": str(free_port()), "third_port": str(free_port())},
-            **{name: str(store.files(name)) for name in ("wine", "forest")},
+            **{name: str(store.files(name)) for name in VERSIONS if store.has(name)},
         }
         self.log = store.folder / f"{port}.log"
         self.url = f"http://127.0.0.1:{port}{spec.path}"

@@ -22,6 +22,7 @@ BOOSTED = ["data=red", "feature=poly", "model=xgb", "model.n_estimators=300", "m
 VERSIONS = {
     "wine": [BOOSTED, [*BOOSTED, "seed=1"]],
     "forest": [["data=red", "feature=raw", "model=forest", "model.n_estimators=500"]],
+    "selection": [["data=red", "feature=scaled", "model=selection"]],
 }
 # With these settings the gate of promotion accepts any score, and any prediction time.
 ACCEPT_ANY_SCORE = [
@@ -41,7 +42,7 @@ ACCEPT_ANY_TIME = [
 
 @dataclass(frozen=True)
 class Store:
-    """A folder with a tracking store whose models `wine` and `forest` have versions behind `champion`."""
+    """A folder with a tracking store whose models have versions behind `champion`: some or all of `VERSIONS`."""
 
     folder: Path
 
@@ -54,6 +55,10 @@ class Store:
     def client(self) -> MlflowClient:
         uri = self.environment["MLFLOW_TRACKING_URI"]
         return MlflowClient(uri, uri)
+
+    def has(self, name: str) -> bool:
+        """Whether the versions of a model are complete."""
+        return (self.folder / f"{name}.done").exists()
 
     def files(self, name: str) -> Path:
         """The folder in which MLflow stores the first version of a model."""
@@ -70,27 +75,27 @@ class Store:
         return json.loads((self.peer / "row.json").read_text())
 
 
-def make(folder: Path) -> Store:
-    """The store in a folder, which is made if it is missing."""
+def make(folder: Path, names: set[str]) -> Store:
+    """The store in a folder, with the model `wine` and those of these names, which are made if they are missing."""
     store = Store(folder)
-    if not (folder / "done").exists():
-        _make(store)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in [name for name in VERSIONS if name in {"wine", *names} and not store.has(name)]:
+        _make(store, name)
     # The other servers have the first version as files.
     store.client.set_registered_model_alias("wine", "champion", "1")
     return store
 
 
-def _make(store: Store) -> None:
-    store.folder.mkdir(parents=True, exist_ok=True)
-    for name, versions in VERSIONS.items():
-        for overrides in versions:
-            print(f"making a version of {name}: {' '.join(overrides)}", file=sys.stderr)
-            # Two folds suffice, since the scores are not used.
-            output = _command(store, "train", "split.n_splits=2", *overrides)
-            run = re.findall(r"Recorded as run (\w+)", output)[-1]
-            _command(store, "promote", f"run={run}", f"registry.name={name}", *ACCEPT_ANY_SCORE, *ACCEPT_ANY_TIME)
-    _plain_files(store)
-    (store.folder / "done").touch()
+def _make(store: Store, name: str) -> None:
+    for overrides in VERSIONS[name]:
+        print(f"making a version of {name}: {' '.join(overrides)}", file=sys.stderr)
+        # Two folds suffice, since the scores are not used.
+        output = _command(store, "train", "split.n_splits=2", *overrides)
+        run = re.findall(r"Recorded as run (\w+)", output)[-1]
+        _command(store, "promote", f"run={run}", f"registry.name={name}", *ACCEPT_ANY_SCORE, *ACCEPT_ANY_TIME)
+    if name == "wine":
+        _plain_files(store)
+    (store.folder / f"{name}.done").touch()
 
 
 def _plain_files(store: Store) -> None:

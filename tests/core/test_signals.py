@@ -57,10 +57,15 @@ main()
 """
 
 
-@pytest.mark.parametrize("block", ["contextlib.nullcontext()", "Interrupts()"], ids=["run", "sweep"])
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("block", "name", "code"),
+    [
+        *[("contextlib.nullcontext()", "SIGINT", 130), ("contextlib.nullcontext()", "SIGTERM", 143)],
+        *[("Interrupts()", "SIGINT", 130), ("Interrupts()", "SIGTERM", 143), ("Interrupts()", "SIGUSR2", 140)],
+    ],
+)
 def test_a_program_exits_with_the_number_of_the_signal_however_long_its_end_takes(
-    name: str, code: int, block: str, tmp_path: Path
+    block: str, name: str, code: int, tmp_path: Path
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SLOW_TO_END.format(name=name, block=block)],

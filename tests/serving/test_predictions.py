@@ -119,7 +119,9 @@ def test_decisions_and_prediction_sets_are_served(model: list[str], own_store: S
     promote(own_store.folder, *model, *FEW_TREES, name=name)
     fitted = own_store.load(1, name=name)
     with serving(own_store, f"registry.name={name}") as server:
-        rows = rows_in_range(msgspec.convert(server.get("/model").json()["schema"], type=Schema))
+        described = server.get("/model").json()
+        assert described["form"] == COMPILED
+        rows = rows_in_range(msgspec.convert(described["schema"], type=Schema))
         predictions = server.post("/predict", rows.to_dict("records")).json()["predictions"]
     check_decisions_and_sets(predictions, fitted, rows, name)
 

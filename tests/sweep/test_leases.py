@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from wineexp.core.errors import UserError
 from wineexp.sweep import leases as leases_module
 from wineexp.sweep import outages
+from wineexp.sweep import storage as storage_module
 from wineexp.sweep._optuna import storage_of
 from wineexp.sweep.heartbeat import Heartbeat
 from wineexp.sweep.joining import StoredCommand, is_of_the_call, joining_arguments, load_command
@@ -288,3 +289,22 @@ def test_a_worker_that_joins_gets_the_command_without_what_is_about_one_call(tmp
 )
 def test_a_driver_gets_the_limits_that_it_knows_and_the_address_does_not_state(url: str, limits: set[str]) -> None:
     assert set(_connection_limits(url)) == limits
+
+
+@pytest.mark.parametrize(
+    ("message", "ends"),
+    [("(1050, \"Table 'studies' already exists\")", "opened"), ('(2003, "Can\'t connect to the server")', "raised")],
+)
+def test_of_processes_that_make_the_tables_at_once_all_open_the_database(
+    message: str, ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So MySQL says it; it has no transactions for tables.
+    error = OperationalError("CREATE TABLE studies", {}, Exception(message))
+    monkeypatch.setattr(storage_module, "TABLE_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(storage_module, "ClaimingStorage", Mock(side_effect=[error, Mock()]))
+    monkeypatch.setattr(storage_module, "patient", lambda database: database)
+    if ends == "opened":
+        rdb(tmp_path, "mysql+pymysql://h/d")
+    else:
+        with pytest.raises(OperationalError):
+            rdb(tmp_path, "mysql+pymysql://h/d")

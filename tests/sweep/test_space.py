@@ -8,6 +8,7 @@ from hydra.core.override_parser.types import Quote, QuotedString, Transformer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wineexp.sweep.plan import Plan
 from wineexp.sweep.space import Space
 from wineexp.sweep.sweep_syntax import to_parameter
 
@@ -108,3 +109,14 @@ def test_a_grid_has_the_order_of_hydras_basic_sweeper() -> None:
     one, two = (to_parameter(OverridesParser.create().parse_override(line), None) for line in ("a=1,2", "b=3,4"))
     points = list(Space((one, two)).grid())
     assert points == [{"a": 1, "b": 3}, {"a": 1, "b": 4}, {"a": 2, "b": 3}, {"a": 2, "b": 4}]
+
+
+def test_a_trial_that_ended_before_all_its_parameters_were_suggested_is_told_with_those_that_were() -> None:
+    parameters = [to_parameter(OverridesParser.create().parse_override(f"{key}=interval(0, 1)"), None) for key in "xy"]
+    plan = Plan((), Space(tuple(parameters)), frozenset())
+    study = optuna.create_study()
+    for names in ("xy", "x", ""):
+        trial = study.ask()
+        for name in names:
+            trial.suggest_float(name, 0, 1)
+    assert [set(plan.texts_of(trial)) for trial in study.trials] == [{"x", "y"}, {"x"}, set()]

@@ -3,8 +3,10 @@
 import importlib.util
 import os
 import signal
+import sys
 from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
+from types import ModuleType
 
 import pytest
 from hydra.core.plugins import Plugins
@@ -44,14 +46,32 @@ def test_a_worker_killed_in_the_middle_costs_no_trial(toy: Toy) -> None:
     assert_complete(toy, 6)
 
 
-@pytest.mark.parametrize(("n_deaths", "ends"), [(1, "complete"), (9, "killed 4 times without a trial")])
+@pytest.fixture
+def submitit(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """What hydra-submitit-launcher imports, as far as a sweep looks at it."""
+    module = ModuleType("submitit.core.utils")
+    module.UncompletedJobError = type("UncompletedJobError", (RuntimeError,), {})
+    module.FailedJobError = type("FailedJobError", (module.UncompletedJobError,), {})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("error", "n_deaths", "ends"),
+    [
+        ("BrokenProcessPool", 1, "complete"),
+        ("BrokenProcessPool", 9, "killed 4 times without a trial"),
+        ("UncompletedJobError", 1, "complete"),
+        ("FailedJobError", 1, "the worker's own error"),
+    ],
+)
 def test_workers_that_are_killed_before_their_first_trial_are_started_again(
-    n_deaths: int, ends: str, toy: Toy, monkeypatch: pytest.MonkeyPatch
+    error: str, n_deaths: int, ends: str, toy: Toy, submitit: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, started = Plugins.instantiate_launcher, Counter[str]()
 
     def die(*_: object, **__: object) -> None:
-        raise BrokenProcessPool("a process in the pool was terminated")
+        raise getattr(submitit, error, BrokenProcessPool)("the worker's own error")
 
     def instantiate(plugins: Plugins, **more: object) -> Launcher:
         launcher = real(plugins, **more)
@@ -64,7 +84,7 @@ def test_workers_that_are_killed_before_their_first_trial_are_started_again(
     if ends == "complete":
         assert len(toy.sweep_quickly("x=1,2", "hydra.sweeper.refit_seed=null")) == 2
     else:
-        with pytest.raises(CompactHydraException, match=ends):
+        with pytest.raises((CompactHydraException, RuntimeError), match=ends):
             toy.sweep_quickly("x=1,2", "hydra.sweeper.refit_seed=null")
 
 

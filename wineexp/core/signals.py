@@ -18,6 +18,8 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Slurm sends SIGUSR2 to a job of hydra-submitit-launcher whose time is nearly over; Windows does not have it.
+INTERRUPTION_SIGNALS = (*TERMINATION_SIGNALS, *([signal.SIGUSR2] if hasattr(signal, "SIGUSR2") else []))
 REPEAT_SECONDS = 1.0
 DATABASE_LIBRARY = "sqlalchemy"
 # A database that does not answer for longer than this is not waited for.
@@ -93,7 +95,10 @@ def cancel_repetition() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the end of a with block; threads other than the main one never get them."""
+    """Put off Ctrl-C, SIGTERM and SIGUSR2 until the end of a with block.
+
+    Threads other than the main one never get them.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -102,7 +107,7 @@ def uninterrupted() -> Iterator[None]:
     pending = list(_put_off_since)
     _put_off_since.clear()
     previous = {
-        number: signal.signal(number, lambda number, _: pending.append(number)) for number in TERMINATION_SIGNALS
+        number: signal.signal(number, lambda number, _: pending.append(number)) for number in INTERRUPTION_SIGNALS
     }
     try:
         yield
@@ -114,7 +119,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 class Interrupts:
-    """Makes Ctrl-C and SIGTERM both raise KeyboardInterrupt for the length of a with block.
+    """Makes Ctrl-C, SIGTERM and SIGUSR2 raise KeyboardInterrupt for the length of a with block.
 
     Unlike SystemExit, KeyboardInterrupt cannot be mistaken for a task that calls `sys.exit`.
     """
@@ -125,7 +130,7 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._previous_handlers = {number: signal.signal(number, self._handle) for number in TERMINATION_SIGNALS}
+            self._previous_handlers = {number: signal.signal(number, self._handle) for number in INTERRUPTION_SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

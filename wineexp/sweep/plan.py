@@ -61,7 +61,11 @@ class Plan:
 
     def texts_of(self, trial: FrozenTrial) -> dict[str, str]:
         """A trial's own overrides: key to text in Hydra's grammar."""
-        groups, values = self.suggest(cast(Trial, FixedTrial(trial.params, trial.number)))
+        try:
+            groups, values = self.suggest(cast(Trial, FixedTrial(trial.params, trial.number)))
+        except ValueError:
+            # It was interrupted, or its worker died, before all of its parameters had been suggested.
+            return {name: str(value) for name, value in trial.params.items()}
         return {item.key_or_group: value_text(item) for item in (*groups, *values)}
 
     def values_of(self, trial: FrozenTrial) -> dict[str, Any]:

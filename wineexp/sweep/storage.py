@@ -5,14 +5,13 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
-from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from wineexp.core.addresses import with_credentials
 from wineexp.core.errors import UserError
@@ -89,8 +88,14 @@ def rdb(folder: Path, url: str) -> BaseStorage:  # noqa: ARG001
         options = {"pool_pre_ping": False, "connect_args": _connection_limits(url)}
     for _ in range(MAX_TABLE_RACES):
         # Of several processes that make the tables of a new database at once, all but one fail.
-        with suppress(IntegrityError, ProgrammingError):
+        try:
             return patient(ClaimingStorage(url, engine_kwargs=options))
+        except (IntegrityError, ProgrammingError):
+            pass
+        except OperationalError as error:
+            # So MySQL says it.
+            if "already exists" not in str(error.orig):
+                raise
         time.sleep(TABLE_PAUSE_SECONDS)
     return patient(ClaimingStorage(url, engine_kwargs=options))
 

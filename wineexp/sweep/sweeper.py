@@ -9,6 +9,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from optuna.trial import TrialState
 
 from wineexp.core.addresses import without_credentials
 from wineexp.core.composition import log_found_folder
@@ -21,7 +22,7 @@ from wineexp.sweep.callbacks import Callbacks, Sweep
 from wineexp.sweep.detached import join, submit
 from wineexp.sweep.heartbeat import Heartbeat
 from wineexp.sweep.joining import store_command
-from wineexp.sweep.launching import LOSSES
+from wineexp.sweep.launching import is_loss, is_loss_of_one
 from wineexp.sweep.leases import CLOSING
 from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.prepare import prepare, read_plan, with_absolute_paths
@@ -166,7 +167,7 @@ def _run_workers(call: Call) -> None:
     """Launch the workers, and again if some of them died and left slots open."""
     worker, ledger, spec = call.worker, call.ledger, call.worker.spec
     _set_launcher_jobs(spec)
-    n_idle_deaths = 0
+    n_idle_deaths, n_evaluated = 0, 0
     while True:
         jobs = _worker_jobs(worker, ledger)
         if not jobs:
@@ -181,28 +182,37 @@ def _run_workers(call: Call) -> None:
         except Exception as error:
             wait_seconds = WORKER_EXIT_SECONDS if ledger.leases is None else 2 * ledger.leases.seconds
             dead = close_dead(call, wait_seconds)
+            if not (dead or is_loss(error)):
+                raise
+            if is_loss_of_one(error):
+                _wait_for_others(call)
             if dead:
                 log.warning(
                     "%d workers died; their trials are tried again if hydra.sweeper.retries allows",
                     len(dead),
-                    exc_info=not isinstance(error, LOSSES),
+                    exc_info=not is_loss(error),
                 )
                 continue
-            if not isinstance(error, LOSSES):
-                raise
-            # Killed between two trials or before the first one, so that none has to be closed.
-            n_idle_deaths += 1
+            # Killed between two trials or before the first one, or in time to close its trial.
+            n_idle_deaths = n_idle_deaths + 1 if _n_evaluated(ledger) == n_evaluated else 1
+            n_evaluated = _n_evaluated(ledger)
             if n_idle_deaths > MAX_IDLE_DEATHS:
                 raise UserError(
-                    f"workers were killed {n_idle_deaths} times without a trial: from outside, or by the system, whose "
-                    "memory ran out; try fewer of them with hydra.sweeper.n_workers"
+                    f"workers were killed {n_idle_deaths} times without a trial: from outside, by a limit of time that "
+                    "is shorter than a trial, or by the system, whose memory ran out; try fewer of them with "
+                    "hydra.sweeper.n_workers"
                 ) from error
-            log.warning("a worker was killed before it had begun a trial; the workers are started again")
+            log.warning("a worker was killed outside of a trial; workers are started again for what is left")
             continue
         finally:
             configure_log(spec.config.hydra.hydra_logging, spec.config.hydra.verbose)
         if not (close_dead(call) or _wait_for_others(call)):
             return
+
+
+def _n_evaluated(ledger: Ledger) -> int:
+    """How many trials have a result."""
+    return sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in ledger.trials())
 
 
 def _set_launcher_jobs(spec: StudySpec) -> None:

@@ -1,6 +1,7 @@
 """Models that hold other models or training rows: compiled, they predict the same bits, and decide the same."""
 
-from functools import cache
+import contextlib
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_a_compiled_model_predicts_and_decides_as_its_pipeline(name: str) -> Non
         # Of scores, which are no probabilities.
         ("svm", ["model.method=temperature"], ("dry", "sweet")),
         ("selection", ["model.temper=false"], ("dry", "sweet")),
-        ("neighbours", ["model.weights=uniform", "model.n_neighbors=5"], ("dry", "sweet")),
+        ("neighbours", ["model.weights=uniform", "model.n_neighbors=120"], ("dry", "sweet")),
     ],
 )
 def test_settings_and_two_classes(name: str, overrides: list[str], classes: tuple[str, ...]) -> None:
@@ -161,6 +162,23 @@ def test_numpy_and_the_kernel_predict_the_same_bits(name: str) -> None:
         assert CompiledModel(plan, arrays).outputs(rows).tolist() == with_kernel.tolist()
 
 
+@pytest.mark.parametrize("name", ["neighbours", "svm"])
+def test_with_random_bytes_a_model_is_refused_or_predicts(name: str) -> None:
+    pipeline, X = fit(name)
+    plan, arrays = flatten(pipeline, X)
+    rows = list(X.iloc[:2].astype(object).itertuples(index=False, name=None))
+    rng, predicted = np.random.default_rng(7), 0
+    own = [name for name in arrays if name.startswith("classifier")]
+    for _ in range(150):
+        changed = {array: arrays[array].copy() for array in arrays}
+        as_bytes = changed[rng.choice(own)].view(np.uint8).reshape(-1)
+        as_bytes[rng.integers(len(as_bytes), size=3)] = rng.integers(256, size=3)
+        with contextlib.suppress(UserError, ValueError), np.errstate(all="ignore"):
+            assert CompiledModel(plan, changed).outputs(rows).shape == (2, 3)
+            predicted += 1
+    assert 0 < predicted < 150
+
+
 class Unknown(LogisticRegression):
     """A class of a user's own."""
 
@@ -173,8 +191,8 @@ def test_what_is_not_compiled_is_named() -> None:
     pipeline, X = fit("svm", "model.estimator.kernel=linear")
     with pytest.raises(CannotCompileError, match="a SVC with kernel=linear cannot be compiled"):
         flatten(pipeline, X)
-    pipeline, X = fit("neighbours", "+model.algorithm=brute")
-    with pytest.raises(CannotCompileError, match="a KNeighborsClassifier whose search is algorithm=brute cannot be"):
+    pipeline, X = fit("neighbours", "model.algorithm=brute")
+    with pytest.raises(CannotCompileError, match="a KNeighborsClassifier that searches with algorithm=brute cannot"):
         flatten(pipeline, X)
     pipeline, X = fit_model(CalibratedClassifierCV(Unknown(), cv=3))
     with pytest.raises(CannotCompileError, match="the scores of a Unknown cannot be compiled"):
@@ -195,6 +213,7 @@ SVM_SCORES = Part("fixed_classes", [Part("support_vectors")])
         ([Part("sigmoid_calibration", [Part("support_vectors", [SVM_SCORES])])], "has 1 members, but must have none"),
         ([Part("pipeline", [SVM_SCORES], transformers=["guess"])], "transformer guess is unknown"),
         ([Part("pipeline", [SVM_SCORES], memory_order="Z")], "memory_order is Z"),
+        ([reduce(lambda within, _: Part("finite", [within]), range(21), SVM_SCORES)], "each other more than 20 times"),
     ],
 )
 def test_a_plan_with_wrong_members_is_refused(members: list[Part], message: str) -> None:
@@ -213,6 +232,7 @@ def test_a_plan_with_wrong_members_is_refused(members: list[Part], message: str)
         ("neighbours", "classifier.n_neighbours", [0], "more neighbours than it has training rows, or for none"),
         ("neighbours", "classifier.n_neighbours", [999], "more neighbours than it has training rows, or for none"),
         ("neighbours", "classifier.is_leaf", 0, "leads to a node that does not exist"),
+        ("neighbours", "classifier.exponent", 3, "distances must be 1 or 2, but is 3"),
         ("neighbours", "classifier.ends", 999, "ends of the compiled model holds an index out of the range"),
         ("neighbours", "classifier.codes", 3, "codes of the compiled model holds an index out of the range 0 to 2"),
     ],

@@ -45,7 +45,7 @@ def fit(model: str, *overrides: str, transform: str | None = None) -> tuple[Any,
         (None, "majority", []),
         ("log1p", "mlp", ["model.max_iter=20"]),
         (None, "neighbours", []),
-        ("quantile", "neighbours", ["model.weights=uniform"]),
+        ("quantile", "neighbours", ["model.weights=uniform", "model.p=1"]),
         (None, "svr", []),
         ("log1p", "svr", []),
         (None, "selection_of_numbers", [f"model.members.{name}=5" for name in OF_MEMBERS]),
@@ -85,7 +85,7 @@ def test_another_bit_is_found(array: str) -> None:
 
 def test_what_is_not_compiled_is_named() -> None:
     with pytest.raises(CannotCompileError, match="a KNeighborsRegressor with its settings cannot be compiled"):
-        flatten(*fit("neighbours", "model.p=1"))
+        flatten(*fit("neighbours", "model.p=3"))
     with pytest.raises(
         CannotCompileError, match="a HistGradientBoostingRegressor with loss=poisson cannot be compiled"
     ):

@@ -42,6 +42,7 @@ def compile_pipeline(fitted: Any, X: pd.DataFrame) -> tuple[bytes | None, str]:
 
 def main(given: str, made: str) -> None:
     """Compile the pipeline in the one file, and write what `compile_pipeline` gives into the other."""
+    from wineexp.core.errors import UserError
     from wineexp.models.compiled import kernel
     from wineexp.models.compiled.file_format import pack
     from wineexp.models.compiled.flatten import flatten
@@ -55,7 +56,7 @@ def main(given: str, made: str) -> None:
         content = pack(*flatten(fitted, X))
         prove(content, fitted, X)
         result = content, COMPILED
-    except CannotCompileError as error:
+    except (CannotCompileError, UserError) as error:
         result = None, str(error)
     Path(made).write_bytes(pickle.dumps(result))
 

@@ -19,6 +19,9 @@ from wineexp.models.compiled.transformers import TRANSFORMERS, build_transforms
 # Rows that become an array in one call of numpy, which holds the GIL meanwhile.
 ROWS_PER_CONVERSION = 500
 
+# Models within models within models ...: a file that goes deeper is not read.
+MAX_DEPTH = 20
+
 Row = Sequence[float | str | None]
 Rows = Sequence[Row] | Matrix
 
@@ -168,6 +171,11 @@ def _check(plan: Plan) -> None:
         faults.append(f"present must hold ascending positions of the {len(plan.classes)} classes")
     if plan.costs and [len(of_class) for of_class in plan.costs] != [len(plan.classes)] * len(plan.classes):
         faults.append(f"costs must have a row and a column for each of the {len(plan.classes)} classes")
+    level, depth = plan.members, 0
+    while level and depth <= MAX_DEPTH:
+        level, depth = [member for part in level for member in part.members], depth + 1
+    if level:
+        faults.append(f"models are within each other more than {MAX_DEPTH} times")
     n_present = len(plan.present)
     if plan.utility and [len(of_class) for of_class in plan.utility] != [n_present] * n_present:
         faults.append(f"utility must have a row and a column for each of the {n_present} classes in the training rows")

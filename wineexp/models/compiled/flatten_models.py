@@ -37,6 +37,9 @@ from wineexp.models.regression import TransformingRegressor
 # By name, since LightGBM need not be installed.
 LIGHTGBM_TYPES = ("LGBMClassifier", "LGBMRegressor")
 
+# Of the distances by which neighbours are found.
+EXPONENTS = {"manhattan": 1.0, "euclidean": 2.0}
+
 
 def flatten_simple_classifier(estimator: Any) -> tuple[str, Arrays]:
     """The key of `CLASSIFIERS` and the arrays of a fitted classifier of the classes 0 to n_classes - 1.
@@ -186,10 +189,10 @@ def _flatten_neighbours(estimator: KNeighborsClassifier | KNeighborsRegressor) -
     name = type(estimator).__name__
     if search.method != "kd_tree":
         raise CannotCompileError(
-            f"a {name} whose search is algorithm={search.method} cannot be compiled; with at most 15 columns it is "
-            "kd_tree by default"
+            f"a {name} that searches with algorithm={search.method} cannot be compiled; algorithm=kd_tree can be"
         )
-    require(estimator.effective_metric_ == "euclidean" and estimator.weights in ("uniform", "distance"), estimator)
+    metric = estimator.effective_metric_
+    require(metric in EXPONENTS and estimator.weights in ("uniform", "distance"), estimator)
     require(search.targets.ndim == 1, estimator)
     rows, numbers, nodes, (low, high) = search.tree.get_arrays()
     is_class = isinstance(estimator, KNeighborsClassifier)
@@ -202,6 +205,7 @@ def _flatten_neighbours(estimator: KNeighborsClassifier | KNeighborsRegressor) -
         "is_leaf": nodes["is_leaf"] != 0,
         "low": low,
         "high": high,
+        "exponent": np.array([EXPONENTS[metric]]),
         "n_neighbours": np.array([estimator.n_neighbors], dtype=np.int32),
         "by_distance": np.array([estimator.weights == "distance"]),
     }

@@ -366,7 +366,7 @@ void wineexp_sum_support_vectors(double *distances, const double *weights, const
     }
 }
 
-/* A k-d tree of training rows, as in neighbours.py. */
+/* A k-d tree of training rows, as in neighbours.py. Distances are to the power of the exponent, 1 or 2. */
 struct neighbour_tree {
     const double *rows;
     const int64_t *numbers, *begins, *ends;
@@ -394,7 +394,7 @@ static void push_neighbour(double *distances, int64_t *numbers, int64_t size, do
     numbers[place] = number;
 }
 
-/* The squared distance of a row from the box of a node. The power is the C library's, as the compiler of scikit-learn
+/* The distance of a row from the box of a node. The power is the C library's, as the compiler of scikit-learn
  * does not know the exponent either. */
 static double least_distance(const struct neighbour_tree *tree, int64_t node, const double *x)
 {
@@ -418,7 +418,7 @@ static void visit_node(const struct neighbour_tree *tree, int64_t node, const do
             double sum = 0.0;
             for (int64_t i = 0; i < tree->n_columns; ++i) {
                 const double difference = x[i] - cells[i];
-                sum += difference * difference;
+                sum += tree->exponent == 1 ? fabs(difference) : difference * difference;
             }
             push_neighbour(distances, numbers, tree->n_neighbours, sum, tree->numbers[row]);
         }
@@ -435,7 +435,7 @@ static void visit_node(const struct neighbour_tree *tree, int64_t node, const do
     }
 }
 
-/* The squared distances and numbers of the nearest training rows of each row, as heaps. All distances are infinite, and
+/* The distances and numbers of the nearest training rows of each row, as heaps. All distances are infinite, and
  * all numbers 0, before. */
 void wineexp_find_neighbours(const struct neighbour_tree *tree, const double *x, int64_t n_rows, double *distances,
                              int64_t *numbers)

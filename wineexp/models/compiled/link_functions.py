@@ -1,4 +1,4 @@
-"""Softmax, sigmoid and logit as XGBoost, LightGBM and SciPy compute them: with the kernel, or with the C library's."""
+"""Softmax, sigmoid, logit and exponential as the models' libraries compute them: by the kernel or the C library."""
 
 import ctypes
 import functools

@@ -13,9 +13,8 @@ from wineexp.models.compiled.arrays import Array, CheckedArrays, Matrix, check_f
 
 Indices = npt.NDArray[np.int64]
 
-# The exponent of the distance, in scikit-learn a number that its compiler does not know: the C library's power may
-# differ from a product in the last bit.
-EXPONENT = 2.0
+# The exponents of distances that are compared: 1 of the sum of differences, 2 of the square root of that of squares.
+EXPONENTS = (1.0, 2.0)
 
 # Up to so many numbers scikit-learn sorts by insertion.
 MAX_INSERTED = 15
@@ -56,6 +55,9 @@ class NeighbourTree:
         # The box of each node.
         self.low, self.high = (arrays.get(name, "float64", n_nodes, n_columns) for name in ("low", "high"))
         self.n_neighbours = int(arrays.get("n_neighbours", "int32", 1)[0])
+        self.exponent = float(arrays.get("exponent", "float64", 1)[0])
+        if self.exponent not in EXPONENTS:
+            raise UserError(f"the exponent of the compiled model's distances must be 1 or 2, but is {self.exponent:g}")
         if not (n_nodes and 1 <= self.n_neighbours <= len(self.rows)):
             raise UserError("the compiled model looks for more neighbours than it has training rows, or for none")
         if (2 * np.flatnonzero(~self.is_leaf) + 2 >= n_nodes).any():
@@ -66,13 +68,13 @@ class NeighbourTree:
                 array.ctypes.data
                 for array in (self.rows, self.numbers, self.begins, self.ends, self.is_leaf, self.low, self.high)
             ),
-            EXPONENT,
+            self.exponent,
             n_columns,
             self.n_neighbours,
         )
 
     def __call__(self, X: Matrix) -> tuple[Matrix, Indices]:
-        """Squared distances and numbers of the nearest training rows, both (n_rows, n_neighbours).
+        """The nearest training rows: distances, to the power of the exponent, and numbers, both (n_rows, n_neighbours).
 
         They are heaps: no distance in place i is less than those in the places 2 i + 1 and 2 i + 2.
         """
@@ -95,11 +97,11 @@ class NeighbourTree:
             return
         if self.is_leaf[node]:
             of_leaf = slice(self.begins[node], self.ends[node])
-            # Squares are added column by column, as accumulate does.
-            squares = (row - self.rows[of_leaf]) ** 2
-            for distance, number in zip(
-                np.add.accumulate(squares, axis=1)[:, -1].tolist(), self.numbers[of_leaf].tolist(), strict=True
-            ):
+            differences = row - self.rows[of_leaf]
+            terms = np.abs(differences) if self.exponent == 1 else differences * differences
+            # Added one after the other, as accumulate does, in another order than a sum.
+            distances = np.add.accumulate(terms, axis=1)[:, -1]
+            for distance, number in zip(distances.tolist(), self.numbers[of_leaf].tolist(), strict=True):
                 heap.push(distance, number)
             return
         children = [(self._least_distance(child, row), child) for child in (2 * node + 1, 2 * node + 2)]
@@ -107,12 +109,13 @@ class NeighbourTree:
             self._visit(child, row, heap, distance)
 
     def _least_distance(self, node: int, row: Array) -> float:
-        """The squared distance of a row from the box of a node."""
+        """The distance, to the power of the exponent, of a row from the box of a node."""
         below, above = self.low[node] - row, row - self.high[node]
         outside = 0.5 * ((below + np.abs(below)) + (above + np.abs(above)))
         total = 0.0
         for one in outside.tolist():
-            total += math.pow(one, EXPONENT)
+            # The C library's power, as in scikit-learn, may differ from a product in the last bit.
+            total += math.pow(one, self.exponent)
         return total
 
 
@@ -146,8 +149,8 @@ def read_classifier(arrays: CheckedArrays, n_columns: int, n_classes: int) -> Ca
 
     def predict_proba(X: Matrix) -> Matrix:
         # The order of equal distances does not matter, since their weights are equal.
-        distances, numbers = _sorted(*tree(X))
-        weights = _weights(distances, by_distance=by_distance)
+        powers, numbers = _sorted(*tree(X))
+        weights = _weights(powers, tree.exponent) if by_distance else np.ones(powers.shape)
         votes, every_row = np.zeros((len(X), n_classes)), np.arange(len(X))
         for place, of_place in enumerate(codes[numbers].T):
             votes[every_row, of_place] += weights[:, place]
@@ -165,16 +168,16 @@ def read_regressor(arrays: CheckedArrays, n_columns: int) -> Callable[[Matrix], 
 
     def predict(X: Matrix) -> Matrix:
         heaps = tree(X)
-        distances, numbers = _sorted(*heaps)
+        powers, numbers = _sorted(*heaps)
         of_neighbours = targets[numbers]
         # Where equal distances have unequal targets, the order in which scikit-learn sorts them decides the last bits.
-        has_ties = ((np.diff(distances) == 0) & (np.diff(of_neighbours) != 0)).any(axis=1)
+        has_ties = ((np.diff(powers) == 0) & (np.diff(of_neighbours) != 0)).any(axis=1)
         for row in np.flatnonzero(has_ties).tolist():
             _, in_order = sort_as_scikit_learn(heaps[0][row].tolist(), heaps[1][row].tolist())
             of_neighbours[row] = targets[in_order]
         if not by_distance:
             return np.asarray(np.mean(of_neighbours[:, :, None], axis=1))
-        weights = _weights(distances, by_distance=True)
+        weights = _weights(powers, tree.exponent)
         means = np.sum(of_neighbours * weights, axis=1) / np.sum(weights, axis=1)
         return np.asarray(means[:, None])
 
@@ -186,12 +189,10 @@ def _sorted(distances: Matrix, numbers: Indices) -> tuple[Matrix, Indices]:
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(numbers, order, axis=1)
 
 
-def _weights(squared_distances: Matrix, *, by_distance: bool) -> Matrix:
-    """The weight of each neighbour: 1, or the inverse of its distance; neighbours without any count alone."""
-    if not by_distance:
-        return np.ones(squared_distances.shape)
+def _weights(powers: Matrix, exponent: float) -> Matrix:
+    """The inverse distance of each neighbour, from distances to a power; where some are 0, these alone count."""
     with np.errstate(divide="ignore"):
-        weights = 1.0 / np.sqrt(squared_distances)
+        weights = 1.0 / (np.sqrt(powers) if exponent == 2 else powers)
     is_infinite = np.isinf(weights)
     has_infinite = is_infinite.any(axis=1)
     weights[has_infinite] = is_infinite[has_infinite]
