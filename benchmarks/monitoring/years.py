@@ -180,8 +180,7 @@ def scores(rows: pd.DataFrame) -> dict[str, float]:
 def reproduced() -> str:
     """What `reproduce` says of the promoted version: empty where every value came out the same."""
     try:
-        # A project without git: the values are compared all the same.
-        reproduce(compose("run=champion", "strict=false", program="reproduce"))
+        reproduce(compose("run=champion", program="reproduce"))
     except UserError as error:
         return "; ".join(error.faults)
     return ""

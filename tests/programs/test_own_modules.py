@@ -122,7 +122,7 @@ def test_a_trusted_type_is_recorded_with_its_modules_and_a_missing_one_is_named(
     with pytest.raises(UserError, match=r"not trusted"):
         persistence.load(Path(MlflowClient().download_artifacts(run_id, "model")))
     monkeypatch.setenv("WINEEXP_TRUSTED_TYPES", f"elsewhere.Other, {OWN_TYPE}")
-    assert reproduce(compose(f"run={run_id}", "strict=false", program="reproduce")).first_difference is None
+    assert reproduce(compose(f"run={run_id}", program="reproduce")).first_difference is None
     record, restored = Runs(f"sqlite:///{project}/mlflow.db", "wine").get(run_id), project / "restored"
     assert modules.restore(record, restored) == restored / "modules"
     assert (restored / "modules/own_models/linear.py").read_text() == MODEL

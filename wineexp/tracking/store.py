@@ -57,7 +57,7 @@ _authenticated: tuple[str, str] | None = None
 _opened_uri: str | None = None
 
 _mlflow.silence_database_log()
-# With a server, MLflow would print two addresses at the end of each run, after three requests for them; `train` prints one.
+# With a server, MLflow would ask for and print two addresses at the end of each run; `train` prints one of its own.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 

@@ -12,7 +12,8 @@ import pandas as pd
 from wineexp.data.task import HOLDOUT_FOLD
 from wineexp.tracking import names
 
-# Tags that can change a score; `libraries` is compared library by library.
+# Tags that can change a score; `libraries` is compared library by library. The first two are of a git checkout; other
+# projects have `code.sha256` in their place.
 ORIGIN_TAGS = (names.GIT_COMMIT, names.GIT_DIFF_SHA256, names.DATA_MD5, names.LOCK_SHA256, names.PYTHON_VERSION)
 # Tags that must not change a score.
 MACHINE_TAGS = (names.MACHINE_PLATFORM, names.MACHINE_PROCESSOR, names.MACHINE_CORES)
@@ -128,7 +129,7 @@ def compare_origins(recorded: Mapping[str, str], now: Mapping[str, str]) -> tupl
     -------
     origin, machine : list of Pair
         What can change a score, and what must not. Of a tree whose code is that of its commit the diff is `no diff`,
-        whatever other files it has; without git it is unknown.
+        whatever other files it has. What neither a run nor this project has, a commit or a lock, is not compared.
     """
     both: list[dict[str, str]] = []
     for tags in (recorded, now):
@@ -136,11 +137,14 @@ def compare_origins(recorded: Mapping[str, str], now: Mapping[str, str]) -> tupl
         if names.GIT_COMMIT in tags and tags.get(names.GIT_DIFF_SHA256, EMPTY_DIFF_SHA256) == EMPTY_DIFF_SHA256:
             expanded[names.GIT_DIFF_SHA256] = "no diff"
         both.append(expanded)
-    more = sorted({name for tags in both for name in tags if name.startswith(("library ", names.MODULE_PREFIX))})
+    known = {name for tags in both for name in tags}
+    code = ORIGIN_TAGS if names.GIT_COMMIT in known else (names.CODE_SHA256, *ORIGIN_TAGS[2:])
+    origin_tags = [name for name in code if name != names.LOCK_SHA256 or name in known]
+    more = sorted(name for name in known if name.startswith(("library ", names.MODULE_PREFIX)))
     more = [name for name in names.CARD_TAGS if any(name in tags for tags in both)] + more
     origin, machine = (
         [Pair(name, both[0].get(name), both[1].get(name)) for name in group]
-        for group in ((*ORIGIN_TAGS, *more), MACHINE_TAGS)
+        for group in ((*origin_tags, *more), MACHINE_TAGS)
     )
     return origin, machine
 
