@@ -106,8 +106,8 @@ def slurm_cluster() -> Iterator[Slurm]:
                 pytest.skip(f"Slurm does not run here: {(folder / 'log').read_text()[-1000:]}")
             time.sleep(0.1)
         yield slurm
-        slurm.cancel_all()
     finally:
+        slurm.cancel_all()
         for daemon in reversed(daemons):
             daemon.send_signal(signal.SIGKILL)
             daemon.wait(30)

@@ -60,7 +60,6 @@ def test_a_job_array_ends_a_study_whose_submitter_has_left(
     )
     assert submitted.returncode == 0, submitted.stderr
     job = submitted.stdout.split()[-1]
-
     logs = [tmp_path / f"slurm-{job}_{index}.out" for index in range(2)]
 
     def log() -> str:
