@@ -64,7 +64,8 @@ RUN python -m wineexp.train model=logreg tracking.uri=sqlite:////tmp/trained/mlf
 # at each start.
 FROM python AS trainer
 COPY --from=trained /srv /srv
-ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+# MLflow records the name of who runs a program, and the user below has none.
+ENV HOME=/tmp USER=wineexp PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/lib/wineexp
 # Snapshots of feedback and their pins are written there.
 RUN chmod -R a+rX /srv/wineexp && mkdir -p /srv/wineexp/data/feedback && chown 65532:65532 . /srv/wineexp/data/feedback && \
