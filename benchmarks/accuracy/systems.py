@@ -19,9 +19,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import wineexp.train  # noqa: F401  registers the frame of conf/train.yaml
-from benchmarks.results.references import BENCHMARK_TAG, SYSTEM_TAG, SYSTEMS
+from benchmarks.results.references import BENCHMARK_TAG, DATA_TAG, SYSTEM_TAG, SYSTEMS
 from wineexp.data import task as data_task
-from wineexp.evaluation.predictions import Predictions
+from wineexp.evaluation.predictions import NumberPredictions, Predictions
 from wineexp.workflows.experiment import assemble
 
 HERE = Path(__file__).resolve().parent
@@ -30,13 +30,21 @@ PACKAGES = ["autogluon.tabular[catboost,lightgbm,xgboost]==1.6.3"]
 WINEEXP, AUTOGLUON = SYSTEMS
 
 
+CLASSES_MODEL = ("model=selection", "feature=scaled,domain")
+
+
 @dataclass(frozen=True)
 class Goal:
-    """A target, and the metric to optimize: as overrides of wineexp, and by its name in AutoGluon."""
+    """A target, and the metric to optimize: as overrides of wineexp, and by its name in AutoGluon.
+
+    `without_sweep` are the budgets in seconds that are too short for more than one training of wineexp's model.
+    """
 
     target: str
     overrides: tuple[str, ...]
     autogluon_metric: str
+    model: tuple[str, ...] = CLASSES_MODEL
+    without_sweep: tuple[int, ...] = ()
 
 
 OPTIMIZE_LOG_LOSS = ("target.metric=log_loss", "target.direction=minimize", "model.decision=quadratic_weighted_kappa")
@@ -45,8 +53,8 @@ GOALS = {
     "grade": Goal("grade", OPTIMIZE_LOG_LOSS, "log_loss"),
     # Only AutoGluon is run with this goal; it is compared with the sweep of wineexp for grade.
     "kappa": Goal("grade", (), "quadratic_kappa"),
+    "score": Goal("score", (), "root_mean_squared_error", ("model=selection_with_products", "feature=raw"), (60,)),
 }
-SWEEP = ["data=red", "model=selection", "feature=scaled,domain", "n_jobs=2"]
 # By the budget in seconds: three folds in the trials and three for the best trial alone take a minute.
 N_SPLITS = {60: 2, 300: 3}
 # This part of the budget of wineexp passes before the sweep's timeout starts and after it has ended.
@@ -81,44 +89,53 @@ class Store:
 
 @dataclass(frozen=True)
 class Task:
-    """A goal, a budget in seconds, and the number of the fold that is held out."""
+    """A data set, a goal, a budget in seconds, and the number of the fold that is held out."""
 
+    data: str
     goal: str
     budget: int
     fold: int
 
     @property
     def name(self) -> str:
-        return f"{self.goal}-{self.budget}-{self.fold}"
+        return f"{self.data}-{self.goal}-{self.budget}-{self.fold}"
 
     def tags(self, system: str) -> dict[str, str]:
         """The tags that identify a system's run on this task."""
-        task_tags = {"goal": self.goal, "budget": str(self.budget), "outer_fold": str(self.fold)}
+        task_tags = {DATA_TAG: self.data, "goal": self.goal, "budget": str(self.budget), "outer_fold": str(self.fold)}
         return {BENCHMARK_TAG: "accuracy", SYSTEM_TAG: system, **task_tags}
 
 
 @cache
-def load_task(target: str, fold: int) -> data_task.Task:
+def load_task(data: str, target: str, fold: int) -> data_task.Task:
     """The rows to train on, and those that are held out."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return assemble(hydra.compose("train", ["data=red", f"target={target}", f"holdout.fold={fold}"])).task
+        return assemble(hydra.compose("train", [f"data={data}", f"target={target}", f"holdout.fold={fold}"])).task
 
 
 def run_wineexp(store: Store, task: Task) -> None:
-    """Run a sweep from the command line, and tag the run of its best trial."""
-    # A study that an interrupted call left would be resumed, and so get more time than the budget.
-    shutil.rmtree(store.folder / "multirun" / task.name, ignore_errors=True)
+    """Run a sweep, or in a minute for numbers one training, from the command line, and tag the run of its model."""
     goal = GOALS[task.goal]
-    setting = [f"target={goal.target}", *goal.overrides, f"holdout.fold={task.fold}"]
-    command = [sys.executable, "-m", "wineexp.train", "-m", *SWEEP, *setting]
-    study = [f"hydra.sweeper.study_name={task.name}", f"hydra.sweeper.timeout={task.budget - OVERHEAD_SECONDS}"]
-    # All of the time for the search and its winner.
-    study.append("hydra.sweeper.refit_default=false")
-    seconds = _timed([*command, f"split.n_splits={N_SPLITS[task.budget]}", *study], store, task, WINEEXP)
-    parent = max(store.find(study=task.name), key=lambda run: run.info.start_time)
-    children = store.find(**{"mlflow.parentRunId": parent.info.run_id})
-    (best,) = [run for run in children if any(name.startswith("holdout/") for name in run.data.metrics)]
-    tags = {**task.tags(WINEEXP), "seconds": f"{seconds:.1f}", "trials": str(len(children) - 1)}
+    setting = [f"data={task.data}", f"target={goal.target}", *goal.model, "n_jobs=2", *goal.overrides]
+    setting += [f"holdout.fold={task.fold}", f"split.n_splits={N_SPLITS[task.budget]}"]
+    if task.budget in goal.without_sweep:
+        # A sweep would train its winner twice.
+        seconds = _timed([sys.executable, "-m", "wineexp.train", *setting], store, task, WINEEXP)
+        experiment = store.client.get_experiment_by_name(f"{task.data}-{goal.target}")
+        newest = store.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
+        best, trials = newest[0], 0
+    else:
+        # A study that an interrupted call left would be resumed, and so get more time than the budget.
+        shutil.rmtree(store.folder / "multirun" / task.name, ignore_errors=True)
+        study = [f"hydra.sweeper.study_name={task.name}", f"hydra.sweeper.timeout={task.budget - OVERHEAD_SECONDS}"]
+        # All of the time for the search and its winner.
+        study.append("hydra.sweeper.refit_default=false")
+        seconds = _timed([sys.executable, "-m", "wineexp.train", "-m", *setting, *study], store, task, WINEEXP)
+        parent = max(store.find(study=task.name), key=lambda run: run.info.start_time)
+        children = store.find(**{"mlflow.parentRunId": parent.info.run_id})
+        (best,) = [run for run in children if any(name.startswith("holdout/") for name in run.data.metrics)]
+        trials = len(children) - 1
+    tags = {**task.tags(WINEEXP), "seconds": f"{seconds:.1f}", "trials": str(trials)}
     for name, value in tags.items():
         store.client.set_tag(best.info.run_id, name, value)
 
@@ -126,10 +143,10 @@ def run_wineexp(store: Store, task: Task) -> None:
 def run_autogluon(store: Store, task: Task) -> None:
     """Run AutoGluon on the same rows, as files; score its predictions and record the scores."""
     goal = GOALS[task.goal]
-    data, folder = load_task(goal.target, task.fold), store.folder / "autogluon" / task.name
+    data, folder = load_task(task.data, goal.target, task.fold), store.folder / "autogluon" / task.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    data.X.assign(label=data.codes(data.y)).to_csv(folder / "train.csv", index=False)
+    data.X.assign(label=data.encoded(data.y)).to_csv(folder / "train.csv", index=False)
     data.X_holdout.to_csv(folder / "test.csv", index=False)
     arguments = json.dumps({"metric": goal.autogluon_metric, "seconds": task.budget})
     command = [autogluon_python(store.environments), str(HERE / "fit_autogluon.py"), str(folder), arguments]
@@ -139,13 +156,15 @@ def run_autogluon(store: Store, task: Task) -> None:
     shutil.rmtree(folder / "models", ignore_errors=True)
 
 
-def read_predictions(data: data_task.Task, file: Path) -> Predictions:
+def read_predictions(data: data_task.Task, file: Path) -> Predictions | NumberPredictions:
     """The predictions in a file of AutoGluon; a class that was not in its training rows has probability 0."""
     table = pd.read_csv(file)
+    if data.target.is_number:
+        return NumberPredictions(data.encoded(data.y_holdout), table["predicted"].to_numpy(dtype=float))
     codes = [str(code) for code in range(len(data.classes))]
     probabilities = table.drop(columns="predicted").reindex(columns=codes, fill_value=0.0).to_numpy(dtype=float)
     return Predictions(
-        data.codes(data.y_holdout), table["predicted"].to_numpy(), probabilities / probabilities.sum(1, keepdims=True)
+        data.encoded(data.y_holdout), table["predicted"].to_numpy(), probabilities / probabilities.sum(1, keepdims=True)
     )
 
 

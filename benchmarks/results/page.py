@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmarks.results import references
+from benchmarks.results import references, summary
 from wineexp.evaluation.comparison import corrected_t_test, mean_interval
 from wineexp.reports import run_charts
 from wineexp.reports.text import DASH, decimals, duration, interval, markdown_table, signed, spaced
@@ -24,10 +24,11 @@ ABLATION_REFERENCE = "whole"
 SHOWN_METRICS = (
     *("accuracy", "mean_absolute_error", "accuracy_within_1", "cohen_kappa", "quadratic_weighted_kappa", "roc_auc"),
     *("log_loss", "set_coverage", "set_size", "majority_accuracy"),
+    *("r2", "spearman", "crps", "interval_coverage", "interval_width"),
 )
 
 ABOUT_AUTOGLUON = (
-    "Red wine, measured by `benchmarks/accuracy`: each fifth of the rows is held out in turn, and both systems train "
+    "Measured by `benchmarks/accuracy`: each fifth of the rows is held out in turn, and both systems train "
     "on the rest with the same time and cores. Means over the held-out fifths that both have predicted, ± their "
     "standard error. Only AutoGluon was run with the goal `kappa`; the wineexp columns there are from the goal `grade`."
 )
@@ -79,13 +80,20 @@ def render(records: list[RecordedRun], benchmark: list[RecordedRun], *, alpha: f
     if table := references.autogluon_table(benchmark):
         parts += ["## Comparison with AutoGluon", ABOUT_AUTOGLUON, table]
     introduction = (
-        f"# Results\n\nWritten by `python -m benchmarks.results` from {len(latest)} recorded "
-        f"run{'s' * (len(latest) != 1)}; `python -m wineexp.train experiment=NAME` records one. In brackets is the "
-        f"{100 * (1 - alpha):.4g} % interval of the mean over the folds (corrected resampled t-test, Nadeau and Bengio "
-        "2003); the first metric decides. `split grouped` and `split repeated` keep identical rows on one side; "
-        "`stratified` and `runs` do not, so that their scores are too good."
+        "# Results\n\nThe best that was reached for each question, an anchor to hold it against, and what copies of "
+        f"test rows in training would add. In brackets is the {100 * (1 - alpha):.4g} % interval of the mean over the "
+        "folds (corrected resampled t-test, Nadeau and Bengio 2003). The tables below have all runs."
     )
-    return Page("\n\n".join([introduction, *parts]) + "\n", charts)
+    origin = (
+        f"Written by `python -m benchmarks.results` from {len(latest)} recorded run{'s' * (len(latest) != 1)}; "
+        "`python -m wineexp.train experiment=NAME` records one. In the tables the first metric decides. "
+        "`split grouped`, `repeated` and `tabarena_grouped` keep identical rows on one side; `stratified`, `runs` and "
+        "`tabarena` do not, so that their scores are too good."
+    )
+    above = [introduction, summary.summary_table(latest, alpha=alpha)]
+    if table := summary.side_by_side(latest, alpha=alpha):
+        above += ["## TabArena's protocol, with copies on both sides and together", table]
+    return Page("\n\n".join(part for part in (*above, origin, *parts) if part) + "\n", charts)
 
 
 def _section(record: RecordedRun) -> str:

@@ -13,6 +13,8 @@ from wineexp.tracking.runs import SHORT_ID
 # Tags of the runs of `benchmarks/accuracy`; these runs also have the tags `goal`, `budget`, `outer_fold` and `seconds`.
 BENCHMARK_TAG = "benchmark"
 SYSTEM_TAG = "contestant"
+# The data set; runs from before there was more than one have none, and are of red wine.
+DATA_TAG = "data"
 
 # The support vector machine of Cortez et al. 2009, "Modeling wine preferences by data mining from physicochemical
 # properties".
@@ -20,6 +22,9 @@ PAPER = {
     "paper_red": {"mean_absolute_error": 0.46, "accuracy": 0.624, "accuracy_within_1": 0.890, "cohen_kappa": 0.387},
     "paper_white": {"mean_absolute_error": 0.45, "accuracy": 0.646, "accuracy_within_1": 0.868, "cohen_kappa": 0.439},
 }
+
+# Of the leaderboard of TabArena for its task `wine_quality`, OpenML 46964.
+TABARENA_ANCHOR = "PerpetualBooster, tuned, 0.623 on TabArena's own folds"
 
 # The values of SYSTEM_TAG, and the names on the page.
 SYSTEMS = {"wineexp": "wineexp", "autogluon": "AutoGluon"}
@@ -29,6 +34,7 @@ GOAL_METRICS = {
     "good": ("roc_auc",),
     "grade": ("log_loss", "quadratic_weighted_kappa"),
     "kappa": ("quadratic_weighted_kappa",),
+    "score": ("root_mean_squared_error",),
 }
 
 # Only AutoGluon is run with the goal `kappa`; it is compared with the sweep of wineexp for `grade`.
@@ -62,24 +68,26 @@ def autogluon_table(records: list[RecordedRun]) -> str:
     Returns
     -------
     str
-        A Markdown table with a row for each goal, budget and metric.
+        A Markdown table with a row for each data set, goal, budget and metric.
     """
-    by_task: dict[tuple[str, int], dict[str, dict[str, RecordedRun]]] = defaultdict(lambda: defaultdict(dict))
+    by_task: dict[tuple[str, str, int], dict[str, dict[str, RecordedRun]]] = defaultdict(lambda: defaultdict(dict))
     for record in records:
         tags = record.tags
-        by_task[tags["goal"], int(tags["budget"])][tags["outer_fold"]][tags[SYSTEM_TAG]] = record
+        by_task[tags.get(DATA_TAG, "red"), tags["goal"], int(tags["budget"])][tags["outer_fold"]][tags[SYSTEM_TAG]] = (
+            record
+        )
     rows: list[list[str]] = []
     wineexp, autogluon = SYSTEMS
-    for (goal, budget), folds in sorted(by_task.items()):
-        wineexp_folds = by_task.get((SHARED_SWEEP.get(goal, goal), budget), {})
+    for (data, goal, budget), folds in sorted(by_task.items()):
+        wineexp_folds = by_task.get((data, SHARED_SWEEP.get(goal, goal), budget), {})
         pairs = [
             {wineexp: wineexp_folds[fold][wineexp], autogluon: folds[fold][autogluon]}
             for fold in sorted(folds)
             if autogluon in folds[fold] and wineexp in wineexp_folds.get(fold, {})
         ]
         metrics = GOAL_METRICS[goal] if pairs else ()
-        rows += [[goal, f"{budget} s", spaced(metric), *_comparison_cells(pairs, metric)] for metric in metrics]
-    header = ["goal", "budget", "metric", *SYSTEMS.values(), "gain of wineexp"]
+        rows += [[data, goal, f"{budget} s", spaced(metric), *_comparison_cells(pairs, metric)] for metric in metrics]
+    header = ["data", "goal", "budget", "metric", *SYSTEMS.values(), "gain of wineexp"]
     header += [*(f"time of {name}" for name in SYSTEMS.values()), "folds", "runs"]
     return markdown_table(header, rows) if rows else ""
 
