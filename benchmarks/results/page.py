@@ -90,7 +90,7 @@ def render(records: list[RecordedRun], benchmark: list[RecordedRun], *, alpha: f
         "`split grouped`, `repeated` and `tabarena_grouped` keep identical rows on one side; `stratified`, `runs` and "
         "`tabarena` do not, so that their scores are too good."
     )
-    above = [introduction, summary.summary_table(latest, alpha=alpha)]
+    above = [introduction, summary.summary_table(latest, benchmark, alpha=alpha)]
     if table := summary.side_by_side(latest, alpha=alpha):
         above += ["## TabArena's protocol, with copies on both sides and together", table]
     return Page("\n\n".join(part for part in (*above, origin, *parts) if part) + "\n", charts)

@@ -1,6 +1,7 @@
 """Results of others to compare with: of the paper that the data come from, and of AutoGluon on the same folds."""
 
 from collections import defaultdict
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -57,27 +58,50 @@ def paper_comparison(record: RecordedRun, paper: dict[str, float]) -> str:
     )
 
 
-def autogluon_table(records: list[RecordedRun]) -> str:
-    """Scores on the held-out folds that both systems have predicted; empty where there are none.
+Pair = dict[str, RecordedRun]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The held-out folds of a data set, a goal and a budget in seconds that both systems have predicted.
+
+    Attributes
+    ----------
+    data, goal : str
+    budget : int
+    pairs : list of dict of str to RecordedRun
+        Of each fold the run of each system.
+    """
+
+    data: str
+    goal: str
+    budget: int
+    pairs: list[Pair]
+
+    def means(self, metric: str) -> list[str]:
+        """The mean of wineexp, of AutoGluon and of the gain, each with its standard error."""
+        wineexp, autogluon = (
+            np.array([pair[system].metrics[f"holdout/{metric}"] for pair in self.pairs]) for system in SYSTEMS
+        )
+        gains = (wineexp - autogluon) * (1 if METRICS[metric].direction == "maximize" else -1)
+        return [decimals(float(values.mean()), _standard_error(values)) for values in (wineexp, autogluon, gains)]
+
+
+def compared(records: list[RecordedRun]) -> list[Compared]:
+    """What both systems have predicted, by data set, goal and budget.
 
     Parameters
     ----------
     records : list of RecordedRun
         Runs of `benchmarks/accuracy`, of both systems.
-
-    Returns
-    -------
-    str
-        A Markdown table with a row for each data set, goal, budget and metric.
     """
-    by_task: dict[tuple[str, str, int], dict[str, dict[str, RecordedRun]]] = defaultdict(lambda: defaultdict(dict))
+    by_task: dict[tuple[str, str, int], dict[str, Pair]] = defaultdict(lambda: defaultdict(dict))
     for record in records:
         tags = record.tags
-        by_task[tags.get(DATA_TAG, "red"), tags["goal"], int(tags["budget"])][tags["outer_fold"]][tags[SYSTEM_TAG]] = (
-            record
-        )
-    rows: list[list[str]] = []
+        folds = by_task[tags.get(DATA_TAG, "red"), tags["goal"], int(tags["budget"])]
+        folds[tags["outer_fold"]][tags[SYSTEM_TAG]] = record
     wineexp, autogluon = SYSTEMS
+    found = []
     for (data, goal, budget), folds in sorted(by_task.items()):
         wineexp_folds = by_task.get((data, SHARED_SWEEP.get(goal, goal), budget), {})
         pairs = [
@@ -85,21 +109,31 @@ def autogluon_table(records: list[RecordedRun]) -> str:
             for fold in sorted(folds)
             if autogluon in folds[fold] and wineexp in wineexp_folds.get(fold, {})
         ]
-        metrics = GOAL_METRICS[goal] if pairs else ()
-        rows += [[data, goal, f"{budget} s", spaced(metric), *_comparison_cells(pairs, metric)] for metric in metrics]
+        if pairs:
+            found.append(Compared(data, goal, budget, pairs))
+    return found
+
+
+def autogluon_table(records: list[RecordedRun]) -> str:
+    """Scores on the held-out folds that both systems have predicted, as Markdown; empty where there are none.
+
+    It has a row for each data set, goal, budget and metric; the argument is that of `compared`.
+    """
+    rows = [
+        [one.data, one.goal, f"{one.budget} s", spaced(metric), *_comparison_cells(one, metric)]
+        for one in compared(records)
+        for metric in GOAL_METRICS[one.goal]
+    ]
     header = ["data", "goal", "budget", "metric", *SYSTEMS.values(), "gain of wineexp"]
     header += [*(f"time of {name}" for name in SYSTEMS.values()), "folds", "runs"]
     return markdown_table(header, rows) if rows else ""
 
 
-def _comparison_cells(pairs: list[dict[str, RecordedRun]], metric: str) -> list[str]:
+def _comparison_cells(one: Compared, metric: str) -> list[str]:
     """Means of both systems and of the gain, their times, the number of folds and the run ids."""
-    wineexp, autogluon = (np.array([pair[system].metrics[f"holdout/{metric}"] for pair in pairs]) for system in SYSTEMS)
-    gains = (wineexp - autogluon) * (1 if METRICS[metric].direction == "maximize" else -1)
-    seconds = [np.mean([float(pair[system].tags["seconds"]) for pair in pairs]) for system in SYSTEMS]
-    runs = ", ".join(f"`{pair[system].id[:SHORT_ID]}`" for pair in pairs for system in SYSTEMS)
-    means = [decimals(float(values.mean()), _standard_error(values)) for values in (wineexp, autogluon, gains)]
-    return [*means, *(f"{mean:.0f} s" for mean in seconds), str(len(pairs)), runs]
+    seconds = [np.mean([float(pair[system].tags["seconds"]) for pair in one.pairs]) for system in SYSTEMS]
+    runs = ", ".join(f"`{pair[system].id[:SHORT_ID]}`" for pair in one.pairs for system in SYSTEMS)
+    return [*one.means(metric), *(f"{mean:.0f} s" for mean in seconds), str(len(one.pairs)), runs]
 
 
 def _standard_error(values: npt.NDArray[np.float64]) -> float:

@@ -18,6 +18,7 @@ COPIES_TAG = "split.leaks.copies"
 ANCHOR_MODEL = "extratrees"
 BASELINES = "baselines"
 HEADER = ["question", "reached", "anchor", "what copies in training would add", "run"]
+NO_COPIES = "no copies"
 # The experiments with TabArena's folds: copies on both sides, and together.
 TABARENA, TABARENA_GROUPED = "tabarena_wine", "tabarena_wine_grouped"
 
@@ -68,13 +69,15 @@ QUESTIONS = (
 )
 
 
-def summary_table(records: Sequence[RecordedRun], *, alpha: float) -> str:
+def summary_table(records: Sequence[RecordedRun], benchmark: list[RecordedRun], *, alpha: float) -> str:
     """A Markdown table with a row for each question that a run answers; empty where none does.
 
     Parameters
     ----------
     records : sequence of RecordedRun
         Runs of named experiments.
+    benchmark : list of RecordedRun
+        Runs of `benchmarks/accuracy`; of each goal the largest budget has a row.
     alpha : float
         Each interval holds the true mean with probability 1 - alpha.
     """
@@ -92,6 +95,8 @@ def summary_table(records: Sequence[RecordedRun], *, alpha: float) -> str:
                 f"`{reached.id[:SHORT_ID]}`",
             ]
         )
+    largest = {(one.data, one.goal): one for one in references.compared(benchmark)}
+    rows += [_against_autogluon(one) for one in largest.values() if one.goal not in references.SHARED_SWEEP]
     return markdown_table(HEADER, rows) if rows else ""
 
 
@@ -115,6 +120,18 @@ def side_by_side(records: Sequence[RecordedRun], *, alpha: float) -> str:
 def of_experiment(records: Sequence[RecordedRun], name: str) -> list[RecordedRun]:
     """The runs of a named experiment."""
     return [record for record in records if record.tags[NAMED_EXPERIMENT] == name]
+
+
+def _against_autogluon(one: references.Compared) -> list[str]:
+    metric = references.GOAL_METRICS[one.goal][0]
+    wineexp, autogluon, gain = one.means(metric)
+    return [
+        f"{TARGETS[one.goal].format(wine=WINES[one.data])}, found in {one.budget} s (`benchmarks/accuracy`)",
+        f"{spaced(metric)} **{wineexp}**",
+        f"AutoGluon {autogluon}; gain {gain}",
+        NO_COPIES,
+        "below",
+    ]
 
 
 def _best(records: Sequence[RecordedRun]) -> RecordedRun | None:
@@ -158,8 +175,8 @@ def _about_copies(records: Sequence[RecordedRun], question: Question, reached: R
         if _copies(record) and record.params["model"] == reached.params["model"]
     ]
     if not flattered:
-        return "no copies"
-    return f"no copies; with {_copies(flattered[0]):.0%} of the test rows known, {_score(flattered[0])}"
+        return NO_COPIES
+    return f"{NO_COPIES}; with {_copies(flattered[0]):.0%} of the test rows known, {_score(flattered[0])}"
 
 
 def _copies(record: RecordedRun) -> float:

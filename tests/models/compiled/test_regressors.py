@@ -50,6 +50,8 @@ def fit(model: str, *overrides: str, transform: str | None = None) -> tuple[Any,
         ("log1p", "svr", []),
         (None, "selection_of_numbers", [f"model.members.{name}=5" for name in OF_MEMBERS]),
         ("log1p", "stack_of_numbers", [f"model.members.{name}=5" for name in OF_MEMBERS[1:]]),
+        # Members that are pipelines, one of them of products.
+        ("log1p", "selection_with_products", ["model.members.xgb.n_estimators=5"]),
         ("quantile", "lightgbm", ["model.n_estimators=9"]),
         ("log1p", "catboost", ["model.iterations=9"]),
     ],
