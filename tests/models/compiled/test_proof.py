@@ -83,6 +83,7 @@ def test_every_choice_of_features_and_every_model_is_among_the_default_pairs() -
         ("lightgbm", ["dry", "sweet"], ["model.n_estimators=10"]),
         ("lightgbm", ["dry", "extra", "sweet"], ["model.n_estimators=10"]),
         ("catboost", ["dry", "sweet"], ["model.iterations=10"]),
+        ("catboost", ["dry", "extra", "sweet"], ["model.iterations=10"]),
     ],
 )
 def test_boosting_of_libraries_that_need_not_be_installed(name: str, classes: list[str], few: list[str]) -> None:

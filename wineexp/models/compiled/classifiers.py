@@ -121,12 +121,13 @@ def _softmax_of_lightgbm(scores: Matrix) -> Matrix:
     return scores
 
 
-def read_symmetric_trees(arrays: CheckedArrays, n_columns: int) -> Callable[[Matrix], Matrix]:
-    """CatBoost's trees of one output, from columns to scores (n_rows, 1), as `read_trees`."""
-    base, trees = arrays.get("base", "float64", 1), read_trees(arrays, "float64", n_columns, 1)
+def read_symmetric_trees(arrays: CheckedArrays, n_columns: int, n_outputs: int = 1) -> Callable[[Matrix], Matrix]:
+    """CatBoost's trees, from columns to scores (n_rows, n_outputs), as `read_trees`."""
+    base = arrays.get("base", "float64", n_outputs)
+    trees = read_trees(arrays, "float64", n_columns, n_outputs, values_per_leaf=n_outputs)
 
     def scores(X: Matrix) -> Matrix:
-        out = np.zeros((len(X), 1))
+        out = np.zeros((len(X), n_outputs))
         # CatBoost compares values in single precision, and adds its bias last.
         trees.add_to(out, X.astype(np.float32).astype(np.float64, order="C"))
         out += base
@@ -135,9 +136,9 @@ def read_symmetric_trees(arrays: CheckedArrays, n_columns: int) -> Callable[[Mat
     return scores
 
 
-def _symmetric_trees(arrays: CheckedArrays, n_columns: int, _: int) -> Classifier:
-    scores = read_symmetric_trees(arrays, n_columns)
-    return lambda X: _binary(scores(X))
+def _symmetric_trees(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:
+    scores = read_symmetric_trees(arrays, n_columns, _n_outputs(n_present))
+    return lambda X: _binary(scores(X)) if n_present == 2 else link_functions.softmax_of_catboost(scores(X))
 
 
 def _forest(arrays: CheckedArrays, n_columns: int, n_present: int) -> Classifier:

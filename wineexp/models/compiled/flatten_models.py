@@ -55,10 +55,9 @@ def flatten_simple_classifier(estimator: Any) -> tuple[str, Arrays]:
     if type(estimator).__name__ in LIGHTGBM_TYPES:
         return "lightgbm", _flatten_lightgbm(estimator)
     if type(estimator).__name__ == "CatBoostClassifier":
-        if len(estimator.classes_) > 2:
-            raise CannotCompileError(
-                "a CatBoostClassifier of more than two classes cannot be compiled: its exponentials are its own"
-            )
+        loss = estimator.get_all_params()["loss_function"]
+        if len(estimator.classes_) > 2 and loss != "MultiClass":
+            raise CannotCompileError(f"a CatBoostClassifier with loss_function={loss} cannot be compiled")
         return "symmetric_trees", _flatten_catboost(estimator)
     for estimator_type, (kind, flatten_estimator) in CLASSIFIER_TYPES.items():
         if type(estimator) is estimator_type:

@@ -12,6 +12,14 @@ from wineexp.models.compiled import kernel
 
 Floats = npt.NDArray[np.floating]
 
+# Of CatBoost's exponential.
+_STEP_BITS, _MANTISSA_BITS = 11, 52
+_STEPS = 2**_STEP_BITS
+# Added to a number, it leaves the nearest whole number in the lowest bits.
+_ROUNDING = float(3 << 51)
+_LEAST_EXPONENT = -708.39641853226408
+_MANTISSAS = np.array([2 ** (step / _STEPS) for step in range(_STEPS)]).view(np.int64) & ((1 << _MANTISSA_BITS) - 1)
+
 
 def softmax(out: Floats) -> None:
     """Replace each row of `out` (n_rows, n_outputs), C-contiguous, by its softmax.
@@ -52,6 +60,30 @@ def sigmoid(out: Floats) -> None:
 def exponential(out: Floats) -> None:
     """Replace `out`, C-contiguous and of float64, by its exponential, as the C library computes it."""
     _apply(_libm().exp, out)
+
+
+def softmax_of_catboost(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The softmax of each row (n_rows, n_outputs), with CatBoost's exponentials."""
+    out = fast_exponential(scores - scores.max(axis=1, keepdims=True))
+    # Added one after the other, as accumulate does, in another order than a sum.
+    out /= np.add.accumulate(out, axis=1)[:, -1:]
+    return out
+
+
+def fast_exponential(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The exponential of values of at most 0, of any shape, as CatBoost approximates it.
+
+    A value is split into a whole multiple of log(2) / 2048, whose exponential is a power of 2 times a number of a
+    table, and a remainder, of which a polynomial of degree 3 is taken (S. Mitsunari's fmath, `expd`).
+    """
+    shifted = values * (_STEPS / math.log(2)) + _ROUNDING
+    bits = shifted.view(np.int64)
+    # What is left of the value, with its sign changed.
+    remainder = (shifted - _ROUNDING) * (1 / (_STEPS / math.log(2))) - values
+    polynomial = (3.0000000027955394 - remainder) * (remainder * remainder) * 0.16666666685227835064 - remainder + 1.0
+    exponent = ((bits + (1024 * _STEPS - _STEPS)) >> _STEP_BITS) << _MANTISSA_BITS
+    power = (exponent | _MANTISSAS[bits & (_STEPS - 1)]).view(np.float64)
+    return np.asarray(np.where(values > _LEAST_EXPONENT, power * polynomial, 0.0))
 
 
 def logit(probability: np.float32) -> np.float32:
