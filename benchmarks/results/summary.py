@@ -157,8 +157,10 @@ def _recorded_anchor(records: Sequence[RecordedRun], reached: RecordedRun) -> st
         and record is not reached
     ]
     own = [record for record in same_task if record.tags[NAMED_EXPERIMENT] != BASELINES]
-    if own or same_task:
-        return f"extra trees {_score((own or same_task)[0])}"
+    if own:
+        return f"extra trees {_score(own[0])}"
+    if same_task:
+        return f"extra trees {_score(same_task[0])} on the folds of `{BASELINES}`"
     always = reached.metrics.get(f"cv/baseline_{reached.metric}")
     return "" if always is None else f"always the mean {decimals(always)}"
 
