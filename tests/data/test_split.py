@@ -46,7 +46,7 @@ def tables(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.Series]:
 
 
 # Splitters that separate identical rows, as their files in conf/split say.
-PLAIN = {"stratified", "runs"}
+PLAIN = {"stratified", "runs", "tabarena"}
 # Splitters of what a column of the data set says.
 SAID = {"time", "given"}
 

@@ -216,9 +216,9 @@ def test_the_gates_folds_are_of_the_kind_of_the_runs(name: str) -> None:
     y = pd.Series(X["a"] % 2)
     args = (X, y, group_identical_rows(X))
     folds = split.folds(splitter, *args)
-    assert len(folds) == splitter.get_n_splits() == 10
+    assert len(folds) == splitter.get_n_splits() == 2 * instantiate(own).get_n_splits() // own.get("n_repeats", 1)
     separates_copies = [bool(set(X["a"].iloc[train]) & set(X["a"].iloc[test])) for train, test in folds]
-    assert set(separates_copies) == {name in ("runs", "stratified")}
+    assert set(separates_copies) == {name in ("runs", "stratified", "tabarena")}
     own_tests = {tuple(test) for _, test in split.folds(instantiate(own), *args)}
     assert not own_tests & {tuple(test) for _, test in folds}
 
