@@ -103,3 +103,8 @@ def test_the_plugin_imports_no_large_library(tmp_path: Path) -> None:
     output = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True,
                             check=True).stdout  # fmt: skip
     assert output.strip() == "[]"
+
+
+def test_the_items_of_a_list_have_keys() -> None:
+    config = OmegaConf.create({"steps": [["trees", {"depth": 2}]], "empty": [], "other": "${missing}"})
+    assert dotted_keys(config) == ["steps", "steps.0", "steps.0.0", "steps.0.1", "steps.0.1.depth", "empty", "other"]

@@ -2,7 +2,7 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -94,13 +94,12 @@ def hydra_overrides(config: DictConfig) -> list[str]:
 def dotted_keys(config: DictConfig) -> list[str]:
     """The dotted keys of a config, of its values and its nodes, without resolving an interpolation."""
     container = OmegaConf.to_container(config, resolve=False)
-    return list(_dotted_keys(container, "")) if isinstance(container, dict) else []
+    return list(_dotted_keys(container, ""))
 
 
-def _dotted_keys(container: Mapping[Any, Any], prefix: str) -> list[str]:
-    keys = []
-    for key, value in container.items():
-        keys.append(f"{prefix}{key}")
-        if isinstance(value, dict):
-            keys.extend(_dotted_keys(value, f"{prefix}{key}."))
-    return keys
+def _dotted_keys(container: Any, prefix: str) -> Iterator[str]:
+    items = container.items() if isinstance(container, dict) else enumerate(container)
+    for key, value in items:
+        yield f"{prefix}{key}"
+        if isinstance(value, dict | list):
+            yield from _dotted_keys(value, f"{prefix}{key}.")
