@@ -125,6 +125,7 @@ def test_metrics_of_dashboard_alerts_and_autoscaler_exist() -> None:
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
+@pytest.mark.journey
 def test_each_alert_fires_where_it_should_and_not_before() -> None:
     tests = ROOT / "tests" / "container" / "alerts.yml"
     rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]

@@ -60,8 +60,11 @@ main()
 @pytest.mark.parametrize(
     ("block", "name", "code"),
     [
-        *[("contextlib.nullcontext()", "SIGINT", 130), ("contextlib.nullcontext()", "SIGTERM", 143)],
-        *[("Interrupts()", "SIGINT", 130), ("Interrupts()", "SIGTERM", 143), ("Interrupts()", "SIGUSR2", 140)],
+        ("contextlib.nullcontext()", "SIGINT", 130),
+        pytest.param("contextlib.nullcontext()", "SIGTERM", 143, marks=pytest.mark.journey),
+        pytest.param("Interrupts()", "SIGINT", 130, marks=pytest.mark.journey),
+        ("Interrupts()", "SIGTERM", 143),
+        pytest.param("Interrupts()", "SIGUSR2", 140, marks=pytest.mark.journey),
     ],
 )
 def test_a_program_exits_with_the_number_of_the_signal_however_long_its_end_takes(

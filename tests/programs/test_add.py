@@ -103,6 +103,7 @@ def test_a_target_of_numbers_is_predicted_as_such(folder: Path) -> None:
     assert trained.scores["root_mean_squared_error"][0] > 0
 
 
+@pytest.mark.journey
 def test_a_column_counts_rows(folder: Path) -> None:
     customers().assign(times=2).to_csv("churn.csv", index=False)
     run("file=churn.csv", "target=churned", "weight=times")

@@ -73,6 +73,7 @@ def test_the_cost_is_found_again(trained: TrainResult) -> None:
     assert reproduce(compose(f"run={trained.run_id}", program="reproduce")).n_differing == 0
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("model", ["decided", "selection", "stack"])
 def test_models_that_learn_their_decisions_decide_by_the_costs(in_folder: Path, model: str) -> None:
     few = {"decided": ["model.estimator.n_estimators=5"], "selection": ["model.picks=2"], "stack": []}[model]

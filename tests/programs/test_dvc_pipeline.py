@@ -131,6 +131,7 @@ def test_params_are_what_the_config_composes_to(clone: Clone) -> None:
     assert composed.stdout == committed, f"params.yaml is not current; write it: {COMPOSE} > params.yaml"
 
 
+@pytest.mark.journey
 def test_dvc_composes_params_as_the_program_does(clone: Clone) -> None:
     with restored(clone.root / "params.yaml"):
         (clone.root / "params.yaml").write_text("chosen: {}\n")

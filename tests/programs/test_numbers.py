@@ -107,6 +107,7 @@ def test_support_vectors_learn_a_scaled_target(in_folder: Path, trained: TrainRe
     assert result.scores[metric][0] < trained.scores[f"{BASELINE}{metric}"][0] * 0.6
 
 
+@pytest.mark.journey
 def test_a_transform_is_undone_before_scoring(in_folder: Path, trained: TrainResult) -> None:
     logarithm = train_on_houses(in_folder, "model=ridge", "target.transform=log1p")
     # Area and district multiply, so that the logarithm of the price is nearer to a sum.

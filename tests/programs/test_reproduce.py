@@ -460,6 +460,7 @@ def test_trials_are_compared_by_what_they_have(world: World) -> None:
     assert "the first is fold 1/5 f1_macro: recorded 0.5, now " in message
 
 
+@pytest.mark.journey
 def test_runs_that_train_did_not_record_or_that_failed_are_refused(world: World) -> None:
     with world.entered():
         explored = explore(compose(program="explore")).run_id

@@ -113,6 +113,7 @@ def is_away(pips_messages: str) -> bool:
     return "connection broken by" in pips_messages
 
 
+@pytest.mark.journey
 def test_pip_says_that_its_index_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)

@@ -128,6 +128,7 @@ def test_a_server_of_a_changed_export_does_not_start(store: Store, exported: Pat
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.journey
 @pytest.mark.usefixtures("exported")
 def test_an_existing_folder_is_not_written_over(store: Store) -> None:
     done = run(store.folder, "promote", "export=exported")

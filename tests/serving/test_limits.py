@@ -225,6 +225,7 @@ def test_requests_beyond_the_limit_are_refused(limited: Server, sample: dict[str
     assert predict(limited, sample).status_code == 200
 
 
+@pytest.mark.journey
 def test_incomplete_requests_do_not_count_as_concurrent_ones(limited: Server, sample: dict[str, float]) -> None:
     def send_incomplete() -> list[socket.socket]:
         clients = [connect(limited) for _ in range(12)]

@@ -131,6 +131,7 @@ def test_a_value_outside_the_training_range_is_predicted_with_a_warning(page: Pa
     assert not page.find("warning-alcohol").is_displayed()
 
 
+@pytest.mark.journey
 def test_attribution_and_counterfactual_are_shown_and_applied(page: Page) -> None:
     page.start_from("wine 1 of cultivar 2")
     # The process that explains may have to start, and on a busy machine takes long to import its libraries.

@@ -150,6 +150,7 @@ def test_a_refusal_that_is_not_final_is_tried_again(bench: Bench) -> None:
         bench.until(lambda: not bench.process_runs())
 
 
+@pytest.mark.journey
 def test_a_registry_that_goes_and_comes_is_noticed_without_a_process_in_between(bench: Bench) -> None:
     with running(bench, idle_seconds=0.1):
         bench.until(lambda: not bench.process_runs())

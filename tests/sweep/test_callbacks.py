@@ -116,6 +116,7 @@ def test_the_best_trial_is_run_again_once_under_a_seed_of_its_own(toy: Toy) -> N
     assert len(toy.ran()) == 4, "the refit was run again"
 
 
+@pytest.mark.journey
 def test_the_configs_own_values_are_run_beside_the_winner(toy: Toy) -> None:
     arguments = ("x=-1,3", "y=2", "hydra.sweeper.refit_seed=sleep", "hydra.sweeper.n_trials=2")
     *_, winner, default = toy.sweep_quickly(*arguments, "hydra.sweeper.direction=maximize")

@@ -299,6 +299,7 @@ def test_experiments_that_choose_a_model_bring_its_space(toy: Toy) -> None:
     assert [config.model.depth for config in plain] == [3, 2]
 
 
+@pytest.mark.journey
 def test_a_star_reaches_the_choices_of_one_group(toy: Toy) -> None:
     assert [config.other.size for config in toy.sweep_quickly("+other=glob(*)")] == [1, 2]
     assert [config.model.depth for config in toy.sweep_quickly("model=glob(deep/*)")] == [9]

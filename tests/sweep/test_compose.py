@@ -88,9 +88,10 @@ def test_a_trial_does_not_change_the_config_of_the_next(loader: GlobalHydra) -> 
 
 def test_the_dotted_keys_of_a_config_are_those_of_its_values_and_its_nodes() -> None:
     config = OmegaConf.create(
-        {"a": {"b": 1, "c": {}}, "link": "${a}", "list": [{"no": 1}], "none": None, "missing": "???"}
+        {"a": {"b": 1, "c": {}}, "link": "${a}", "list": [[{"d": 1}]], "none": None, "missing": "???"}
     )
-    assert dotted_keys(config) == ["a", "a.b", "a.c", "link", "list", "none", "missing"]
+    of_list = ["list", "list.0", "list.0.0", "list.0.0.d"]
+    assert dotted_keys(config) == ["a", "a.b", "a.c", "link", *of_list, "none", "missing"]
 
 
 def test_the_plugin_imports_no_large_library(tmp_path: Path) -> None:
@@ -103,8 +104,3 @@ def test_the_plugin_imports_no_large_library(tmp_path: Path) -> None:
     output = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True,
                             check=True).stdout  # fmt: skip
     assert output.strip() == "[]"
-
-
-def test_the_items_of_a_list_have_keys() -> None:
-    config = OmegaConf.create({"steps": [["trees", {"depth": 2}]], "empty": [], "other": "${missing}"})
-    assert dotted_keys(config) == ["steps", "steps.0", "steps.0.0", "steps.0.1", "steps.0.1.depth", "empty", "other"]

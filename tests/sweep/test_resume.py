@@ -128,6 +128,7 @@ def test_a_trial_of_a_lost_host_is_taken_over_on_request(toy: Toy) -> None:
     assert_complete(toy, 3)
 
 
+@pytest.mark.journey
 def test_a_changed_space_is_refused_unless_it_may_be_extended(toy: Toy) -> None:
     toy.sweep(*XY, "hydra.sweeper.n_trials=2")
     changed = ("x=interval(-9, 5)", "kind=a,b", "hydra.sweeper.n_trials=4")
@@ -200,6 +201,7 @@ def test_a_study_without_a_trial_left_says_so(toy: Toy) -> None:
     assert "no trial left to run: a higher hydra.sweeper.n_trials" in toy.sweep(*XY, "hydra.sweeper.n_trials=1")
 
 
+@pytest.mark.journey
 def test_a_parameter_cannot_change_its_type(toy: Toy) -> None:
     toy.sweep(*XY, "hydra.sweeper.n_trials=1")
     output = toy.sweep("x=1,2", "y=interval(-5, 5)", "hydra.sweeper.n_trials=2", "hydra.sweeper.extend=true", code=1)
@@ -207,6 +209,7 @@ def test_a_parameter_cannot_change_its_type(toy: Toy) -> None:
     assert len(toy.ran()) == 1
 
 
+@pytest.mark.journey
 def test_another_direction_is_refused(toy: Toy) -> None:
     toy.sweep(*XY, "hydra.sweeper.n_trials=1")
     output = toy.sweep(*XY, "hydra.sweeper.n_trials=2", "hydra.sweeper.direction=maximize", code=1)

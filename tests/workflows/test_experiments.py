@@ -128,6 +128,7 @@ def test_tabarenas_protocol_has_nine_folds_of_named_seeds_with_and_without_copie
     assert grouped.leaks["copies"] == 0
 
 
+@pytest.mark.journey
 @pytest.mark.usefixtures("wine_quality")
 def test_the_colour_is_predicted_from_the_measurements_alone() -> None:
     experiment = assemble(composed("experiment=colour", "split.n_repeats=1"))

@@ -49,6 +49,7 @@ class Crash:
         return os._exit, (7,)
 
 
+@pytest.mark.journey
 def test_a_crash_while_compiling_is_reported() -> None:
     X, _ = mixed_rows(3)
     assert compile_pipeline(Crash(), X) == (None, "the process that was to compile it ended with code 7")
