@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from unittest.mock import Mock
 
 import optuna
 import pytest
@@ -107,13 +108,15 @@ OWN_RUN = """
     mlflow.set_experiment("e")
     run = mlflow.start_run(parent_run_id=current.context["parent_run_id"])
     current.set_user_attr("run_id", run.info.run_id)
-    time.sleep"""
+    time.sleep(cfg.sleep)
+    mlflow.end_run()
+"""
 
 
 @pytest.mark.journey
 def test_a_dead_workers_run_is_closed_as_killed(toy: Toy, store: Store) -> None:
     program = toy.folder / "app.py"
-    program.write_text(program.read_text().replace("\n    time.sleep", OWN_RUN, 1))
+    program.write_text(program.read_text().replace("\n    time.sleep(cfg.sleep)\n", OWN_RUN, 1))
     arguments = (*XY, *store.arguments, "hydra.sweeper.n_trials=1", "hydra.sweeper.may_change=[sleep]")
     process = toy.start("-m", *arguments, "sleep=60")
     toy.wait_for_trial(0, process)
@@ -163,7 +166,9 @@ def test_what_a_crash_kept_from_being_recorded_is_recorded_when_the_study_goes_o
 ) -> None:
     arguments = (*XY, *in_process.arguments)
     with monkeypatch.context() as crash:
-        # As if each worker had been killed after its report to Optuna, the first before, the second during its run.
+        # As if each worker had been killed after its report to Optuna, the first before, the second during its run, and
+        # with it the sweep.
+        crash.setattr(recorder.Recorder, "study_end", lambda *_: None)
         crash.setattr(ledger, "current_worker_id", lambda **_: DEAD_WORKER)
         crash.setattr(recorder.Recorder, "new_best", lambda *_: None)
         crash.setattr(recorder.Recorder, "_write_best", lambda *_: None)
@@ -278,3 +283,19 @@ def test_a_worker_whose_store_is_not_that_of_the_study_runs_no_trial(
     mine.worker_start(sweep)
     with pytest.raises(UserError, match=r"run of study 's' is not in .*other/mlflow.db, .*: set MLFLOW_TRACKING_URI"):
         other.worker_start(sweep)
+
+
+def test_before_a_study_ends_a_store_that_is_away_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "AWAY_PAUSE_SECONDS", 0)
+    study = optuna.create_study(study_name="s")
+    study.set_user_attr(recorder.PARENT_RUN_ID, "p")
+    sweep = Sweep(study, tmp_path, OmegaConf.create({}), 0, Plan((), Space(()), frozenset()))
+    callback = recorder.Recorder("http://server", "e")
+    callback._opened = Mock(is_away=Mock(side_effect=[True, True, False]))
+    callback.trials_end(sweep, 60)
+    assert callback.runs.is_away.call_count == 3
+    callback._opened = Mock(is_away=Mock(return_value=True))
+    callback.trials_end(sweep, 0)
+    assert callback.runs.is_away.call_count == 1

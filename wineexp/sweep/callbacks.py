@@ -114,6 +114,9 @@ class Callback:
     def trial_dead(self, sweep: Sweep, trial: FrozenTrial) -> None:
         """The trial's worker has died, and the trial has been closed as failed."""
 
+    def trials_end(self, sweep: Sweep, max_seconds: float) -> None:
+        """No trial is left to run, and what follows needs the stores; waits for so long for one that is away."""
+
     def refit_start(self, sweep: Sweep, trial: Trial) -> None:
         """The best trial, or the config's own values, are about to be run; see `trial.name`.
 

@@ -147,6 +147,7 @@ def _close(call: Call) -> None:
     try:
         with Interrupts():
             close_dead(call)
+            call.callbacks.notify("trials_end", call.sweep, call.worker.spec.settings["max_outage"])
             refit(call.worker, ledger, call.callbacks, call.sweep)
             status = "finished"
     finally:

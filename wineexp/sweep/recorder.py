@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from wineexp.core.errors import UnavailableError, UserError
 from wineexp.sweep.callbacks import Callback, Outcome, Sweep, outcome_of
 from wineexp.sweep.ledger import has_dead_worker
 from wineexp.sweep.plots import draw_study
-from wineexp.sweep.slots import best_trials, own_trials
+from wineexp.sweep.slots import DEAD, best_trials, ended_by, own_trials
 from wineexp.sweep.trial import StudyTrial, Trial
 from wineexp.sweep.warm_start import TAKEN_OVER
 from wineexp.tracking import names
@@ -29,6 +30,8 @@ PARENT_RUN_ID = "parent_run_id"
 RUN_ID = "run_id"
 # How long recording a trial may take.
 RECORDING_SECONDS = 10.0
+# How long to wait before a store that is away is asked again, after the tries of MLflow's client.
+AWAY_PAUSE_SECONDS = 5.0
 # MLflow's status for a sweep's, and for the states of trials that did not end well.
 STUDY_STATUS = {"finished": "FINISHED", "stopped": "FAILED", "interrupted": "KILLED"}
 TRIAL_STATUS = {"failed": "FAILED", "interrupted": "KILLED"}
@@ -80,23 +83,30 @@ class Recorder(Callback):
 
     def _record_what_was_left_out(self, sweep: Sweep, parent: str, trials: Sequence[FrozenTrial]) -> None:
         """Record those of the trials that ended in the study while their worker died, or the store was away."""
-        trials = [trial for trial in trials if trial.state.is_finished()]
-        if not trials:
-            return
-        children = self.runs.children(parent)
-        by_number = {run.data.tags.get(names.TRIAL): run for run in children}
-        by_id = {run.info.run_id: run for run in children}
-        for trial in trials:
-            own_run = trial.user_attrs.get(RUN_ID)
-            run = by_number.get(str(trial.number)) or by_id.get(own_run)
-            is_recorded = run is not None and run.info.status != "RUNNING" and names.TRIAL in run.data.tags
-            if is_recorded or (own_run is not None and run is None):
-                continue
+        for trial, run in self._left_out(parent, trials):
             outcome = outcome_of(trial, sweep)
             if outcome.state == "dead":
                 self.trial_dead(sweep, trial)
             else:
                 self._record_trial(parent, outcome, run.info.run_id if run is not None else None)
+
+    def _left_out(self, parent: str, trials: Sequence[FrozenTrial]) -> list[tuple[FrozenTrial, Any]]:
+        """Those of the trials that have ended and are not recorded, each with its run, or None."""
+        trials = [trial for trial in trials if trial.state.is_finished()]
+        if not trials:
+            return []
+        children = self.runs.children(parent)
+        by_number = {run.data.tags.get(names.TRIAL): run for run in children}
+        by_id = {run.info.run_id: run for run in children}
+        left_out = []
+        for trial in trials:
+            own_run = trial.user_attrs.get(RUN_ID)
+            run = by_number.get(str(trial.number)) or by_id.get(own_run)
+            is_recorded = run is not None and run.info.status != "RUNNING" and names.TRIAL in run.data.tags
+            # The run of its task may have been deleted.
+            if not (is_recorded or (own_run is not None and run is None)):
+                left_out.append((trial, run))
+        return left_out
 
     def worker_start(self, sweep: Sweep) -> None:
         """Refuse a worker whose store is not that of the study, in which each of its trials would fail."""
@@ -198,6 +208,15 @@ class Recorder(Callback):
             if run.info.status == "RUNNING" and run.info.run_id not in of_trials:
                 self.runs.close(run.info.run_id, "KILLED")
 
+    def trials_end(self, sweep: Sweep, max_seconds: float) -> None:
+        """Wait for a store that is away: what could not be recorded meanwhile is recorded when the study ends."""
+        if self.uri is None:
+            return
+        parent, began = str(sweep.study.user_attrs[PARENT_RUN_ID]), time.monotonic()
+        while self.runs.is_away(parent) and time.monotonic() - began < max_seconds:
+            log.warning("%s cannot be reached; waiting up to %.0f s to end the study there", self.runs.uri, max_seconds)
+            time.sleep(AWAY_PAUSE_SECONDS)
+
     def refit_end(self, sweep: Sweep, winner: FrozenTrial, seed: int, value: float) -> None:
         """Record the value of the refit beside the best trial's."""
         if self.uri is not None:
@@ -215,11 +234,13 @@ class Recorder(Callback):
         parent = str(sweep.study.user_attrs[PARENT_RUN_ID])
         for file in files:
             self.runs.attach(parent, file)
-        # A worker on another host may be recording the trial that it has just closed.
-        before = datetime.now() - timedelta(seconds=RECORDING_SECONDS)
         trials = own_trials(sweep.study.get_trials(deepcopy=False))
-        left_out = [trial for trial in trials if (trial.datetime_complete or before) < before]
-        self._record_what_was_left_out(sweep, parent, left_out)
+        recent = [trial for trial in trials if _is_recent(trial)]
+        # A worker on another host may be recording the trial that it has just closed.
+        if status == "finished" and any(ended_by(trial) != DEAD for trial, _ in self._left_out(parent, recent)):
+            log.info("waiting %.0f s for trials that workers may be recording", RECORDING_SECONDS)
+            time.sleep(RECORDING_SECONDS)
+        self._record_what_was_left_out(sweep, parent, [trial for trial in trials if not _is_recent(trial)])
         self._record_best(sweep, parent)
         log.info("Look at it: %s", self.runs.how_to_view())
         for file in draw_study(sweep.study, sweep.folder / "plots"):
@@ -228,6 +249,12 @@ class Recorder(Callback):
         # Another process may still be at this study, and will close its run.
         if not any(trial.state is TrialState.RUNNING for trial in sweep.study.get_trials(deepcopy=False)):
             self.runs.close(parent, STUDY_STATUS[status])
+
+
+def _is_recent(trial: FrozenTrial) -> bool:
+    """Whether a trial ended so short a time ago that its worker may be recording it."""
+    ended = trial.datetime_complete
+    return ended is not None and ended >= datetime.now() - timedelta(seconds=RECORDING_SECONDS)
 
 
 def _description(sweep: Sweep) -> str:

@@ -117,6 +117,7 @@ def _run(call: Call) -> list[float] | None:
     try:
         with Interrupts(), live_line(ledger, call.started):
             _run_workers(call)
+            call.callbacks.notify("trials_end", call.sweep, call.worker.spec.settings["max_outage"])
             if not has_too_many_failures(ledger):
                 status = "finished"
                 refit(call.worker, ledger, call.callbacks, call.sweep)

@@ -68,6 +68,14 @@ class StudyRuns:
         except MlflowException:
             return False
 
+    def is_away(self, run_id: str) -> bool:
+        """Whether the store's server cannot be reached, asked for a run, after all the tries of MLflow's client."""
+        try:
+            self._client.get_run(run_id)
+        except MlflowException as error:
+            return _mlflow.is_unreachable(error)
+        return False
+
     def children(self, parent: str) -> list[Run]:
         """The runs below a study's that are not deleted, in whichever experiment they were made."""
         experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
