@@ -61,10 +61,8 @@ QUESTIONS = (
         for data, wine in WINES.items()
     ),
     *(
-        Question(f"paper_{data}", f"grade of {WINES[data]}, protocol of the paper", f"the paper {paper}")
-        for data, paper in (
-            (data, decimals(references.PAPER[f"paper_{data}"]["mean_absolute_error"])) for data in ("red", "white")
-        )
+        Question(name, f"grade of {WINES[name.removeprefix('paper_')]}, protocol of the paper", f"the paper {error}")
+        for name, error in ((name, decimals(paper["mean_absolute_error"])) for name, paper in references.PAPER.items())
     ),
 )
 
@@ -138,7 +136,7 @@ def _best(records: Sequence[RecordedRun]) -> RecordedRun | None:
     """The best of those that copies flatter the least."""
     least = min((_copies(record) for record in records), default=0.0)
     fair = [record for record in records if _copies(record) == least]
-    return min(fair, key=lambda record: -_sign(record) * _mean(record), default=None)
+    return max(fair, key=lambda record: _sign(record) * _mean(record), default=None)
 
 
 def _recorded_anchor(records: Sequence[RecordedRun], reached: RecordedRun) -> str:
