@@ -454,7 +454,7 @@ def test_trials_are_compared_by_what_they_have(world: World) -> None:
     assert certificate.n_compared == N_SCORES - N_METRICS
     certificate = world.reproduce(f"run={pruned}")
     assert certificate.notes[1].startswith(f"It ended after {n_folds} of 5 folds")
-    assert certificate.n_compared == N_METRICS * (n_folds + 2) + 1
+    assert certificate.n_compared == N_METRICS * (n_folds + 2) + 2
     change = f"UPDATE metrics SET value = 0.5 WHERE run_uuid = '{pruned}' AND key = 'fold/f1_macro' AND step = 0"
     message = world.refuses(f"run={pruned}", uri=changed_store(world, change))
     assert "the first is fold 1/5 f1_macro: recorded 0.5, now " in message

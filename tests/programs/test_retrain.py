@@ -164,12 +164,12 @@ def test_nothing_is_promoted_for_a_reason_of_one_line(folder: Path, tmp_path: Pa
     with pytest.raises(UserError, match="since=alarm: the monitor last raised no alarm about version 1 of churn"):
         run(folder, tmp_path / "few", "since=alarm")
     quiet, changed = (
-        {"alarm": alarm, "overruled": "", "change_time": when} for alarm, when in ((False, None), (True, "2999-01-01"))
+        {"alarm": alarm, "overruled": "", "since": when} for alarm, when in ((False, None), (True, "2999-01-01"))
     )
     said = {
         "with_labels": changed,
         "without_labels": quiet,
-        "unlike_training": changed | {"overruled": "x", "change_time": "2000-01-01"},
+        "unlike_training": changed | {"overruled": "x", "since": "2000-01-01"},
     }
     verdicts.write(str(tmp_path / "few"), "churn", 1, verdicts.DRIFT, said)
     assert run(folder, tmp_path / "few", "since=alarm").why.startswith("0 new rows have a label")

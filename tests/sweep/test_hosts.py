@@ -156,9 +156,10 @@ def test_ctrl_c_reaches_every_worker_on_every_host(cluster: Cluster) -> None:
 
 
 def test_the_last_worker_ends_a_study_whose_first_program_has_died(cluster: Cluster) -> None:
-    study, n_trials = "orphan", 12
+    study, n_trials = "orphan", 20
     first, *others = cluster.hosts
-    sweep = cluster.begin(study, f"hydra.sweeper.n_trials={n_trials}", "sleep=1")
+    # There are trials left when the last worker has begun.
+    sweep = cluster.begin(study, f"hydra.sweeper.n_trials={n_trials}", "sleep=2")
     cluster.wait_for_running(study, first, sweep)
     workers = [cluster.join(host, study) for host in others[:2]]
     for host, worker in zip(others, workers, strict=False):

@@ -21,7 +21,7 @@ alarm: most of them do no harm.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,9 @@ class HarmFinding:
     times : list of str
         When each period begins.
     alarm_time, change_time : str or None
+        When these rows were answered, to the second.
+    since : str or None
+        `change_time` to the microsecond, for who takes the rows from then on.
     overruled : str
         Why the alarm does not count; empty where it does.
     """
@@ -96,6 +99,7 @@ class HarmFinding:
     times: list[str]
     alarm_time: str | None
     change_time: str | None
+    since: str | None
     overruled: str = ""
 
 
@@ -317,6 +321,7 @@ class Monitor:
             times=period_times,
             alarm_time=None if alarm_row is None else _time_text(times[alarm_row]),
             change_time=None if changed is None else _time_text(times[changed]),
+            since=None if changed is None else _time_text(times[changed], "microseconds"),
         )
 
     def _overruled(self, test: HarmFinding, labelled: HarmFinding) -> HarmFinding:
@@ -382,6 +387,6 @@ def _pool(parts: Iterable[Predictions | NumberPredictions]) -> Any:
     return Predictions(y, predicted, probabilities, None, first.values, None, first.costs)
 
 
-def _time_text(time: Any) -> str | None:
-    """A time of the log, UTC, to the second."""
-    return None if time is None else f"{pd.Timestamp(time).isoformat(sep=' ', timespec='seconds')} UTC"
+def _time_text(time: Any, timespec: Literal["seconds", "microseconds"] = "seconds") -> str | None:
+    """A time of the log, in UTC."""
+    return None if time is None else f"{pd.Timestamp(time).isoformat(sep=' ', timespec=timespec)} UTC"

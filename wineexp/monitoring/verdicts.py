@@ -73,7 +73,7 @@ def alarm_since(address: str, model: str, version: int) -> str | None:
     """Since when, as far as the monitor knows, the version loses more; None where it last raised no alarm."""
     drift = of_version(address, model, version).get(DRIFT) or {}
     tests = [drift[name] for name in ALARM_TESTS if drift.get(name)]
-    return min((test["change_time"] for test in tests if test["alarm"] and not test["overruled"]), default=None)
+    return min((test["since"] for test in tests if test["alarm"] and not test["overruled"]), default=None)
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
