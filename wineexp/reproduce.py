@@ -61,12 +61,14 @@ def run(cfg: DictConfig) -> "Certificate | int":
 
 def reproduce_here(record: "RecordedRun", uri: str, cfg: DictConfig, folder: Path) -> "Certificate":
     """Reproduce with the code, data and libraries that are here."""
-    from wineexp.workflows import experiment, reproduction
+    from wineexp.workflows import reproduction
 
     recorded_cfg = record.config()
     if cfg.device is not None:
         recorded_cfg.device = cfg.device
-    origin, _ = reproduction.compare_origin(record, experiment.device(recorded_cfg))
+    if cfg.scheduler is not None:
+        recorded_cfg.data.scheduler = cfg.scheduler
+    origin, _ = reproduction.compare_origin(record, recorded_cfg)
     differing = [pair for pair in origin if not pair.equal]
     if differing and cfg.strict:
         raise UserError(refusal(record, differing))
@@ -135,8 +137,8 @@ def reproduce_in_worktree(record: "RecordedRun", uri: str, cfg: DictConfig, fold
         command = [
             *(worktree.find_interpreter(tree, record.tags, strict=cfg.strict), "-m", "wineexp.reproduce"),
             *(f"run={record.id}", f"strict={cfg.strict}", f"n_jobs={'null' if cfg.n_jobs is None else cfg.n_jobs}"),
-            # Commits of before it know no such key.
-            *([f"device={cfg.device}"] if cfg.device is not None else []),
+            # Commits of before them know no such keys.
+            *(f"{key}={cfg[key]}" for key in ("device", "scheduler") if cfg[key] is not None),
             *("hydra.run.dir='{}'".format(str(folder).replace("'", "\\'")), "hydra.output_subdir=null"),
         ]
         environment = program_environment() | {

@@ -31,6 +31,11 @@ def test_a_launcher_whose_package_is_missing_says_so_before_any_trial(
         toy.sweep_in_process(*XY, "hydra/launcher=dask")
 
 
+def test_trials_that_would_wait_for_themselves_are_refused(toy: Toy) -> None:
+    with pytest.raises(CompactHydraException, match=r"data.engine=dask: .*; leave out hydra/launcher=dask"):
+        toy.sweep_in_process(*XY, "hydra/launcher=dask", "+data.engine=dask")
+
+
 SERVICES = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())["services"]
 # As compose.yaml names it.
 ADDRESS = "tcp://dask-scheduler:8786"

@@ -3,6 +3,8 @@
 The batches here are of 700 rows, and the sample is of 1,000 of the 4,000.
 """
 
+import importlib.util
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +152,28 @@ def test_it_is_reproduced_and_promoted_with_a_compiled_form(trained: TrainResult
     assert "are of a sample of" in card.read_text()
 
 
+def test_shares_of_the_rows_hold_what_is_trained_on(trained: TrainResult) -> None:
+    plan = trained.task.plan
+    assert plan is not None
+    features = ["amount", "items", "placed"]
+    whole = list(plan.training_rows(features, 0))
+    shares = [pickle.loads(pickle.dumps(share)) for share in plan.shares(0, 3)]  # as they are sent
+    parts = [batch for share in shares for batch in share.training_rows(features)]
+    assert [share.rows for share in shares] == [range(0, 1333), range(1333, 2666), range(2666, 4000)]
+    for column in ("rows", "y"):
+        expected = np.concatenate([getattr(batch, column) for batch in whole])
+        assert (np.concatenate([getattr(batch, column) for batch in parts]) == expected).all()
+    frames = [pd.concat([batch.X for batch in batches], ignore_index=True) for batches in (parts, whole)]
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_dask_that_is_missing_is_named_before_anything_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "distributed" else find(name))
+    with pytest.raises(UserError, match=r"needs the package distributed, .*: pip install 'wineexp\[dask\]'"):
+        assemble(config(folder, "data.engine=dask", "data.path=nothing.parquet", "tracking=off"))
+
+
 def test_numbers_and_categories_as_they_are(folder: Path) -> None:
     result = train(config(folder, "target=cost", "feature=native", "tracking=off"))
     assert result.scores["mean_absolute_error"][0] < 0.9 * result.scores["baseline_mean_absolute_error"][0]
@@ -162,7 +186,9 @@ def test_numbers_and_categories_as_they_are(folder: Path) -> None:
         (["model=histgb"], ["a HistGradientBoostingClassifier needs all rows in memory", "choose model=xgb"]),
         (["early_stopping.rounds=5"], ["early_stopping.rounds: data.engine=external does not set rows aside"]),
         (["+data.time=placed"], ["data.time: data.engine=external splits rows by a hash"]),
-        (["data.engine=disk"], ["data.engine=disk: one of memory, external is wanted"]),
+        (["data.engine=disk"], ["data.engine=disk: one of memory, external, dask is wanted"]),
+        (["model=histgb", "data.engine=dask"], ["needs all rows in memory, and data.engine=dask avoids that"]),
+        (["+data.scheduler=tcp://host:8786"], ["data.scheduler=tcp://host:8786: data.engine=external trains on this"]),
         (["split=time", "data.sample_rows=5"], ["data.sample_rows=5: at least 1,000 are wanted"]),
         (
             ["+data.columns={items: {range: [1, 5]}}"],

@@ -201,6 +201,7 @@ class Reproduce:
     checkout: bool = MISSING
     n_jobs: int | None = MISSING
     device: str | None = MISSING
+    scheduler: str | None = MISSING
     tracking: Tracking = field(default_factory=Tracking)
     registry: Registry = field(default_factory=Registry)
     trust: list[str] = field(default_factory=list)
@@ -374,7 +375,7 @@ def flatten_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def config_sha256(cfg: DictConfig) -> str:
-    """SHA-256 of the part of a config that can change a score: all but `tracking`, `n_jobs`, `trust` and words."""
+    """SHA-256 of what can change a score in a config: not `tracking`, `n_jobs`, `trust`, `data.scheduler` and words."""
     hashed = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("tracking", "n_jobs", "trust")])
     values: Any = OmegaConf.to_container(hashed, resolve=True)
     if values.get("device") == "cpu":
@@ -387,8 +388,8 @@ def config_sha256(cfg: DictConfig) -> str:
 
 
 def without_texts(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set's config without the words for its rows and columns, which change nothing but pages and reports."""
-    rest = {key: value for key, value in data.items() if key != "noun"}
+    """A data set's config without what changes no score: words for rows and columns, and where it is trained."""
+    rest = {key: value for key, value in data.items() if key not in ("noun", "scheduler")}
     if isinstance(columns := rest.get("columns"), Mapping):
         rest["columns"] = {
             name: {key: value for key, value in said.items() if key not in ("unit", "meaning")}

@@ -13,7 +13,7 @@ from wineexp.core.errors import UserError
 from wineexp.data import external_table, fetched_file, pin, pinned_file, table_file
 from wineexp.data.column_rules import ColumnRule, Parsed
 from wineexp.data.dataset import Dataset, assemble
-from wineexp.data.external_dataset import SAMPLE_ROWS, engine_faults, read_external
+from wineexp.data.external_dataset import SAMPLE_ROWS, dask_workers, engine_faults, read_external
 from wineexp.data.file_columns import parse_tables, read_rules, role_faults
 from wineexp.data.schema import snake_case
 from wineexp.data.table_file import RawTable
@@ -46,6 +46,7 @@ def table(
     feedback: list[str] | None = None,
     engine: str = external_table.MEMORY,
     sample_rows: int = SAMPLE_ROWS,
+    scheduler: str | None = None,
 ) -> Dataset:
     """A data set in CSV or Parquet files: what is not said of it is inferred from them.
 
@@ -91,10 +92,14 @@ def table(
         a file lacks are missing in its rows.
     engine : str
         `memory` reads the files whole. `external` reads Parquet files in batches, as often as they are needed, and
-        keeps a sample; see `wineexp.data.external_table`.
+        keeps a sample; see `wineexp.data.external_table`. `dask` does the same, and trains models on the workers of a
+        Dask cluster, each of which reads its share of the rows.
     sample_rows : int
-        Of `external`: rows of the sample, which figures, the model card, the monitor's reference and the feature
-        pipeline are made from.
+        Of `external` and `dask`: rows of the sample, which figures, the model card, the monitor's reference and the
+        feature pipeline are made from.
+    scheduler : str, optional
+        Of `dask`: the address of a scheduler, as tcp://host:8786. Where it is not said, a cluster of processes is
+        started on this machine, one for each core.
 
     Raises
     ------
@@ -128,7 +133,7 @@ def table(
     if not header and not columns:
         faults.append("data.header=false: data.columns must name the columns, in their order")
     faults += engine_faults(
-        engine, sample_rows, roles, {"file_column": file_column, "feedback": feedback, "rebuild": rebuild}
+        engine, scheduler, sample_rows, roles, {"file_column": file_column, "feedback": feedback, "rebuild": rebuild}
     )
     if faults:
         raise UserError(*faults)
@@ -137,7 +142,7 @@ def table(
     else:
         files = [(Path(file).name.partition(".")[0], file) for file in ([path] if isinstance(path, str) else path)]
 
-    if engine == external_table.EXTERNAL:
+    if engine != external_table.MEMORY:
         return read_external(
             [file for _, file in files],
             rules,
@@ -148,6 +153,7 @@ def table(
             decimal=decimal,
             noun=noun,
             sample_rows=sample_rows,
+            workers=dask_workers(engine, scheduler),
         )
     n_own = len(files)
     files += [(Path(file).name.partition(".")[0], file) for file in feedback or []]

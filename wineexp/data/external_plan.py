@@ -1,7 +1,8 @@
 """The task of a table that is read in batches: which rows are for what, and the labels of each batch."""
 
+import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import pandas as pd
 
 from wineexp.core.dates import days
 from wineexp.core.errors import UserError
-from wineexp.data.external_table import ExternalTable
+from wineexp.data.external_table import ExternalTable, File
 from wineexp.data.hashed_split import HashedSplit
 from wineexp.data.row_hashes import Hashes, chunks
 from wineexp.data.target import Target
@@ -113,6 +114,21 @@ class ExternalPlan:
         """The rows that are trained on in a fold or, where it is None, in the end, with these features."""
         return self._rows(features, lambda hashes: self.split.is_trained_on(hashes, fold))
 
+    def shares(self, fold: int | None, n_shares: int) -> list["Share"]:
+        """The training rows of a fold in at most so many parts of the table, none of them without such rows."""
+        files = [File(file.name, file.path.absolute()) for file in self.table.files]
+        no_hashes, no_rows = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
+        table = replace(self.table, files=files, hashes=no_hashes, sampled=no_rows, workers=None)
+        plan = replace(self, table=table, hashes=no_hashes)
+        edges = np.linspace(0, len(self.hashes), n_shares + 1).astype(int).tolist()
+        shares = []
+        for rows in itertools.starmap(range, itertools.pairwise(edges)):
+            parts = chunks(self.hashes[rows.start : rows.stop])
+            chosen = np.concatenate([self.split.is_trained_on(part, fold) for part in parts])
+            if chosen.any():
+                shares.append(Share(plan, rows, np.packbits(chosen)))
+        return shares
+
     def test_rows(self, features: list[str], fold: int) -> Iterator[LabelledRows]:
         """The rows that are tested in a fold."""
         return self._rows(features, lambda hashes: self.split.is_tested(hashes, fold))
@@ -122,10 +138,28 @@ class ExternalPlan:
         return self._rows(features, self.split.is_held_out)
 
     def _rows(self, features: list[str], choose: Callable[[Hashes], npt.NDArray[np.bool_]]) -> Iterator[LabelledRows]:
+        def chosen(start: int, n_rows: int) -> npt.NDArray[np.bool_]:
+            return choose(np.asarray(self.hashes[start : start + n_rows]))
+
+        return self.chosen_rows(features, chosen)
+
+    def chosen_rows(
+        self, features: list[str], choose: Callable[[int, int], npt.NDArray[np.bool_]], rows: range | None = None
+    ) -> Iterator[LabelledRows]:
+        """Some of the rows.
+
+        Parameters
+        ----------
+        features : list of str
+        choose : callable
+            Gives which of so many rows, the second argument, from a number on are wanted.
+        rows : range, optional
+            Only these rows are read.
+        """
         column = self.target.column
         names = [*features, column, *([self.weight] if self.weight else [])]
-        for start, frame in self.table.batches(names, is_checked=True):
-            chosen = np.flatnonzero(choose(np.asarray(self.hashes[start : start + len(frame)])))
+        for start, frame in self.table.batches(names, is_checked=True, rows=rows):
+            chosen = np.flatnonzero(choose(start, len(frame)))
             is_sampled = self.table.is_sampled(start, len(frame))
             frame = frame.iloc[chosen]
             y = (
@@ -141,6 +175,31 @@ class ExternalPlan:
                 start + chosen,
                 is_sampled[chosen],
             )
+
+
+@dataclass(frozen=True)
+class Share:
+    """The training rows in a part of a table, for a process that needs the files and nothing else.
+
+    Attributes
+    ----------
+    plan : ExternalPlan
+        Without hashes.
+    rows : range
+        The numbers of the rows of the part.
+    is_trained_on : ndarray of uint8
+        Which of them are trained on, eight in a byte.
+    """
+
+    plan: ExternalPlan
+    rows: range
+    is_trained_on: npt.NDArray[np.uint8]
+
+    def training_rows(self, features: list[str]) -> Iterator[LabelledRows]:
+        """These rows, with these features."""
+        chosen = np.unpackbits(self.is_trained_on, count=len(self.rows)).astype(bool)
+        first = self.rows.start
+        return self.plan.chosen_rows(features, lambda start, n: chosen[start - first :][:n], self.rows)
 
 
 def external_classes(table: ExternalTable, target: Target) -> ExternalClasses:

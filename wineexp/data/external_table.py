@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,10 @@ from wineexp.data.row_hashes import SAMPLE_SALT, Hashes, chunks, mixed
 from wineexp.data.schema import snake_case
 from wineexp.data.table_file import RawTable, Violation
 
-MEMORY, EXTERNAL = ENGINES = ("memory", "external")
+if TYPE_CHECKING:
+    from wineexp.core.dask_workers import DaskWorkers
+
+MEMORY, EXTERNAL, DASK = ENGINES = ("memory", "external", "dask")
 
 # Rows of a batch: with 28 columns of numbers, 15 MB.
 BATCH_ROWS = 1 << 16
@@ -82,6 +85,8 @@ class ExternalTable:
         Numbers of the rows that the sample is made of, ascending.
     n_duplicates : int
         Rows that repeat an earlier one in every column.
+    workers : DaskWorkers, or None
+        What models are trained on, where it is not this process.
     """
 
     files: Sequence[File]
@@ -94,37 +99,44 @@ class ExternalTable:
     hashes: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64), repr=False)
     sampled: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64), repr=False)
     n_duplicates: int = 0
+    workers: "DaskWorkers | None" = None
 
     @property
     def n_rows(self) -> int:
         """Of all files together."""
         return len(self.hashes)
 
-    def batches(self, names: Sequence[str], *, is_checked: bool = False) -> Iterator[Batch]:
-        """These columns of all rows, parsed, in their order.
+    def batches(self, names: Sequence[str], *, is_checked: bool = False, rows: range | None = None) -> Iterator[Batch]:
+        """These columns of all rows, or of some, parsed, in their order.
 
         Parameters
         ----------
         names : sequence of str
         is_checked : bool
             Whether the cells were checked in an earlier pass.
+        rows : range, optional
+            The numbers of the rows, where it is not all; other row groups of the files are not read.
 
         Raises
         ------
         UserError
             Cells of a batch break a rule; it lists the faults of this batch.
         """
-        start, total = 0, count_rows(self.files)
-        lines = ProgressLines(f"going through {total:,} rows", total)
+        rows = range(count_rows(self.files)) if rows is None else rows
+        lines = ProgressLines(f"going through {len(rows):,} rows", len(rows))
+        first = 0
         for file in self.files:
-            first = start
-            for table in arrow_batches(file, set(names)):
+            n_rows = count_rows([file])
+            inside = range(max(rows.start - first, 0), min(rows.stop - first, n_rows))
+            start = first + inside.start
+            for table in arrow_batches(file, set(names), inside):
                 columns = {snake_case(name): cells for name, cells in table_file.parquet_columns(table).items()}
                 raw = RawTable(file.name, columns, np.arange(start, start + len(table)) - first, "row", None, None, [])
                 frame = self._parsed(raw, names, is_checked=is_checked)
                 yield Batch(start, frame)
                 start += len(frame)
-                lines.show(start)
+                lines.show(start - rows.start)
+            first += n_rows
 
     def _parsed(self, raw: RawTable, names: Sequence[str], *, is_checked: bool) -> pd.DataFrame:
         parsed = {name: self.parse(name, raw.columns[name]) for name in names}
@@ -171,8 +183,8 @@ def content_hashes(frame: pd.DataFrame) -> Hashes:
     return np.asarray(pd.util.hash_pandas_object(frame, index=False), dtype=np.uint64)
 
 
-def arrow_batches(file: File, names: set[str] | None = None) -> Iterator[pa.Table]:
-    """The rows of a file in batches, with all columns, or those that are called so without spaces.
+def arrow_batches(file: File, names: set[str] | None = None, rows: range | None = None) -> Iterator[pa.Table]:
+    """The rows of a file, or some of them, in batches, with all columns, or those that are called so without spaces.
 
     Raises
     ------
@@ -182,14 +194,26 @@ def arrow_batches(file: File, names: set[str] | None = None) -> Iterator[pa.Tabl
     try:
         with pa.parquet.ParquetFile(file.path, buffer_size=READ_BUFFER_BYTES, pre_buffer=False) as parquet:
             titles = [title for title in parquet.schema_arrow.names if names is None or snake_case(title) in names]
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=titles, use_threads=False):
-                yield table_file.plain(pa.Table.from_batches([batch]))
+            rows = range(parquet.metadata.num_rows) if rows is None else rows
+            groups, start = _row_groups(parquet.metadata, rows)
+            for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=titles, use_threads=False):
+                first, last = max(rows.start - start, 0), min(rows.stop - start, len(batch))
+                start += len(batch)
+                if first < last:
+                    yield table_file.plain(pa.Table.from_batches([batch.slice(first, last - first)]))
     # pyarrow raises errors of its own, of which some are OSErrors and others ValueErrors.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(
             f"{file.name} is no Parquet file that can be read ({error}); data.engine=external reads no other, and "
             "pyarrow, DuckDB and Polars write CSV as Parquet piece by piece"
         ) from error
+
+
+def _row_groups(metadata: pa.parquet.FileMetaData, rows: range) -> tuple[list[int], int]:
+    """The numbers of the row groups of a file that some rows are in, and the number of the first of all their rows."""
+    edges = np.cumsum([0, *(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))])
+    groups = np.flatnonzero((edges[1:] > rows.start) & (edges[:-1] < rows.stop)).tolist()
+    return groups, int(edges[groups[0]]) if groups else 0
 
 
 def head(file: File) -> RawTable:

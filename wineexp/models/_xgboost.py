@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -110,7 +110,12 @@ def _framed(X: npt.NDArray[np.float32], dtypes: pd.Series | None) -> Any:
 
 
 def train(
-    model: Any, make: Callable[[], Iterator[Batch]], n_classes: int | None, dtypes: pd.Series | None, folder: Path
+    model: Any,
+    make: Callable[[], Iterator[Batch]],
+    n_classes: int | None,
+    dtypes: pd.Series | None,
+    folder: Path,
+    callbacks: Sequence[xgboost.callback.TrainingCallback] = (),
 ) -> Any:
     """A copy of an XGBClassifier or XGBRegressor, trained on batches that are never all in memory.
 
@@ -125,6 +130,7 @@ def train(
         As of `Batches`.
     folder : Path
         For files of the size of the batches; nothing is left in it.
+    callbacks : sequence of TrainingCallback, optional
 
     Raises
     ------
@@ -144,7 +150,7 @@ def train(
             enable_categorical=dtypes is not None and any(map(is_category, dtypes)),
         )
         n_rounds = model.get_num_boosting_rounds()
-        booster = xgboost.train(params, rows, n_rounds, callbacks=[RoundLines(n_rounds)])
+        booster = xgboost.train(params, rows, n_rounds, callbacks=[RoundLines(n_rounds), *callbacks])
         del rows
     trained = copy.deepcopy(model)
     trained.load_model(booster.save_raw())

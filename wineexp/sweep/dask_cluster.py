@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from wineexp.core.addresses import VARIABLE
+from wineexp.core.dask_workers import reach
 from wineexp.core.errors import UserError
 from wineexp.sweep.launching import WorkerLostError
 
@@ -85,15 +86,7 @@ def _connected(settings: Mapping[str, Any], n_jobs: int) -> Iterator[Client]:
         ):
             yield client
         return
-    try:
-        client = Client(address, timeout=timeout)
-        client.wait_for_workers(1, timeout=timeout)
-    except (OSError, TimeoutError) as error:
-        raise UserError(
-            f"hydra.launcher.scheduler={address}: no scheduler with a worker answers there within {timeout:g} s; start "
-            "them by `dask scheduler` and, on each host, `dask worker tcp://HOST:8786 --nthreads 1`"
-        ) from error
-    with client:
+    with reach("hydra.launcher.scheduler", address, timeout) as client:
         several = [name for name, worker in client.scheduler_info(n_workers=-1)["workers"].items()
                    if worker["nthreads"] != 1]  # fmt: skip
         if several:

@@ -16,7 +16,7 @@ from wineexp.sweep._hydra import BASIC_LAUNCHER, DEFAULT_SWEEP_DIR
 from wineexp.sweep.callbacks import Callbacks
 from wineexp.sweep.compose import Composer, hydra_overrides
 from wineexp.sweep.definition import define
-from wineexp.sweep.launching import missing_launcher_package
+from wineexp.sweep.launching import DASK_LAUNCHER, missing_launcher_package
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.reader import PlanReader
 from wineexp.sweep.samplers import Grid, SamplerFactory, make_pruner
@@ -92,6 +92,11 @@ def check_settings(settings: Mapping[str, Any], config: DictConfig) -> list[str]
             if settings[key] is not default
         ]
     faults += missing_launcher_package(config.hydra.launcher._target_)
+    if config.hydra.launcher._target_ == DASK_LAUNCHER and OmegaConf.select(config, "data.engine") == "dask":
+        faults.append(
+            "data.engine=dask: a trial that is itself a task of a Dask cluster would wait for itself; leave out "
+            "hydra/launcher=dask, so that the trials, one after the other, have the whole cluster"
+        )
     for key in ("lease", "max_outage"):
         if settings[key] <= 0:
             faults.append(f"hydra.sweeper.{key} must be above 0 seconds, but got {settings[key]:g}")

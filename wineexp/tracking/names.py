@@ -36,6 +36,8 @@ MACHINE_PROCESSOR = "machine.processor"
 MACHINE_CORES = "machine.cores"
 # Of a run that was trained on a CUDA card; see `wineexp.models.device.card_tags`.
 CARD_TAGS = MACHINE_CARD, MACHINE_DRIVER, MACHINE_CUDA = ("machine.card", "machine.driver", "machine.cuda")
+# Of a run that was trained on a Dask cluster: the number of workers, on which the order of its sums depends.
+DASK_WORKERS = "dask.workers"
 THREADS = "threads"
 
 # The choice of conf/experiment/ that a run was started with.

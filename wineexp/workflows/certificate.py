@@ -141,7 +141,7 @@ def compare_origins(recorded: Mapping[str, str], now: Mapping[str, str]) -> tupl
     code = ORIGIN_TAGS if names.GIT_COMMIT in known else (names.CODE_SHA256, *ORIGIN_TAGS[2:])
     origin_tags = [name for name in code if name != names.LOCK_SHA256 or name in known]
     more = sorted(name for name in known if name.startswith(("library ", names.MODULE_PREFIX)))
-    more = [name for name in names.CARD_TAGS if any(name in tags for tags in both)] + more
+    more = [name for name in (*names.CARD_TAGS, names.DASK_WORKERS) if any(name in tags for tags in both)] + more
     origin, machine = (
         [Pair(name, both[0].get(name), both[1].get(name)) for name in group]
         for group in ((*origin_tags, *more), MACHINE_TAGS)

@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from wineexp.core.errors import UserError
 from wineexp.core.instantiation import build
 from wineexp.core.trust import trusting
+from wineexp.data.external_dataset import dask_workers, missing_packages
 from wineexp.data.external_table import MEMORY
 from wineexp.data.groups import Indices
 from wineexp.data.target import Target
@@ -32,6 +33,7 @@ from wineexp.models.label_arguments import label_faults
 from wineexp.models.native_categories import native_faults, suited_to
 from wineexp.models.pipeline import make_pipeline
 from wineexp.models.weights import unweighted_faults
+from wineexp.tracking import names
 from wineexp.workflows import external
 from wineexp.workflows.console import notice_if_slow
 
@@ -188,10 +190,11 @@ def assemble(cfg: DictConfig, *, on_sample: bool = False) -> Experiment:
 
 def _external_faults(cfg: DictConfig, parts: Mapping[str, Any]) -> list[str]:
     """As `models.external.external_faults`; none where the table is in memory."""
-    if cfg.data.get("engine", MEMORY) == MEMORY:
+    if (engine := cfg.data.get("engine", MEMORY)) == MEMORY:
         return []
-    return external_faults(
+    return missing_packages(engine) + external_faults(
         parts["model"],
+        engine=engine,
         early_stopping=_early_stopping(cfg)[0] is not None,
         device=device(cfg),
         transform=parts["target"].transform,
@@ -201,6 +204,18 @@ def _external_faults(cfg: DictConfig, parts: Mapping[str, Any]) -> list[str]:
 def device(cfg: DictConfig) -> str:
     """Where a config's model is trained; configs of earlier versions do not say it."""
     return str(cfg.get("device") or CPU)
+
+
+def worker_tags(cfg: DictConfig) -> dict[str, str]:
+    """Tags of a run about the workers of a Dask cluster that it is trained on; empty where it is not.
+
+    Raises
+    ------
+    UserError
+        As of `external_dataset.dask_workers`.
+    """
+    workers = dask_workers(cfg.data.get("engine", MEMORY), cfg.data.get("scheduler"))
+    return {} if workers is None else {names.DASK_WORKERS: str(workers.n_workers)}
 
 
 def _early_stopping(cfg: DictConfig) -> tuple[int | None, float]:

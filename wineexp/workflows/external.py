@@ -8,6 +8,7 @@ they are of a table in memory.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,18 @@ def fit(pipeline: Pipeline, task: Task, fold: int | None = None) -> Pipeline:
         X, y = X.iloc[task.folds[fold][0]], y.iloc[task.folds[fold][0]]
     features = [str(name) for name in X]
 
-    def rows() -> Iterator[external.Rows]:
-        return ((each.X, each.y, each.weights) for each in plan.training_rows(features, fold))
-
+    workers = plan.table.workers
+    parts: list[Callable[[], Iterator[LabelledRows]]] = [partial(plan.training_rows, features, fold)]
+    if workers is not None:
+        parts = [partial(share.training_rows, features) for share in plan.shares(fold, workers.n_workers)]
+    shares = [partial(_rows, part) for part in parts]
     release_unused()
     with threadpool_limits(NATIVE_THREADS):
-        return external.fit(pipeline, X, y, rows, plan.table.scratch.path)
+        return external.fit(pipeline, X, y, shares, plan.table.scratch.path, workers)
+
+
+def _rows(make: Callable[[], Iterator[LabelledRows]]) -> Iterator[external.Rows]:
+    return ((each.X, each.y, each.weights) for each in make())
 
 
 def cross_validate(

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from wineexp.core.config import without_texts
+from wineexp.data.external_table import DASK, EXTERNAL
 from wineexp.data.task import Task
 from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.recorded_run import RecordedRun
@@ -87,5 +88,7 @@ def check_task(cfg: DictConfig, champion: Version, champion_cfg: DictConfig, ali
 
 
 def _task_part(node: Mapping[str, Any]) -> dict[str, Any]:
-    """What a group says of the task: neither its texts, nor feedback, nor how a model learns the target's numbers."""
-    return {key: value for key, value in without_texts(node).items() if key not in ("transform", "feedback")}
+    """What a group says of the task: not its texts, nor feedback, nor where and how a model learns from it."""
+    part = {key: value for key, value in without_texts(node).items() if key not in ("transform", "feedback")}
+    # Both split the rows alike.
+    return part | {"engine": EXTERNAL} if part.get("engine") == DASK else part

@@ -18,14 +18,14 @@ from wineexp.models.device import card_tags
 from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.run import Run
 from wineexp.workflows import external
-from wineexp.workflows.experiment import Experiment, device
+from wineexp.workflows.experiment import Experiment, device, worker_tags
 
 
 def origin_tags(cfg: DictConfig, task: Task) -> dict[str, str]:
     """The tags about a run's origin."""
     own = modules.own_modules(cfg)
     tags = provenance.provenance_tags(tuple(own.values())) | modules.digests(own)
-    return tags | card_tags(device(cfg)) | task.tags() | {names.CONFIG_SHA256: config_sha256(cfg)}
+    return tags | card_tags(device(cfg)) | worker_tags(cfg) | task.tags() | {names.CONFIG_SHA256: config_sha256(cfg)}
 
 
 def config_text(cfg: DictConfig) -> str:

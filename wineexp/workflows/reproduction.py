@@ -12,7 +12,7 @@ from wineexp.tracking import modules, names, provenance
 from wineexp.tracking.recorded_run import RecordedRun
 from wineexp.workflows import certificate, console, record
 from wineexp.workflows.certificate import Certificate, Pair, TrainingResult
-from wineexp.workflows.experiment import Experiment, assemble, device
+from wineexp.workflows.experiment import Experiment, assemble, device, worker_tags
 
 # Beginnings of the names of metrics that are compared; those that end in SECONDS are times, and are not.
 FOLD_PREFIX, HOLDOUT_PREFIX = "fold/", "holdout/"
@@ -20,10 +20,10 @@ SCORES = (FOLD_PREFIX, "cv/", HOLDOUT_PREFIX)
 SECONDS = "_seconds"
 
 
-def compare_origin(run: RecordedRun, device: str) -> tuple[list[Pair], list[Pair]]:
+def compare_origin(run: RecordedRun, cfg: DictConfig) -> tuple[list[Pair], list[Pair]]:
     """Compare where a run came from with what is here: what can change a score, and the machine.
 
-    `device` is where it is trained now.
+    `cfg` says where it is trained now.
     """
     md5s = []
     for name in run.tags.get(names.DATA_DVC, "").split("+"):
@@ -32,7 +32,7 @@ def compare_origin(run: RecordedRun, device: str) -> tuple[list[Pair], list[Pair
         except UserError:
             md5s.append(f"(no pin {name})")
     now = provenance.provenance_tags() | modules.digests_here(run.tags) | {names.DATA_MD5: "+".join(md5s)}
-    now |= card_tags(device)
+    now |= card_tags(device(cfg)) | worker_tags(cfg)
     return certificate.compare_origins(run.tags, now)
 
 
@@ -43,7 +43,7 @@ def certify(run: RecordedRun, recorded_cfg: DictConfig, store: str) -> Certifica
     ----------
     run : RecordedRun
     recorded_cfg : DictConfig
-        Its config; only `n_jobs` and `device` may be changed.
+        Its config; only `n_jobs`, `device` and `data.scheduler` may be changed.
     store : str
         URI of the store that it is in.
 
@@ -72,7 +72,7 @@ def certify(run: RecordedRun, recorded_cfg: DictConfig, store: str) -> Certifica
     if more := sorted(set(now.scores) - set(recorded.scores)):
         notes.append(f"Not recorded, and so not compared: {', '.join(more)}.")
     values, differing, n_compared = certificate.compare_results(recorded, now, n_folds=n_folds)
-    origin, machine = compare_origin(run, device(recorded_cfg))
+    origin, machine = compare_origin(run, recorded_cfg)
     return Certificate(
         run=run.id,
         name=run.name,
