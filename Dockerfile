@@ -64,10 +64,9 @@ RUN python -m wineexp.train model=logreg tracking.uri=sqlite:////tmp/trained/mlf
 # at each start.
 FROM python AS trainer
 COPY --from=trained /srv /srv
-# MLflow records the name of who runs a program, and the user below has none.
-ENV HOME=/tmp USER=wineexp PYTHONDONTWRITEBYTECODE=1
+ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/lib/wineexp
-# Snapshots of feedback and their pins are written there.
+# Snapshots of feedback and their pins are written there. MLflow records the name of the user, who has none otherwise.
 RUN chmod -R a+rX /srv/wineexp && mkdir -p /srv/wineexp/data/feedback && chown 65532:65532 . /srv/wineexp/data/feedback && \
     echo 'wineexp:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd && \
     echo 'wineexp:x:65532:' >> /etc/group

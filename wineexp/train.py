@@ -1,6 +1,7 @@
 """Train, score and record one model: `python -m wineexp.train model=xgb`."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -208,11 +209,10 @@ def show(title: str, result: TrainResult) -> None:
             for name in names
         ],
     )
-    if (error := cross_validation.standard_error(result.folds, result.metric)) >= 0:
-        mean = summary[result.metric][0]
-        log.info(
-            "%s: %.4f on average over %d folds, standard error %.4f.", result.metric, mean, len(result.folds), error
-        )
+    deviation = cross_validation.standard_error(result.folds, result.metric)
+    if not math.isnan(deviation):
+        mean, n_folds = summary[result.metric][0], len(result.folds)
+        log.info("%s: %.4f on average over %d folds, standard error %.4f.", result.metric, mean, n_folds, deviation)
     log.info(result.task.describe())
     if result.task.target.is_number:
         error, of_mean = (summary[name][0] for name in ("root_mean_squared_error", "baseline_root_mean_squared_error"))

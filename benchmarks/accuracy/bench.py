@@ -60,15 +60,9 @@ def main() -> None:
     )
     parser.add_argument("--goals", nargs="+", default=list(GOALS), choices=list(GOALS))
     parser.add_argument("--store", type=Path, help="folder of the record; by default a temporary one")
-    parser.add_argument(
-        "--environments",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "accuracy-environments",
-        help="folder of the virtual environment of AutoGluon",
-    )
+    systems.add_environments_option(parser)
     options = parser.parse_args()
-    # Both systems run on the same two cores, however many the machine has.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    systems.use_two_cores()
     print(f"{time.strftime('%Y-%m-%d %H:%M')}, {len(os.sched_getaffinity(0))} cores, Python "
           f"{platform.python_version()}, load {os.getloadavg()[0]:.1f}\n")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

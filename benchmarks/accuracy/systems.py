@@ -1,10 +1,12 @@
 """The two systems that are compared: how each is run on a fold with a budget, and how its scores are recorded."""
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from dataclasses import dataclass, field
@@ -183,6 +185,21 @@ def record(
         if np.isfinite(value):
             store.client.log_metric(run, f"holdout/{key}", value)
     store.client.set_terminated(run)
+
+
+def add_environments_option(parser: argparse.ArgumentParser) -> None:
+    """Let the user say where AutoGluon's environment is made."""
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "accuracy-environments",
+        help="folder of the virtual environment of AutoGluon",
+    )
+
+
+def use_two_cores() -> None:
+    """Run this process, and all that it starts, on the same two cores, however many the machine has."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 
 
 def autogluon_python(environments: Path) -> str:

@@ -11,7 +11,6 @@ experiment says. Needs the wine quality data as a run does.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import pandas as pd
-from systems import AUTOGLUON, HERE, WINEEXP, autogluon_python
+from systems import AUTOGLUON, HERE, WINEEXP, add_environments_option, autogluon_python, use_two_cores
 
 from wineexp import compose
 from wineexp.evaluation import cross_validation
@@ -74,14 +73,9 @@ def main() -> None:
     parser.add_argument("--experiment", default="tabarena_wine_grouped")
     parser.add_argument("--seconds", type=int, default=300, help="of AutoGluon for each fold")
     parser.add_argument("--folds", type=int, nargs="+", default=range(9), choices=range(9))
-    parser.add_argument(
-        "--environments",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "accuracy-environments",
-        help="folder of the virtual environment of AutoGluon",
-    )
+    add_environments_option(parser)
     options = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    use_two_cores()
     experiment, python = assemble(compose(f"experiment={options.experiment}")), autogluon_python(options.environments)
     setting = {"experiment": options.experiment, "seconds": options.seconds}
     for fold in options.folds:

@@ -219,7 +219,7 @@ def _file_sizes(paths: Sequence[Path]) -> tuple[str, list[int | str]]:
 
 
 def is_cancelled() -> bool:
-    """Whether nobody waits any more for the task that this thread computes on a Dask worker."""
+    """Whether the task that this thread computes on a Dask worker was cancelled."""
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
     return task is None or task.state == "cancelled"

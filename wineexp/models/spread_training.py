@@ -24,7 +24,7 @@ ROUNDS = "wineexp-rounds"
 
 
 class StopTogether(TrainingCallback):
-    """Ends the training on all workers after the same round, once nobody waits for it any more, and tells the round."""
+    """Ends a cancelled training on all workers after the same round, and logs each round as an event of Dask's."""
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         """Gives whether to end."""

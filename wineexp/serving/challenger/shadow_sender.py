@@ -19,8 +19,8 @@ from wineexp.serving.metrics import Metrics
 # Rows that may wait for the challenger; what comes beyond them is dropped and counted.
 MAX_WAITING_ROWS = 10_000
 
-# Requests are sent together after this time, and so many rows at once, in a tenth of a millisecond; between two such
-# messages the requests that have arrived are answered. A larger request is encoded in a thread.
+# Requests are sent together after this time, in messages of so many rows, between which the requests that have arrived
+# are answered. A larger request is encoded in a thread.
 FLUSH_SECONDS = 0.02
 ROWS_AT_ONCE = 25
 
