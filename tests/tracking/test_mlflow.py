@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from contextlib import nullcontext
 
 import mlflow
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
+from mlflow.utils import environment
 
 from tests.conftest import free_port
 from tests.tracking.conftest import Stored
@@ -66,6 +68,16 @@ def test_the_warning_about_integer_columns_is_ignored() -> None:
     with warnings.catch_warnings(record=True) as caught, _mlflow.ignore_harmless_hints():
         infer_signature(frame)
     assert caught == []
+
+
+def test_requirements_are_not_held_against_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    monkeypatch.setattr("mlflow.utils.requirements_utils._check_requirement_satisfied", looked_at.append)
+    for context, expected in ((nullcontext(), ["mlflow==3"]), (_mlflow.without_environment_check(), [])):
+        looked_at.clear()
+        with context:
+            environment._process_pip_requirements([], ["mlflow==3"])
+        assert looked_at == expected
 
 
 def test_the_logger_of_the_database_store_is_silenced() -> None:

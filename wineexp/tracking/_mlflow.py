@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_SQLALCHEMYSTORE_POOLCLASS
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils import environment
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID as PARENT_RUN_ID
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE as NOTE
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
@@ -43,6 +44,7 @@ __all__ = [
     "silence_database_log",
     "stored_model_id",
     "without_connection_pool",
+    "without_environment_check",
 ]
 
 
@@ -111,6 +113,21 @@ def without_connection_pool() -> Iterator[None]:
     with restoring(name):
         os.environ[name] = "NullPool"
         yield
+
+
+@contextmanager
+def without_environment_check() -> Iterator[None]:
+    """Store models without a look at the files of all installed packages, which takes a quarter of a second.
+
+    MLflow looks whether the requirements of a model hold in this environment, from which they were taken.
+    """
+    name = "warn_dependency_requirement_mismatches"
+    check = getattr(environment, name)
+    setattr(environment, name, lambda _: None)
+    try:
+        yield
+    finally:
+        setattr(environment, name, check)
 
 
 @contextmanager

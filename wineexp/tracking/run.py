@@ -245,7 +245,8 @@ class Run:
         """
         if self.id is None:
             return None
-        with tempfile.TemporaryDirectory() as scratch, _mlflow.ignore_harmless_hints():
+        checks = _mlflow.without_environment_check()
+        with tempfile.TemporaryDirectory() as scratch, _mlflow.ignore_harmless_hints(), checks:
             extra_files = []
             for file, content in (files or {}).items():
                 path = Path(scratch) / file
