@@ -275,7 +275,13 @@ class Server:
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
     """A server of the project."""
-    settings = ("serve.port=0", "serve.poll_interval_seconds=0.5", "serve.log=log", "serve.challenger=challenger")
+    settings = (
+        "serve.port=0",
+        "serve.poll_interval_seconds=0.5",
+        "serve.log=log",
+        "serve.challenger=challenger",
+        "serve.challenger_only_when_idle=false",
+    )
     output = folder / "serve.log"
     with output.open("wb") as out:
         command = [sys.executable, "-m", "wineexp.serve", *settings]

@@ -247,8 +247,13 @@ def serving(store: Store, *overrides: str, afresh: bool = False, **more: str) ->
 
 def children(server: Server) -> list[int]:
     """Process ids of its children."""
+    return children_of(server.process.pid)
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids of the children of a process."""
     pids: list[int] = []
-    for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
+    for thread in Path(f"/proc/{pid}/task").iterdir():
         # It may have ended meanwhile.
         with suppress(FileNotFoundError):
             pids += map(int, (thread / "children").read_text().split())

@@ -16,12 +16,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.serving.conftest import Server, Store, children, composed_settings, copy_store, server_settings, serving
+from tests.serving.conftest import (
+    Server,
+    Store,
+    children,
+    children_of,
+    composed_settings,
+    copy_store,
+    server_settings,
+    serving,
+)
 from wineexp import UserError
 from wineexp.core.config import Tracking
 from wineexp.monitoring import prediction_log
 from wineexp.serve import check
 from wineexp.serving.answers import Answer
+from wineexp.serving.challenger.shadow_process import ShadowProcess
 from wineexp.serving.challenger.shadow_sender import MAX_WAITING_ROWS, ShadowSender
 from wineexp.serving.challenger.shadow_worker import ShadowWorker
 from wineexp.serving.challenger.traffic_split import is_challengers
@@ -43,7 +53,10 @@ def tested(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def shadow(tested: Store) -> Iterator[Server]:
     """A server with a challenger in the shadow."""
-    with serving(tested, "serve.challenger=challenger", "serve.log=log") as server:
+    # Other tests leave no processor idle.
+    with serving(
+        tested, "serve.challenger=challenger", "serve.log=log", "serve.challenger_only_when_idle=false"
+    ) as server:
         server.until(lambda: server.get("/readyz").json()["challenger"]["version"] or not ask(server))
         yield server
 
@@ -198,6 +211,21 @@ def test_rows_that_the_challengers_log_cannot_take_are_counted_by_the_server(tmp
     assert metrics.count_dropped_rows() > 0
     assert sender.absent is not None
     assert sender.absent.startswith("its answers cannot be logged since ")
+
+
+@pytest.mark.parametrize(("only_when_idle", "policy"), [("true", os.SCHED_IDLE), ("false", os.SCHED_BATCH)])
+def test_the_shadow_takes_only_idle_time_unless_it_may_take_its_turn(
+    tested: Store, tmp_path: Path, only_when_idle: str, policy: int
+) -> None:
+    settings = server_settings(
+        tested, "serve.challenger=challenger", "serve.log=log", f"serve.challenger_only_when_idle={only_when_idle}"
+    )
+    before = children_of(os.getpid())
+    with ShadowProcess(settings, RefreshPaths(*[tmp_path / "none"] * 3)):
+        deadline = time.monotonic() + 30
+        while [os.sched_getscheduler(pid) for pid in children_of(os.getpid()) if pid not in before] != [policy]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_settings_that_test_nothing_are_refused_together(tested: Store) -> None:

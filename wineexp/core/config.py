@@ -334,6 +334,7 @@ class Server:
     log_max_bytes: int | None = MISSING
     challenger: str | None = MISSING
     challenger_mode: str = MISSING
+    challenger_only_when_idle: bool = MISSING
     share: float = MISSING
     unit: str | None = MISSING
     otlp_endpoint: str | None = MISSING

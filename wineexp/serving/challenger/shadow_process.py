@@ -25,6 +25,10 @@ RESTART_PAUSE_SECONDS = 1.0
 # On few cores, requests come first.
 NICENESS = 10
 
+# Only Linux has them. SCHED_IDLE: any other process that wakes up takes the core at once. SCHED_BATCH: it waits its
+# turn when it wakes up, and does not interrupt.
+IDLE, BATCH = (getattr(os, policy, None) for policy in ("SCHED_IDLE", "SCHED_BATCH"))
+
 WORKER_MODULE = "wineexp.serving.challenger.shadow_worker"
 
 # How long it may take to write down its last rows.
@@ -98,9 +102,9 @@ class ShadowProcess:
         )
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
-            # It waits its turn instead of interrupting, as others do when they wake up.
-            if hasattr(os, "SCHED_BATCH"):
-                os.sched_setscheduler(process.pid, os.SCHED_BATCH, os.sched_param(0))
+            policy = IDLE if self._settings.serve.challenger_only_when_idle else BATCH
+            if policy is not None:
+                os.sched_setscheduler(process.pid, policy, os.sched_param(0))
         paths = self._paths
         start = ShadowStart(
             self._settings, str(paths.socket), str(paths.cache), str(paths.fallback), self._listener.fileno()

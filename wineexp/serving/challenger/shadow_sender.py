@@ -22,7 +22,7 @@ MAX_WAITING_ROWS = 10_000
 # Requests are sent together after this time, in messages of so many rows, between which the requests that have arrived
 # are answered. A larger request is encoded in a thread.
 FLUSH_SECONDS = 0.02
-ROWS_AT_ONCE = 25
+ROWS_AT_ONCE = 100
 
 # Between two attempts to connect to the challenger's process.
 RECONNECT_SECONDS = 0.5

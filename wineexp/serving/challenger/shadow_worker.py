@@ -82,7 +82,7 @@ class ShadowWorker:
 
     def _newly_dropped(self) -> int:
         """Rows that the log has dropped since this was last asked, which the server's metrics count."""
-        before, self._reported_dropped = self._reported_dropped, self._metrics.count_dropped_rows()
+        before, self._reported_dropped = self._reported_dropped, self._metrics.count_dropped_rows_here()
         return self._reported_dropped - before
 
     def _answer(self, predictor: Predictor, request: ShadowRequest) -> None:
