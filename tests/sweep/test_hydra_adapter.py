@@ -15,7 +15,8 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, base, open_dict, read_write
+from omegaconf.errors import ReadonlyConfigError, ValidationError
 
 from wineexp.sweep import _hydra, _omegaconf
 
@@ -128,21 +129,45 @@ def test_an_attached_hydra_node_resolves_in_its_new_config() -> None:
     assert config.hydra is node
 
 
+def test_a_value_of_a_read_only_node_is_set_and_nothing_else_may_be(config: DictConfig) -> None:
+    OmegaConf.set_readonly(config.hydra, True)
+    _omegaconf.set_value(config.hydra.job, "num", 3)
+    _omegaconf.set_value(config.hydra.overrides, "task", ["x=3"])
+    assert (config.hydra.job.num, list(config.hydra.overrides.task)) == (3, ["x=3"])
+    with pytest.raises(ReadonlyConfigError):
+        config.hydra.job.num = 4
+    with pytest.raises(ValidationError):
+        _omegaconf.set_value(config.hydra.job, "num", "three")
+
+
+def test_an_interpolation_is_parsed_once() -> None:
+    config = OmegaConf.create({"x": 1, "shown": "${x} of ${other}", "other": 2})
+    with _omegaconf.parsing_interpolations_once():
+        assert config.shown == "1 of 2"
+        config.x = 3
+        assert config.shown == "3 of 2"
+        assert vars(base)["parse"].cache_info().misses == 1
+    assert not hasattr(vars(base)["parse"], "cache_info")
+
+
 def test_yaml_is_written_as_omegaconf_writes_it() -> None:
     config = OmegaConf.create(
         {"digits": "007", "float": "1e-3", "text": "a: b", "unicode": "größe", "link": "${text}", "none": None,
          "nested": {"empty": {}, "items": [1, 0.1, True, "null"]}, "missing": "???"}
     )  # fmt: skip
-    assert _omegaconf.to_yaml(config) == OmegaConf.to_yaml(config)
+    nodes = [config, OmegaConf.create({}), OmegaConf.create([]), OmegaConf.create(["x=1", "a: b", "--- c"])]
+    _, *texts = _omegaconf.JobYaml(()).texts(OmegaConf.create({"hydra": {}}), *nodes)
+    assert texts == [OmegaConf.to_yaml(node) for node in nodes]
 
 
 def test_the_yaml_of_the_hydra_node_is_omegaconfs_also_where_text_is_kept(config: DictConfig) -> None:
     hydra_config = OmegaConf.create({})
     _omegaconf.attach_hydra(hydra_config, config.hydra)
-    writer = _omegaconf.HydraYaml(changing=("job",))
+    writer = _omegaconf.JobYaml(["hydra.job.num", "hydra.runtime.output_dir"])
     for number in (3, 4):
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.job.num = number
             config.hydra.launcher = {"n_jobs": number}
-        assert writer.text(hydra_config) == OmegaConf.to_yaml(hydra_config)
-        assert f"num: {number}" in writer.text(hydra_config)
+        (text,) = writer.texts(hydra_config)
+        assert text == OmegaConf.to_yaml(hydra_config)
+        assert f"num: {number}" in text

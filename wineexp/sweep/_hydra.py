@@ -15,6 +15,8 @@ from hydra.core.utils import _flush_loggers
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from wineexp.sweep._omegaconf import set_value
+
 # The `_target_` of Hydra's own launcher, which runs jobs one after another in this process.
 BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
 
@@ -41,19 +43,20 @@ def make_override(key: str, text: str, value: Any, kind: OverrideType = Override
 
 
 def set_override_dirname(hydra_node: DictConfig, overrides: Sequence[Override]) -> None:
-    """Write the name that Hydra makes of a job's overrides into its config, which must be writable.
+    """Write the name that Hydra makes of a job's overrides into its config.
 
     Hydra 1.4 has a resolver in its place, so that nothing is to be written.
     """
     compute = getattr(config_loader_impl, "get_overrides_dirname", None)
     if compute is not None:
         options = hydra_node.job.config.override_dirname
-        hydra_node.job.override_dirname = compute(
+        dirname = compute(
             overrides=list(overrides),
             kv_sep=options.kv_sep,
             item_sep=options.item_sep,
             exclude_keys=options.exclude_keys,
         )
+        set_value(hydra_node.job, "override_dirname", dirname)
 
 
 def flush_loggers() -> None:

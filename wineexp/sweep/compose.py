@@ -8,10 +8,10 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from wineexp.sweep._hydra import apply_overrides, set_override_dirname
-from wineexp.sweep._omegaconf import attach_hydra, detach_hydra
+from wineexp.sweep._omegaconf import attach_hydra, detach_hydra, set_value
 
 MAX_CACHED_CONFIGS = 64
 
@@ -80,9 +80,8 @@ class _ComposedGroups:
     def record_overrides(self, values: Sequence[Override]) -> None:
         """Write the overrides that made a trial's config into the `hydra` node, as Hydra does."""
         overrides = [*self.overrides, *values]
-        with read_write(self.hydra_node), open_dict(self.hydra_node):
-            self.hydra_node.overrides.task = [item.input_line for item in overrides]
-            set_override_dirname(self.hydra_node, overrides)
+        set_value(self.hydra_node.overrides, "task", [item.input_line for item in overrides])
+        set_override_dirname(self.hydra_node, overrides)
 
 
 def hydra_overrides(config: DictConfig) -> list[str]:

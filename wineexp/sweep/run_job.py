@@ -10,27 +10,31 @@ from typing import cast
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, env_override
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, env_override
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from wineexp.core.addresses import without_credentials
 from wineexp.sweep._hydra import flush_loggers
-from wineexp.sweep._omegaconf import HydraYaml, attach_hydra, detach_hydra, set_parent, to_yaml
+from wineexp.sweep._omegaconf import JobYaml, attach_hydra, detach_hydra, set_parent, set_value
+from wineexp.sweep.job_log import JobLog
 
 # `Composer.record_overrides` and `assign_number` change what is below these keys.
-_hydra_yaml = HydraYaml(changing=("job", "overrides", "runtime"))
+_job_yaml = JobYaml(
+    ["hydra.job.id", "hydra.job.num", "hydra.job.override_dirname", "hydra.overrides.task", "hydra.runtime.output_dir"]
+)
+
+_job_log = JobLog()
 
 
 def assign_number(config: DictConfig, number: int) -> Path:
     """Make a composed config that of job `number` of a sweep; gives the job's folder."""
     hydra_node = config.hydra
-    with read_write(hydra_node), open_dict(hydra_node):
-        hydra_node.job.id, hydra_node.job.num = str(number), number
+    set_value(hydra_node.job, "id", str(number))
+    set_value(hydra_node.job, "num", number)
     with _shown_to_tasks(config):
         folder = Path(hydra_node.sweep.dir, str(hydra_node.sweep.subdir)).absolute()
-    with read_write(hydra_node), open_dict(hydra_node):
-        hydra_node.runtime.output_dir = str(folder)
+    set_value(hydra_node.runtime, "output_dir", str(folder))
     return folder
 
 
@@ -43,7 +47,8 @@ def run_job(task: TaskFunction, config: DictConfig, context: HydraContext) -> Jo
     with _shown_to_tasks(config) as hydra_config:
         with ExitStack() as stack:
             folder = Path(hydra_node.runtime.output_dir)
-            OmegaConf.set_readonly(hydra_node, True)
+            if not OmegaConf.is_readonly(hydra_node):
+                OmegaConf.set_readonly(hydra_node, True)
             task_config, _ = detach_hydra(config)
             overrides = cast(list[str], OmegaConf.to_container(hydra_node.overrides.task, resolve=False))
             result = JobReturn(cfg=task_config, hydra_cfg=hydra_config, overrides=overrides)
@@ -51,7 +56,7 @@ def run_job(task: TaskFunction, config: DictConfig, context: HydraContext) -> Jo
             if hydra_node.job.chdir:
                 stack.enter_context(chdir(folder))
             result.working_dir = str(Path.cwd())
-            configure_log(hydra_node.job_logging, hydra_node.verbose)
+            _job_log.configure(hydra_node.job_logging, hydra_node.verbose)
             if hydra_node.output_subdir is not None:
                 _save_records(folder / hydra_node.output_subdir, task_config, hydra_config)
             stack.enter_context(env_override(hydra_node.job.env_set))
@@ -85,9 +90,7 @@ def _shown_to_tasks(config: DictConfig) -> Iterator[DictConfig]:
 def _save_records(folder: Path, task_config: DictConfig, hydra_config: DictConfig) -> None:
     """Write the three files that Hydra leaves of a job."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("config.yaml", to_yaml(task_config)),
-        ("hydra.yaml", _hydra_yaml.text(hydra_config)),
-        ("overrides.yaml", to_yaml(hydra_config.hydra.overrides.task)),
-    ):
+    names = ("hydra.yaml", "config.yaml", "overrides.yaml")
+    texts = _job_yaml.texts(hydra_config, task_config, hydra_config.hydra.overrides.task)
+    for name, text in zip(names, texts, strict=True):
         (folder / name).write_text(without_credentials(text), encoding="utf-8")

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from wineexp.core.errors import SetupError, UnavailableError
 from wineexp.core.signals import Interrupts, uninterrupted
+from wineexp.sweep._omegaconf import parsing_interpolations_once
 from wineexp.sweep.best_file import write_best
 from wineexp.sweep.callbacks import Callbacks, Outcome, Sweep
 from wineexp.sweep.compose import Composer
@@ -98,7 +99,7 @@ class WorkerLoop:
         """Run trials until the budget or the time is spent, or the study is to stop; returns how many."""
         count = 0
         try:
-            with self.interrupts, self.heartbeat:
+            with self.interrupts, self.heartbeat, parsing_interpolations_once():
                 self.callbacks.notify("worker_start", self.sweep)
                 while self._has_time():
                     self.interrupts.check()
