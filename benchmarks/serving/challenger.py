@@ -1,6 +1,7 @@
 """What a challenger in the shadow costs the champion's clients: two servers in turns, one with it and one without.
 
 python benchmarks/serving/challenger.py                       # 6 rounds of 3 s
+python benchmarks/serving/challenger.py serve.challenger_only_when_idle=false
 """
 
 import argparse
@@ -66,7 +67,8 @@ def serving(folder: Path, name: str, *overrides: str) -> Iterator[tuple[str, int
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="of the server with the challenger")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=3)
     arguments = parser.parse_args()
@@ -76,7 +78,7 @@ def main() -> None:
         prepare(folder)
         servers = [
             stack.enter_context(serving(folder, "alone")),
-            stack.enter_context(serving(folder, "tested", "serve.challenger=challenger")),
+            stack.enter_context(serving(folder, "tested", "serve.challenger=challenger", *arguments.overrides)),
         ]
         row = httpx.get(f"{servers[0][0]}/model").json()["schema"]["samples"][0]["row"]
         while httpx.get(f"{servers[1][0]}/readyz").json()["challenger"]["version"] is None:

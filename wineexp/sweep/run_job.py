@@ -19,7 +19,7 @@ from wineexp.sweep._hydra import flush_loggers
 from wineexp.sweep._omegaconf import JobYaml, attach_hydra, detach_hydra, set_parent, set_value
 from wineexp.sweep.job_log import JobLog
 
-# `Composer.record_overrides` and `assign_number` change what is below these keys.
+# `Composer.record_overrides` and `assign_number` change what is at these keys.
 _job_yaml = JobYaml(
     ["hydra.job.id", "hydra.job.num", "hydra.job.override_dirname", "hydra.overrides.task", "hydra.runtime.output_dir"]
 )

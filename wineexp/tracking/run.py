@@ -245,8 +245,11 @@ class Run:
         """
         if self.id is None:
             return None
-        checks = _mlflow.without_environment_check()
-        with tempfile.TemporaryDirectory() as scratch, _mlflow.ignore_harmless_hints(), checks:
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            _mlflow.ignore_harmless_hints(),
+            _mlflow.without_environment_check(),
+        ):
             extra_files = []
             for file, content in (files or {}).items():
                 path = Path(scratch) / file
