@@ -6,6 +6,7 @@ warnings of that time are not seen, hashes of strings are the same, and an envir
 read once. A command whose environment differs in more than `READ_LATE` therefore needs a new Python.
 """
 
+import ctypes
 import fcntl
 import gc
 import importlib
@@ -72,6 +73,8 @@ class Process:
         What the process takes for the Python that runs it; by default that is what runs this process.
     umask
         By default that of the fork server.
+    beside
+        A process whose network and host name it gets, as a child of that process would; by default the fork server's.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Process:
         descriptors: Mapping[int, int] | None = None,
         executable: str | None = None,
         umask: int | None = None,
+        beside: int | None = None,
     ) -> None:
         self.command = command
         self.outputs = tempfile.TemporaryDirectory()
@@ -95,7 +99,7 @@ class Process:
                 target=_become,
                 args=(
                     *(command, folder, dict(environment)),
-                    *(Descriptors(descriptors), executable or sys.executable, umask),
+                    *(Descriptors(descriptors), executable or sys.executable, umask, beside),
                 ),
             )
             # The child would otherwise import the file that was run here, which is pytest's.
@@ -161,12 +165,15 @@ def _become(
     descriptors: Descriptors,
     executable: str,
     umask: int | None,
+    beside: int | None,
 ) -> None:
     """Take over in the child what Python would find at the start of `python <command>`, and do what that does."""
     os.setsid()
     descriptors.take_over()
     if umask is not None:
         os.umask(umask)
+    if beside is not None:
+        _enter_namespaces(beside)
     sys.executable = executable
     # Those of the server may be of another kind: a pipe has no position, for one.
     if 0 in descriptors.numbers:
@@ -201,6 +208,17 @@ def _become(
         # Joblib ends its idle workers at the end of Python, before which multiprocessing would wait for them here.
         for child in multiprocessing.active_children():
             child.terminate()
+
+
+def _enter_namespaces(pid: int) -> None:
+    """Enter the network and UTS namespaces of a process, where they are others: that takes root."""
+    for name in ("net", "uts"):
+        namespace = Path(f"/proc/{pid}/ns/{name}")
+        if namespace.readlink() != Path(f"/proc/self/ns/{name}").readlink():
+            with namespace.open("rb") as file:
+                # Python has it from 3.12 on.
+                if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0):
+                    raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
 
 
 def _close_databases() -> None:

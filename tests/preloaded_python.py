@@ -58,6 +58,11 @@ def folder() -> Path:
     return program.parent
 
 
+def command(*arguments: str) -> list[str]:
+    """The command that runs `python <arguments>` in such a process, whatever it is; its namespaces are the caller's."""
+    return [PYTHON, "-I", "-S", __file__, str(folder().parent / "socket"), *arguments]
+
+
 def _listen(listener: socket.socket) -> None:
     with listener:
         while True:
@@ -82,6 +87,7 @@ def _run(connection: socket.socket) -> None:
                 descriptors=dict(zip(asked["numbers"], received, strict=True)),
                 executable=str(folder() / "python"),
                 umask=asked["umask"],
+                beside=asked["pid"],
             )
         stream.write(f"{process.pid}\n")
         stream.flush()
@@ -98,7 +104,7 @@ def main(address: str, *command: str) -> None:
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(address)
     asked = {"command": command, "folder": str(Path.cwd()), "environment": dict(os.environ), "numbers": numbers}
-    asked["umask"] = os.umask(0o077)
+    asked |= {"umask": os.umask(0o077), "pid": os.getpid()}
     with connection, connection.makefile("rw") as stream:
         message = f"{json.dumps(asked)}\n".encode()
         # All of it, since what is sent with descriptors may be sent in part.

@@ -269,8 +269,9 @@ def _answers(server: Server) -> bool:
 
 @pytest.fixture(scope="session")
 def server(store: Store) -> Iterator[Server]:
-    """A server with default settings, shared by all tests that leave its version as it is."""
-    with serving(store) as running:
+    """A server that is shared by all tests that leave its version as it is."""
+    # It lives as long as the tests, for which each look at the registry would take time of the processors.
+    with serving(store, "serve.poll_interval_seconds=2") as running:
         running.until(lambda: not running.get("/readyz").json()["stale"])
         yield running
 

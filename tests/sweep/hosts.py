@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import preloaded_python
 from tests.conftest import INHERITED, make_postgres
-from tests.preloaded_python import PYTHON
 
 NETWORK = "10.177.0"
 PORT = 5432
@@ -136,9 +136,10 @@ class Servers:
             time.sleep(0.2)
 
     def _mlflow(self) -> subprocess.Popen[bytes]:
+        listens = ("--host", self.host.address, "--port", str(MLFLOW_PORT), "--workers", "1")
         return self.host.start(
-            *(PYTHON, "-m", "mlflow", "server", "--host", self.host.address, "--port", str(MLFLOW_PORT)),
-            *("--workers", "1", "--backend-store-uri", f"sqlite:///{self.host.folder}/mlflow.db"),
+            *preloaded_python.command("-m", "mlflow", "server", *listens),
+            *("--backend-store-uri", f"sqlite:///{self.host.folder}/mlflow.db"),
             *("--artifacts-destination", str(self.host.folder / "artifacts"), "--allowed-hosts", "*"),
             environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         )

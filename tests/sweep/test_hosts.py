@@ -17,14 +17,14 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
-from tests.preloaded_python import PYTHON
+from tests import preloaded_python
 from tests.sweep.conftest import XY, Toy
 from tests.sweep.hosts import PORT, Host, Servers, connected_hosts
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 
 LEASE_SECONDS = 9
-N_TRIALS = 200
+N_TRIALS = 100
 TIMEOUT_SECONDS = 600
 # MLflow's client would try again for minutes.
 ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2]), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -41,16 +41,17 @@ class Cluster:
         """Begin a sweep on the first host."""
         node = f"{{_target_: wineexp.sweep.recorder.Recorder, uri: '{self.servers.tracking}', experiment: e}}"
         return self.hosts[0].start(
-            *(PYTHON, "app.py", "-m", *XY, "hydra/sweeper/storage=rdb", f"hydra.sweeper.study_name={study}"),
-            *(f"hydra.sweeper.storage.url={self.servers.url}", f"hydra.sweeper.lease={LEASE_SECONDS}"),
-            *(f"+hydra.sweeper.callbacks.mlflow={node}", "hydra/sweeper/sampler=random", *arguments),
+            *preloaded_python.command("app.py", "-m", *XY, "hydra/sweeper/storage=rdb"),
+            *(f"hydra.sweeper.study_name={study}", f"hydra.sweeper.storage.url={self.servers.url}"),
+            *(f"hydra.sweeper.lease={LEASE_SECONDS}", "hydra/sweeper/sampler=random"),
+            *(f"+hydra.sweeper.callbacks.mlflow={node}", *arguments),
             environment=ENVIRONMENT,
         )
 
     def join(self, host: Host, study: str) -> "subprocess.Popen[bytes]":
         """Begin a worker on a host."""
-        command = (PYTHON, "-m", "wineexp.worker", f"study={study}", f"storage={self.servers.url}", "program=app.py")
-        return host.start(*command, environment=ENVIRONMENT)
+        arguments = (f"study={study}", f"storage={self.servers.url}", "program=app.py")
+        return host.start(*preloaded_python.command("-m", "wineexp.worker", *arguments), environment=ENVIRONMENT)
 
     def trials(self, study: str) -> list[FrozenTrial]:
         """The trials of a study, read over the database's socket."""
