@@ -138,8 +138,8 @@ def run(cfg: DictConfig) -> TrainResult:
             holdout = experiment.predict_holdout(fitted, folds) if sees_holdout else None
             with console.notice_if_slow("scoring and recording ..."):
                 importance = record.holdout_importance(experiment, fitted, holdout, folds)
-                record.record_results(tracked, experiment, folds, fitted, holdout, importance)
-            holdout_scores = task.score_holdout(holdout, folds)
+                holdout_scores = task.score_holdout(holdout, folds)
+                record.record_results(tracked, experiment, folds, fitted, holdout, holdout_scores, importance)
         tracked.describe(record.description(groups, task, folds, holdout_scores, complete=not is_trial))
     result = TrainResult(
         metric=task.target.metric,

@@ -95,7 +95,9 @@ class Candidate:
             files[manifest.COMPILED_MODEL_FILE] = content
         scores = task.score_holdout(holdout, self.folds)
         run.describe(record.description(self.params, task, self.folds, scores, complete=True))
-        model_id = record.record_results(run, self.experiment, self.folds, self.fitted, holdout, importance, files)
+        model_id = record.record_results(
+            run, self.experiment, self.folds, self.fitted, holdout, scores, importance, files
+        )
         return str(model_id), message
 
     def baseline(self, model: DictConfig, name: str) -> Baseline:

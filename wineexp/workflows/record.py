@@ -153,6 +153,7 @@ def record_results(
     folds: list[cross_validation.Fold],
     fitted: Any,
     holdout: Predictions | NumberPredictions | None,
+    holdout_scores: Mapping[str, float],
     importance: pd.DataFrame | None,
     files: Mapping[str, str | bytes] | None = None,
 ) -> str | None:
@@ -166,15 +167,16 @@ def record_results(
     fitted : classifier
     holdout : Predictions or NumberPredictions, or None
         None where nothing is held out, or the holdout must not be scored yet.
+    holdout_scores : mapping of str to float
+        From `Task.score_holdout`.
     importance : DataFrame, or None
         From `holdout_importance`.
     files : mapping of str to str or bytes, optional
         What to store with the model, by name.
     """
     task = experiment.task
-    scores = task.score_holdout(holdout, folds)
     of_folds = fold_metrics(folds, task.target.metric)
-    run.log(metrics=of_folds | {f"holdout/{name}": value for name, value in scores.items()})
+    run.log(metrics=of_folds | {f"holdout/{name}": value for name, value in holdout_scores.items()})
     # A stage of dvc.yaml that scores the predictions reads them there, whether or not the run is recorded.
     task.predictions_table(folds, holdout).to_parquet(run.file(names.PREDICTIONS_FILE), index=False)
     if run.id is None:
