@@ -33,20 +33,21 @@ WINEEXP, AUTOGLUON = SYSTEMS
 
 
 CLASSES_MODEL = ("model=selection", "feature=scaled,domain")
+NUMBERS_MODEL = ("model=selection_with_products", "feature=raw")
 
 
 @dataclass(frozen=True)
 class Goal:
     """A target, and the metric to optimize: as overrides of wineexp, and by its name in AutoGluon.
 
-    `without_sweep` are the budgets in seconds that are too short for more than one training of wineexp's model.
+    `sweeps` is whether wineexp uses the budget for a sweep; without, it trains once, with the settings of its model.
     """
 
     target: str
     overrides: tuple[str, ...]
     autogluon_metric: str
     model: tuple[str, ...] = CLASSES_MODEL
-    without_sweep: tuple[int, ...] = ()
+    sweeps: bool = True
 
 
 OPTIMIZE_LOG_LOSS = ("target.metric=log_loss", "target.direction=minimize", "model.decision=quadratic_weighted_kappa")
@@ -55,10 +56,12 @@ GOALS = {
     "grade": Goal("grade", OPTIMIZE_LOG_LOSS, "log_loss"),
     # Only AutoGluon is run with this goal; it is compared with the sweep of wineexp for grade.
     "kappa": Goal("grade", (), "quadratic_kappa"),
-    "score": Goal("score", (), "root_mean_squared_error", ("model=selection_with_products", "feature=raw"), (60,)),
+    "score": Goal("score", (), "root_mean_squared_error", NUMBERS_MODEL, sweeps=False),
 }
 # By the budget in seconds: three folds in the trials and three for the best trial alone take a minute.
 N_SPLITS = {60: 2, 300: 3}
+# The folds of one shuffle of the rows; further folds are those of the next shuffle.
+N_FOLDS = 5
 # This part of the budget of wineexp passes before the sweep's timeout starts and after it has ended.
 OVERHEAD_SECONDS = 12
 
@@ -91,7 +94,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Task:
-    """A data set, a goal, a budget in seconds, and the number of the fold that is held out."""
+    """A data set, a goal, a budget in seconds, and the number of the fold that is held out, over all shuffles."""
 
     data: str
     goal: str
@@ -108,20 +111,24 @@ class Task:
         return {BENCHMARK_TAG: "accuracy", SYSTEM_TAG: system, **task_tags}
 
 
+def holdout(fold: int) -> list[str]:
+    """Overrides that hold out this fold."""
+    return [f"holdout.seed={fold // N_FOLDS}", f"holdout.fold={fold % N_FOLDS}"]
+
+
 @cache
 def load_task(data: str, target: str, fold: int) -> data_task.Task:
     """The rows to train on, and those that are held out."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return assemble(hydra.compose("train", [f"data={data}", f"target={target}", f"holdout.fold={fold}"])).task
+        return assemble(hydra.compose("train", [f"data={data}", f"target={target}", *holdout(fold)])).task
 
 
 def run_wineexp(store: Store, task: Task) -> None:
-    """Run a sweep, or in a minute for numbers one training, from the command line, and tag the run of its model."""
+    """Run a sweep, or for numbers one training, from the command line, and tag the run of its model."""
     goal = GOALS[task.goal]
     setting = [f"data={task.data}", f"target={goal.target}", *goal.model, "n_jobs=2", *goal.overrides]
-    setting += [f"holdout.fold={task.fold}", f"split.n_splits={N_SPLITS[task.budget]}"]
-    if task.budget in goal.without_sweep:
-        # A sweep would train its winner twice.
+    setting += [*holdout(task.fold), f"split.n_splits={N_SPLITS[task.budget]}"]
+    if not goal.sweeps:
         seconds = _timed([sys.executable, "-m", "wineexp.train", *setting], store, task, WINEEXP)
         experiment = store.client.get_experiment_by_name(f"{task.data}-{goal.target}")
         newest = store.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
@@ -179,7 +186,8 @@ def record(
     experiment = existing.experiment_id if existing else store.client.create_experiment(name)
     tags = {**task.tags(system), "seconds": f"{seconds:.1f}"}
     run = store.client.create_run(experiment, run_name=f"{system} {task.name}", tags=tags).info.run_id
-    for key, value in {"budget": task.budget, "holdout.fold": task.fold, **params}.items():
+    of_holdout = dict(override.split("=") for override in holdout(task.fold))
+    for key, value in {"budget": task.budget, **of_holdout, **params}.items():
         store.client.log_param(run, key, value)
     for key, value in scores.items():
         if np.isfinite(value):
