@@ -27,11 +27,13 @@ _SPACE = re.compile(rb"[ \t\n\r]*+")
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _SCALAR = re.compile(_STRING + rb'|[^ \t\n\r,:\[\]{}"]++', re.DOTALL)
 _STRING_OR_NOT = re.compile(_STRING + rb'|[^"]++', re.DOTALL)
+# A string, or what lies between strings and brackets. It is repeated within atomic groups: up to Python 3.11.4, a
+# possessive repetition goes on behind a part that did not match (https://github.com/python/cpython/issues/106052). Each
+# repetition takes memory until its group ends, so that they are limited.
 _NO_BRACKETS = rb'(?:[^\[\]{}"]++|' + _STRING + rb")"
+_FEW = rb"(?>" + _NO_BRACKETS + rb"{0,1000})"
 # Everything up to the next bracket that holds others; not more at once, so that other threads get the GIL in between.
-_FLAT = re.compile(
-    rb"(?:" + _NO_BRACKETS + rb"|\{" + _NO_BRACKETS + rb"*+\}|\[" + _NO_BRACKETS + rb"*+\]){0,10000}+", re.DOTALL
-)
+_FLAT = re.compile(rb"(?>(?:" + _NO_BRACKETS + rb"|\{" + _FEW + rb"\}|\[" + _FEW + rb"\]){0,10000})", re.DOTALL)
 
 
 class UnrepresentableNumber(float):
