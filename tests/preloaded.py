@@ -211,14 +211,12 @@ def _become(
 
 
 def _enter_namespaces(pid: int) -> None:
-    """Enter the network and UTS namespaces of a process, where they are others: that takes root."""
+    """Enter the network and UTS namespaces of a process, which takes root."""
     for name in ("net", "uts"):
-        namespace = Path(f"/proc/{pid}/ns/{name}")
-        if namespace.readlink() != Path(f"/proc/self/ns/{name}").readlink():
-            with namespace.open("rb") as file:
-                # Python has it from 3.12 on.
-                if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0):
-                    raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
+        with Path(f"/proc/{pid}/ns/{name}").open("rb") as namespace:
+            # Python has it from 3.12 on.
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0):
+                raise OSError(ctypes.get_errno(), f"cannot enter {namespace.name}")
 
 
 def _close_databases() -> None:

@@ -73,7 +73,7 @@ def _run(connection: socket.socket) -> None:
     from tests.conftest import start_fork_server
     from tests.preloaded import Process
 
-    with connection, connection.makefile("rw") as stream:
+    with connection, connection.makefile() as stream:
         message, received, _, _ = socket.recv_fds(connection, 1, MAX_FILES)
         with ExitStack() as files:
             for descriptor in received:
@@ -87,15 +87,19 @@ def _run(connection: socket.socket) -> None:
                 descriptors=dict(zip(asked["numbers"], received, strict=True)),
                 executable=str(folder() / "python"),
                 umask=asked["umask"],
-                beside=asked["pid"],
+                beside=None if asked["namespaces"] == _namespaces() else asked["pid"],
             )
-        stream.write(f"{process.pid}\n")
-        stream.flush()
-        # The program is gone, and its connection readable, where the shell was killed with all that it had started.
+        # The connection is readable where the program is gone: it was killed, or the shell that had started it.
+        with suppress(BrokenPipeError):
+            connection.sendall(f"{process.pid}\n".encode())
         wait([process.process.sentinel, connection])
         with suppress(subprocess.TimeoutExpired, BrokenPipeError):
-            stream.write(f"{process.wait(0).returncode}\n")
-            stream.flush()
+            connection.sendall(f"{process.wait(0).returncode}\n".encode())
+
+
+def _namespaces() -> list[str]:
+    """Those of this process that `preloaded.Process` can enter."""
+    return [str(Path(f"/proc/self/ns/{name}").readlink()) for name in ("net", "uts")]
 
 
 def main(address: str, *command: str) -> None:
@@ -104,7 +108,7 @@ def main(address: str, *command: str) -> None:
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(address)
     asked = {"command": command, "folder": str(Path.cwd()), "environment": dict(os.environ), "numbers": numbers}
-    asked |= {"umask": os.umask(0o077), "pid": os.getpid()}
+    asked |= {"umask": os.umask(0o077), "pid": os.getpid(), "namespaces": _namespaces()}
     with connection, connection.makefile("rw") as stream:
         message = f"{json.dumps(asked)}\n".encode()
         # All of it, since what is sent with descriptors may be sent in part.
