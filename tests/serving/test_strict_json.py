@@ -54,6 +54,12 @@ def test_mutated_texts_are_decoded_or_refused_as_a_whole_is() -> None:
     assert 1000 < n_right < 4000
 
 
+@pytest.mark.parametrize("n_texts", [999, 1000, 1001, 20_001])
+def test_long_arrays_end_where_they_end(n_texts: int) -> None:
+    array = ["]"] * n_texts
+    assert decoded(strict_json.read(json.dumps([array, {"a": array}, 1]).encode())) == [array, {"a": array}, 1]
+
+
 @pytest.mark.parametrize(
     "body",
     [
