@@ -31,6 +31,8 @@ from unittest.mock import patch
 
 import numpy as np
 
+from tests.preloaded_python import NAMESPACES
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Environment variables that are read at each use, not at an import.
@@ -212,7 +214,7 @@ def _become(
 
 def _enter_namespaces(pid: int) -> None:
     """Enter the network and UTS namespaces of a process, which takes root."""
-    for name in ("net", "uts"):
+    for name in NAMESPACES:
         with Path(f"/proc/{pid}/ns/{name}").open("rb") as namespace:
             # Python has it from 3.12 on.
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0):

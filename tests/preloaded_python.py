@@ -24,6 +24,9 @@ from types import FrameType
 
 PYTHON = sys.executable
 
+# Of the kernel's, those that a forked process takes over: the network and the name of the host.
+NAMESPACES = ("net", "uts")
+
 # As many open files as can be passed over a socket at once.
 MAX_FILES = 250
 
@@ -98,8 +101,8 @@ def _run(connection: socket.socket) -> None:
 
 
 def _namespaces() -> list[str]:
-    """Those of this process that `preloaded.Process` can enter."""
-    return [str(Path(f"/proc/self/ns/{name}").readlink()) for name in ("net", "uts")]
+    """Which ones this process is in."""
+    return [str(Path(f"/proc/self/ns/{name}").readlink()) for name in NAMESPACES]
 
 
 def main(address: str, *command: str) -> None:

@@ -24,6 +24,7 @@ MAX_SHOWN_CHARS = 60
 
 
 _SPACE = re.compile(rb"[ \t\n\r]*+")
+# This repetition is possessive: a part of it fails nowhere but at the end of the text; see below.
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _SCALAR = re.compile(_STRING + rb'|[^ \t\n\r,:\[\]{}"]++', re.DOTALL)
 _STRING_OR_NOT = re.compile(_STRING + rb'|[^"]++', re.DOTALL)
