@@ -48,6 +48,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in long_files)
 
 
+def pytest_collection_finish() -> None:
+    """Before the first test, once pytest and the tests are imported."""
+    preloaded.spare_garbage_collector()
+
+
 class Scheduler(LoadFileScheduling):
     """Gives all tests of a file to one worker, since they share what they set up; so it does the files on containers,
     which share images.

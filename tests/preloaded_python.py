@@ -1,4 +1,4 @@
-"""A `python` whose `-m wineexp...` and `-m mlflow` run in processes that have imported the libraries.
+"""A `python` whose `-m wineexp...`, `-m mlflow` and scripts run in processes that have imported the libraries.
 
 It is a program in a folder that comes first on the PATH of shells and of DVC, and what `sys.executable` names in tests.
 It hands its command, its environment and its open files to the process of the tests, which forks a process for it (see
@@ -31,16 +31,16 @@ NAMESPACES = ("net", "uts")
 MAX_FILES = 250
 
 SCRIPT = """#!/bin/sh
-if [ "$1" = -m ]; then
-    case "$2" in
-        wineexp.serve)
-            shift 2
-            start="import runpy, sys; sys.executable = '$0'; runpy.run_module('wineexp.serve', None, '__main__', True)"
-            exec '{python}' -c "$start" "$@"
-            ;;
-        wineexp.* | mlflow | uvicorn) exec '{python}' -I -S '{client}' '{socket}' "$@" ;;
-    esac
-fi
+case "$1 $2" in
+    '-m wineexp.serve')
+        shift 2
+        start="import runpy, sys; sys.executable = '$0'; runpy.run_module('wineexp.serve', None, '__main__', True)"
+        exec '{python}' -c "$start" "$@"
+        ;;
+    '-m wineexp.'* | '-m mlflow' | '-m uvicorn' | '-m joblib.'*.popen_loky_posix | [!-]*.py\\ *)
+        exec '{python}' -I -S '{client}' '{socket}' "$@"
+        ;;
+esac
 exec '{python}' "$@"
 """
 
