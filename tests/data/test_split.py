@@ -1,5 +1,6 @@
 """Splits keep identical rows together, and the holdout depends on its own settings alone."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -249,8 +250,23 @@ def test_groups_on_both_sides_are_said(caplog: pytest.LogCaptureFixture) -> None
     assert "100 % of the test rows have rows of their customer in training" in caplog.text
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_stratified_groups_have_the_folds_of_scikit_learn(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    n, n_classes, n_folds = rng.integers(60, 600), rng.integers(2, 12), int(rng.integers(2, 12))
+    X = pd.DataFrame({"a": np.arange(n)})
+    y = pd.Series(rng.choice(n_classes, n, p=rng.dirichlet(np.ones(n_classes))))
+    groups = rng.integers(0, n // rng.integers(1, 4), n)
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings(action="ignore"):
+        expected = list(splitter.split(X, y, groups))
+    monkeypatch.setattr(StratifiedGroupKFold, "_find_best_fold", lambda *_: pytest.fail("scikit-learn searched"))
+    for (training, test), (own_training, own_test) in zip(expected, split.folds(splitter, X, y, groups), strict=True):
+        assert own_training.tolist() == training.tolist()
+        assert own_test.tolist() == test.tolist()
+
+
 def test_very_many_groups_are_balanced_without_a_search_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The search takes a minute for 100,000 groups."""
     monkeypatch.setattr(StratifiedGroupKFold, "split", lambda *_: pytest.fail("it searched"))
     n = split.MAX_GROUPS_ONE_BY_ONE + 2000
     X = pd.DataFrame({"a": np.arange(n)})

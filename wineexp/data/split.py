@@ -14,6 +14,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, TimeSeriesSplit
 
+from wineexp.core._sklearn import with_quick_search
 from wineexp.core.errors import UserError
 from wineexp.data.groups import Indices, join_groups, without_sets_of
 from wineexp.evaluation.grouped_folds import deal_groups, fold_numbers, folds_of_numbers, known_rows
@@ -21,8 +22,8 @@ from wineexp.evaluation.grouped_folds import deal_groups, fold_numbers, folds_of
 # The word, in the column of `data.fold`, of rows that are in the training rows of every fold.
 TRAINING_WORD = "train"
 
-# StratifiedGroupKFold looks for the best fold of each group in turn, which takes about a millisecond. More groups than
-# these are balanced without a search.
+# StratifiedGroupKFold looks for the best fold of each group in turn. More groups than these are balanced without a
+# search.
 MAX_GROUPS_ONE_BY_ONE = 10_000
 
 
@@ -108,6 +109,8 @@ def _split(
         if len(first) > MAX_GROUPS_ONE_BY_ONE:
             fold = deal_groups(y, first, group, n_folds=splitter.n_splits, seed=splitter.random_state)
             return folds_of_numbers(fold, splitter.n_splits)
+    if type(splitter) is StratifiedGroupKFold:
+        splitter = with_quick_search(splitter)
     return splitter.split(X, y, groups)  # type: ignore[no-any-return]
 
 

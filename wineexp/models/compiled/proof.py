@@ -190,10 +190,11 @@ def _rows_on_thresholds(content: bytes, rows: pd.DataFrame) -> pd.DataFrame:
 def _require_equal_refusals(compiled: CompiledModel, fitted: Pipeline, row: pd.DataFrame) -> None:
     """Compare what both do with extreme values: they predict the same, or both predict nothing finite."""
     numbers = [name for name in row if is_number(row[name])]
+    # The row's other values stay, but none is missing.
+    complete = row.fillna(dict.fromkeys(numbers, 1.0))
     for name in numbers:
         for value in EXTREME_VALUES:
-            # The row's other values stay, but none is missing.
-            changed = row.fillna(dict.fromkeys(numbers, 1.0)).assign(**{str(name): value})
+            changed = complete.assign(**{str(name): value})
             if _finite_or_none(compiled.outputs, _tuples(changed)) != _finite_or_none(
                 partial(outputs, fitted), changed
             ):
