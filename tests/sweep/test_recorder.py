@@ -17,6 +17,7 @@ from wineexp.core.errors import UserError
 from wineexp.sweep import ledger, recorder
 from wineexp.sweep._optuna import storage_of
 from wineexp.sweep.callbacks import Sweep
+from wineexp.sweep.compose import Composer
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.space import Space
 from wineexp.sweep.worker_id import worker_id
@@ -276,7 +277,7 @@ def test_a_worker_whose_store_is_not_that_of_the_study_runs_no_trial(
         (tmp_path / name).mkdir()
         new_database(tmp_path / name)
     study = optuna.create_study(study_name="s")
-    sweep = Sweep(study, tmp_path, OmegaConf.create({}), 0, Plan((), Space(()), frozenset()))
+    sweep = Sweep(study, tmp_path, OmegaConf.create({}), 0, Plan((), Space(()), frozenset(), Composer(None, None, ())))
     mine, other = (recorder.Recorder(f"sqlite:///{tmp_path}/{name}/mlflow.db", "e") for name in ("mine", "other"))
     mine.worker_start(sweep)
     mine.study_start(sweep)
@@ -291,7 +292,7 @@ def test_before_a_study_ends_a_store_that_is_away_is_waited_for(
     monkeypatch.setattr(recorder, "AWAY_PAUSE_SECONDS", 0)
     study = optuna.create_study(study_name="s")
     study.set_user_attr(recorder.PARENT_RUN_ID, "p")
-    sweep = Sweep(study, tmp_path, OmegaConf.create({}), 0, Plan((), Space(()), frozenset()))
+    sweep = Sweep(study, tmp_path, OmegaConf.create({}), 0, Plan((), Space(()), frozenset(), Composer(None, None, ())))
     callback = recorder.Recorder("http://server", "e")
     callback._opened = Mock(is_away=Mock(side_effect=[True, True, False]))
     callback.trials_end(sweep, 60)

@@ -8,6 +8,7 @@ from hydra.core.override_parser.types import Quote, QuotedString, Transformer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wineexp.sweep.compose import Composer
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.space import Space
 from wineexp.sweep.sweep_syntax import to_parameter
@@ -113,7 +114,7 @@ def test_a_grid_has_the_order_of_hydras_basic_sweeper() -> None:
 
 def test_a_trial_that_ended_before_all_its_parameters_were_suggested_is_told_with_those_that_were() -> None:
     parameters = [to_parameter(OverridesParser.create().parse_override(f"{key}=interval(0, 1)"), None) for key in "xy"]
-    plan = Plan((), Space(tuple(parameters)), frozenset())
+    plan = Plan((), Space(tuple(parameters)), frozenset(), Composer(None, None, ()))
     study = optuna.create_study()
     for names in ("xy", "x", ""):
         trial = study.ask()

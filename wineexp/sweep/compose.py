@@ -37,6 +37,10 @@ class Composer:
         # By the overrides that choose config groups or change a config's structure.
         self._cache: OrderedDict[tuple[str, ...], _ComposedGroups] = OrderedDict()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the cache, so that little is sent to another process."""
+        return self.__dict__ | {"_cache": OrderedDict()}
+
     def compose(self, groups: Sequence[Override], values: Sequence[Override]) -> DictConfig:
         """The config of these choices of config groups and these values; its `hydra` node lasts until the next call.
 

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, check_distribution_compatibility, json_to_distribution
 from optuna.storages import BaseStorage
@@ -16,7 +15,6 @@ from optuna.study import Study
 
 from wineexp.core.addresses import without_credentials
 from wineexp.core.errors import UserError
-from wineexp.sweep.compose import Composer
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.space import Point
 from wineexp.sweep.sweep_syntax import format_value
@@ -36,17 +34,13 @@ COMPARED_SETTINGS = ("sampler", "pruner", "seed", "constraints")
 Definition = dict[str, dict[str, str]]
 
 
-def define(settings: Mapping[str, Any], context: HydraContext, config: DictConfig, plan: Plan) -> Definition:
+def define(settings: Mapping[str, Any], plan: Plan) -> Definition:
     """The definition of a study.
 
     Parameters
     ----------
     settings : mapping
         `hydra.sweeper` as a plain container.
-    context : HydraContext
-        With Hydra's config loader.
-    config : DictConfig
-        The sweep's own config.
     plan : Plan
         What varies and what is fixed.
 
@@ -61,7 +55,7 @@ def define(settings: Mapping[str, Any], context: HydraContext, config: DictConfi
     return {
         SPACE: space,
         "settings": compared,
-        "config": _config_values(Composer(context.config_loader, config, plan.fixed_overrides), plan, ignored),
+        "config": _config_values(plan, ignored),
     }
 
 
@@ -113,7 +107,7 @@ def stored_definition(user_attrs: Mapping[str, Any], system_attrs: Mapping[str, 
     return {SPACE: user_attrs[SPACE]} if SPACE in user_attrs else {}
 
 
-def _config_values(composer: Composer, plan: Plan, ignored: Sequence[str]) -> dict[str, str]:
+def _config_values(plan: Plan, ignored: Sequence[str]) -> dict[str, str]:
     """Every value of the configs that trials are made from, unresolved, but for ignored keys and what is below them.
 
     Where several choices of config groups are tried, a value that one choice changes is stored as `key@choice`.
@@ -123,7 +117,7 @@ def _config_values(composer: Composer, plan: Plan, ignored: Sequence[str]) -> di
     values: dict[str, str] = {}
     for point in plan.space.points_of_each_choice(first, groups):
         choices = "".join(f"@{choice}" for name, choice in point.items() if choice != first[name])
-        for key, text in _flatten(composer.compose(plan.space.group_overrides(point), [])):
+        for key, text in _flatten(plan.composer.compose(plan.space.group_overrides(point), [])):
             if values.get(key) != text and not any(f"{key}.".startswith(f"{name}.") for name in ignored):
                 values[f"{key}{choices}"] = without_credentials(text)
     return values

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
@@ -13,7 +12,7 @@ from optuna.study import create_study
 
 from wineexp.core.errors import did_you_mean
 from wineexp.sweep._hydra import apply_overrides
-from wineexp.sweep.compose import Composer, dotted_keys
+from wineexp.sweep.compose import dotted_keys
 from wineexp.sweep.plan import Plan
 from wineexp.sweep.space import Parameter, Point
 
@@ -24,39 +23,33 @@ MAX_TRIED_VALUES = 200
 Check = Callable[[DictConfig], list[str]]
 
 
-def dry_run(
-    plan: Plan, loader: ConfigLoader, sweep_config: DictConfig, space_name: str, check: Check | None
-) -> list[str]:
+def dry_run(plan: Plan, space_name: str, check: Check | None) -> list[str]:
     """The faults that show when a plan's values are laid on the configs that its trials will have.
 
     Parameters
     ----------
     plan : Plan
-    loader : ConfigLoader
-    sweep_config : DictConfig
-        The sweep's own config.
     space_name : str
         The dotted path of the plan's space function.
     check : callable or None
         Gives what is wrong with a trial's config; it gets those that can be composed.
     """
-    composer = Composer(loader, sweep_config, plan.fixed_overrides)
     first_choices = {group.name: (group.grid() or [None])[0] for group in plan.space.groups}
     faults: list[str] = []
     for point in plan.space.points_of_each_choice(first_choices, plan.space.groups):
-        point_faults = _try_point(plan, composer, point, space_name)
+        point_faults = _try_point(plan, point, space_name)
         # Only what can be composed can be checked.
         if check is not None and not point_faults:
-            point_faults = [fault for config in _configs_to_check(plan, point, composer) for fault in check(config)]
+            point_faults = [fault for config in _configs_to_check(plan, point) for fault in check(config)]
         faults += point_faults
     return list(dict.fromkeys(faults))
 
 
-def _try_point(plan: Plan, composer: Composer, point: Point, space_name: str) -> list[str]:
+def _try_point(plan: Plan, point: Point, space_name: str) -> list[str]:
     """The faults of a point's choices, and of each value on the config that they give."""
     groups = plan.space.group_overrides(point)
     try:
-        config = composer.compose(groups, [])
+        config = plan.composer.compose(groups, [])
     except ConfigCompositionException as error:
         return [" ".join(str(error).split())]
     faults: list[str] = []
@@ -66,13 +59,13 @@ def _try_point(plan: Plan, composer: Composer, point: Point, space_name: str) ->
         for override in map(parameter.override, _values_to_try(parameter)):
             # What adds a key, or is merged into what is there, needs a config that no other value has changed.
             leaves_traces = override.is_add() or isinstance(override.value(), dict | list)
-            faults += _try_override(composer.compose(groups, []) if leaves_traces else config, override)
+            faults += _try_override(plan.composer.compose(groups, []) if leaves_traces else config, override)
     if plan.space_function is not None:
-        faults += _try_space_function(plan, composer, space_name)
+        faults += _try_space_function(plan, space_name)
     return faults
 
 
-def _configs_to_check(plan: Plan, point: Point, composer: Composer) -> Iterator[DictConfig]:
+def _configs_to_check(plan: Plan, point: Point) -> Iterator[DictConfig]:
     """The config of a point's choices with the first value of each parameter, and with one parameter's other values."""
     groups = plan.space.group_overrides(point)
     tried = [
@@ -81,10 +74,10 @@ def _configs_to_check(plan: Plan, point: Point, composer: Composer) -> Iterator[
         if not parameter.group
     ]
     first = [overrides[0] for overrides in tried]
-    yield composer.compose(groups, first)
+    yield plan.composer.compose(groups, first)
     for position, overrides in enumerate(tried):
         for override in overrides[1:]:
-            yield composer.compose(groups, [*first[:position], override, *first[position + 1 :]])
+            yield plan.composer.compose(groups, [*first[:position], override, *first[position + 1 :]])
 
 
 def _try_override(config: DictConfig, override: Override) -> list[str]:
@@ -99,11 +92,11 @@ def _try_override(config: DictConfig, override: Override) -> list[str]:
     return []
 
 
-def _try_space_function(plan: Plan, composer: Composer, space_name: str) -> list[str]:
+def _try_space_function(plan: Plan, space_name: str) -> list[str]:
     study = create_study(sampler=RandomSampler(seed=0))
     try:
         groups, values = plan.suggest(study.ask())
-        config = composer.compose(groups, [])
+        config = plan.composer.compose(groups, [])
     except Exception as error:
         return [f"space={space_name}: {type(error).__name__}: {error}"]
     return [fault for override in values for fault in _try_override(config, override)]

@@ -26,18 +26,21 @@ class Plan:
         The parameters written in Hydra's sweep syntax.
     group_names : frozenset of str
         All config groups of the program.
+    composer : Composer
+        Composes the configs of the fixed overrides and any choices and values.
     space_function : callable or None
         A function of the user's that suggests more parameters: of the trial, or of the trial and its config.
-    composer : Composer or None
-        Composes that config, where the function takes one.
+    function_takes_config : bool
+        Whether it takes that config.
 
     """
 
     fixed_overrides: tuple[str, ...]
     space: Space
     group_names: frozenset[str]
+    composer: Composer
     space_function: Callable[..., Any] | None = None
-    composer: Composer | None = None
+    function_takes_config: bool = False
 
     def suggest(self, trial: Trial) -> tuple[list[Override], list[Override]]:
         """Let Optuna suggest a trial's parameters; gives its choices of config groups, and its values."""
@@ -45,17 +48,16 @@ class Plan:
         groups, values = self.space.group_overrides(point), self.space.value_overrides(point)
         if self.space_function is None:
             return groups, values
-        seen = [] if self.composer is None else [self._config(self.composer, groups, values)]
+        seen = [self._config(groups, values)] if self.function_takes_config else []
         derived = self.space_function(trial, *seen) or {}
         suggested = {name: value for name, value in trial.params.items() if name not in point}
         for key, value in {**suggested, **derived}.items():
             (groups if key in self.group_names else values).append(_override(key, value))
         return groups, values
 
-    @staticmethod
-    def _config(composer: Composer, groups: list[Override], values: list[Override]) -> DictConfig:
+    def _config(self, groups: list[Override], values: list[Override]) -> DictConfig:
         """The config that a space function sees, which is not to be changed: without what it is about to suggest."""
-        config = composer.compose(groups, values)
+        config = self.composer.compose(groups, values)
         OmegaConf.set_readonly(config, True)
         return config
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from wineexp.core.errors import UserError
 from wineexp.sweep._hydra import BASIC_LAUNCHER, DEFAULT_SWEEP_DIR
 from wineexp.sweep.callbacks import Callbacks
-from wineexp.sweep.compose import Composer, hydra_overrides
+from wineexp.sweep.compose import hydra_overrides
 from wineexp.sweep.definition import define
 from wineexp.sweep.launching import DASK_LAUNCHER, missing_launcher_package
 from wineexp.sweep.plan import Plan
@@ -117,7 +117,7 @@ def _terminator_faults(settings: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConfig, plan: Plan) -> StudySpec:
+def prepare(settings: Mapping[str, Any], config: DictConfig, plan: Plan) -> StudySpec:
     """Decide the study's name, folder, budget and first trials; raises UserError if plan and sampler do not fit."""
     samplers = SamplerFactory(settings["sampler"], settings["seed"], plan.space)
     has_space_function = plan.space_function is not None
@@ -154,12 +154,8 @@ def prepare(settings: Mapping[str, Any], context: HydraContext, config: DictConf
         visits_each_point=visits_each_point,
         command=_program_command(config),
         folder_overrides=[f"hydra.sweep.dir={quote(str(folder))}"],
-        enqueued=(
-            _default_points(plan.space, context, config, plan.fixed_overrides)
-            if settings["enqueue_defaults"] and not samplers.is_exhaustive
-            else []
-        ),
-        definition=define(settings, context, config, plan),
+        enqueued=(_default_points(plan, config) if settings["enqueue_defaults"] and not samplers.is_exhaustive else []),
+        definition=define(settings, plan),
     )
 
 
@@ -194,11 +190,9 @@ def _study_folder(settings: Mapping[str, Any], config: DictConfig, name: str) ->
     return Path(config.hydra.sweep.dir) if is_hydras else Path("multirun") / name
 
 
-def _default_points(
-    space: Space, context: HydraContext, config: DictConfig, fixed_overrides: Sequence[str]
-) -> list[Point]:
+def _default_points(plan: Plan, config: DictConfig) -> list[Point]:
     """The values that the config has without a sweep, a point for each choice that has parameters of its own."""
-    composer = Composer(context.config_loader, config, fixed_overrides)
+    space = plan.space
     start: Point = {}
     for group in space.groups:
         choices = group.grid() or []
@@ -206,7 +200,7 @@ def _default_points(
         start[group.name] = chosen if chosen in choices else choices[0]
     points = space.points_of_each_choice(start, space.groups_with_own_parameters)
     for point in points:
-        composed = composer.compose(space.group_overrides(point), [])
+        composed = plan.composer.compose(space.group_overrides(point), [])
         for parameter in space.active(dict(point)):
             if parameter.group:
                 continue

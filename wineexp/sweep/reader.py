@@ -57,20 +57,19 @@ class PlanReader:
         # The command line wins over the settings, and both over the search files.
         overrides = {override_key(item): item for item in (*self._parse(from_settings), *from_command_line)}
         fixed = {key: item for key, item in overrides.items() if not item.is_sweep_override()}
+        lines = tuple(str(item.input_line) for item in fixed.values())
+        composer = Composer(self.loader, self.sweep_config, lines)
         candidates = [self._parameter(item) for key, item in overrides.items() if key not in fixed]
         parameters = [parameter for parameter in candidates if parameter is not None]
         for group, search_group in (self.settings["search"] or {}).items():
-            parameters.extend(self._search_parameters(group, search_group, overrides, parameters))
+            parameters.extend(self._search_parameters(group, search_group, overrides, parameters, composer))
         parameters.sort(key=lambda parameter: not parameter.group)
         if self.faults:
             raise UserError(*self.faults)
-        lines = tuple(str(item.input_line) for item in fixed.values())
         function = self._function("space")
-        composer = Composer(self.loader, self.sweep_config, lines) if takes_config(function) else None
-        plan = Plan(lines, Space(tuple(parameters)), self._group_names(), function, composer)
-        self.faults += dry_run(
-            plan, self.loader, self.sweep_config, str(self.settings["space"]), self._function("check")
-        )
+        space = Space(tuple(parameters))
+        plan = Plan(lines, space, self._group_names(), composer, function, takes_config(function))
+        self.faults += dry_run(plan, str(self.settings["space"]), self._function("check"))
         if self.faults:
             raise UserError(*dict.fromkeys(self.faults))
         return plan
@@ -111,17 +110,22 @@ class PlanReader:
             return None
 
     def _search_parameters(
-        self, group: str, search_group: str, overrides: Mapping[str, Override], parameters: Sequence[Parameter]
+        self,
+        group: str,
+        search_group: str,
+        overrides: Mapping[str, Override],
+        parameters: Sequence[Parameter],
+        composer: Composer,
     ) -> Iterator[Parameter]:
         """The parameters in the search files of a group's choices, except those that the user gives."""
-        swept, choices = self._choices_by_value(group, overrides, parameters)
+        swept, choices = self._choices_by_value(group, overrides, parameters, composer)
         for value, choice in choices.items():
             suffix = "" if swept is None else f"@{value}"
             for parameter in self._read_search_file(search_group, choice, overrides, suffix):
                 yield parameter if swept is None else replace(parameter, when=(swept.name, value))
 
     def _choices_by_value(
-        self, group: str, overrides: Mapping[str, Override], parameters: Sequence[Parameter]
+        self, group: str, overrides: Mapping[str, Override], parameters: Sequence[Parameter], composer: Composer
     ) -> tuple[Parameter | None, dict[Any, str]]:
         """The parameter that decides a group's choice, and the choice at each of its values.
 
@@ -134,8 +138,6 @@ class PlanReader:
                 return parameter, dict(zip(parameter.grid() or [], parameter.texts, strict=True))
         if group in overrides:
             return None, {None: str(overrides[group].value())}
-        fixed = [str(item.input_line) for item in overrides.values() if not item.is_sweep_override()]
-        composer = Composer(self.loader, self.sweep_config, fixed)
         only_choice = str(self.sweep_config.hydra.runtime.choices.get(group))
         first = {parameter.name: (parameter.grid() or [None])[0] for parameter in groups}
         for parameter in groups:

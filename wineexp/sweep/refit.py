@@ -15,7 +15,6 @@ from optuna.trial import Trial as OptunaTrial
 
 from wineexp.core.errors import UserError
 from wineexp.sweep.callbacks import Callbacks, Sweep
-from wineexp.sweep.compose import Composer
 from wineexp.sweep.ledger import Ledger
 from wineexp.sweep.samplers import derive_seed
 from wineexp.sweep.trial import Trial, set_current_trial
@@ -128,11 +127,10 @@ def _run_again(
 def _default_overrides(worker: Worker, winner: FrozenTrial) -> list[str] | None:
     """The overrides of the winner without the values that were tuned; None if that is the winner, or no config."""
     groups, values = worker.plan.suggest(cast(OptunaTrial, FixedTrial(winner.params, winner.number)))
-    fixed = worker.plan.fixed_overrides
-    config = Composer(worker.context.config_loader, worker.spec.config, fixed).compose(groups, [])
+    config = worker.plan.composer.compose(groups, [])
     if not values or any(OmegaConf.is_missing(config, item.key_or_group) for item in values):
         return None
     if all(OmegaConf.select(config, item.key_or_group) == item.value() for item in values):
         log.info("the best trial has the config's own values: tuning found none that are better")
         return None
-    return [*fixed, *(str(item.input_line) for item in groups)]
+    return [*worker.plan.fixed_overrides, *(str(item.input_line) for item in groups)]

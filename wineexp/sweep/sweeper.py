@@ -69,7 +69,7 @@ def run_sweep(
     """
     settings = with_absolute_paths(settings)
     plan = read_plan(settings, context, config, arguments)
-    spec = prepare(settings, context, config, plan)
+    spec = prepare(settings, config, plan)
     if settings["joins"]:
         storage = patiently_opened(settings, spec.folder)
         check_exists(spec, storage)
