@@ -139,10 +139,12 @@ def run(
     """
     program, *overrides = arguments
     command, variables = ["-m", f"wineexp.{program}", *overrides], environment(folder, **more)
+    as_inherited = preloaded.read_at_import(variables) == preloaded.read_at_import(INHERITED)
     # A server chooses what it imports, and how many threads those libraries start.
-    if afresh or program == "serve" or preloaded.read_at_import(variables) != preloaded.read_at_import(INHERITED):
+    if afresh or program == "serve" or not as_inherited:
+        python = sys.executable if as_inherited and not afresh else preloaded_python.PYTHON
         return subprocess.run(
-            [preloaded_python.PYTHON, *command],
+            [python, *command],
             cwd=folder,
             env=variables,
             capture_output=True,
