@@ -14,8 +14,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, TimeSeriesSplit
 
-from wineexp.core._sklearn import with_quick_search
 from wineexp.core.errors import UserError
+from wineexp.data._sklearn import with_quick_search
 from wineexp.data.groups import Indices, join_groups, without_sets_of
 from wineexp.evaluation.grouped_folds import deal_groups, fold_numbers, folds_of_numbers, known_rows
 
