@@ -154,7 +154,7 @@ def prepare(settings: Mapping[str, Any], config: DictConfig, plan: Plan) -> Stud
         visits_each_point=visits_each_point,
         command=_program_command(config),
         folder_overrides=[f"hydra.sweep.dir={quote(str(folder))}"],
-        enqueued=(_default_points(plan, config) if settings["enqueue_defaults"] and not samplers.is_exhaustive else []),
+        enqueued=_default_points(plan, config) if settings["enqueue_defaults"] and not samplers.is_exhaustive else [],
         definition=define(settings, plan),
     )
 
