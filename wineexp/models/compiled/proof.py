@@ -192,13 +192,20 @@ def _require_equal_refusals(compiled: CompiledModel, fitted: Pipeline, row: pd.D
     numbers = [name for name in row if is_number(row[name])]
     # The row's other values stay, but none is missing.
     complete = row.fillna(dict.fromkeys(numbers, 1.0))
-    for name in numbers:
-        for value in EXTREME_VALUES:
-            changed = complete.assign(**{str(name): value})
-            if _finite_or_none(compiled.outputs, _tuples(changed)) != _finite_or_none(
-                partial(outputs, fitted), changed
-            ):
+    for value in EXTREME_VALUES:
+        changed = [complete.assign(**{str(name): value}) for name in numbers]
+        # Where either refuses one of them, each is looked at by itself.
+        if not changed or _equal_and_finite(compiled, fitted, pd.concat(changed)):
+            continue
+        for name, one in zip(numbers, changed, strict=True):
+            if _finite_or_none(compiled.outputs, _tuples(one)) != _finite_or_none(partial(outputs, fitted), one):
                 raise CannotCompileError(f"compiled, it predicts otherwise, or does not refuse, {name}={value:g}")
+
+
+def _equal_and_finite(compiled: CompiledModel, fitted: Pipeline, rows: pd.DataFrame) -> bool:
+    """Whether both predict the same finite probabilities or numbers for all rows."""
+    expected = _finite_or_none(partial(outputs, fitted), rows)
+    return expected is not None and expected == _finite_or_none(compiled.outputs, _tuples(rows))
 
 
 def _finite_or_none(predict: Callable[[Any], Any], rows: Any) -> Any:
