@@ -81,7 +81,11 @@ def _run(connection: socket.socket) -> None:
         with ExitStack() as files:
             for descriptor in received:
                 files.callback(os.close, descriptor)
-            asked = json.loads(message + stream.readline().encode())
+            message += stream.readline().encode()
+            if not message.endswith(b"\n"):
+                # The program was killed before it had asked.
+                return
+            asked = json.loads(message)
             start_fork_server()
             process = Process(
                 asked["command"],

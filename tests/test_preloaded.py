@@ -2,7 +2,9 @@
 
 import json
 import re
+import socket
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -71,6 +73,18 @@ def test_a_command_that_takes_too_long_is_killed_and_the_next_one_is_run(tmp_pat
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert run(tmp_path, "train", "--cfg", "job").returncode == 0
+
+
+def test_a_program_that_is_killed_before_it_has_asked_for_anything_is_let_go() -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(preloaded_python.folder().parent / "socket"))
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    # What a thread raises fails the test during which it is raised.
+    deadline = time.monotonic() + 10
+    while any("_run" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def processes_in(folder: Path) -> list[str]:
