@@ -1,5 +1,6 @@
 """What a sweep varies and what it holds fixed."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,8 +31,6 @@ class Plan:
         Composes the configs of the fixed overrides and any choices and values.
     space_function : callable or None
         A function of the user's that suggests more parameters: of the trial, or of the trial and its config.
-    function_takes_config : bool
-        Whether it takes that config.
 
     """
 
@@ -40,7 +39,6 @@ class Plan:
     group_names: frozenset[str]
     composer: Composer
     space_function: Callable[..., Any] | None = None
-    function_takes_config: bool = False
 
     def suggest(self, trial: Trial) -> tuple[list[Override], list[Override]]:
         """Let Optuna suggest a trial's parameters; gives its choices of config groups, and its values."""
@@ -48,7 +46,7 @@ class Plan:
         groups, values = self.space.group_overrides(point), self.space.value_overrides(point)
         if self.space_function is None:
             return groups, values
-        seen = [self._config(groups, values)] if self.function_takes_config else []
+        seen = [self._config(groups, values)] if _takes_config(self.space_function) else []
         derived = self.space_function(trial, *seen) or {}
         suggested = {name: value for name, value in trial.params.items() if name not in point}
         for key, value in {**suggested, **derived}.items():
@@ -79,6 +77,17 @@ class Plan:
         """The overrides that made a trial: the fixed ones, then its own."""
         groups, values = self.suggest(cast(Trial, FixedTrial(trial.params, trial.number)))
         return [*self.fixed_overrides, *(str(item.input_line) for item in (*groups, *values))]
+
+
+def _takes_config(space_function: Callable[..., Any]) -> bool:
+    """Whether a space function wants the trial's config beside the trial: whether it takes two arguments."""
+    try:
+        parameters = inspect.signature(space_function).parameters.values()
+    except ValueError:
+        # Of a function in C, which does not tell.
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters) == 2
 
 
 def value_text(override: Override) -> str:

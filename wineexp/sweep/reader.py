@@ -1,6 +1,5 @@
 """Reading a plan from the command line, `hydra.sweeper.params` and the search files, with every fault it has."""
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -66,9 +65,7 @@ class PlanReader:
         parameters.sort(key=lambda parameter: not parameter.group)
         if self.faults:
             raise UserError(*self.faults)
-        function = self._function("space")
-        space = Space(tuple(parameters))
-        plan = Plan(lines, space, self._group_names(), composer, function, takes_config(function))
+        plan = Plan(lines, Space(tuple(parameters)), self._group_names(), composer, self._function("space"))
         self.faults += dry_run(plan, str(self.settings["space"]), self._function("check"))
         if self.faults:
             raise UserError(*dict.fromkeys(self.faults))
@@ -191,17 +188,6 @@ class PlanReader:
             self.faults.append(f"{setting}={path}: no such callable ({error})")
             return None
         return function
-
-
-def takes_config(space_function: Callable[..., Any] | None) -> bool:
-    """Whether a space function wants the trial's config beside the trial: whether it takes two arguments."""
-    try:
-        parameters = inspect.signature(space_function).parameters.values() if space_function else ()
-    except ValueError:
-        # Of a function in C, which does not tell.
-        return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters) == 2
 
 
 def _type_conflicts(overrides: Sequence[Override]) -> list[str]:

@@ -72,6 +72,25 @@ def test_a_compiled_model_predicts_as_its_pipeline(name: str, feature: str) -> N
     assert compiled.classes == pipeline.classes_.tolist()
 
 
+@pytest.mark.parametrize(
+    ("name", "feature", "value", "fault"),
+    [("logreg", "scaled", 1e30, r"=(-1e\+30|1e\+30)"), ("extratrees", "raw", 1e39, r"does not refuse, .*=1e\+39")],
+)
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_extreme_values_that_are_predicted_otherwise_are_found(
+    name: str, feature: str, value: float, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, X = fit(name, feature)
+    right = CompiledModel.outputs
+
+    def without_extremes(compiled: CompiledModel, rows: list[tuple[float, ...]]) -> Any:
+        return right(compiled, [tuple(0.0 if abs(cell) >= value else cell for cell in row) for row in rows])
+
+    monkeypatch.setattr(CompiledModel, "outputs", without_extremes)
+    with pytest.raises(CannotCompileError, match=fault):
+        prove(pack(*flatten(pipeline, X)), pipeline, X, N_ROWS)
+
+
 def test_every_choice_of_features_and_every_model_is_among_the_default_pairs() -> None:
     assert {name for name, _ in DEFAULT_PAIRS} == {*COMPILED}
     assert {feature for _, feature in DEFAULT_PAIRS} == {*FEATURES}

@@ -190,12 +190,14 @@ def _rows_on_thresholds(content: bytes, rows: pd.DataFrame) -> pd.DataFrame:
 def _require_equal_refusals(compiled: CompiledModel, fitted: Pipeline, row: pd.DataFrame) -> None:
     """Compare what both do with extreme values: they predict the same, or both predict nothing finite."""
     numbers = [name for name in row if is_number(row[name])]
+    if not numbers:
+        return
     # The row's other values stay, but none is missing.
     complete = row.fillna(dict.fromkeys(numbers, 1.0))
     for value in EXTREME_VALUES:
         changed = [complete.assign(**{str(name): value}) for name in numbers]
         # Where either refuses one of them, each is looked at by itself.
-        if not changed or _equal_and_finite(compiled, fitted, pd.concat(changed)):
+        if _equal_and_finite(compiled, fitted, pd.concat(changed)):
             continue
         for name, one in zip(numbers, changed, strict=True):
             if _finite_or_none(compiled.outputs, _tuples(one)) != _finite_or_none(partial(outputs, fitted), one):
