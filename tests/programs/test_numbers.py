@@ -90,10 +90,24 @@ def test_one_file_is_a_model_of_classes_and_of_numbers(model: str) -> None:
     assert targets[0].replace("Classifier", "Regressor") == targets[1]
 
 
-@pytest.mark.parametrize("model", ["stack_of_numbers", pytest.param("selection_of_numbers", marks=pytest.mark.journey)])
-def test_an_ensemble_is_trained_and_stored(model: str, in_folder: Path, trained: TrainResult) -> None:
-    few = [f"model.members.{name}.n_estimators=5" for name in ("extratrees", "xgb")]
-    result = train_on_houses(in_folder, f"model={model}", *few, "model.members.histgb.max_iter=5")
+FEW_TREES = [
+    *(f"model.members.{name}.n_estimators=5" for name in ("extratrees", "xgb")),
+    "model.members.histgb.max_iter=5",
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides"),
+    [
+        ("trees_and_gaussian_process", []),
+        ("stack_of_numbers", FEW_TREES),
+        pytest.param("selection_of_numbers", FEW_TREES, marks=pytest.mark.journey),
+    ],
+)
+def test_an_ensemble_is_trained_and_stored(
+    model: str, overrides: list[str], in_folder: Path, trained: TrainResult
+) -> None:
+    result = train_on_houses(in_folder, f"model={model}", *overrides)
     metric = "root_mean_squared_error"
     assert result.run_id is not None
     assert result.scores[metric][0] < trained.scores[metric][0]

@@ -1,4 +1,4 @@
-"""Ensembles of several models of numbers, which are weighted or combined by their out-of-fold predictions."""
+"""Ensembles of models of numbers: a mean, plain or weighted by out-of-fold predictions, or a model of these."""
 
 from typing import Self
 
@@ -18,13 +18,11 @@ Floats = npt.NDArray[np.float64]
 
 
 class EnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
-    """Base class: members predict out of fold while the ensemble is fitted, and are then fitted on all rows.
+    """Base class: members are fitted on all training rows, and their predictions are combined.
 
     Parameters
     ----------
     members : dict of str to regressor
-    cv : cross-validator
-        Splits the training rows; each row is in one test fold or more, and of several predictions the mean is taken.
 
     Attributes
     ----------
@@ -33,7 +31,6 @@ class EnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):  # t
     """
 
     members: dict[str, RegressorMixin]
-    cv: BaseCrossValidator
 
     def predict(self, X: npt.ArrayLike) -> Floats:
         """A number for each row: shape (n_samples,)."""
@@ -45,12 +42,25 @@ class EnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):  # t
         """The ensemble's numbers (n_samples,) from those of `members_`, (n_samples, n_members)."""
         raise NotImplementedError
 
-    def _out_of_fold(self, values: Floats, y: Floats, weights: Weights) -> Floats:
-        """Out-of-fold predictions (n_samples, n_members)."""
+    def _check_training(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights
+    ) -> tuple[Floats, Floats, Weights]:
+        """X, y and the weights as arrays of float64.
+
+        Raises
+        ------
+        ValueError
+            There is no member, or a value that is not finite.
+        """
         if not self.members:
             raise ValueError("members must name one model or more, but got none")
+        values, numbers = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
+        return values, numbers, None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+
+    def _out_of_fold(self, cv: BaseCrossValidator, values: Floats, y: Floats, weights: Weights) -> Floats:
+        """Out-of-fold predictions (n_samples, n_members): of several for a row, the mean."""
         total, n_predictions = np.zeros((len(y), len(self.members))), np.zeros((len(y), 1))
-        for train, test in self.cv.split(values, y):
+        for train, test in cv.split(values, y):
             with fitting_part(train):
                 for column, member in enumerate(self.members.values()):
                     fitted = clone(member).fit(values[train], y[train], **weight_options(weights, train))
@@ -66,7 +76,47 @@ class EnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):  # t
         self.members_ = {name: clone(self.members[name]).fit(values, y, **options) for name in names}
 
 
-class SelectionRegressor(EnsembleRegressor):
+class WeightedRegressor(EnsembleRegressor):
+    """Base class of means of members by weights.
+
+    Attributes
+    ----------
+    weights_ : dict of str to float
+        The share of each member, also of those that have none.
+    """
+
+    weights_: dict[str, float]
+
+    def _combine(self, predicted: Floats) -> Floats:
+        return np.asarray(predicted @ [self.weights_[name] for name in self.members_])
+
+
+class MeanRegressor(WeightedRegressor):
+    """The mean of all members, whose weights are equal.
+
+    Parameters
+    ----------
+    members : dict of str to regressor
+    """
+
+    def __init__(self, members: dict[str, RegressorMixin]) -> None:
+        self.members = members
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: Weights = None) -> Self:
+        """Fit on X (n_samples, n_features), y (n_samples,) and, where there are any, weights (n_samples,).
+
+        Raises
+        ------
+        ValueError
+            There is no member, or one of them refuses the data.
+        """
+        values, numbers, weights = self._check_training(X, y, sample_weight)
+        self.weights_ = dict.fromkeys(self.members, 1 / len(self.members))
+        self._fit_members(list(self.members), values, numbers, weights)
+        return self
+
+
+class SelectionRegressor(WeightedRegressor):
     """A mean over models that are picked one by one, each time the one that improves a metric the most.
 
     Caruana et al. 2004, "Ensemble Selection from Libraries of Models", with replacement, as `SelectionClassifier`.
@@ -109,18 +159,14 @@ class SelectionRegressor(EnsembleRegressor):
             raise ValueError(f"metric must be one of {', '.join(choices)}, but got {self.metric}")
         if self.picks < 1:
             raise ValueError(f"picks >= 1 must hold, but got picks={self.picks}")
-        values, numbers = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        out_of_fold = dict(zip(self.members, self._out_of_fold(values, numbers, weights).T, strict=True))
+        values, numbers, weights = self._check_training(X, y, sample_weight)
+        out_of_fold = dict(zip(self.members, self._out_of_fold(self.cv, values, numbers, weights).T, strict=True))
         picked = pick_members(
             out_of_fold, METRICS[self.metric], lambda mean: NumberPredictions(numbers, mean, weights), self.picks
         )
         self.weights_ = {name: picked.count(name) / len(picked) for name in self.members}
         self._fit_members([name for name in self.members if name in picked], values, numbers, weights)
         return self
-
-    def _combine(self, predicted: Floats) -> Floats:
-        return np.asarray(predicted @ [self.weights_[name] for name in self.members_])
 
 
 class StackRegressor(EnsembleRegressor):
@@ -150,9 +196,8 @@ class StackRegressor(EnsembleRegressor):
         ValueError
             There is no member, or one of them or the final model refuses the data.
         """
-        values, numbers = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        out_of_fold = self._out_of_fold(values, numbers, weights)
+        values, numbers, weights = self._check_training(X, y, sample_weight)
+        out_of_fold = self._out_of_fold(self.cv, values, numbers, weights)
         self.final_ = clone(self.final).fit(out_of_fold, numbers, **weight_options(weights))
         self._fit_members(list(self.members), values, numbers, weights)
         return self

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra.utils import instantiate
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 
-from tests.conftest import composed
+from tests.conftest import choices, composed, models_of_classes
 from tests.houses import houses
 from wineexp.models import features
 from wineexp.models.compiled import compiled_model
@@ -21,6 +23,34 @@ from wineexp.models.regression import make_pipeline
 N_ROWS = 1500
 OF_MEMBERS = ("extratrees_smooth.n_estimators", "extratrees.n_estimators", "xgb.n_estimators", "histgb.max_iter")
 
+# The target's transform, the model and its overrides.
+MODELS: list[tuple[str | None, str, list[str]]] = [
+    (None, "extratrees", ["model.n_estimators=7"]),
+    ("quantile", "forest", ["model.n_estimators=7"]),
+    (None, "histgb", ["model.max_iter=9"]),
+    (None, "xgb", ["model.n_estimators=9"]),
+    # In single precision, in which the transform is undone as well.
+    ("log1p", "xgb", ["model.n_estimators=9"]),
+    ("quantile", "xgb", ["model.n_estimators=9"]),
+    ("log1p", "ridge", []),
+    (None, "linear", []),
+    (None, "majority", []),
+    ("log1p", "mlp", ["model.max_iter=20"]),
+    (None, "neighbours", []),
+    ("quantile", "neighbours", ["model.weights=uniform", "model.p=1"]),
+    (None, "svr", []),
+    ("log1p", "svr", []),
+    (None, "selection_of_numbers", [f"model.members.{name}=5" for name in OF_MEMBERS]),
+    ("log1p", "stack_of_numbers", [f"model.members.{name}=5" for name in OF_MEMBERS[1:]]),
+    # Models that are pipelines.
+    (None, "extratrees_of_products", []),
+    ("quantile", "gaussian_process", []),
+    # Members that are pipelines.
+    ("log1p", "trees_and_gaussian_process", []),
+    ("quantile", "lightgbm", ["model.n_estimators=9"]),
+    ("log1p", "catboost", ["model.iterations=9"]),
+]
+
 
 def fit(model: str, *overrides: str, transform: str | None = None) -> tuple[Any, pd.DataFrame]:
     cfg = composed("target=score", "feature=scaled", f"model={model}", *overrides)
@@ -30,32 +60,7 @@ def fit(model: str, *overrides: str, transform: str | None = None) -> tuple[Any,
     return make_pipeline(feature, estimator, transform).fit(X, y), X
 
 
-@pytest.mark.parametrize(
-    ("transform", "model", "overrides"),
-    [
-        (None, "extratrees", ["model.n_estimators=7"]),
-        ("quantile", "forest", ["model.n_estimators=7"]),
-        (None, "histgb", ["model.max_iter=9"]),
-        (None, "xgb", ["model.n_estimators=9"]),
-        # In single precision, in which the transform is undone as well.
-        ("log1p", "xgb", ["model.n_estimators=9"]),
-        ("quantile", "xgb", ["model.n_estimators=9"]),
-        ("log1p", "ridge", []),
-        (None, "linear", []),
-        (None, "majority", []),
-        ("log1p", "mlp", ["model.max_iter=20"]),
-        (None, "neighbours", []),
-        ("quantile", "neighbours", ["model.weights=uniform", "model.p=1"]),
-        (None, "svr", []),
-        ("log1p", "svr", []),
-        (None, "selection_of_numbers", [f"model.members.{name}=5" for name in OF_MEMBERS]),
-        ("log1p", "stack_of_numbers", [f"model.members.{name}=5" for name in OF_MEMBERS[1:]]),
-        # Members that are pipelines, one of them of products.
-        ("log1p", "selection_with_products", ["model.members.xgb.n_estimators=5"]),
-        ("quantile", "lightgbm", ["model.n_estimators=9"]),
-        ("log1p", "catboost", ["model.iterations=9"]),
-    ],
-)
+@pytest.mark.parametrize(("transform", "model", "overrides"), MODELS)
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:Stochastic Optimizer")
 def test_a_compiled_model_predicts_as_its_pipeline(transform: str | None, model: str, overrides: list[str]) -> None:
     if model in ("lightgbm", "catboost"):
@@ -68,6 +73,11 @@ def test_a_compiled_model_predicts_as_its_pipeline(transform: str | None, model:
     assert compiled_model.load(content).outputs(rows).tolist() == outputs(pipeline, X).tolist()
 
 
+def test_every_model_of_numbers_is_among_those() -> None:
+    of_numbers = set(choices("model")) - set(models_of_classes())
+    assert of_numbers <= {model for _, model, _ in MODELS}
+
+
 def test_neighbours_at_equal_distances_with_unequal_numbers() -> None:
     X = pd.DataFrame({"first": np.repeat(np.arange(60.0), 4), "second": np.tile([1.0, 1.0, 2.0, 2.0], 60)})
     y = np.random.default_rng(0).normal(size=len(X))
@@ -76,9 +86,18 @@ def test_neighbours_at_equal_distances_with_unequal_numbers() -> None:
     prove(pack(*flatten(pipeline, X)), pipeline, X, N_ROWS)
 
 
-@pytest.mark.parametrize("array", ["undone.quantiles", "regressor.weights", "regressor.offset"])
-def test_another_bit_is_found(array: str) -> None:
-    pipeline, X = fit("ridge", transform="quantile")
+@pytest.mark.parametrize(
+    ("model", "array"),
+    [
+        ("ridge", "undone.quantiles"),
+        ("ridge", "regressor.weights"),
+        ("ridge", "regressor.offset"),
+        ("gaussian_process", "regressor.transformer1.high"),
+        *(("gaussian_process", f"regressor.member0.{name}") for name in ("rows", "weights", "exponent", "scale")),
+    ],
+)
+def test_another_bit_is_found(model: str, array: str) -> None:
+    pipeline, X = fit(model, transform="quantile")
     plan, arrays = unpack(pack(*flatten(pipeline, X)))
     arrays[array] = np.nextafter(arrays[array], np.inf)
     with pytest.raises(CannotCompileError, match="it predicts otherwise"):
@@ -92,3 +111,7 @@ def test_what_is_not_compiled_is_named() -> None:
         CannotCompileError, match="a HistGradientBoostingRegressor with loss=poisson cannot be compiled"
     ):
         flatten(*fit("histgb", "model.max_iter=2", "+model.loss=poisson"))
+    process = GaussianProcessRegressor(1.0 * RBF() + WhiteKernel(), optimizer=None)
+    X = pd.DataFrame({"x": np.arange(9.0)})
+    with pytest.raises(CannotCompileError, match="a GaussianProcessRegressor with a kernel Sum cannot be compiled"):
+        flatten(make_pipeline(features.raw("median"), process, None).fit(X, X["x"]), X)

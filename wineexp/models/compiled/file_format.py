@@ -113,6 +113,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         decide.
     members : list of Part
         Models within the classifier or regressor.
+    model_transformers : list of str
+    model_memory_order : str
+        The transformers and the memory order of a classifier or regressor of the kind `pipeline`, as of `Part`.
     utility : list of n_present lists of n_present float
         What the model has learned for its decisions among the classes in the training rows, where no costs decide: see
         `wineexp.evaluation.predictions.best_decisions`. None where it decides on the likeliest class.
@@ -132,13 +135,16 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     undone: str = ""
     costs: list[list[float]] = []
     members: list[Part] = []
+    model_transformers: list[str] = []
+    model_memory_order: str = "C"
     utility: list[list[float]] = []
     set_thresholds: list[float] = []
 
     @property
     def model(self) -> Part:
         """The classifier or regressor."""
-        return Part(self.regressor or self.classifier, self.members)
+        kind = self.regressor or self.classifier
+        return Part(kind, self.members, self.model_transformers, self.model_memory_order)
 
     @property
     def model_arrays(self) -> str:

@@ -55,7 +55,7 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
     if isinstance(model, TransformingRegressor):
         undone, undone_arrays, estimator = flatten_transform(model)
         part, model_arrays = flatten_regressor(estimator, matrix)
-        plan = msgspec.structs.replace(plan, regressor=part.kind, members=part.members, undone=undone)
+        plan = msgspec.structs.replace(plan, regressor=part.kind, undone=undone)
         arrays |= {f"undone.{name}": array for name, array in undone_arrays.items()}
     else:
         require(isinstance(model, FixedClassesClassifier), model)
@@ -63,13 +63,18 @@ def flatten(fitted: Pipeline, X: pd.DataFrame) -> tuple[Plan, Arrays]:
         plan = msgspec.structs.replace(
             plan,
             classifier=part.kind,
-            members=part.members,
             classes=model.classes_.tolist(),
             present=model.present_.tolist(),
             costs=_as_list(model.cost_matrix),
             utility=_as_list(getattr(model.estimator_, "utility_", None)),
             set_thresholds=_as_list(getattr(model.estimator_, "set_thresholds_", None)),
         )
+    plan = msgspec.structs.replace(
+        plan,
+        members=part.members,
+        model_transformers=part.transformers,
+        model_memory_order=part.memory_order,
+    )
     return plan, arrays | {f"{plan.model_arrays}.{name}": array for name, array in model_arrays.items()}
 
 

@@ -23,7 +23,7 @@ from wineexp.models.compiled.refusal import require
 from wineexp.models.conformal import ConformalClassifier
 from wineexp.models.decision import LossClassifier, MetricClassifier
 from wineexp.models.ensemble import MIN_PROBABILITY, SelectionClassifier, StackClassifier
-from wineexp.models.ensemble_of_numbers import SelectionRegressor, StackRegressor
+from wineexp.models.ensemble_of_numbers import MeanRegressor, SelectionRegressor, StackRegressor
 from wineexp.models.ordinal import CumulativeClassifier, ThresholdClassifier
 from wineexp.models.pipeline import LOG_ODDS_OF_MISSING, FixedClassesClassifier
 
@@ -174,7 +174,7 @@ def _flatten_thresholds(estimator: ThresholdClassifier, sample: Matrix) -> Flatt
     return _compose("thresholds", [flatten_regressor(estimator.estimator_, sample)], own)
 
 
-def _flatten_selection_of_numbers(estimator: SelectionRegressor, sample: Matrix) -> Flattened:
+def _flatten_weighted(estimator: MeanRegressor | SelectionRegressor, sample: Matrix) -> Flattened:
     weights = np.array([estimator.weights_[name] for name in estimator.members_])
     members = [flatten_regressor(one, sample) for one in estimator.members_.values()]
     return _compose("selection_of_numbers", members, {"weights": weights})
@@ -207,7 +207,7 @@ COMPOSED_CLASSIFIER_TYPES: Mapping[type, Callable[[Any, Matrix], Flattened]] = {
 # Likewise, regressors.
 COMPOSED_REGRESSOR_TYPES: Mapping[type, Callable[[Any, Matrix], Flattened]] = {
     Pipeline: _flatten_pipeline(flatten_regressor),
-    SelectionRegressor: _flatten_selection_of_numbers,
+    **dict.fromkeys((MeanRegressor, SelectionRegressor), _flatten_weighted),
     StackRegressor: _flatten_stack_of_numbers,
     TransformedTargetRegressor: _flatten_scaled_target,
 }

@@ -13,6 +13,8 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RationalQuadratic
 from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -27,6 +29,7 @@ from wineexp.models.compiled._sklearn import (
     gamma,
     has_categorical_splits,
     neighbour_search,
+    scale_of_numbers,
 )
 from wineexp.models.compiled._xgboost import BoosterError, BoosterTrees, booster_trees
 from wineexp.models.compiled.arrays import Array, Arrays
@@ -183,6 +186,24 @@ def _flatten_support_vectors(estimator: SVC | SVR) -> Arrays:
     }
 
 
+def _flatten_gaussian_process(estimator: GaussianProcessRegressor) -> Arrays:
+    kernel = estimator.kernel_
+    if type(kernel) is not RationalQuadratic:
+        raise CannotCompileError(
+            f"a GaussianProcessRegressor with a kernel {type(kernel).__name__} cannot be compiled; one with "
+            "RationalQuadratic can be"
+        )
+    mean, scale = scale_of_numbers(estimator)
+    return {
+        "rows": np.asarray(estimator.X_train_, dtype=np.float64),
+        "weights": np.asarray(estimator.alpha_, dtype=np.float64),
+        "length": np.array([kernel.length_scale], dtype=np.float64),
+        "exponent": np.array([kernel.alpha], dtype=np.float64),
+        "mean": np.array([mean]),
+        "scale": np.array([scale]),
+    }
+
+
 def _flatten_neighbours(estimator: KNeighborsClassifier | KNeighborsRegressor) -> Arrays:
     search = neighbour_search(estimator)
     name = type(estimator).__name__
@@ -275,5 +296,6 @@ REGRESSOR_TYPES: Mapping[type, tuple[str, Callable[[Any], Arrays]]] = {
     MLPRegressor: ("mlp", _flatten_mlp),
     KNeighborsRegressor: ("neighbours", _flatten_neighbours),
     SVR: ("support_vectors", _flatten_support_vectors),
+    GaussianProcessRegressor: ("gaussian_process", _flatten_gaussian_process),
     **dict.fromkeys((LinearRegression, Ridge, Lasso, ElasticNet), ("linear", _flatten_linear)),
 }
