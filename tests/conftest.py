@@ -235,8 +235,8 @@ def choices(group: str) -> list[str]:
 
 def models_of_classes() -> list[str]:
     """The choices of conf/model that predict classes, and those that can."""
-    ensembles = ("selection_of_numbers", "stack_of_numbers", "trees_and_gaussian_process")
-    of_numbers = ("ridge", "svr", "extratrees_of_products", "gaussian_process", *ensembles)
+    ensembles = ("selection_of_numbers", "stack_of_numbers", "trees_and_kernel_ridge")
+    of_numbers = ("ridge", "svr", "extratrees_of_products", "kernel_ridge", *ensembles)
     return [name for name in choices("model") if name not in of_numbers]
 
 

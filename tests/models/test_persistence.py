@@ -12,6 +12,16 @@ import pandas as pd
 import pytest
 import skops.io
 from sklearn.datasets import load_breast_cancer
+from sklearn.gaussian_process.kernels import (
+    RBF,
+    ConstantKernel,
+    DotProduct,
+    ExpSineSquared,
+    Matern,
+    RationalQuadratic,
+    WhiteKernel,
+)
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
@@ -80,6 +90,11 @@ def test_a_type_that_is_not_trusted_is_refused(folder: Path) -> None:
     message = r"the model holds .*elsewhere\.transformers\.LeaveOut, .* not trusted.*WINEEXP_TRUSTED_TYPES="
     with pytest.raises(UserError, match=message):
         persistence.load(folder)
+
+
+def test_kernels_are_trusted() -> None:
+    kernel = ConstantKernel() * Matern() + DotProduct() * RBF() + RationalQuadratic() + ExpSineSquared() + WhiteKernel()
+    persistence.check_types(KernelRidge(kernel=kernel).fit(np.eye(3), np.arange(3.0)))
 
 
 def test_a_model_of_a_package_that_is_not_installed_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

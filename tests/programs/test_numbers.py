@@ -99,7 +99,7 @@ FEW_TREES = [
 @pytest.mark.parametrize(
     ("model", "overrides"),
     [
-        ("trees_and_gaussian_process", []),
+        ("trees_and_kernel_ridge", []),
         ("stack_of_numbers", FEW_TREES),
         pytest.param("selection_of_numbers", FEW_TREES, marks=pytest.mark.journey),
     ],

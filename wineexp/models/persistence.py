@@ -37,7 +37,7 @@ TRUSTED_TYPES = [
     "sklearn.calibration._TemperatureScaling",
     "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    # What kernels of Gaussian processes are made of.
+    # Kernels of Gaussian processes and of kernel ridge regression, and what they are made of.
     "sklearn.gaussian_process.kernels.ConstantKernel",
     "sklearn.gaussian_process.kernels.DotProduct",
     "sklearn.gaussian_process.kernels.ExpSineSquared",

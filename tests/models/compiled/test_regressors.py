@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra.utils import instantiate
-from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
+from sklearn.kernel_ridge import KernelRidge
 
 from tests.conftest import choices, composed, models_of_classes
 from tests.houses import houses
@@ -44,9 +44,9 @@ MODELS: list[tuple[str | None, str, list[str]]] = [
     ("log1p", "stack_of_numbers", [f"model.members.{name}=5" for name in OF_MEMBERS[1:]]),
     # Models that are pipelines.
     (None, "extratrees_of_products", []),
-    ("quantile", "gaussian_process", []),
+    ("quantile", "kernel_ridge", []),
     # Members that are pipelines.
-    ("log1p", "trees_and_gaussian_process", []),
+    ("log1p", "trees_and_kernel_ridge", []),
     ("quantile", "lightgbm", ["model.n_estimators=9"]),
     ("log1p", "catboost", ["model.iterations=9"]),
 ]
@@ -92,8 +92,8 @@ def test_neighbours_at_equal_distances_with_unequal_numbers() -> None:
         ("ridge", "undone.quantiles"),
         ("ridge", "regressor.weights"),
         ("ridge", "regressor.offset"),
-        ("gaussian_process", "regressor.transformer1.high"),
-        *(("gaussian_process", f"regressor.member0.{name}") for name in ("rows", "weights", "exponent", "scale")),
+        ("kernel_ridge", "regressor.member0.transformer1.high"),
+        *(("kernel_ridge", f"regressor.member0.member0.{name}") for name in ("rows", "weights", "exponent")),
     ],
 )
 def test_another_bit_is_found(model: str, array: str) -> None:
@@ -111,7 +111,8 @@ def test_what_is_not_compiled_is_named() -> None:
         CannotCompileError, match="a HistGradientBoostingRegressor with loss=poisson cannot be compiled"
     ):
         flatten(*fit("histgb", "model.max_iter=2", "+model.loss=poisson"))
-    process = GaussianProcessRegressor(1.0 * RBF() + WhiteKernel(), optimizer=None)
     X = pd.DataFrame({"x": np.arange(9.0)})
-    with pytest.raises(CannotCompileError, match="a GaussianProcessRegressor with a kernel Sum cannot be compiled"):
-        flatten(make_pipeline(features.raw("median"), process, None).fit(X, X["x"]), X)
+    for kernel, name in (("rbf", "rbf"), (1.0 * RBF() + WhiteKernel(), "Sum")):
+        pipeline = make_pipeline(features.raw("median"), KernelRidge(kernel=kernel), None).fit(X, X["x"])
+        with pytest.raises(CannotCompileError, match=f"a KernelRidge with the kernel {name} cannot be compiled"):
+            flatten(pipeline, X)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVR
@@ -19,7 +18,6 @@ from wineexp.models.compiled._sklearn import (
     gamma,
     has_categorical_splits,
     neighbour_search,
-    scale_of_numbers,
 )
 from wineexp.models.compiled.flat_trees import Tree
 from wineexp.models.compiled.neighbours import sort_as_scikit_learn
@@ -90,16 +88,6 @@ def test_calibrators_are_those_of_each_classifier() -> None:
         shares = np.column_stack([one.predict(scores[:, code]) for code, one in enumerate(of_classes)])
         means.append(shares / shares.sum(axis=1, keepdims=True))
     np.testing.assert_allclose(np.mean(means, axis=0), fitted.predict_proba(complete))
-
-
-@pytest.mark.parametrize("normalize_y", [True, False])
-def test_a_gaussian_process_scales_its_numbers(normalize_y: bool) -> None:
-    complete, numbers = np.nan_to_num(X), 5.0 + 3.0 * np.nan_to_num(X[:, 0])
-    fitted = GaussianProcessRegressor(alpha=0.1, optimizer=None, normalize_y=normalize_y).fit(complete, numbers)
-    mean, scale = scale_of_numbers(fitted)
-    assert (mean, scale) == pytest.approx((numbers.mean(), numbers.std()) if normalize_y else (0.0, 1.0))
-    similarities = fitted.kernel_(complete[:5], fitted.X_train_)
-    np.testing.assert_allclose(scale * (similarities @ fitted.alpha_) + mean, fitted.predict(complete[:5]))
 
 
 def test_neighbours_are_searched_in_a_tree_of_boxes() -> None:

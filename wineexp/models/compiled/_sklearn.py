@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier
@@ -36,11 +35,6 @@ def single_tree(estimator: DecisionTreeClassifier) -> Tree:
 def gamma(estimator: SVC | SVR) -> float:
     """The factor of the squared distances in the kernel of a fitted support vector machine."""
     return float(estimator._gamma)
-
-
-def scale_of_numbers(estimator: GaussianProcessRegressor) -> tuple[float, float]:
-    """The mean and standard deviation that a fitted Gaussian process scaled its numbers by: 0 and 1 if it did not."""
-    return float(np.squeeze(estimator._y_train_mean)), float(np.squeeze(estimator._y_train_std))
 
 
 class NeighbourSearch(NamedTuple):

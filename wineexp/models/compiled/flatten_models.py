@@ -13,8 +13,8 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
-from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RationalQuadratic
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -29,7 +29,6 @@ from wineexp.models.compiled._sklearn import (
     gamma,
     has_categorical_splits,
     neighbour_search,
-    scale_of_numbers,
 )
 from wineexp.models.compiled._xgboost import BoosterError, BoosterTrees, booster_trees
 from wineexp.models.compiled.arrays import Array, Arrays
@@ -186,21 +185,18 @@ def _flatten_support_vectors(estimator: SVC | SVR) -> Arrays:
     }
 
 
-def _flatten_gaussian_process(estimator: GaussianProcessRegressor) -> Arrays:
-    kernel = estimator.kernel_
+def _flatten_kernel_ridge(estimator: KernelRidge) -> Arrays:
+    kernel = estimator.kernel
     if type(kernel) is not RationalQuadratic:
+        name = kernel if isinstance(kernel, str) else type(kernel).__name__
         raise CannotCompileError(
-            f"a GaussianProcessRegressor with a kernel {type(kernel).__name__} cannot be compiled; one with "
-            "RationalQuadratic can be"
+            f"a KernelRidge with the kernel {name} cannot be compiled; one with RationalQuadratic can be"
         )
-    mean, scale = scale_of_numbers(estimator)
     return {
-        "rows": np.asarray(estimator.X_train_, dtype=np.float64),
-        "weights": np.asarray(estimator.alpha_, dtype=np.float64),
+        "rows": np.asarray(estimator.X_fit_, dtype=np.float64),
+        "weights": np.asarray(estimator.dual_coef_, dtype=np.float64),
         "length": np.array([kernel.length_scale], dtype=np.float64),
         "exponent": np.array([kernel.alpha], dtype=np.float64),
-        "mean": np.array([mean]),
-        "scale": np.array([scale]),
     }
 
 
@@ -296,6 +292,6 @@ REGRESSOR_TYPES: Mapping[type, tuple[str, Callable[[Any], Arrays]]] = {
     MLPRegressor: ("mlp", _flatten_mlp),
     KNeighborsRegressor: ("neighbours", _flatten_neighbours),
     SVR: ("support_vectors", _flatten_support_vectors),
-    GaussianProcessRegressor: ("gaussian_process", _flatten_gaussian_process),
+    KernelRidge: ("kernel_ridge", _flatten_kernel_ridge),
     **dict.fromkeys((LinearRegression, Ridge, Lasso, ElasticNet), ("linear", _flatten_linear)),
 }

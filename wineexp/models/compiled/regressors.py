@@ -67,8 +67,8 @@ def _support_vectors(arrays: CheckedArrays, n_columns: int) -> Regressor:
     return SupportVectors(arrays, n_columns, 0)
 
 
-def _gaussian_process(arrays: CheckedArrays, n_columns: int) -> Regressor:
-    """The mean of a Gaussian process with a rational quadratic kernel.
+def _kernel_ridge(arrays: CheckedArrays, n_columns: int) -> Regressor:
+    """A sum over the training rows by a rational quadratic kernel.
 
     Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", equations 2.25 and 4.19.
     """
@@ -78,13 +78,11 @@ def _gaussian_process(arrays: CheckedArrays, n_columns: int) -> Regressor:
     rows = arrays.get("rows", "float64", None, n_columns)
     weights = arrays.get("weights", "float64", len(rows))
     (length,), (exponent,) = arrays.get("length", "float64", 1).tolist(), arrays.get("exponent", "float64", 1).tolist()
-    mean, scale = arrays.get("mean", "float64", 1), arrays.get("scale", "float64", 1)
 
     def predict(X: Matrix) -> Array:
         distances = cdist(check_finite(X), rows, metric="sqeuclidean")
         similarities: Array = (1 + distances / (2 * exponent * length**2)) ** -exponent
-        numbers: Array = scale * (similarities @ weights) + mean
-        return numbers[:, None]
+        return (similarities @ weights)[:, None]
 
     return predict
 
@@ -100,7 +98,7 @@ REGRESSORS: dict[str, Callable[[CheckedArrays, int], Regressor]] = {
     "mlp": _mlp,
     "neighbours": neighbours.read_regressor,
     "support_vectors": _support_vectors,
-    "gaussian_process": _gaussian_process,
+    "kernel_ridge": _kernel_ridge,
 }
 
 
