@@ -80,9 +80,12 @@ def _kernel_ridge(arrays: CheckedArrays, n_columns: int) -> Regressor:
     (length,), (exponent,) = arrays.get("length", "float64", 1).tolist(), arrays.get("exponent", "float64", 1).tolist()
 
     def predict(X: Matrix) -> Array:
-        distances = cdist(check_finite(X), rows, metric="sqeuclidean")
-        similarities: Array = (1 + distances / (2 * exponent * length**2)) ** -exponent
-        return (similarities @ weights)[:, None]
+        # In place: for 10,000 rows and 5,000 training rows the matrix has 400 MB.
+        matrix: Array = cdist(check_finite(X), rows, metric="sqeuclidean")
+        matrix /= 2 * exponent * length**2
+        matrix += 1
+        np.power(matrix, -exponent, out=matrix)
+        return (matrix @ weights)[:, None]
 
     return predict
 
