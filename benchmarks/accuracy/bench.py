@@ -1,4 +1,4 @@
-"""AutoGluon and a sweep of wineexp on the same leak-free folds, with the same time and the same two cores.
+"""AutoGluon and a training of wineexp on the same leak-free folds, with the same time and the same two cores.
 
     python benchmarks/accuracy/bench.py --store /tmp/accuracy                       # red wine: three hours and a half
     python benchmarks/accuracy/bench.py --data red white quality --goals score --store /tmp/accuracy  # two hours
@@ -23,9 +23,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import systems
-from systems import AUTOGLUON, GOALS, N_FOLDS, N_SPLITS, WINEEXP, Store, Task
+from systems import AUTOGLUON, BUDGETS, GOALS, N_FOLDS, WINEEXP, Store, Task
 
-from benchmarks.results.references import BENCHMARK_TAG, GOAL_METRICS, SHARED_SWEEP, autogluon_table
+from benchmarks.results.references import BENCHMARK_TAG, GOAL_METRICS, SHARED_RUNS, autogluon_table
 from wineexp.tracking.runs import Runs
 
 RUNNERS = {WINEEXP: systems.run_wineexp, AUTOGLUON: systems.run_autogluon}
@@ -34,11 +34,11 @@ RUNNERS = {WINEEXP: systems.run_wineexp, AUTOGLUON: systems.run_autogluon}
 def measure(store: Store, tasks: list[Task]) -> None:
     """Run both systems on each task without a record, the first one by turns.
 
-    wineexp is not run on a goal that another goal's sweep is compared on.
+    wineexp is not run on a goal that is compared with another goal's run.
     """
     for number, task in enumerate(tasks):
         for system in (AUTOGLUON, WINEEXP) if number % 2 == 0 else (WINEEXP, AUTOGLUON):
-            if (system == WINEEXP and task.goal in SHARED_SWEEP) or store.find(**task.tags(system)):
+            if (system == WINEEXP and task.goal in SHARED_RUNS) or store.find(**task.tags(system)):
                 continue
             RUNNERS[system](store, task)
             (run,) = store.find(**task.tags(system))
@@ -57,9 +57,7 @@ def main() -> None:
     parser.add_argument(
         "--folds", type=int, nargs="+", default=range(N_FOLDS), choices=range(2 * N_FOLDS), help="5 to 9: shuffled anew"
     )
-    parser.add_argument(
-        "--budgets", type=int, nargs="+", default=list(N_SPLITS), choices=list(N_SPLITS), help="seconds"
-    )
+    parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, choices=BUDGETS, help="seconds")
     parser.add_argument("--goals", nargs="+", default=list(GOALS), choices=list(GOALS))
     parser.add_argument("--store", type=Path, help="folder of the record; by default a temporary one")
     systems.add_environments_option(parser)

@@ -36,32 +36,26 @@ WINEEXP, AUTOGLUON = SYSTEMS
 class Goal:
     """A target, and the metric to optimize: as overrides of wineexp, and by its name in AutoGluon.
 
-    `sweep_budgets` are those in which wineexp has time for a sweep, which chooses between `features`, too; in others it
-    trains once, with the first of these and the settings of its model.
+    wineexp trains this model once, with its settings as they are, in whatever budget.
     """
 
     target: str
     overrides: tuple[str, ...]
     autogluon_metric: str
-    model: str = "selection"
-    features: tuple[str, ...] = ("scaled", "domain")
-    sweep_budgets: tuple[int, ...] = (300,)
+    model: str = "selection_with_kernel_ridge"
 
 
 OPTIMIZE_LOG_LOSS = ("target.metric=log_loss", "target.direction=minimize", "model.decision=quadratic_weighted_kappa")
 GOALS = {
-    "good": Goal("good", (), "roc_auc"),
+    "good": Goal("good", ("model.metric=roc_auc",), "roc_auc"),
     "grade": Goal("grade", OPTIMIZE_LOG_LOSS, "log_loss"),
-    # Only AutoGluon is run with this goal; it is compared with the sweep of wineexp for grade.
+    # Only AutoGluon is run with this goal; it is compared with the run of wineexp for grade.
     "kappa": Goal("grade", (), "quadratic_kappa"),
-    "score": Goal("score", (), "root_mean_squared_error", "trees_and_kernel_ridge", ("raw",), sweep_budgets=()),
+    "score": Goal("score", (), "root_mean_squared_error", "trees_and_kernel_ridge"),
 }
-# Folds by the budget in seconds, of each trial and of the best one again, or of the only training.
-N_SPLITS = {60: 2, 300: 3}
+BUDGETS = (60, 300)  # seconds
 # The folds of one shuffle of the rows; further folds are those of the next shuffle.
 N_FOLDS = 5
-# This part of the budget of wineexp passes before the sweep's timeout starts and after it has ended.
-OVERHEAD_SECONDS = 12
 
 
 @dataclass(frozen=True)
@@ -122,31 +116,17 @@ def load_task(data: str, target: str, fold: int) -> data_task.Task:
 
 
 def run_wineexp(store: Store, task: Task) -> None:
-    """Run a sweep, or one training, from the command line, and tag the run of its model."""
+    """Train once, from the command line, and tag the run."""
     goal = GOALS[task.goal]
-    sweeps = task.budget in goal.sweep_budgets
-    features = ",".join(goal.features if sweeps else goal.features[:1])
-    setting = [f"data={task.data}", f"target={goal.target}", f"model={goal.model}", f"feature={features}", "n_jobs=2"]
-    setting += [*goal.overrides, *holdout(task.fold), f"split.n_splits={N_SPLITS[task.budget]}"]
-    if not sweeps:
-        seconds = _timed([sys.executable, "-m", "wineexp.train", *setting], store, task, WINEEXP)
-        experiment = store.client.get_experiment_by_name(f"{task.data}-{goal.target}")
-        newest = store.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
-        best, trials = newest[0], 0
-    else:
-        # A study that an interrupted call left would be resumed, and so get more time than the budget.
-        shutil.rmtree(store.folder / "multirun" / task.name, ignore_errors=True)
-        study = [f"hydra.sweeper.study_name={task.name}", f"hydra.sweeper.timeout={task.budget - OVERHEAD_SECONDS}"]
-        # All of the time for the search and its winner.
-        study.append("hydra.sweeper.refit_default=false")
-        seconds = _timed([sys.executable, "-m", "wineexp.train", "-m", *setting, *study], store, task, WINEEXP)
-        parent = max(store.find(study=task.name), key=lambda run: run.info.start_time)
-        children = store.find(**{"mlflow.parentRunId": parent.info.run_id})
-        (best,) = [run for run in children if any(name.startswith("holdout/") for name in run.data.metrics)]
-        trials = len(children) - 1
-    tags = {**task.tags(WINEEXP), "seconds": f"{seconds:.1f}", "trials": str(trials)}
-    for name, value in tags.items():
-        store.client.set_tag(best.info.run_id, name, value)
+    setting = [f"data={task.data}", f"target={goal.target}", f"model={goal.model}", "feature=raw", "n_jobs=2"]
+    setting += [*goal.overrides, *holdout(task.fold), "split.n_splits=2"]
+    seconds = _timed([sys.executable, "-m", "wineexp.train", *setting], store, task, WINEEXP)
+    experiment = store.client.get_experiment_by_name(f"{task.data}-{goal.target}")
+    (newest,) = store.client.search_runs(
+        [experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=1
+    )
+    for name, value in {**task.tags(WINEEXP), "seconds": f"{seconds:.1f}"}.items():
+        store.client.set_tag(newest.info.run_id, name, value)
 
 
 def run_autogluon(store: Store, task: Task) -> None:

@@ -38,8 +38,8 @@ GOAL_METRICS = {
     "score": ("root_mean_squared_error",),
 }
 
-# Only AutoGluon is run with the goal `kappa`; it is compared with the sweep of wineexp for `grade`.
-SHARED_SWEEP = {"kappa": "grade"}
+# Only AutoGluon is run with the goal `kappa`; it is compared with the run of wineexp for `grade`.
+SHARED_RUNS = {"kappa": "grade"}
 
 
 def paper_comparison(record: RecordedRun, paper: dict[str, float]) -> str:
@@ -103,7 +103,7 @@ def compared(records: list[RecordedRun]) -> list[Compared]:
     wineexp, autogluon = SYSTEMS
     found = []
     for (data, goal, budget), folds in sorted(by_task.items()):
-        wineexp_folds = by_task.get((data, SHARED_SWEEP.get(goal, goal), budget), {})
+        wineexp_folds = by_task.get((data, SHARED_RUNS.get(goal, goal), budget), {})
         pairs = [
             {wineexp: wineexp_folds[fold][wineexp], autogluon: folds[fold][autogluon]}
             for fold in sorted(folds)

@@ -94,7 +94,7 @@ def summary_table(records: Sequence[RecordedRun], benchmark: list[RecordedRun], 
             ]
         )
     largest = {(one.data, one.goal): one for one in references.compared(benchmark)}
-    rows += [_against_autogluon(one) for one in largest.values() if one.goal not in references.SHARED_SWEEP]
+    rows += [_against_autogluon(one) for one in largest.values() if one.goal not in references.SHARED_RUNS]
     return markdown_table(HEADER, rows) if rows else ""
 
 

@@ -54,6 +54,10 @@ def test_faults_of_nested_nodes_have_their_full_key() -> None:
     vote = node(_target_="sklearn.ensemble.VotingClassifier", estimators={"small": tree})
     (fault,) = check_node("model", vote)
     assert fault.startswith("model.estimators.small.max_depth=0: The 'max_depth' parameter")
+    steps = node(_target_="sklearn.pipeline.Pipeline", steps=[["tree", {**tree, "max_dept": 3}]])
+    first, second = check_node("model", steps)
+    assert first.startswith("model.steps.0.1.max_depth=0: The 'max_depth' parameter")
+    assert second.startswith("model.steps.0.1.max_dept=3: sklearn.tree.DecisionTreeClassifier has no such argument")
 
 
 def test_a_valid_config_is_built_with_data_left_to_be_loaded() -> None:

@@ -11,6 +11,18 @@ NUMBERS = "numbers the rows, from 0 to 39"
 MIXED = np.random.default_rng(0).permutation(N_ROWS)
 
 
+def test_columns_that_say_the_same_are_found() -> None:
+    rng = np.random.default_rng(1)
+    # Each value of one measurement goes with one of the other, since none is there twice.
+    length, weight = rng.normal(size=(2, N_ROWS))
+    length[:3] = weight[:3] = np.nan
+    plan = pd.Series(["pro", "free"] * (N_ROWS // 2))
+    X = pd.DataFrame({"length": length, "weight": weight, "again": weight, "plan": plan, "code": plan.map(len)})
+    findings = {finding.column: finding.text for finding in find_all(X, None)}
+    says = "says the same as {}: each value of one goes with one of the other"
+    assert findings == {"again": says.format("weight"), "code": says.format("plan")}
+
+
 @pytest.mark.parametrize(
     ("name", "values", "text", "is_to_drop"),
     [

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -170,6 +171,13 @@ def test_the_holdouts_majority_accuracy_is_that_of_the_training_rows_class() -> 
 def test_the_message_of_a_model_that_refuses_a_parameter_is_kept() -> None:
     with pytest.raises(UserError, match=r"fitting failed: .*'C' parameter .* Got -1.0 instead"):
         cross_validation.fit(LogisticRegression(C=-1.0), pd.DataFrame({"a": [0.0, 1.0]}), pd.Series([0, 1]))
+
+
+def test_a_model_that_needs_more_memory_than_there_is_is_refused() -> None:
+    # A matrix of eight terabytes.
+    X = pd.DataFrame({"a": np.zeros(1_000_000)})
+    with pytest.raises(UserError, match=r"fitting failed: 1000000 rows need more memory .*Unable to allocate"):
+        cross_validation.fit(KernelRidge(), X, X["a"])
 
 
 def test_means_and_deviations_by_hand() -> None:

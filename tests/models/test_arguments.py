@@ -11,6 +11,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
@@ -19,6 +21,7 @@ from sklearn.preprocessing import FunctionTransformer
 from tests.conftest import composed
 from wineexp.core.errors import UserError
 from wineexp.models import features
+from wineexp.models.arguments import estimators_within
 from wineexp.models.column_arguments import bind_columns
 from wineexp.models.decision import LossClassifier
 from wineexp.models.label_arguments import label_faults
@@ -91,6 +94,12 @@ def test_labels_keep_their_meaning_where_a_class_is_missing(model: Any, equal: A
     fitted = FixedClassesClassifier(model, WORDS).fit(X_WORDS, Y_WORDS)
     expected = equal.fit(X_WORDS, (Y_WORDS == "good").astype(int)).predict_proba(X_WORDS)
     np.testing.assert_allclose(fitted.predict_proba(X_WORDS)[:, [0, 2]], expected)
+
+
+def test_a_kernel_is_no_estimator_within_another() -> None:
+    model = GaussianProcessClassifier(1.0 * RBF())
+    assert list(estimators_within(model)) == ["model"]
+    assert label_faults(model, WORDS) == []
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from wineexp.train import TrainResult
 from wineexp.workflows.experiment import config_faults
 
 SMALL = ["data=houses", "target=price", "split.n_splits=3"]
+FEW_TREES = [f"model.members.{key}=5" for key in ("extratrees.n_estimators", "xgb.n_estimators", "histgb.max_iter")]
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +89,6 @@ def test_one_file_is_a_model_of_classes_and_of_numbers(model: str) -> None:
     targets = [composed(f"model={model}", f"target={target}").model._target_ for target in ("grade", "score")]
     assert targets[0].endswith("Classifier")
     assert targets[0].replace("Classifier", "Regressor") == targets[1]
-
-
-FEW_TREES = [
-    *(f"model.members.{name}.n_estimators=5" for name in ("extratrees", "xgb")),
-    "model.members.histgb.max_iter=5",
-]
 
 
 @pytest.mark.parametrize(

@@ -89,17 +89,26 @@ def _node_faults(name: str, node: Any) -> Iterator[str]:
             continue
         if key not in parameters:
             yield f"{name}.{key}={value}: {path} has no such argument; {did_you_mean(key, parameters)}"
-        elif _has_target(value):
-            yield from _node_faults(f"{name}.{key}", value)
-        elif isinstance(value, dict) and any(map(_has_target, value.values())):
-            # A mapping of named estimators, as an ensemble takes them.
-            for child, child_node in value.items():
-                yield from _node_faults(f"{name}.{key}.{child}", child_node)
+        elif nodes := dict(_nodes_within(f"{name}.{key}", value)):
+            for child, child_node in nodes.items():
+                yield from _node_faults(child, child_node)
         elif fault := _argument_fault(target, key, value):
             yield f"{name}.{key}={value}: {fault}"
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in arguments and not node.get("_partial_"):
             yield f"{name}.{key} is missing: {path} needs it"
+
+
+def _nodes_within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """An argument's nodes with a `_target_`, by their dotted keys.
+
+    An ensemble takes a mapping of estimators by name, and scikit-learn's Pipeline a list of pairs of name and estimator.
+    """
+    if _has_target(value):
+        yield name, value
+    elif isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _nodes_within(f"{name}.{key}", child)
 
 
 def find_callable(path: str) -> Any:

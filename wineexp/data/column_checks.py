@@ -43,12 +43,15 @@ def find_all(X: pd.DataFrame, y: pd.Series | None) -> Iterator[Finding]:
         if finding := _of_values(name, column):
             yield finding
             continue
-        codes = pd.factorize(column)[0].astype("int32").tobytes()
-        if codes in first_with:
+        codes = pd.factorize(column)[0].astype("int32")
+        # Where no value is there twice, each goes with one of any other such column: only equal ones say the same.
+        repeats = codes.max(initial=-1) + 1 < (codes >= 0).sum()
+        content = codes.tobytes() if repeats else pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes()
+        if content in first_with:
             yield Finding(
-                name, f"says the same as {first_with[codes]}: each value of one goes with one of the other", False
+                name, f"says the same as {first_with[content]}: each value of one goes with one of the other", False
             )
-        first_with.setdefault(codes, name)
+        first_with.setdefault(content, name)
         if y is not None and (finding := _leak(name, column, y)):
             yield finding
 

@@ -91,7 +91,7 @@ def fit(
     Raises
     ------
     UserError
-        The estimator refuses the data or one of its own parameters.
+        The estimator refuses the data or one of its own parameters, or needs more memory than there is.
     """
     with threadpool_limits(NATIVE_THREADS):
         return _fit(estimator, X, y, options, fitted_rows)
@@ -109,6 +109,12 @@ def _fit(
     with threadpool_limits(NATIVE_THREADS, user_api="openmp"), fitting(fitted_rows):
         try:
             return clone(estimator).fit(X, y, **options)
+        except MemoryError as error:
+            needed = str(error).strip() or "no more can be had"
+            raise UserError(
+                f"fitting failed: {len(X)} rows need more memory than there is ({needed}); choose another model or "
+                "fewer rows"
+            ) from error
         except (ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"fitting failed: {reason} (HYDRA_FULL_ERROR=1 shows where)") from error

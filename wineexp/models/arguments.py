@@ -57,7 +57,9 @@ def estimators_within(estimator: Any, name: str = "model") -> dict[str, Any]:
 
 
 def _is_estimator(value: Any) -> bool:
-    return hasattr(value, "get_params") and not isinstance(value, type)
+    """Whether a value has arguments and fits or splits rows; kernels of Gaussian processes have arguments, too."""
+    has_arguments = hasattr(value, "get_params") and not isinstance(value, type)
+    return has_arguments and (hasattr(value, "fit") or hasattr(value, "split"))
 
 
 def _is_named_estimator(value: Any) -> bool:

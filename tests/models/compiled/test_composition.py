@@ -45,6 +45,9 @@ MODELS = {
         *(f"model.members.{name}.n_estimators=5" for name in ("extratrees_smooth", "extratrees_entropy")),
         "model.members.mlp.tol=0.05",
     ],
+    "selection_with_kernel_ridge": [
+        f"model.members.{name}.n_estimators=5" for name in ("extratrees", "extratrees_smooth", "extratrees_entropy")
+    ],
     "stack": OF_MEMBERS,
     "svm": [],
     "thresholds": FEW_TREES,
