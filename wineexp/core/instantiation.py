@@ -102,7 +102,7 @@ def _node_faults(name: str, node: Any) -> Iterator[str]:
 def _nodes_within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """An argument's nodes with a `_target_`, by their dotted keys.
 
-    An ensemble takes a mapping of estimators by name, and scikit-learn's Pipeline a list of pairs of name and estimator.
+    An ensemble takes a mapping of estimators by name, a Pipeline of scikit-learn a list of pairs of name and estimator.
     """
     if _has_target(value):
         yield name, value
