@@ -233,11 +233,16 @@ def choices(group: str) -> list[str]:
     return names
 
 
+# The choices of conf/model that predict numbers and cannot predict classes.
+ONLY_OF_NUMBERS = {
+    *("ridge", "svr", "extratrees_of_products", "kernel_ridge"),
+    *("selection_of_numbers", "stack_of_numbers", "trees_and_kernel_ridge"),
+}
+
+
 def models_of_classes() -> list[str]:
     """The choices of conf/model that predict classes, and those that can."""
-    ensembles = ("selection_of_numbers", "stack_of_numbers", "trees_and_kernel_ridge")
-    of_numbers = ("ridge", "svr", "extratrees_of_products", "kernel_ridge", *ensembles)
-    return [name for name in choices("model") if name not in of_numbers]
+    return [name for name in choices("model") if name not in ONLY_OF_NUMBERS]
 
 
 def installed_models() -> list[str]:

@@ -1,6 +1,6 @@
 """AutoGluon and a training of wineexp on the same leak-free folds, with the same time and the same two cores.
 
-    python benchmarks/accuracy/bench.py --store /tmp/accuracy                       # red wine: three hours and a half
+    python benchmarks/accuracy/bench.py --store /tmp/accuracy                       # red wine: two hours and a half
     python benchmarks/accuracy/bench.py --data red white quality --goals score --store /tmp/accuracy  # two hours
     python benchmarks/accuracy/bench.py --folds 0 --budgets 60 --goals score --store /tmp/accuracy
 

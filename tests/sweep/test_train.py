@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution
 
-from tests.conftest import Command, composed, installed_models, models_of_classes
+from tests.conftest import ONLY_OF_NUMBERS, Command, composed, installed_models
 from tests.sweep.conftest import REPOSITORY, study_in
 from tests.sweep.test_workers import needs_joblib
 from wineexp.core import instantiation
@@ -30,13 +30,10 @@ def test_every_model_but_the_baselines_has_a_space() -> None:
     assert MODELS - {"majority", "linear"} == SEARCHES
 
 
-OF_NUMBERS = MODELS - set(models_of_classes())
-
-
-@pytest.mark.parametrize("model", sorted(SEARCHES & {*installed_models(), *OF_NUMBERS}))
+@pytest.mark.parametrize("model", sorted(SEARCHES & {*installed_models(), *ONLY_OF_NUMBERS}))
 def test_a_space_fits_its_model(model: str) -> None:
     """The ends and choices of every parameter are keys and values that the model's constructor takes."""
-    config = composed(f"model={model}", f"target={'score' if model in OF_NUMBERS else 'grade'}")
+    config = composed(f"model={model}", f"target={'score' if model in ONLY_OF_NUMBERS else 'grade'}")
     search = OmegaConf.load(CONF / "search" / f"{model}.yaml")
     lines = [f"{key}={format_value(value)}" for key, value in search.items()]
     for override in OverridesParser.create().parse_overrides(lines):

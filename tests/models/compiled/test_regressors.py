@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 from sklearn.kernel_ridge import KernelRidge
 
-from tests.conftest import choices, composed, models_of_classes
+from tests.conftest import ONLY_OF_NUMBERS, composed
 from tests.houses import houses
 from wineexp.models import features
 from wineexp.models.compiled import compiled_model
@@ -74,8 +74,7 @@ def test_a_compiled_model_predicts_as_its_pipeline(transform: str | None, model:
 
 
 def test_every_model_of_numbers_is_among_those() -> None:
-    of_numbers = set(choices("model")) - set(models_of_classes())
-    assert of_numbers <= {model for _, model, _ in MODELS}
+    assert {model for _, model, _ in MODELS} >= ONLY_OF_NUMBERS
 
 
 def test_neighbours_at_equal_distances_with_unequal_numbers() -> None:
