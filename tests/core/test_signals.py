@@ -10,8 +10,8 @@ from tests.conftest import environment
 from wineexp.core.paths import ROOT
 
 DROPPED = """
-import os, signal, sys, time, weakref
-from wineexp.core.signals import stop
+import contextlib, os, signal, sys, time, weakref
+from wineexp.core.signals import Interrupts, stop
 
 class Thing: pass
 
@@ -20,17 +20,25 @@ def when_gone(_):
     time.sleep(0.1)
 
 signal.signal(signal.{name}, stop)
-thing = Thing()
-reference = weakref.ref(thing, when_gone)
-del thing
-print("dropped", flush=True)
-time.sleep(30)
+with {block}:
+    thing = Thing()
+    reference = weakref.ref(thing, when_gone)
+    del thing
+    print("dropped", flush=True)
+    time.sleep(30)
 """
 
 
-@pytest.mark.parametrize(("name", "last_line"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "")])
-def test_an_exception_that_python_drops_is_raised_again(name: str, last_line: str) -> None:
-    code = DROPPED.format(name=name)
+@pytest.mark.parametrize(
+    ("block", "name", "last_line"),
+    [
+        ("contextlib.nullcontext()", "SIGINT", "KeyboardInterrupt"),
+        ("contextlib.nullcontext()", "SIGTERM", ""),
+        ("Interrupts()", "SIGTERM", "KeyboardInterrupt"),
+    ],
+)
+def test_an_exception_that_python_drops_is_raised_again(block: str, name: str, last_line: str) -> None:
+    code = DROPPED.format(block=block, name=name)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
     )

@@ -1,8 +1,7 @@
 """Ctrl-C and SIGTERM: they end what runs, are never lost, and do not cut short what must be completed.
 
 Python drops an exception that a signal's handler raises while a weak reference's callback runs, as logging's
-configuration and garbage collection make happen. `stop` therefore raises again until it gets through, and
-`Interrupts.check` raises what was dropped.
+configuration and garbage collection make happen. `stop` and `Interrupts` therefore raise again until it gets through.
 
 Nothing is raised within SQLAlchemy: where it returns a connection to its pool, an exception would leave a transaction
 open, and the database locked for closing the run. Nor is it within a function that is `never_interrupted`.
@@ -134,6 +133,10 @@ class Interrupts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._arrived:
+            # It has ended the block, or `check` raises it below.
+            cancel_repetition()
+            _put_off_since.clear()
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         if kind is None:
@@ -142,8 +145,10 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._arrived = True
         received_signals.append(number)
-        if not _is_put_off(number, frame):
-            raise KeyboardInterrupt
+        if _is_put_off(number, frame):
+            return
+        _raise_again(number, REPEAT_SECONDS)
+        raise KeyboardInterrupt
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if one of the signals has arrived, whether or not Python dropped it then."""
