@@ -147,8 +147,6 @@ class DateParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    positions_ : list of int
-        The dates' positions among the columns.
     n_parts_ : list of int
         For each date how many of `wineexp.core.dates.PARTS` it has: no hour where all training rows have whole days.
     """
@@ -159,7 +157,6 @@ class DateParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: pd.DataFrame, y: None = None) -> Self:
         """Find the dates in X, a frame of shape (n_samples, n_features), and those with a time of day."""
         self.feature_names_in_ = np.asarray(X.columns, dtype=object)
-        self.positions_ = [list(X).index(name) for name in self.columns]
         have_times = [bool((X[name].dropna() % 1 != 0).any()) for name in self.columns]
         self.n_parts_ = [len(dates.PARTS) if has_times else len(dates.PARTS) - 1 for has_times in have_times]
         return self
