@@ -1,7 +1,8 @@
 """Ctrl-C and SIGTERM: they end what runs, are never lost, and do not cut short what must be completed.
 
 Python drops an exception that a signal's handler raises while a weak reference's callback runs, as logging's
-configuration and garbage collection make happen. `stop` and `Interrupts` therefore raise again until it gets through.
+configuration and garbage collection make happen. It is therefore raised again: by `stop` until it gets through, as some
+library may have caught it, and within `Interrupts` where Python says that it was dropped.
 
 Nothing is raised within SQLAlchemy: where it returns a connection to its pool, an exception would leave a transaction
 open, and the database locked for closing the run. Nor is it within a function that is `never_interrupted`.
@@ -39,13 +40,15 @@ def handle_termination() -> None:
     """Make Ctrl-C and SIGTERM call `stop`; for a program that has this process to itself."""
     for number in TERMINATION_SIGNALS:
         signal.signal(number, stop)
-    sys.unraisablehook = _report_unless_ending
+    sys.unraisablehook = _raise_dropped
 
 
-def _report_unless_ending(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Print an exception that Python drops, but not where it is that of `stop`, which is raised again."""
+def _raise_dropped(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Raise a signal's exception again, which Python drops; print any other that it drops."""
     if not (received_signals and isinstance(unraisable.exc_value, KeyboardInterrupt | SystemExit)):
         sys.__unraisablehook__(unraisable)
+    elif threading.current_thread() is threading.main_thread():
+        _raise_again(received_signals[-1], RETRY_SECONDS)
 
 
 def stop(number: int, frame: FrameType | None) -> None:
@@ -126,10 +129,12 @@ class Interrupts:
     def __init__(self) -> None:
         self._arrived = False
         self._previous_handlers: dict[int, Any] = {}
+        self._previous_hook = sys.unraisablehook
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._previous_handlers = {number: signal.signal(number, self._handle) for number in INTERRUPTION_SIGNALS}
+            self._previous_hook, sys.unraisablehook = sys.unraisablehook, _raise_dropped
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -137,6 +142,8 @@ class Interrupts:
             # It has ended the block, or `check` raises it below.
             cancel_repetition()
             _put_off_since.clear()
+        if self._previous_handlers:
+            sys.unraisablehook = self._previous_hook
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         if kind is None:
@@ -145,10 +152,8 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._arrived = True
         received_signals.append(number)
-        if _is_put_off(number, frame):
-            return
-        _raise_again(number, REPEAT_SECONDS)
-        raise KeyboardInterrupt
+        if not _is_put_off(number, frame):
+            raise KeyboardInterrupt
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if one of the signals has arrived, whether or not Python dropped it then."""
