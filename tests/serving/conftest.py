@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import mlflow.sklearn
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
@@ -280,6 +281,19 @@ def server(store: Store) -> Iterator[Server]:
 def row(server: Server) -> dict[str, float]:
     """A row that the served model was trained on."""
     return dict(server.get("/model").json()["schema"]["samples"][0]["row"])
+
+
+@pytest.fixture(scope="session")
+def samples(server: Server) -> pd.DataFrame:
+    """The rows that the served model gives as samples."""
+    return pd.DataFrame([sample["row"] for sample in server.get("/model").json()["schema"]["samples"]])
+
+
+@pytest.fixture(scope="session")
+def expected_answers(samples: pd.DataFrame, store: Store) -> Any:
+    """The stored model's labels and probabilities of the samples, computed by MLflow."""
+    model = store.load(2)
+    return model.predict(samples), model.predict_proba(samples)
 
 
 @pytest.fixture(scope="module")
