@@ -11,14 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.serving.conftest import Server, Store, children, promote, serving
-from tests.serving.test_alias import (
-    bring_the_files_back,
-    hide_the_files,
-    refused,
-    reseal,
-    served_version,
-    stored_predictions,
-)
+from tests.serving.test_alias import refused, served_version, stored_predictions
+from tests.serving.test_alias_checker import bring_the_files_back, hide_the_files, reseal
 from wineexp.models import manifest
 from wineexp.tracking.names import MODEL_FORM
 from wineexp.tracking.registry import Registry
