@@ -47,6 +47,29 @@ def test_an_exception_that_python_drops_is_raised_again(block: str, name: str, l
     assert last_line in done.stderr.splitlines()[-1]
 
 
+# The block ends before the signal is raised again, which without its handler would kill the process.
+PUT_OFF_TO_THE_END = """
+import time
+from wineexp.core.signals import Interrupts
+
+within_a_database = compile("import os, signal; os.kill(os.getpid(), signal.SIGUSR2)", "pool.py", "exec")
+try:
+    with Interrupts():
+        exec(within_a_database, {"__name__": "sqlalchemy.pool"})
+        print("put off", flush=True)
+except KeyboardInterrupt:
+    time.sleep(0.2)
+    print("ended", flush=True)
+"""
+
+
+def test_a_signal_that_was_put_off_is_not_raised_once_more_after_the_block() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PUT_OFF_TO_THE_END], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.stdout, done.returncode) == ("put off\nended\n", 0), done.stderr
+
+
 # The end takes longer than the pause after which the exception of a signal is raised again.
 SLOW_TO_END = """
 import atexit, contextlib, os, signal, time
